@@ -1,0 +1,66 @@
+// hoft/core/error.hpp: the errors of bad arguments. Every message names function, argument, value and expectation,
+// and every check runs before the first output is written.
+#pragma once
+#include <hoft/core/view.hpp>
+
+#include <stdexcept>
+#include <string>
+
+namespace hoft {
+
+/// An argument's extent contradicts another's.
+struct shape_error : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+/// A caller's workspace is smaller than the query asked for.
+struct workspace_error : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+/// An argument's value is outside the function's domain.
+struct argument_error : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+namespace detail {
+
+template <class Error>
+[[noreturn]] inline void refuse(char const* function, char const* argument, std::string const& got,
+                                std::string const& expectation) {
+  throw Error(std::string("hoft::") + function + ": " + argument + " is " + got + ", must be " + expectation);
+}
+
+template <class Error = shape_error>
+inline void require_equal(char const* function, char const* argument, index_t got, index_t expected) {
+  if (got != expected) refuse<Error>(function, argument, std::to_string(got), "== " + std::to_string(expected));
+}
+
+template <class Error = shape_error>
+inline void require_at_least(char const* function, char const* argument, index_t got, index_t bound) {
+  if (!(got >= bound)) refuse<Error>(function, argument, std::to_string(got), ">= " + std::to_string(bound));
+}
+
+template <class Error = shape_error>
+inline void require_at_most(char const* function, char const* argument, index_t got, index_t bound) {
+  if (!(got <= bound)) refuse<Error>(function, argument, std::to_string(got), "<= " + std::to_string(bound));
+}
+
+/// A view must have non-negative extents and a leading dimension that holds its inner extent.
+template <class T, class Layout>
+inline void require_view(char const* function, std::string const& name, matrix_view<T, Layout> a) {
+  require_at_least(function, (name + ".rows").c_str(), a.rows, 0);
+  require_at_least(function, (name + ".cols").c_str(), a.cols, 0);
+  require_at_least(function, (name + ".ld").c_str(), a.ld, a.is_col_major ? a.rows : a.cols);
+}
+
+template <class T, class Layout>
+inline void require_shape(char const* function, char const* name, matrix_view<T, Layout> a, index_t rows,
+                          index_t cols) {
+  if (a.rows == rows && a.cols == cols && a.ld >= (a.is_col_major ? rows : cols)) return;  // no string on the good path
+  std::string const text(name);
+  require_equal(function, (text + ".rows").c_str(), a.rows, rows);
+  require_equal(function, (text + ".cols").c_str(), a.cols, cols);
+  require_view(function, text, a);
+}
+
+}  // namespace detail
+}  // namespace hoft

@@ -1,0 +1,41 @@
+// hoft/core/options.hpp: the small words that choose a variant.
+#pragma once
+#include <hoft/core/view.hpp>
+
+#include <concepts>
+
+namespace hoft {
+
+/// On which side of X the product stands: Q X or X Q.
+enum class side { left, right };
+
+/// Q itself or its adjoint Qᴴ.
+enum class op { plain, adjoint };
+
+constexpr op adjoint_of(op o) noexcept { return o == op::plain ? op::adjoint : op::plain; }
+
+/// T = S⁻¹ to rounding: Q is orthogonal (unitary). The default everywhere.
+struct exact {};
+
+/// T by the first `terms` terms of the Neumann series, as in the HOFT paper (terms = 2): Q is only approximately
+/// orthogonal. Kept to reproduce the paper; `terms >= r` equals the exact inverse.
+struct neumann {
+  index_t terms = 2;
+};
+
+/// How T is obtained from S.
+struct inverse {
+  bool truncated = false;
+  index_t terms = 0;  ///< of the series, when truncated
+  inverse() = default;
+  constexpr inverse(exact) noexcept {}
+  constexpr inverse(neumann series) noexcept : truncated(true), terms(series.terms) {}
+};
+
+/// A type that says where and how to compute. It marks itself by a member type; its namespace holds its primitives.
+template <class P>
+concept execution_policy = requires {
+  typename std::remove_cvref_t<P>::execution_policy_tag;
+};
+
+}  // namespace hoft

@@ -1,0 +1,87 @@
+// hoft/core/workspace.hpp: one function both sizes and carves a workspace, so that the two cannot disagree.
+#pragma once
+#include <hoft/core/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hoft {
+
+/// Scratch memory lent by the caller: any alignment, contents irrelevant before and after.
+struct workspace {
+  std::byte* data = nullptr;
+  index_t size = 0;  ///< bytes
+};
+
+/// Cuts a workspace into pieces. Built without memory it only counts: the same code that carves tells the size.
+class carver {
+ public:
+  /// Counts only.
+  carver() = default;
+  /// Carves from `memory`. The pieces must have been counted first (see `carve`).
+  explicit carver(workspace memory) : next_(memory.data), carving_(true) {}
+
+  template <class T>
+  T* array(index_t count) {
+    static_assert(alignof(T) <= alignment);
+    index_t const bytes = (count * index_t(sizeof(T)) + alignment - 1) / alignment * alignment;
+    size_ += bytes;
+    if (!carving_) return nullptr;
+    auto const address = reinterpret_cast<std::uintptr_t>(next_);
+    std::byte* const aligned = next_ + (alignment - address % alignment) % alignment;
+    next_ = aligned + bytes;
+    return reinterpret_cast<T*>(aligned);
+  }
+  template <class T>
+  vector_view<T> vector(index_t n) {
+    return {array<T>(n), n};
+  }
+  template <class T, class Layout = col_major>
+  matrix_view<T, Layout> matrix(index_t rows, index_t cols) {
+    return {array<T>(rows * cols), rows, cols};
+  }
+  /// Bytes asked for so far, with room to align the first piece.
+  index_t size() const noexcept { return size_ == 0 ? 0 : size_ + alignment; }
+
+  static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
+
+ private:
+  std::byte* next_ = nullptr;
+  index_t size_ = 0;
+  bool carving_ = false;
+};
+
+namespace detail {
+
+/// One matrix [rows, cols] of scratch for each worker.
+template <class T, class Layout = col_major>
+class per_worker {
+ public:
+  per_worker(carver& memory, index_t workers, index_t rows, index_t cols)
+      : rows_(rows), cols_(cols), data_(memory.array<T>(workers * rows * cols)) {}
+  matrix_view<T, Layout> operator()(index_t worker) const { return {data_ + worker * rows_ * cols_, rows_, cols_}; }
+
+ private:
+  index_t rows_, cols_;
+  T* data_;
+};
+
+/// Bytes that `Pieces(carver&, args...)` carves.
+template <class Pieces, class... Args>
+index_t workspace_size(Args const&... args) {
+  carver count;
+  Pieces pieces(count, args...);
+  static_cast<void>(pieces);
+  return count.size();
+}
+
+/// The pieces, carved from the caller's workspace. @throws hoft::workspace_error if it is too small.
+template <class Pieces, class... Args>
+Pieces carve(char const* function, workspace work, Args const&... args) {
+  require_at_least<workspace_error>(function, "work.size", work.size, workspace_size<Pieces>(args...));
+  carver memory(work);
+  return Pieces(memory, args...);
+}
+
+}  // namespace detail
+}  // namespace hoft

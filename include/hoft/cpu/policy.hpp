@@ -1,0 +1,95 @@
+// hoft/cpu/policy.hpp: the execution policy of the CPU and its two ways of walking over panels.
+#pragma once
+#include <hoft/core/options.hpp>
+#include <hoft/core/view.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace hoft {
+namespace cpu_backend {
+
+/// Compute on the CPU. Results have the same bits for every number of threads.
+/// `threads` > 1 starts threads for the length of a call (nothing is kept between calls; starting them is the one
+/// thing that allocates). A value below 1 counts as 1.
+struct cpu {
+  using execution_policy_tag = void;
+  int threads = 1;
+};
+
+/// How many workers may run at once: each needs scratch memory of its own.
+inline index_t worker_count(cpu const& policy) { return std::max(policy.threads, 1); }
+
+/// The policy for work inside one worker.
+inline cpu serial(cpu const&) { return {}; }
+
+/// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers.
+template <class Body>
+void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
+  index_t const workers = std::min(worker_count(policy), tasks);
+  if (workers <= 1) {
+    for (index_t task = 0; task < tasks; ++task) body(index_t{0}, task);
+    return;
+  }
+  std::atomic<index_t> next{0};
+  auto const work = [&](index_t worker) {
+    for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(worker, task);
+  };
+  std::vector<std::thread> others;
+  others.reserve(std::size_t(workers - 1));
+  try {
+    for (index_t worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
+  } catch (std::system_error const&) {
+    // The system has no more threads: those that run share the tasks, with the same result.
+  }
+  work(0);
+  for (std::thread& other : others) other.join();
+}
+
+/// Columns of one panel of a matrix with m rows: as many as keep the panel in the second-level cache. A function of
+/// shapes alone, so that results do not depend on the number of threads.
+template <class Scalar, class Layout>
+index_t panel_width(cpu const&, index_t m) {
+  constexpr index_t cache = index_t{1} << 19;
+  constexpr bool row = std::same_as<Layout, row_major>;
+  constexpr index_t least = row ? 64 : 12, most = row ? 128 : 96;  // a row-major panel wants whole vectors of columns
+  index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(Scalar)));
+  return std::clamp(fits / least * least, least, most);
+}
+
+/// body(worker, first, count) for consecutive panels of `width` columns that cover [0, n), in any order.
+template <class Body>
+void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
+  parallel_for(policy, (n + width - 1) / width, [&](index_t worker, index_t panel) {
+    body(worker, panel * width, std::min(width, n - panel * width));
+  });
+}
+
+/// The same for sums over columns. Panels are grouped into chunks: clear(worker) starts a chunk's partial sum, body adds
+/// each of its panels, merge(worker) adds the partial sum to the total. Merges run one after another in the order of the
+/// chunks, and chunks depend on shapes alone, so the sum is rounded the same way for every number of threads.
+template <class Clear, class Body, class Merge>
+void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
+                           Merge const& merge) {
+  constexpr index_t least_chunk = 256;  // columns: enough that merging [m, r] sums costs under 1 % of making them
+  index_t const chunk = (least_chunk + width - 1) / width * width;
+  std::atomic<index_t> turn{0};
+  parallel_for(policy, (n + chunk - 1) / chunk, [&](index_t worker, index_t task) {
+    clear(worker);
+    index_t const end = std::min(n, (task + 1) * chunk);
+    for (index_t first = task * chunk; first < end; first += width) body(worker, first, std::min(width, end - first));
+    for (index_t now; (now = turn.load(std::memory_order_acquire)) != task;) turn.wait(now, std::memory_order_acquire);
+    merge(worker);
+    turn.fetch_add(1, std::memory_order_release);
+    turn.notify_all();
+  });
+}
+
+}  // namespace cpu_backend
+
+using cpu_backend::cpu;
+
+}  // namespace hoft
