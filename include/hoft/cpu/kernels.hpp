@@ -21,8 +21,8 @@ using packet = typename Eigen::internal::packet_traits<T>::type;
 template <class T>
 inline constexpr int lanes = Eigen::internal::unpacket_traits<packet<T>>::size;
 
-/// Vectors of accumulators along one side of a tile; `tile_cols` along the other. 4 x 6 accumulators, 4 operands and one
-/// broadcast fill 32 registers, 2 x 6 fill 16. Complex products need registers of their own.
+/// Vectors of accumulators along one side of a tile; `tile_cols` along the other. 4 x 6 accumulators, 4 operands and
+/// one broadcast fill 32 registers, 2 x 6 fill 16. Complex products need registers of their own.
 template <class T>
 inline constexpr int tile_rows = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 && !is_complex<T> ? 4 : 2;
 inline constexpr int tile_cols = 6;
@@ -125,12 +125,12 @@ EIGEN_ALWAYS_INLINE void for_each_tile_col(index_t n, F&& f) {
   if (n - j == 1) f(j, std::integral_constant<int, 1>{});
 }
 
-/// C [m, n] = S + alpha op(A) op(B), op conjugating or not: A [m, k] and B [k, n] with any strides, S and C with unit row
-/// stride. S may be C or have no data (zero). Rows of A are packed into a slab on the stack when they are not neighbours
-/// in memory, when a slab is used often, or when the rows end inside a vector.
+/// C [m, n] = S + alpha op(A) op(B), op conjugating or not: A [m, k] and B [k, n] with any strides, S and C with unit
+/// row stride. S may be C or have no data (zero). Rows of A are packed into a slab on the stack when they are not
+/// neighbours in memory, when a slab is used often, or when the rows end inside a vector.
 template <bool ConjA, bool ConjB, class T>
-void columns_kernel(index_t m, index_t n, index_t k, T alpha, strided<T const> a, strided<T const> b, strided<T const> s,
-                    strided<T> c) {
+void columns_kernel(index_t m, index_t n, index_t k, T alpha, strided<T const> a, strided<T const> b,
+                    strided<T const> s, strided<T> c) {
   constexpr index_t slab_rows = tile_rows<T> * lanes<T>;
   constexpr index_t reuse = 24;  // columns of C from which packing pays
   alignas(64) T slab[slab_rows * columns_depth];
@@ -172,8 +172,8 @@ void columns_kernel(index_t m, index_t n, index_t k, T alpha, strided<T const> a
   }
 }
 
-/// C [m, n] = S + alpha op(A)ᵀ op(B), op conjugating or not: A [k, m] and B [k, n] with unit row stride, S and C with any
-/// strides. S may be C or have no data (zero).
+/// C [m, n] = S + alpha op(A)ᵀ op(B), op conjugating or not: A [k, m] and B [k, n] with unit row stride, S and C with
+/// any strides. S may be C or have no data (zero).
 template <bool ConjA, bool ConjB, class T>
 void dots_kernel(index_t m, index_t n, index_t k, T alpha, strided<T const> a, strided<T const> b, strided<T const> s,
                  strided<T> c) {

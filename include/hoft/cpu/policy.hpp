@@ -63,14 +63,13 @@ index_t panel_width(cpu const&, index_t m) {
 /// body(worker, first, count) for consecutive panels of `width` columns that cover [0, n), in any order.
 template <class Body>
 void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
-  parallel_for(policy, (n + width - 1) / width, [&](index_t worker, index_t panel) {
-    body(worker, panel * width, std::min(width, n - panel * width));
-  });
+  parallel_for(policy, (n + width - 1) / width,
+               [&](index_t worker, index_t panel) { body(worker, panel * width, std::min(width, n - panel * width)); });
 }
 
-/// The same for sums over columns. Panels are grouped into chunks: clear(worker) starts a chunk's partial sum, body adds
-/// each of its panels, merge(worker) adds the partial sum to the total. Merges run one after another in the order of the
-/// chunks, and chunks depend on shapes alone, so the sum is rounded the same way for every number of threads.
+/// The same for sums over columns. Panels are grouped into chunks: clear(worker) starts a chunk's partial sum, body
+/// adds each of its panels, merge(worker) adds the partial sum to the total. Merges run one after another in the order
+/// of the chunks, and chunks depend on shapes alone, so the sum is rounded the same way for every number of threads.
 template <class Clear, class Body, class Merge>
 void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
                            Merge const& merge) {

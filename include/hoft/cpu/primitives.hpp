@@ -46,10 +46,16 @@ void set_identity(cpu const&, matrix_view<T, Layout> E) {
   if (!E.empty()) as_eigen(E).setIdentity();
 }
 
-/// Y := conj(X), element by element.
-template <class T, class Layout>
-void conjugate_copy(cpu const&, std::type_identity_t<matrix_view<T const, Layout>> X, matrix_view<T, Layout> Y) {
+/// Y := conj(X), element by element; given X.transposed(), Y := Xᴴ.
+template <class TX, class LX, class T, class LY>
+void conjugate_copy(cpu const&, matrix_view<TX, LX> X, matrix_view<T, LY> Y) {
   if (!X.empty()) as_eigen(Y) = as_eigen(X).conjugate();
+}
+/// X := conj(X).
+template <class T, class Layout>
+void conjugate_in_place(cpu const&, matrix_view<T, Layout> X) {
+  if constexpr (is_complex<T>)
+    if (!X.empty()) as_eigen(X) = as_eigen(X).conjugate();
 }
 
 /// Y := Y + X.
@@ -61,7 +67,8 @@ void add(cpu const&, std::type_identity_t<matrix_view<T const, Layout>> X, matri
 // --- columns of reflectors --------------------------------------------------------------------------------------
 
 /// Û := U with columns of norm 1. scales [2, r]: μ, the power of two next to the largest magnitude of a column, and
-/// ν = ‖u / μ‖, so that ‖u‖ = μ ν without overflow or underflow; dividing by μ is exact. A zero column stays zero, μ = 0.
+/// ν = ‖u / μ‖, so that ‖u‖ = μ ν without overflow or underflow; dividing by μ is exact. A zero column stays zero, μ =
+/// 0.
 template <class TU, class LU, class T>
 void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> Uhat, matrix_view<real_t<T>> scales) {
   using real = real_t<T>;
@@ -87,8 +94,8 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
   });
 }
 
-/// du := (d − û (ûᴴd) / (ûᴴû)) / ‖u‖: the gradient before normalising from the gradient after it. tau_j = 2 / (ûᴴû), and
-/// 0 for a zero column, whose gradient is 0.
+/// du := (d − û (ûᴴd) / (ûᴴû)) / ‖u‖: the gradient before normalising from the gradient after it. tau_j = 2 / (ûᴴû),
+/// and 0 for a zero column, whose gradient is 0.
 template <class T, class TU, class LU>
 void normalise_columns_backward(cpu const& policy, matrix_view<T const> Uhat, matrix_view<real_t<T> const> scales,
                                 vector_view<T const> tau, matrix_view<T> D, matrix_view<TU, LU> dU) {
@@ -124,7 +131,8 @@ void gram_upper(cpu const& policy, matrix_view<T const> U, matrix_view<T> A, vec
   constexpr index_t step = 64;  // columns at a time, each down to its diagonal only
   for (index_t j = 0; j < A.cols; j += step) {
     index_t const cols = std::min(step, A.cols - j);
-    product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {}, A.block(0, j, j + cols, cols));
+    product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
+            A.block(0, j, j + cols, cols));
   }
   for (index_t j = 0; j < A.cols; ++j) {
     if (tau.size > 0) tau[j] = A(j, j) == T(0) ? T(0) : T(2) / T(std::real(A(j, j)));
@@ -172,15 +180,14 @@ void scale_rows(cpu const&, vector_view<T const> d, op o, std::type_identity_t<m
 }
 
 /// X := diag(d)⁻¹ X.
-template <class T, class Layout>
-void divide_rows(cpu const&, vector_view<T const> d, matrix_view<T, Layout> X) {
-  if constexpr (X.is_col_major) {
-    for (index_t j = 0; j < X.cols; ++j)
-      for (index_t i = 0; i < X.rows; ++i) X(i, j) /= d[i];
-  } else {
-    for (index_t i = 0; i < X.rows; ++i)
-      for (index_t j = 0; j < X.cols; ++j) X(i, j) /= d[i];
-  }
+template <class A, class T, class Layout>
+void divide_rows(cpu const&, vector_view<A const> d, matrix_view<T, Layout> X) {
+  index_t const outer = X.is_col_major ? X.cols : X.rows, inner = X.is_col_major ? X.rows : X.cols;
+  for (index_t o = 0; o < outer; ++o)
+    for (index_t l = 0; l < inner; ++l) {
+      T& x = X.data[o * X.ld + l];
+      x = static_cast<T>(static_cast<A>(x) / d[X.is_col_major ? l : o]);
+    }
 }
 
 /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
@@ -189,9 +196,9 @@ void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<T cons
   if (!X.empty()) as_eigen(d) += as_eigen(X).cwiseProduct(as_eigen(Y).conjugate()).rowwise().sum();
 }
 
-/// d_i := d_i + Σ_{l < p} conj(X(l, i)) Y(l, i): the diagonal of XᴴY.
+/// d_j := Σ_l conj(X(l, j)) Y(l, j), the diagonal of XᴴY.
 template <class T>
-void column_dots(cpu const&, matrix_view<T const> X, matrix_view<T const> Y, vector_view<T> d) {
+void column_dots(cpu const&, matrix_view<T> X, matrix_view<T> Y, vector_view<T> d) {
   for (index_t j = 0; j < X.cols; ++j) d[j] = as_eigen(X).col(j).dot(as_eigen(Y).col(j));
 }
 
@@ -238,6 +245,18 @@ void multiply(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TF> 
               matrix_view<T, LZ> Z) {
   if (o == op::plain) product(policy, T(alpha), plain(F), plain(W), {}, Z);
   else product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
+}
+
+/// W := op(S) Z with S = diag(1/tau) + A, the inverse of T. Rows with tau = 0, which T maps to zero, give zero.
+template <class T, class LZ>
+void multiply_inverse_factor(cpu const& policy, matrix_view<T const> A, vector_view<T const> tau, op o,
+                             std::type_identity_t<matrix_view<T const, LZ>> Z, matrix_view<T, LZ> W) {
+  multiply(policy, T(1), A, o, Z, W);
+  for (index_t i = 0; i < W.rows; ++i) {
+    T const t = o == op::plain ? tau[i] : conjugate(tau[i]);
+    if (t == T(0)) as_eigen(W).row(i).setZero();
+    else as_eigen(W).row(i) += as_eigen(Z).row(i) / t;
+  }
 }
 
 }  // namespace cpu_backend

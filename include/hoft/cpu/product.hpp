@@ -41,8 +41,9 @@ void with_flags(bool first, bool second, F&& f) {
 
 }  // namespace detail
 
-/// C := S + alpha op(A) op(B), A [m, k], B [k, n], S and C [m, n] of one layout. S may be C itself, or a view without data
-/// for zero; C must not overlap A or B. The contiguous direction of the operands chooses the kernel, at compile time.
+/// C := S + alpha op(A) op(B), A [m, k], B [k, n], S and C [m, n] of one layout. S may be C itself, or a view without
+/// data for zero; C must not overlap A or B. The contiguous direction of the operands chooses the kernel, at compile
+/// time.
 template <class T, class LA, class LB, class LC>
 void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
              std::type_identity_t<matrix_view<T const, LC>> S, matrix_view<T, LC> C) {
@@ -72,11 +73,13 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     if (worker_count(policy) == 1 || m * n * k < worth_a_thread) {
       run(0, m, 0, n);
     } else if (m >= n) {
-      parallel_for(policy, (m + rows_a_task - 1) / rows_a_task,
-                   [&](index_t, index_t task) { run(task * rows_a_task, std::min(rows_a_task, m - task * rows_a_task), 0, n); });
+      parallel_for(policy, (m + rows_a_task - 1) / rows_a_task, [&](index_t, index_t task) {
+        run(task * rows_a_task, std::min(rows_a_task, m - task * rows_a_task), 0, n);
+      });
     } else {
-      parallel_for(policy, (n + cols_a_task - 1) / cols_a_task,
-                   [&](index_t, index_t task) { run(0, m, task * cols_a_task, std::min(cols_a_task, n - task * cols_a_task)); });
+      parallel_for(policy, (n + cols_a_task - 1) / cols_a_task, [&](index_t, index_t task) {
+        run(0, m, task * cols_a_task, std::min(cols_a_task, n - task * cols_a_task));
+      });
     }
   }
 }

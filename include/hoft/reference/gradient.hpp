@@ -31,9 +31,22 @@ T moved(T const& x, real_of_t<computing_t<T>> const& h, bool imaginary) {
   using C = computing_t<T>;
   using R = real_of_t<C>;
   C const a = static_cast<C>(x);
-  if constexpr (is_complex_number<C>) return imaginary ? C(real_part(a), R(imaginary_part(a) + h))
-                                                       : C(R(real_part(a) + h), imaginary_part(a));
+  if constexpr (is_complex_number<C>)
+    return imaginary ? C(real_part(a), R(imaginary_part(a) + h)) : C(R(real_part(a) + h), imaginary_part(a));
   else return static_cast<T>(C(a + h));
+}
+
+/// The spacing of T's numbers above 1, in V. From the digits: numeric_limits<Eigen::half>::epsilon() of Eigen 3.4 is 8
+/// times too small.
+template <class V, class T>
+V spacing() {
+  using limits = std::numeric_limits<T>;
+  if constexpr (limits::radix == 2) {
+    using std::ldexp;
+    return V(ldexp(V(1), 1 - limits::digits));
+  } else {
+    return static_cast<V>(limits::epsilon());
+  }
 }
 
 template <class C>
@@ -70,16 +83,16 @@ bool compare(gradient_comparison<V>& found, V const& claimed, V const& numeric, 
 ///   type than x's, which helps: then only x is rounded). Called with one element of x moved, the others exact.
 /// @param x [m, n] In. The point. Its elements and f's value must be of types with std::numeric_limits and an infinity.
 /// @param dx [m, n] In. The claimed gradient.
-/// @param step h, the same for every element; 0 chooses ε^{1/3} max(1, |x_ij|), ε the larger epsilon of x's type and
-///   f's. Give one when f varies on another scale than 1 (a scale-invariant f at a tiny x, say).
+/// @param step h, the same for every element; 0 chooses ε^{1/3} max(1, |x_ij|), ε the coarser of x's type and f's. Give
+/// one when f varies on another scale than 1 (a scale-invariant f at a tiny x, say).
 /// @return the largest difference over the matrix, also relative to the largest element of either gradient, and where
 ///   it stands; compare `error` with a bound. A difference is not measured against its own element: small elements
 ///   carry the rounding noise of the whole f. Where the true gradient is zero everywhere, `error` compares noise with
 ///   noise: look at `difference`.
 /// @throws hoft::shape_error if the shapes differ; hoft::argument_error if step is negative or not finite.
 /// Cost: 2 m n evaluations of f, 4 m n with complex x.
-/// Accuracy: a right gradient has a difference of at most h² |f‴| / 6 + δ / h to first order, δ the absolute error of f;
-/// about ε^{2/3} where f and its derivatives are of order 1: 4e-11 in double, 2e-5 in float. A step lost to rounding
+/// Accuracy: a right gradient has a difference of at most h² |f‴| / 6 + δ / h to first order, δ the absolute error of
+/// f; about ε^{2/3} where f and its derivatives are of order 1: 4e-11 in double, 2e-5 in float. A step lost to rounding
 /// (x + h = x) counts as failure.
 /// Source: the definition; Dennis and Schnabel, Numerical Methods for Unconstrained Optimization, section 5.4.
 template <class F, class DX, class DG>
@@ -89,7 +102,7 @@ auto check_gradient(F&& f, Eigen::MatrixBase<DX> const& x, Eigen::MatrixBase<DG>
   using R = ref::measure_t<T>;
   using G = ref::computing_t<typename DG::Scalar>;
   using Point = typename DX::PlainObject;
-  using V = std::remove_cvref_t<std::invoke_result_t<F&, Point const&>>;
+  using V = ref::computing_t<std::remove_cvref_t<std::invoke_result_t<F&, Point const&>>>;
   static_assert(!ref::is_complex_number<V> && std::numeric_limits<V>::has_infinity,
                 "hoft: f must return a real floating-point number.");
   static_assert(ref::is_complex_number<G> == ref::is_complex_number<ref::computing_t<T>>,
@@ -101,8 +114,7 @@ auto check_gradient(F&& f, Eigen::MatrixBase<DX> const& x, Eigen::MatrixBase<DG>
 
   using std::cbrt;
   // The epsilon of storage, not of computing: x + h is rounded to what x is stored in.
-  V const storage = static_cast<V>(std::numeric_limits<typename Eigen::NumTraits<T>::Real>::epsilon());
-  V const value = std::numeric_limits<V>::epsilon();
+  V const storage = ref::spacing<V, typename Eigen::NumTraits<T>::Real>(), value = ref::spacing<V, V>();
   R const relative = static_cast<R>(V(cbrt(V(storage < value ? value : storage))));
 
   Point point = x;
@@ -117,9 +129,9 @@ auto check_gradient(F&& f, Eigen::MatrixBase<DX> const& x, Eigen::MatrixBase<DG>
         R const h = step > 0 ? static_cast<R>(step) : R(relative * (size < R(1) ? R(1) : size));
         T const above = ref::moved(here, h, imaginary), below = ref::moved(here, R(-h), imaginary);
         point(i, j) = above;
-        V const upper = f(static_cast<Point const&>(point));
+        V const upper = static_cast<V>(f(static_cast<Point const&>(point)));
         point(i, j) = below;
-        V const lower = f(static_cast<Point const&>(point));
+        V const lower = static_cast<V>(f(static_cast<Point const&>(point)));
         point(i, j) = here;
         // The step that was taken, after the rounding of x ± h.
         R const taken = ref::part(static_cast<ref::computing_t<T>>(above), imaginary) -

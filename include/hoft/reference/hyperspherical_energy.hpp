@@ -57,10 +57,10 @@ real_of_t<A> energy(Eigen::MatrixBase<D> const& W) {
 ///   an infinity.
 /// Cost: 3 m n² / 2 flops, n² / 2 square roots and a copy of W.
 /// Accuracy: computed in double for float and 16-bit W, else in W's own type. Relative error of at most
-/// (m + 8) ε / min_{i≠j} ‖ŵ_i − ŵ_j‖₂ plus n² ε / 2 for the sum, ε the epsilon of the type computed in, and one rounding
-/// to the result. Columns of any magnitude work: each is divided by its largest element first.
-/// Source: Liu et al., Learning towards Minimum Hyperspherical Energy, 2018 (arXiv 1805.09298), and appendix B of the
-/// HOFT paper (arXiv 2505.16531).
+/// (m + 8) ε / min_{i≠j} ‖ŵ_i − ŵ_j‖₂ plus n² ε / 2 for the sum, ε the epsilon of the type computed in, and one
+/// rounding to the result. Columns of any magnitude work: each is divided by its largest element first. Source: Liu et
+/// al., Learning towards Minimum Hyperspherical Energy, 2018 (arXiv 1805.09298), and appendix B of the HOFT paper
+/// (arXiv 2505.16531).
 template <class D>
 auto hyperspherical_energy(Eigen::MatrixBase<D> const& W) {
   namespace ref = reference::detail;

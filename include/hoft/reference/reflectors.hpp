@@ -16,11 +16,11 @@ namespace detail {
 
 /// Storage that outlives the call and may be written: a matrix that is not const, or a Block, Map or Ref of one.
 template <class D>
-concept writable_matrix =
-    std::derived_from<std::remove_cvref_t<D>, Eigen::MatrixBase<std::remove_cvref_t<D>>> &&
-    !std::is_const_v<std::remove_reference_t<D>> && bool(Eigen::internal::is_lvalue<std::remove_cvref_t<D>>::value) &&
-    (std::is_lvalue_reference_v<D> ||
-     !std::derived_from<std::remove_cvref_t<D>, Eigen::PlainObjectBase<std::remove_cvref_t<D>>>);
+concept writable_matrix = std::derived_from<std::remove_cvref_t<D>, Eigen::MatrixBase<std::remove_cvref_t<D>>> &&
+                          !std::is_const_v<std::remove_reference_t<D>> &&
+                          bool(Eigen::internal::is_lvalue<std::remove_cvref_t<D>>::value) &&
+                          (std::is_lvalue_reference_v<D> ||
+                           !std::derived_from<std::remove_cvref_t<D>, Eigen::PlainObjectBase<std::remove_cvref_t<D>>>);
 
 /// H_k = I − τ_k v_k v_kᴴ for k = 0 … count − 1.
 template <class C>
@@ -96,8 +96,7 @@ void reflect_rows(reflectors<C> const& H, Eigen::MatrixBase<D>& X, op o) {
   for (index_t i = 0; i < X.rows(); ++i) {
     for (index_t j = 0; j < X.cols(); ++j) x(j) = conjugate_of(static_cast<C>(X.coeff(i, j)));
     reflect(H, adjoint_of(o), x);
-    for (index_t j = 0; j < X.cols(); ++j)
-      X.coeffRef(i, j) = static_cast<typename D::Scalar>(conjugate_of(C(x(j))));
+    for (index_t j = 0; j < X.cols(); ++j) X.coeffRef(i, j) = static_cast<typename D::Scalar>(conjugate_of(C(x(j))));
   }
 }
 
@@ -169,8 +168,8 @@ void apply(Eigen::MatrixBase<DU> const& U, DX&& X, side s = side::left, op o = o
 /// @throws hoft::shape_error if V has more columns than rows, tau is not a vector of V.cols() elements, or X does not
 ///   fit V; X is then as it was.
 /// Cost: 4 m n r flops and a copy of V.
-/// Accuracy: reflector i adds an error of at most 2 (m + 5) ε |τ_i| ‖v_i‖² ‖x‖₂ to a column (row) x, to first order, the
-/// later ones acting on it; 4 r (m + 5) ε ‖x‖₂ together where Q is orthogonal. The strict lower part of V is not
+/// Accuracy: reflector i adds an error of at most 2 (m + 5) ε |τ_i| ‖v_i‖² ‖x‖₂ to a column (row) x, to first order,
+/// the later ones acting on it; 4 r (m + 5) ε ‖x‖₂ together where Q is orthogonal. The strict lower part of V is not
 /// rescaled, its elements being at most 1 in size as geqrf returns them. A NaN or an infinity in it or in tau makes all
 /// of X NaN. τ_i = 0 is the identity for finite X.
 /// Source: LAPACK Users' Guide, 3rd ed., section 5.4.

@@ -83,15 +83,18 @@ index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inv
 ///               overwritten and its `kind` set. Must not overlap U.
 /// @param kind   exact{} (Q is orthogonal to rounding) or neumann{k} (the paper's truncated series; needs block >= r)
 /// @param work   at least accumulate_workspace bytes
-/// @throws hoft::shape_error, hoft::argument_error (neumann.terms < 1), hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::argument_error (neumann.terms < 1), hoft::workspace_error, before anything is
+/// written
 ///
 /// Cost: 2 m r + m r b flops and b² r / 3 for the triangles (b = Q.block); k r³ more for neumann{k}. U is read once.
 /// Accuracy: ‖I − QᴴQ‖_F/√m stays a small multiple of the rounding unit times √r, also for parallel columns (exact).
 /// Columns may have any norm that the type holds. NaN or infinity in U makes Q NaN.
-/// Source: Joffrain, Low, Quintana-Ortí, van de Geijn, Van Zee, ACM TOMS 32(2), 2006 (the UT transform); LAPACK's larft.
+/// Source: Joffrain, Low, Quintana-Ortí, van de Geijn, Van Zee, ACM TOMS 32(2), 2006 (the UT transform); LAPACK's
+/// larft.
 template <execution_policy Policy, class TU, class LU, class A>
 void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>& Q, inverse kind, workspace work) {
-  static_assert(accumulating<A> && std::same_as<accumulator_t<TU>, A>, "hoft::accumulate: Q must hold the accumulator type of U.");
+  static_assert(accumulating<A> && std::same_as<accumulator_t<TU>, A>,
+                "hoft::accumulate: Q must hold the accumulator type of U.");
   constexpr char const* function = "accumulate";
   detail::require_view(function, "U", U);
   detail::require_inverse(function, kind);
@@ -117,7 +120,8 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
 ///
 /// Cost: m r b + b² r / 3 flops. Accuracy: as LAPACK's larft. Q is unitary only if tau is what makes each H_i so.
 template <execution_policy Policy, class TV, class LV, class TT, class A>
-void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau, compact_wy_view<A>& Q, workspace work) {
+void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau, compact_wy_view<A>& Q,
+                workspace work) {
   static_assert(accumulating<A> && std::same_as<accumulator_t<TV>, A> && std::same_as<accumulator_t<TT>, A>,
                 "hoft::accumulate: Q must hold the accumulator type of V and tau.");
   constexpr char const* function = "accumulate";

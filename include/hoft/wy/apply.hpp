@@ -36,20 +36,23 @@ compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> c
 /// Factors are applied from the last to the first for Q, from the first to the last for Qᴴ.
 inline index_t nth_applied(index_t blocks, index_t n, op o) { return o == op::plain ? blocks - 1 - n : n; }
 
-/// Y := op(Q) X for accumulator-typed panels; X may be Y. W [r, w] receives UᴴX of each factor where it has data, else
-/// `scratch` [2 b, w] holds it.
-template <class Policy, class A, class TX, class L>
+/// Y := op(Q) X for accumulator-typed panels; X may be Y. W [r, w] receives UᴴX of each factor unless it is empty.
+/// scratch [2 b, w].
+template <class Policy, class A, class TX, class L, class LW>
 void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
-                 matrix_view<A, L> Y, matrix_view<A, L> W, matrix_view<A, L> scratch) {
+                 matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch) {
   index_t const blocks = Q.blocks(), w = X.cols;
   if (blocks == 0) return copy(policy, X, Y);
   for (index_t n = 0; n < blocks; ++n) {
     auto const q = Q.at(nth_applied(blocks, n, o));
     auto const Z = scratch.block(0, 0, q.rank, w);
-    auto const Wi = W.data != nullptr ? W.block(q.first, 0, q.rank, w) : scratch.block(Q.block, 0, q.rank, w);
+    auto Wi = scratch.block(Q.block, 0, q.rank, w);
+    if constexpr (std::same_as<L, LW>)
+      if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
     matrix_view<A const, L> source = Y;
     if (n == 0) source = X;
     project(policy, q.U, source, Wi);
+    if (!std::same_as<L, LW> && !W.empty()) copy(policy, Wi, W.block(q.first, 0, q.rank, w));
     multiply(policy, A(1), q.T, o, Wi, Z);
     update(policy, A(-1), q.U, Z, source, Y);
   }
@@ -89,12 +92,12 @@ struct apply_pieces {
 /// The oriented problem: X and Y [m, n] with Q from the left.
 template <class Policy, class A, class TX, class T, class L>
 void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
-                    matrix_view<T, L> Y, matrix_view<A, L> W, apply_pieces<A, T, L> const& pieces) {
+                    matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<A, T, L> const& pieces) {
   auto const local = serial(policy);
   for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, index_t j, index_t w) {
     auto const x = staged(local, X.columns(j, w), pieces.buffer(worker));
     auto const y = destination(Y.columns(j, w), pieces.buffer(worker));
-    apply_panel(local, Q, o, x, y, W.data == nullptr ? W : W.columns(j, w), pieces.scratch(worker).columns(0, w));
+    apply_panel(local, Q, o, x, y, W.empty() ? W : W.columns(j, w), pieces.scratch(worker).columns(0, w));
     copy(local, y, Y.columns(j, w));
   });
 }
@@ -108,8 +111,8 @@ index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matri
   using acc = std::remove_const_t<A>;
   if (s == side::left)
     return detail::workspace_size<detail::apply_pieces<acc, value, L>>(policy, Q.rows(), X.cols, Q.rank(), Q.block, s);
-  return detail::workspace_size<detail::apply_pieces<acc, value, transposed_layout<L>>>(policy, Q.rows(), X.rows, Q.rank(),
-                                                                                      Q.block, s);
+  return detail::workspace_size<detail::apply_pieces<acc, value, transposed_layout<L>>>(policy, Q.rows(), X.rows,
+                                                                                        Q.rank(), Q.block, s);
 }
 
 /// Y := Q X, Qᴴ X, X Q or X Qᴴ.
@@ -121,16 +124,16 @@ index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matri
 /// @param s      the side of X on which Q stands
 /// @param o      Q or Qᴴ
 /// @param work   at least apply_workspace bytes
-/// @param W      [r, n] Out, optional: the projections UᴴX (transposed for side::right: (X U)ᵀ) that
-///               apply_backward_from_output takes. Layout of X for side::left, of its transpose for side::right
+/// @param W      [r, n] Out, optional (empty: not wanted): the projections UᴴX, or (X U)ᵀ for side::right, that
+///               apply_backward_from_output takes
 /// @throws hoft::shape_error, hoft::workspace_error, before anything is written
 ///
 /// Cost: 4 m n r + 2 n r b flops (b = Q.block); X is read once and Y written once from memory while a panel of columns
-/// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √m (16-bit storage: one rounding
-/// of the result). Source: Schreiber & Van Loan 1989; LAPACK's larfb.
-template <execution_policy Policy, class A, class TX, class T, class L, class LW>
+/// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √m (16-bit storage: one
+/// rounding of the result). Source: Schreiber & Van Loan 1989; LAPACK's larfb.
+template <execution_policy Policy, class A, class TX, class T, class L>
 void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s, op o,
-           workspace work, matrix_view<std::remove_const_t<A>, LW> W) {
+           workspace work, matrix_view<std::remove_const_t<A>> W = {}) {
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::apply: Q must hold the accumulator type of X.");
@@ -140,24 +143,15 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   detail::require_form(function, Q, m, Q.rank());
   detail::require_shape(function, "X", X, left ? m : n, left ? n : m);
   detail::require_shape(function, "Y", Y, X.rows, X.cols);
-  if (W.data != nullptr) detail::require_shape(function, "W", W, Q.rank(), n);
+  if (!W.empty()) detail::require_shape(function, "W", W, Q.rank(), n);
   auto const run = [&](auto x, auto y, op oriented_op) {
-    using layout = typename decltype(x)::layout_type;
-    auto const pieces = detail::carve<detail::apply_pieces<acc, T, layout>>(function, work, policy, m, n, Q.rank(), Q.block, s);
+    using pieces_type = detail::apply_pieces<acc, T, typename decltype(x)::layout_type>;
+    auto const pieces = detail::carve<pieces_type>(function, work, policy, m, n, Q.rank(), Q.block, s);
     auto const oriented = detail::orient(policy, compact_wy_view<acc const>(Q), s, pieces.oriented);
-    if constexpr (std::same_as<layout, LW>) detail::apply_oriented(policy, oriented, oriented_op, x, y, W, pieces);
-    else if (W.data == nullptr)
-      detail::apply_oriented(policy, oriented, oriented_op, x, y, matrix_view<acc, layout>{}, pieces);
-    else detail::refuse<shape_error>(function, "the layout of W", "that of the other side", "that of X (left) or of its transpose (right)");
+    detail::apply_oriented(policy, oriented, oriented_op, x, y, W, pieces);
   };
   if (left) run(X, Y, o);
   else run(X.transposed(), Y.transposed(), adjoint_of(o));
-}
-
-template <execution_policy Policy, class A, class TX, class T, class L>
-void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s, op o,
-           workspace work) {
-  apply(policy, Q, X, Y, s, o, work, matrix_view<std::remove_const_t<A>, L>{});
 }
 
 /// Bytes of workspace for `materialize`.

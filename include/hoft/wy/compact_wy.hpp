@@ -9,9 +9,10 @@
 
 namespace hoft {
 
-/// Reflectors that share one triangle when the caller does not choose. A triangle of b costs b / 4m of a whole apply and
-/// b / n of its flops again in accumulate, so it should be small beside m; b = 64 is where products with [m, b] reach full
-/// speed, and 64² elements of T fit the first-level cache. One r×r triangle for r = 4096 would double the work.
+/// Reflectors that share one triangle when the caller does not choose. A triangle of b costs b / 4m of a whole apply
+/// and b / n of its flops again in accumulate, so it should be small beside m; b = 64 is where products with [m, b]
+/// reach full speed, and 64² elements of T fit the first-level cache. One r×r triangle for r = 4096 would double the
+/// work.
 inline constexpr index_t default_block = 64;
 
 /// The compact WY form Q = Q₁ Q₂ ⋯ with Q_i = I − U_i T_i U_iᴴ, one factor for every `block` columns of U; a single
@@ -23,22 +24,27 @@ struct compact_wy_view {
   using value_type = std::remove_const_t<A>;
   using real = std::conditional_t<std::is_const_v<A>, real_t<A> const, real_t<A>>;
 
-  matrix_view<A> vectors;    ///< [m, r]: Û, columns of norm 1 (or 0); with explicit tau the unit lower trapezoid V
-  matrix_view<A> factor;     ///< [b, r]: the upper triangles T_i side by side
-  matrix_view<A> gram;       ///< [b, r]: the strictly upper parts of U_iᴴU_i side by side
-  vector_view<A> tau;        ///< [r]: H_j = I − tau_j u_j u_jᴴ; 0 marks the identity
-  matrix_view<real> scales;  ///< [2, r]: ‖u_j‖ = scales(0, j) · scales(1, j) of the caller's columns
-  index_t block = 1;         ///< b, at least 1
-  inverse kind;              ///< how T came from S
-  bool explicit_tau = false; ///< tau was given: columns are not normalised
+  matrix_view<A> vectors;     ///< [m, r]: Û, columns of norm 1 (or 0); with explicit tau the unit lower trapezoid V
+  matrix_view<A> factor;      ///< [b, r]: the upper triangles T_i side by side
+  matrix_view<A> gram;        ///< [b, r]: the strictly upper parts of U_iᴴU_i side by side
+  vector_view<A> tau;         ///< [r]: H_j = I − tau_j u_j u_jᴴ; 0 marks the identity
+  matrix_view<real> scales;   ///< [2, r]: ‖u_j‖ = scales(0, j) · scales(1, j) of the caller's columns
+  index_t block = 1;          ///< b, at least 1
+  inverse kind;               ///< how T came from S
+  bool explicit_tau = false;  ///< tau was given: columns are not normalised
 
   compact_wy_view() = default;
   compact_wy_view(compact_wy_view const&) = default;
   compact_wy_view& operator=(compact_wy_view const&) = default;
   template <class B>
-    requires std::same_as<B const, A>
-  compact_wy_view(compact_wy_view<B> const& q)
-      : vectors(q.vectors), factor(q.factor), gram(q.gram), tau(q.tau), scales(q.scales), block(q.block), kind(q.kind),
+  requires std::same_as<B const, A> compact_wy_view(compact_wy_view<B> const& q)
+      : vectors(q.vectors),
+        factor(q.factor),
+        gram(q.gram),
+        tau(q.tau),
+        scales(q.scales),
+        block(q.block),
+        kind(q.kind),
         explicit_tau(q.explicit_tau) {}
 
   index_t rows() const { return vectors.rows; }
@@ -59,8 +65,8 @@ struct compact_wy_view {
   }
 };
 
-/// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a series
-/// in blocks would be another function), else at most `wanted`.
+/// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a
+/// series in blocks would be another function), else at most `wanted`.
 inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
   return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));
 }

@@ -1,0 +1,15 @@
+// hoft/api/orthogonality.hpp: the orthogonality of a compact WY form.
+#pragma once
+#include <hoft/api/apply.hpp>
+#include <hoft/reference/orthogonality.hpp>
+
+namespace hoft {
+
+/// ‖I − QᴴQ‖_F/√m of Q as `apply` computes it: Q is materialised, 2 m² r and m³ flops, m² elements.
+/// @see orthogonality_error of a dense matrix.
+template <class A>
+auto orthogonality_error(compact_wy<A> const& Q) {
+  return orthogonality_error(materialize(Q, Q.rows()));
+}
+
+}  // namespace hoft

@@ -1,0 +1,37 @@
+// hoft/transform/adapter.hpp: what HOFT and SHOFT train, as views.
+#pragma once
+#include <hoft/wy/compact_wy.hpp>
+
+namespace hoft {
+
+/// HOFT M̂ = Q_U M Q_V, or SHOFT M̂ = Q_U diag(s) M Q_V, of a base weight M [m, n] (out × in). Either rank may be 0.
+/// Q_V must be one block (block >= rank): on activations K = M V T_V needs its triangle whole.
+template <class A>
+struct adapter_view {
+  compact_wy_view<A> left;   ///< Q_U [m, m] of rank ru
+  compact_wy_view<A> right;  ///< Q_V [n, n] of rank rv
+  vector_view<A> scale;      ///< s [m]; size 0 for HOFT
+
+  adapter_view() = default;
+  adapter_view(compact_wy_view<A> u, compact_wy_view<A> v, vector_view<A> s = {}) : left(u), right(v), scale(s) {}
+  template <class B>
+  requires std::same_as<B const, A> adapter_view(adapter_view<B> const& a)
+      : left(a.left), right(a.right), scale(a.scale) {}
+
+  index_t rows() const { return left.rows(); }
+  index_t cols() const { return right.rows(); }
+  bool scaled() const { return scale.size > 0; }
+};
+
+namespace detail {
+
+template <class A>
+void require_adapter(char const* function, adapter_view<A> const& a) {
+  require_shape(function, "a.left.vectors", a.left.vectors, a.rows(), a.left.rank());
+  require_shape(function, "a.right.vectors", a.right.vectors, a.cols(), a.right.rank());
+  require_at_least(function, "a.right.block", a.right.block, a.right.rank());
+  if (a.scaled()) require_equal(function, "a.scale.size", a.scale.size, a.rows());
+}
+
+}  // namespace detail
+}  // namespace hoft

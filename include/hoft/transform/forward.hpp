@@ -1,0 +1,129 @@
+// hoft/transform/forward.hpp: HOFT and SHOFT on activations, the adapted weight never formed.
+#pragma once
+#include <hoft/transform/panel.hpp>
+
+namespace hoft {
+
+/// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
+///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
+///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
+template <class Base, class T, class L>
+concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_view<T, L> Y) {
+  base.apply(X, Y);
+  base.apply_adjoint(X, Y);
+};
+
+/// What the forward pass leaves for the backward pass. Memory of the caller.
+template <class A, class T, class L>
+struct saved_activations {
+  matrix_view<A> B;     ///< [m, rv] M V̂
+  matrix_view<A, L> v;  ///< [rv, t] V̂ᴴx
+  matrix_view<A, L> w;  ///< [ru, t] Ûᴴp, p = s ∘ q
+  /// [m, t] q = base − K v, for SHOFT only and optional. Left empty, the backward pass recovers it from y as
+  /// (y + U Z) / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
+  matrix_view<T, L> q;
+};
+
+/// Cuts what `forward` saves for t tokens from `memory`; with a counting carver it tells the size.
+template <class T, class L, class A>
+saved_activations<std::remove_const_t<A>, T, L> carve_saved(carver& memory, adapter_view<A> const& a, index_t t,
+                                                            bool keep_q = true) {
+  using acc = std::remove_const_t<A>;
+  saved_activations<acc, T, L> saved;
+  saved.B = memory.matrix<acc>(a.rows(), a.right.rank());
+  saved.v = memory.matrix<acc, L>(a.right.rank(), t);
+  saved.w = memory.matrix<acc, L>(a.left.rank(), t);
+  if (a.scaled() && keep_q) saved.q = memory.matrix<T, L>(a.rows(), t);
+  return saved;
+}
+
+namespace detail {
+
+template <class A, class T, class L>
+void require_saved(char const* function, adapter_view<A const> const& a, saved_activations<A, T, L> const& saved,
+                   index_t t) {
+  require_shape(function, "saved.B", saved.B, a.rows(), a.right.rank());
+  require_shape(function, "saved.v", saved.v, a.right.rank(), t);
+  require_shape(function, "saved.w", saved.w, a.left.rank(), t);
+  if (!saved.q.empty()) require_shape(function, "saved.q", saved.q, a.rows(), t);
+}
+
+template <class A, class T, class L>
+struct forward_pieces {
+  index_t width;
+  matrix_view<A> minus_K;
+  per_worker<A, L> scratch, x, y;
+  template <class Policy>
+  forward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
+      : forward_pieces(memory, policy, a, t, panel_width<A, L>(policy, std::max(a.rows(), a.cols()))) {}
+
+ private:
+  template <class Policy>
+  forward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
+      : width(w),
+        minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+        scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, t)),
+        x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),
+        y(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, t)) {}
+};
+
+}  // namespace detail
+
+/// Bytes of workspace for `forward` with x of this element type and layout, extended by rv columns as `forward` takes
+/// it.
+template <execution_policy Policy, class A, class T, class L>
+index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
+  using acc = std::remove_const_t<A>;
+  return detail::workspace_size<detail::forward_pieces<acc, T, L>>(policy, adapter_view<acc const>(a),
+                                                                   x.cols - a.right.rank());
+}
+
+/// y := M̂ x = Q_U diag(s) M Q_V x with one call of the base operator on t + rv columns.
+///
+/// x and y carry rv spare columns behind their t tokens (for tokens × features in row-major order: rv spare token
+/// rows), so that [base | M V̂] = M [x | V̂] needs no copy of x.
+///
+/// @param policy where to compute
+/// @param a      the adapter of a weight [m, n], ranks ru and rv
+/// @param base   M as a base operator on T and L
+/// @param x      [n, t + rv] In: the first t columns. Out: V̂ in the last rv, the rest untouched
+/// @param y      [m, t + rv] Out: M̂ x in the first t columns; scratch in the last rv. Must not overlap x
+/// @param saved  Out: what `backward` needs, cut by carve_saved
+/// @param work   at least forward_workspace bytes
+/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+///
+/// Cost: 2 m n (t + rv) flops in the base, 4 (m ru + (m + n) rv / 2) t beside it; one pass over x, base and y.
+/// Memory: O((m + n) r + r t) beyond x and y. Accuracy: that of the base plus a small multiple of √m (ru + rv) ε ‖y‖.
+/// Source: math in docs/mathematics.md (section 3).
+template <execution_policy Policy, class A, class Base, class T, class L>
+requires base_operator<Base, T, L>
+void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_view<T, L> x, matrix_view<T, L> y,
+             saved_activations<std::remove_const_t<A>, T, L> const& saved, workspace work) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the adapter must hold the accumulator type of x.");
+  constexpr char const* function = "forward";
+  adapter_view<acc const> const view = a;
+  index_t const rv = a.right.rank(), t = x.cols - rv;
+  detail::require_adapter(function, view);
+  detail::require_at_least(function, "x.cols", x.cols, rv);
+  detail::require_shape(function, "x", x, a.cols(), x.cols);
+  detail::require_shape(function, "y", y, a.rows(), x.cols);
+  detail::require_saved(function, view, saved, t);
+  auto const pieces = detail::carve<detail::forward_pieces<acc, T, L>>(function, work, policy, view, t);
+  copy(policy, a.right.vectors, x.columns(t, rv));
+  base.apply(matrix_view<T const, L>(x), y);
+  copy(policy, y.columns(t, rv), saved.B);
+  detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
+  for_each_panel(policy, t, pieces.width, [&](index_t worker, index_t j, index_t w) {
+    auto const local = serial(policy);
+    auto const v = saved.v.columns(j, w);
+    project(local, a.right.vectors, detail::staged(local, x.columns(j, w), pieces.x(worker)), v);
+    auto const panel = detail::staged(local, y.columns(j, w), pieces.y(worker));
+    detail::adapt_panel(local, view, matrix_view<acc const>(pieces.minus_K), matrix_view<acc const, L>(v), panel,
+                        saved.w.columns(j, w), saved.q.empty() ? saved.q : saved.q.columns(j, w),
+                        pieces.scratch(worker).columns(0, w));
+    copy(local, panel, y.columns(j, w));
+  });
+}
+
+}  // namespace hoft

@@ -1,0 +1,227 @@
+// hoft/transform/merge.hpp: HOFT and SHOFT on the weight.
+#pragma once
+#include <hoft/transform/panel.hpp>
+
+namespace hoft {
+namespace detail {
+
+/// B := M V and minus_K := −B T_V, by panels of rows of M.
+template <class A, class T, class L>
+struct product_pieces {
+  index_t width;
+  matrix_view<A> B, minus_K;
+  per_worker<A, transposed_layout<L>> rows;
+  template <class Policy>
+  product_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : width(panel_width<A, transposed_layout<L>>(policy, a.cols())),
+        B(memory.matrix<A>(a.rows(), a.right.rank())),
+        minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+        rows(memory, worker_count(policy), std::same_as<std::remove_const_t<T>, A> ? 0 : a.cols(),
+             std::min(width, a.rows())) {}
+};
+
+template <class Policy, class A, class TM, class T, class L>
+void multiply_by_vectors(Policy const& policy, adapter_view<A const> const& a, matrix_view<TM, L> M,
+                         product_pieces<A, T, L> const& pieces) {
+  index_t const rv = a.right.rank();
+  if (rv == 0) return;
+  for_each_panel(policy, a.rows(), pieces.width, [&](index_t worker, index_t i, index_t count) {
+    auto const local = serial(policy);
+    auto const rows = staged(local, M.transposed().columns(i, count), pieces.rows(worker));
+    update(local, A(1), rows.transposed(), a.right.vectors, {}, pieces.B.block(i, 0, count, rv));
+  });
+  form_minus_K(policy, a, pieces.B, pieces.minus_K);
+}
+
+/// v [rv, w] of the weight form, x = I: the columns [j, j + w) of Vᴴ.
+template <class Policy, class A, class L>
+matrix_view<A, L> adjoint_rows(Policy const& policy, adapter_view<A const> const& a, index_t j, index_t w,
+                               matrix_view<A, L> buffer) {
+  auto const v = buffer.columns(0, w);
+  conjugate_copy(policy, a.right.vectors.block(j, 0, w, a.right.rank()).transposed(), v);
+  return v;
+}
+
+template <class A, class T, class L>
+struct merge_pieces {
+  product_pieces<A, T, L> product;
+  index_t width;
+  per_worker<A, L> scratch, v, panel;
+  template <class Policy>
+  merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : merge_pieces(memory, policy, a, panel_width<A, L>(policy, a.rows())) {}
+
+ private:
+  template <class Policy>
+  merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
+      : product(memory, policy, a),
+        width(w),
+        scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, a.cols())),
+        v(memory, worker_count(policy), a.right.rank(), std::min(w, a.cols())),
+        panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, a.cols())) {}
+};
+
+}  // namespace detail
+
+/// Bytes of workspace for `merge` with M of this element type and layout.
+template <execution_policy Policy, class A, class T, class L>
+index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
+  using acc = std::remove_const_t<A>;
+  return detail::workspace_size<detail::merge_pieces<acc, std::remove_const_t<T>, L>>(policy,
+                                                                                      adapter_view<acc const>(a));
+}
+
+/// M̂ := Q_U diag(s) M Q_V.
+///
+/// @param policy where to compute
+/// @param a      the adapter of a weight [m, n], ranks ru and rv
+/// @param M      [m, n] In: the base weight
+/// @param Mhat   [m, n] Out: may be M itself; must not overlap it otherwise
+/// @param work   at least merge_workspace bytes
+/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+///
+/// Cost: 4 m n (ru + rv) flops; M is read twice and M̂ written once. Accuracy: a small multiple of √m (ru + rv) ε ‖M‖
+/// column by column. HOFT keeps the singular values of M to that accuracy.
+/// Source: math in docs/mathematics.md (section 3); Arcas et al., arXiv 2505.16531.
+template <execution_policy Policy, class A, class TM, class T, class L>
+void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat,
+           workspace work) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<std::remove_const_t<TM>, T>, "hoft::merge: M and Mhat must have the same element type.");
+  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::merge: the adapter must hold the accumulator type of M.");
+  constexpr char const* function = "merge";
+  adapter_view<acc const> const view = a;
+  detail::require_adapter(function, view);
+  detail::require_shape(function, "M", M, a.rows(), a.cols());
+  detail::require_shape(function, "Mhat", Mhat, a.rows(), a.cols());
+  auto const pieces = detail::carve<detail::merge_pieces<acc, T, L>>(function, work, policy, view);
+  detail::multiply_by_vectors(policy, view, M, pieces.product);
+  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, index_t j, index_t w) {
+    auto const local = serial(policy);
+    auto const y = detail::destination(Mhat.columns(j, w), pieces.panel(worker));
+    copy(local, M.columns(j, w), y);
+    matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
+    detail::adapt_panel(local, view, matrix_view<acc const>(pieces.product.minus_K), v, y, matrix_view<acc, L>{},
+                        matrix_view<T, L>{}, pieces.scratch(worker).columns(0, w));
+    copy(local, y, Mhat.columns(j, w));
+  });
+}
+
+namespace detail {
+
+template <class A, class T, class L>
+struct merge_backward_pieces {
+  product_pieces<A, T, L> product;
+  index_t width;
+  per_worker<A, L> scratch, v, projections, q, p, gradient;
+  adapter_sums_pieces<A> sums;
+  adapter_finish_pieces<A> finish;
+  matrix_view<A> through_B;
+  template <class Policy>
+  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : merge_backward_pieces(memory, policy, a, panel_width<A, L>(policy, a.rows())) {}
+
+ private:
+  template <class Policy>
+  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
+      : merge_backward_pieces(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
+  template <class Policy>
+  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
+                        index_t workers, index_t w)
+      : product(memory, policy, a),
+        width(width_),
+        scratch(memory, workers, 4 * a.left.block, w),
+        v(memory, workers, a.right.rank(), w),
+        projections(memory, workers, a.left.rank(), w),
+        q(memory, workers, a.rows(), w),
+        p(memory, workers, a.scaled() ? a.rows() : 0, w),
+        gradient(memory, workers, a.rows(), w),
+        sums(memory, workers, a),
+        finish(memory, a),
+        through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
+};
+
+}  // namespace detail
+
+/// Bytes of workspace for `merge_backward` with M of this element type and layout.
+template <execution_policy Policy, class A, class T, class L>
+index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
+  using acc = std::remove_const_t<A>;
+  return detail::workspace_size<detail::merge_backward_pieces<acc, std::remove_const_t<T>, L>>(
+      policy, adapter_view<acc const>(a));
+}
+
+/// The gradients of M̂ = merge(a, M) with respect to U, V and s, given Ĝ = ∂L/∂M̂; M is frozen.
+///
+/// @param policy where to compute
+/// @param a      the adapter of a weight [m, n]
+/// @param M      [m, n] In: the base weight, not the merged one
+/// @param dMhat  [m, n] In
+/// @param dU     [m, ru] Out
+/// @param dV     [n, rv] Out
+/// @param ds     [m] Out for SHOFT, size 0 for HOFT
+/// @param work   at least merge_backward_workspace bytes: no m×n temporary
+/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+///
+/// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once. Accuracy: as of apply_backward.
+/// Source: math in docs/mathematics.md (section 3).
+template <execution_policy Policy, class A, class TM, class TG, class L, class TU, class LU, class TV, class LV,
+          class TS>
+void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<TG, L> dMhat,
+                    matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds, workspace work) {
+  using acc = std::remove_const_t<A>;
+  using T = std::remove_const_t<TM>;
+  static_assert(std::same_as<accumulator_t<T>, acc>,
+                "hoft::merge_backward: the adapter must hold the accumulator type of M.");
+  constexpr char const* function = "merge_backward";
+  adapter_view<acc const> const view = a;
+  detail::require_adapter(function, view);
+  detail::require_shape(function, "M", M, a.rows(), a.cols());
+  detail::require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
+  detail::require_gradients(function, view, dU, dV, ds);
+  auto const pieces = detail::carve<detail::merge_backward_pieces<acc, T, L>>(function, work, policy, view);
+  auto const& finish = pieces.finish;
+  bool const blocked = a.left.blocks() > 1;
+  auto const local = serial(policy);
+  detail::multiply_by_vectors(policy, view, M, pieces.product);
+  matrix_view<acc const> const minus_K = pieces.product.minus_K;
+  clear(local, pieces.sums.total());
+  for_each_panel_summed(
+      policy, a.cols(), pieces.width, [&](index_t worker) { clear(local, pieces.sums.part(worker)); },
+      [&](index_t worker, index_t j, index_t w) {
+        matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
+        auto const q = pieces.q(worker).columns(0, w);
+        auto const scratch = pieces.scratch(worker).columns(0, w);
+        copy(local, M.columns(j, w), q);
+        update(local, acc(1), minus_K, v, q, q);
+        auto p = q;
+        if (view.scaled()) {
+          p = pieces.p(worker).columns(0, w);
+          scale_rows(local, view.scale, op::plain, q, p);
+        }
+        detail::forward_state<acc, L> state;
+        state.X = state.rewind = p;
+        state.is_input = !blocked;
+        if (blocked) {
+          auto const W = pieces.projections(worker).columns(0, w);
+          detail::apply_panel(local, view.left, op::plain, p, p, W, scratch);
+          state.W = W;
+        }
+        auto const buffer = pieces.gradient(worker);
+        matrix_view<acc const, L> const G = detail::staged(local, dMhat.columns(j, w), buffer);
+        auto const dq = buffer.columns(0, w);
+        detail::adapt_backward_panel(local, view, v, state, matrix_view<acc const, L>(q), G, dq,
+                                     pieces.sums.part(worker), scratch);
+        project(local, dq, minus_K, finish.right.D.block(j, 0, w, a.right.rank()));
+      },
+      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total()); });
+  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.total().dK, finish);
+  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, index_t j, index_t w) {
+    auto const panel = detail::staged(local, M.columns(j, w), pieces.q(worker));
+    project(local, panel, finish.dB, pieces.through_B.block(j, 0, w, a.right.rank()));
+  });
+  add(policy, pieces.through_B, finish.right.D);
+  detail::finish_adapter(policy, view, pieces.sums.total(), finish, dU, dV, ds);
+}
+
+}  // namespace hoft
