@@ -1,4 +1,4 @@
-// hoft/config.hpp: the version and the one macro that lets core headers compile for a GPU.
+// hoft/config.hpp: the version and the few macros.
 #pragma once
 
 #define HOFT_VERSION_MAJOR 0
@@ -9,4 +9,13 @@
 #define HOFT_HOST_DEVICE __host__ __device__
 #else
 #define HOFT_HOST_DEVICE
+#endif
+
+// The next loop has a constant number of turns and is written out in full, so that its arrays live in registers.
+#if defined(__clang__)
+#define HOFT_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define HOFT_UNROLL _Pragma("GCC unroll 32")
+#else
+#define HOFT_UNROLL
 #endif

@@ -32,13 +32,6 @@ inline constexpr index_t columns_depth = 256;
 template <class T>
 inline constexpr index_t dots_depth = index_t{4096} / index_t(sizeof(T));
 
-/// f(0), ..., f(N - 1) with constant arguments, so that arrays of packets stay in registers.
-template <int N, class F>
-EIGEN_ALWAYS_INLINE void unroll(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) { (f(std::integral_constant<int, I>{}), ...); }
-  (std::make_integer_sequence<int, N>{});
-}
-
 template <bool Conj, class T>
 EIGEN_ALWAYS_INLINE T conj_if(T const& a) {
   if constexpr (Conj) return Eigen::internal::pconj(a);
@@ -64,24 +57,52 @@ void columns_tile(index_t depth, T alpha, T const* a, index_t lda, strided<T con
                   index_t ldc) {
   using namespace Eigen::internal;
   using P = packet<T>;
-  constexpr int rows = tile_rows<T>;
+  constexpr int rows = tile_rows<T>, lane = lanes<T>;
   P sum[rows][Cols];
-  unroll<rows>([&](auto v) { unroll<Cols>([&](auto j) { sum[v][j] = pset1<P>(T(0)); }); });
-  for (index_t l = 0; l < depth; ++l) {
+  HOFT_UNROLL
+  for (int v = 0; v < rows; ++v) {
+    HOFT_UNROLL
+    for (int j = 0; j < Cols; ++j) sum[v][j] = pset1<P>(T(0));
+  }
+  for (index_t l = 0; l < depth; ++l, a += lda, b.data += b.row) {
     P column[rows];
-    unroll<rows>([&](auto v) { column[v] = ploadu<P>(a + l * lda + v * lanes<T>); });
-    unroll<Cols>([&](auto j) {
-      P const factor = pset1<P>(conj_if<ConjB>(b(l, j)));
-      unroll<rows>([&](auto v) { sum[v][j] = pmadd(column[v], factor, sum[v][j]); });
-    });
+    HOFT_UNROLL
+    for (int v = 0; v < rows; ++v) column[v] = ploadu<P>(a + v * lane);
+    HOFT_UNROLL
+    for (int j = 0; j < Cols; ++j) {
+      P const factor = pset1<P>(conj_if<ConjB>(b.data[j * b.col]));
+      HOFT_UNROLL
+      for (int v = 0; v < rows; ++v) sum[v][j] = pmadd(column[v], factor, sum[v][j]);
+    }
   }
   P const scale = pset1<P>(alpha);
-  unroll<Cols>([&](auto j) {
-    unroll<rows>([&](auto v) {
-      P const start = s != nullptr ? ploadu<P>(s + j * lds + v * lanes<T>) : pset1<P>(T(0));
-      pstoreu(c + j * ldc + v * lanes<T>, pmadd(scale, sum[v][j], start));
-    });
-  });
+  HOFT_UNROLL
+  for (int j = 0; j < Cols; ++j) {
+    HOFT_UNROLL
+    for (int v = 0; v < rows; ++v) {
+      P const start = s != nullptr ? ploadu<P>(s + j * lds + v * lane) : pset1<P>(T(0));
+      pstoreu(c + j * ldc + v * lane, pmadd(scale, sum[v][j], start));
+    }
+  }
+}
+
+/// sum[i][j] += op(a_i) op(b_j) lane by lane, over `vectors` vectors.
+template <int Rows, int Cols, bool ConjA, bool ConjB, class T>
+EIGEN_ALWAYS_INLINE void add_dots(index_t vectors, T const* a, index_t lda, T const* b, index_t ldb,
+                                  packet<T> (&sum)[Rows][Cols]) {
+  using namespace Eigen::internal;
+  using P = packet<T>;
+  for (index_t l = 0; l < vectors; ++l, a += lanes<T>, b += lanes<T>) {
+    P left[Rows];
+    HOFT_UNROLL
+    for (int i = 0; i < Rows; ++i) left[i] = conj_if<ConjA>(ploadu<P>(a + i * lda));
+    HOFT_UNROLL
+    for (int j = 0; j < Cols; ++j) {
+      P const right = conj_if<ConjB>(ploadu<P>(b + j * ldb));
+      HOFT_UNROLL
+      for (int i = 0; i < Rows; ++i) sum[i][j] = pmadd(left[i], right, sum[i][j]);
+    }
+  }
 }
 
 template <int Rows, int Cols, bool ConjA, bool ConjB, class T>
@@ -89,30 +110,26 @@ void dots_tile(index_t depth, T alpha, T const* a, index_t lda, T const* b, inde
                strided<T> c) {
   using namespace Eigen::internal;
   using P = packet<T>;
+  constexpr int lane = lanes<T>;
   P sum[Rows][Cols];
-  unroll<Rows>([&](auto i) { unroll<Cols>([&](auto j) { sum[i][j] = pset1<P>(T(0)); }); });
-  auto const step = [&](T const* pa, index_t da, T const* pb, index_t db) {
-    P left[Rows];
-    unroll<Rows>([&](auto i) { left[i] = conj_if<ConjA>(ploadu<P>(pa + i * da)); });
-    unroll<Cols>([&](auto j) {
-      P const right = conj_if<ConjB>(ploadu<P>(pb + j * db));
-      unroll<Rows>([&](auto i) { sum[i][j] = pmadd(left[i], right, sum[i][j]); });
-    });
-  };
-  index_t l = 0;
-  for (; l + lanes<T> <= depth; l += lanes<T>) step(a + l, lda, b + l, ldb);
-  if (l < depth) {  // the last vector, padded with zeros
-    T left[Rows * lanes<T>] = {}, right[Cols * lanes<T>] = {};
-    for (int i = 0; i < Rows; ++i) std::copy(a + i * lda + l, a + i * lda + depth, left + i * lanes<T>);
-    for (int j = 0; j < Cols; ++j) std::copy(b + j * ldb + l, b + j * ldb + depth, right + j * lanes<T>);
-    step(left, lanes<T>, right, lanes<T>);
+  HOFT_UNROLL
+  for (int i = 0; i < Rows; ++i) {
+    HOFT_UNROLL
+    for (int j = 0; j < Cols; ++j) sum[i][j] = pset1<P>(T(0));
   }
-  unroll<Cols>([&](auto j) {
-    unroll<Rows>([&](auto i) {
-      T const start = s.data != nullptr ? s(i, j) : T(0);
-      c(i, j) = start + alpha * predux(sum[i][j]);
-    });
-  });
+  index_t const whole = depth / lane, rest = depth % lane;
+  add_dots<Rows, Cols, ConjA, ConjB, T>(whole, a, lda, b, ldb, sum);
+  if (rest > 0) {  // the last vector, padded with zeros
+    T left[Rows * lane] = {}, right[Cols * lane] = {};
+    for (int i = 0; i < Rows; ++i) std::copy_n(a + i * lda + whole * lane, rest, left + i * lane);
+    for (int j = 0; j < Cols; ++j) std::copy_n(b + j * ldb + whole * lane, rest, right + j * lane);
+    add_dots<Rows, Cols, ConjA, ConjB, T>(1, left, lane, right, lane, sum);
+  }
+  HOFT_UNROLL
+  for (int j = 0; j < Cols; ++j) {
+    HOFT_UNROLL
+    for (int i = 0; i < Rows; ++i) c(i, j) = (s.data != nullptr ? s(i, j) : T(0)) + alpha * predux(sum[i][j]);
+  }
 }
 
 /// f(first, width) with constant widths 6, 3, 2, 1 that cover [0, n).
