@@ -1,5 +1,8 @@
 // hoft/cpu/primitives.hpp: what the algorithms of wy/ and transform/ ask of a backend, on the CPU. They find these
 // functions by the type of the policy. Matrices are views; T is the accumulator type throughout.
+//
+// No sum and no complex product here goes through Eigen: it starts its vectors at the first aligned address, so that
+// bits would depend on where the caller's memory lies.
 #pragma once
 #include <hoft/cpu/product.hpp>
 #include <hoft/eigen/as_eigen.hpp>
@@ -88,7 +91,8 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
     scales(1, j) = real(1);
     if (mu == real(0)) return;
     for (index_t i = 0; i < U.rows; ++i) Uhat(i, j) = Uhat(i, j) / mu;
-    real const nu = std::sqrt(as_eigen(Uhat.columns(j, 1)).squaredNorm());
+    T const* const column = Uhat.columns(j, 1).data;
+    real const nu = std::sqrt(std::real(dot(Uhat.rows, column, column)));
     for (index_t i = 0; i < U.rows; ++i) Uhat(i, j) = Uhat(i, j) / nu;
     scales(1, j) = nu;
   });
@@ -101,9 +105,7 @@ void normalise_columns_backward(cpu const& policy, matrix_view<T const> Uhat, ma
                                 vector_view<T const> tau, matrix_view<T> D, matrix_view<TU, LU> dU) {
   parallel_for(policy, D.cols, [&](index_t, index_t j) {
     real_t<T> const mu = scales(0, j), nu = scales(1, j);
-    auto const u = as_eigen(Uhat.columns(j, 1)).col(0);
-    auto const d = as_eigen(D.columns(j, 1)).col(0);
-    T const along = u.dot(d) * tau[j] / real_t<T>(2);
+    T const along = dot(D.rows, Uhat.columns(j, 1).data, D.columns(j, 1).data) * tau[j] / real_t<T>(2);
     for (index_t i = 0; i < D.rows; ++i)
       dU(i, j) = static_cast<TU>(mu == real_t<T>(0) ? T(0) : (D(i, j) - Uhat(i, j) * along) / nu / mu);
   });
@@ -170,36 +172,46 @@ void form_factor(cpu const& policy, matrix_view<T const> A, vector_view<T const>
 }
 inline index_t form_factor_scratch(cpu const&, index_t r) { return (r / 2) * (r - r / 2); }
 
+/// f(element, i, j) for every element of X, in the order of memory.
+template <class T, class Layout, class F>
+void for_each_element(matrix_view<T, Layout> X, F const& f) {
+  if constexpr (X.is_col_major) {
+    for (index_t j = 0; j < X.cols; ++j)
+      for (index_t i = 0; i < X.rows; ++i) f(X(i, j), i, j);
+  } else {
+    for (index_t i = 0; i < X.rows; ++i)
+      for (index_t j = 0; j < X.cols; ++j) f(X(i, j), i, j);
+  }
+}
+
 /// Y := diag(d) X or conj(diag(d)) X. In place is fine.
 template <class T, class Layout>
 void scale_rows(cpu const&, vector_view<T const> d, op o, std::type_identity_t<matrix_view<T const, Layout>> X,
                 matrix_view<T, Layout> Y) {
-  if (X.empty()) return;
-  if (o == op::plain) as_eigen(Y) = as_eigen(d).asDiagonal() * as_eigen(X);
-  else as_eigen(Y) = as_eigen(d).conjugate().asDiagonal() * as_eigen(X);
+  for_each_element(Y, [&](T& y, index_t i, index_t j) { y = (o == op::plain ? d[i] : conjugate(d[i])) * X(i, j); });
 }
 
 /// X := diag(d)⁻¹ X.
 template <class A, class T, class Layout>
 void divide_rows(cpu const&, vector_view<A const> d, matrix_view<T, Layout> X) {
-  index_t const outer = X.is_col_major ? X.cols : X.rows, inner = X.is_col_major ? X.rows : X.cols;
-  for (index_t o = 0; o < outer; ++o)
-    for (index_t l = 0; l < inner; ++l) {
-      T& x = X.data[o * X.ld + l];
-      x = static_cast<T>(static_cast<A>(x) / d[X.is_col_major ? l : o]);
-    }
+  for_each_element(X, [&](T& x, index_t i, index_t) { x = static_cast<T>(static_cast<A>(x) / d[i]); });
 }
 
 /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
 template <class T, class Layout>
 void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<T const, Layout> Y, vector_view<T> d) {
-  if (!X.empty()) as_eigen(d) += as_eigen(X).cwiseProduct(as_eigen(Y).conjugate()).rowwise().sum();
+  if constexpr (X.is_col_major) {
+    for (index_t j = 0; j < X.cols; ++j)
+      for (index_t i = 0; i < X.rows; ++i) d[i] += X(i, j) * conjugate(Y(i, j));
+  } else {
+    for (index_t i = 0; i < X.rows; ++i) d[i] += dot(X.cols, Y.data + i * Y.ld, X.data + i * X.ld);
+  }
 }
 
 /// d_j := Σ_l conj(X(l, j)) Y(l, j), the diagonal of XᴴY.
 template <class T>
 void column_dots(cpu const&, matrix_view<T> X, matrix_view<T> Y, vector_view<T> d) {
-  for (index_t j = 0; j < X.cols; ++j) d[j] = as_eigen(X).col(j).dot(as_eigen(Y).col(j));
+  for (index_t j = 0; j < X.cols; ++j) d[j] = dot(X.rows, X.columns(j, 1).data, Y.columns(j, 1).data);
 }
 
 /// Zero on and below the diagonal.
@@ -252,11 +264,10 @@ template <class T, class LZ>
 void multiply_inverse_factor(cpu const& policy, matrix_view<T const> A, vector_view<T const> tau, op o,
                              std::type_identity_t<matrix_view<T const, LZ>> Z, matrix_view<T, LZ> W) {
   multiply(policy, T(1), A, o, Z, W);
-  for (index_t i = 0; i < W.rows; ++i) {
+  for_each_element(W, [&](T& w, index_t i, index_t j) {
     T const t = o == op::plain ? tau[i] : conjugate(tau[i]);
-    if (t == T(0)) as_eigen(W).row(i).setZero();
-    else as_eigen(W).row(i) += as_eigen(Z).row(i) / t;
-  }
+    w = t == T(0) ? T(0) : w + Z(i, j) / t;
+  });
 }
 
 }  // namespace cpu_backend

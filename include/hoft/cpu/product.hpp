@@ -84,5 +84,13 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
   }
 }
 
+/// xᴴy of contiguous vectors.
+template <class T>
+T dot(index_t n, T const* x, T const* y) {
+  T sum(0);
+  kernel::dots_kernel<is_complex<T>, false, T>(1, 1, n, T(1), {x, 1, n}, {y, 1, n}, {}, {&sum, 1, 1});
+  return sum;
+}
+
 }  // namespace cpu_backend
 }  // namespace hoft

@@ -1,0 +1,77 @@
+// The same bits for any number of threads, and independent calls at the same time.
+#include "everything.hpp"
+
+#include <thread>
+
+using namespace hoft_test;
+
+namespace {
+
+// More than one chunk of columns (256), more than one panel, more than one block, rows past a task's edge.
+constexpr shape wide{150, 333, 1030, 20, 9, 8};
+constexpr shape small{13, 7, 29, 3, 2, 64};
+
+template <class T, class L>
+void same_for_any_number_of_threads(shape s, bool scaled, bool keep_q) {
+  everything<T, L> one(s, scaled, keep_q, 1);
+  one.run(hoft::cpu{});
+  for (int threads : {2, 3, 7}) {
+    everything<T, L> many(s, scaled, keep_q, 1);
+    many.run(hoft::cpu{.threads = threads});
+    std::vector<dense_matrix<hoft::accumulator_t<T>>> expected;
+    std::vector<std::string> names;
+    one.for_each_result([&](char const* name, auto const& a) {
+      expected.push_back(a.template cast<hoft::accumulator_t<T>>());
+      names.push_back(name);
+    });
+    std::size_t i = 0;
+    many.for_each_result([&](char const*, auto const& a) {
+      dense_matrix<hoft::accumulator_t<T>> const actual = a.template cast<hoft::accumulator_t<T>>();
+      CHECK_MESSAGE(same_bits(actual, expected[i]), names[i], " differs with ", threads, " threads");
+      ++i;
+    });
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("any number of threads gives the same bits", T, float, double, std::complex<float>,
+                   Eigen::bfloat16) {
+  same_for_any_number_of_threads<T, col_major>(wide, true, true);
+  same_for_any_number_of_threads<T, row_major>(wide, true, false);
+  same_for_any_number_of_threads<T, col_major>(small, false, false);
+}
+
+TEST_CASE("a thread count below one counts as one") {
+  everything<double, col_major> one(small, false, false, 2), none(small, false, false, 2);
+  one.run(hoft::cpu{.threads = 1});
+  none.run(hoft::cpu{.threads = -3});
+  one.for_each_result([&](char const* name, auto const& a) {
+    none.for_each_result([&](char const* other, auto const& b) {
+      if (std::string(name) == other) {
+        dense_matrix<double> const x = a, y = b;
+        CHECK(same_bits(x, y));
+      }
+    });
+  });
+}
+
+TEST_CASE("two threads on different data do not disturb each other") {
+  everything<float, col_major> a(wide, true, true, 3), b(wide, false, false, 4), alone_a(wide, true, true, 3),
+      alone_b(wide, false, false, 4);
+  std::thread first([&] { a.run(hoft::cpu{}); }), second([&] { b.run(hoft::cpu{.threads = 2}); });
+  first.join(), second.join();
+  alone_a.run(hoft::cpu{});
+  alone_b.run(hoft::cpu{});
+  auto const compare = [](auto const& x, auto const& y) {
+    std::vector<dense_matrix<float>> expected;
+    y.for_each_result([&](char const*, auto const& r) { expected.push_back(r); });
+    std::size_t i = 0;
+    x.for_each_result([&](char const* name, auto const& r) {
+      dense_matrix<float> const actual = r;
+      CHECK_MESSAGE(same_bits(actual, expected[i++]), name);
+    });
+  };
+  compare(a, alone_a);
+  compare(b, alone_b);
+}
