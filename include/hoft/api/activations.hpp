@@ -15,8 +15,7 @@ struct saved_storage {
   dense_matrix<A, L> v, w;
   dense_matrix<T, L> q;
   saved_activations<A, T, L> view() { return {as_view(B), as_view(v), as_view(w), as_view(q)}; }
-  /// The backward pass only reads what it is given.
-  saved_activations<A, T, L> view() const { return const_cast<saved_storage*>(this)->view(); }
+  saved_activations<A const, T const, L> view() const { return {as_view(B), as_view(v), as_view(w), as_view(q)}; }
 };
 
 template <class A, class T, class L>

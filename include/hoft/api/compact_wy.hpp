@@ -26,21 +26,9 @@ class compact_wy {
   dense_vector<A> const& tau() const { return tau_; }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
 
   /// For the calls that allocate nothing.
-  compact_wy_view<A const> view() const { return const_cast<compact_wy*>(this)->mutable_view(); }
-
+  compact_wy_view<A const> view() const { return bind<A const>(*this); }
   /// Views that `accumulate` may write to.
-  compact_wy_view<A> mutable_view() {
-    compact_wy_view<A> q;
-    q.vectors = as_view(vectors_);
-    q.factor = as_view(factor_);
-    q.gram = as_view(gram_);
-    q.tau = as_vector_view(tau_);
-    q.scales = as_view(scales_);
-    q.block = block_;
-    q.kind = kind_;
-    q.explicit_tau = explicit_tau_;
-    return q;
-  }
+  compact_wy_view<A> mutable_view() { return bind<A>(*this); }
   /// Adopts what `accumulate` found out about the form.
   void adopt(compact_wy_view<A> const& q) {
     kind_ = q.kind;
@@ -48,6 +36,20 @@ class compact_wy {
   }
 
  private:
+  template <class Element, class Self>
+  static compact_wy_view<Element> bind(Self& self) {
+    compact_wy_view<Element> q;
+    q.vectors = as_view(self.vectors_);
+    q.factor = as_view(self.factor_);
+    q.gram = as_view(self.gram_);
+    q.tau = as_vector_view(self.tau_);
+    q.scales = as_view(self.scales_);
+    q.block = self.block_;
+    q.kind = self.kind_;
+    q.explicit_tau = self.explicit_tau_;
+    return q;
+  }
+
   dense_matrix<A> vectors_, factor_, gram_;
   dense_matrix<real_t<A>> scales_;
   dense_vector<A> tau_;

@@ -36,18 +36,18 @@ struct backward_pieces {
         finish(memory, a) {}
 };
 
-template <class A, class T, class L>
-bool recovers_q(adapter_view<A> const& a, saved_activations<std::remove_const_t<A>, T, L> const& saved) {
+template <class A, class AS, class TS, class L>
+bool recovers_q(adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
   return a.scaled() && saved.q.empty();
 }
 
 }  // namespace detail
 
 /// Bytes of workspace for `backward` after a forward pass that saved `saved`.
-template <execution_policy Policy, class A, class T, class L>
-index_t backward_workspace(Policy const& policy, adapter_view<A> const& a,
-                           saved_activations<std::remove_const_t<A>, T, L> const& saved) {
+template <execution_policy Policy, class A, class AS, class TS, class L>
+index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
   using acc = std::remove_const_t<A>;
+  using T = std::remove_const_t<TS>;
   return detail::workspace_size<detail::backward_pieces<acc, T, L>>(policy, adapter_view<acc const>(a), saved.v.cols,
                                                                     detail::recovers_q(a, saved));
 }
@@ -70,11 +70,11 @@ index_t backward_workspace(Policy const& policy, adapter_view<A> const& a,
 /// Cost: 2 m n (t + rv) flops in the base, (10 m ru + 4 m rv + 4 n rv) t beside it; one pass over y and g, one over x
 /// and dx. Memory: O((m + n) r + r t) beyond the arguments. Accuracy: as of apply_backward. Same bits for any number of
 /// threads (if the base operator has that property). Source: math in docs/mathematics.md (section 3).
-template <execution_policy Policy, class A, class Base, class TX, class TY, class T, class L, class TU, class LU,
-          class TV, class LV, class TS>
+template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
+          class TU, class LU, class TV, class LV, class TS>
 requires base_operator<Base, T, L>
 void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_view<TX, L> x, matrix_view<TY, L> y,
-              saved_activations<std::remove_const_t<A>, T, L> const& saved, matrix_view<T, L> dy, matrix_view<T, L> dx,
+              saved_activations<AS, TQ, L> const& saved, matrix_view<T, L> dy, matrix_view<T, L> dx,
               matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds, workspace work) {
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,

@@ -13,7 +13,8 @@ concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_v
   base.apply_adjoint(X, Y);
 };
 
-/// What the forward pass leaves for the backward pass. Memory of the caller.
+/// What the forward pass leaves for the backward pass, in memory of the caller. The backward pass takes constant
+/// elements as well.
 template <class A, class T, class L>
 struct saved_activations {
   matrix_view<A> B;     ///< [m, rv] M V̂
@@ -39,8 +40,8 @@ saved_activations<std::remove_const_t<A>, T, L> carve_saved(carver& memory, adap
 
 namespace detail {
 
-template <class A, class T, class L>
-void require_saved(char const* function, adapter_view<A const> const& a, saved_activations<A, T, L> const& saved,
+template <class A, class AS, class TS, class L>
+void require_saved(char const* function, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved,
                    index_t t) {
   require_shape(function, "saved.B", saved.B, a.rows(), a.right.rank());
   require_shape(function, "saved.v", saved.v, a.right.rank(), t);

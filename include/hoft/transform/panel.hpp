@@ -115,8 +115,8 @@ void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapte
 }
 
 /// minus_K := −B T_V.
-template <class Policy, class A>
-void form_minus_K(Policy const& policy, adapter_view<A const> const& a, matrix_view<A> B, matrix_view<A> minus_K) {
+template <class Policy, class A, class TB>
+void form_minus_K(Policy const& policy, adapter_view<A const> const& a, matrix_view<TB> B, matrix_view<A> minus_K) {
   if (a.right.rank() > 0) update(policy, A(-1), B, a.right.at(0).T, {}, minus_K);
 }
 

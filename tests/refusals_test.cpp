@@ -1,0 +1,315 @@
+// Every documented error, its message, and that nothing was written before it. (What must not compile is in refusals/.)
+#include "support.hpp"
+
+#include <hoft/hoft.hpp>
+
+#include <functional>
+#include <string>
+#include <tuple>
+
+using namespace hoft_test;
+using namespace hoft;
+
+namespace {
+
+using Matrix = Eigen::MatrixXd;
+using Vector = Eigen::VectorXd;
+
+/// f must throw Error with exactly this message.
+template <class Error, class F>
+void refuses(std::string const& message, F const& f) {
+  bool thrown = false;
+  try {
+    f();
+  } catch (Error const& error) {
+    thrown = true;
+    CHECK(std::string(error.what()) == message);
+  }
+  CHECK_MESSAGE(thrown, "no error: ", message);
+}
+
+struct problem {
+  static constexpr index_t m = 7, n = 5, r = 3, t = 4, rv = 2;
+  Matrix U = gaussian<double>(m, r, 1), V = gaussian<double>(n, rv, 2), X = gaussian<double>(m, n, 3), X0 = X,
+         dY = gaussian<double>(m, n, 4), dX = gaussian<double>(m, n, 5), dX0 = dX, dU = gaussian<double>(m, r, 6),
+         dU0 = dU, dV = gaussian<double>(n, rv, 7), dV0 = dV;
+  Vector s = gaussian<double>(m, 1, 8), tau = gaussian<double>(r, 1, 9), none = Vector(0);
+  compact_wy<double> Q = accumulate(U), Qt = accumulate(U, tau), Qn = accumulate(U, neumann{2});
+  adapter<double> a{U, V, s};
+  std::vector<std::byte> memory = std::vector<std::byte>(100000);
+  workspace work() { return {memory.data(), index_t(memory.size())}; }
+  cpu policy;
+
+  ~problem() {
+    CHECK(same_bits(X, X0));
+    CHECK(same_bits(dX, dX0));
+    CHECK(same_bits(dU, dU0));
+    CHECK(same_bits(dV, dV0));
+  }
+};
+
+auto const left = side::left, right = side::right;
+auto const plain = op::plain;
+
+}  // namespace
+
+TEST_CASE("accumulate refuses") {
+  problem p;
+  refuses<argument_error>("hoft::accumulate: neumann.terms is 0, must be >= 1", [&] { accumulate(p.U, neumann{0}); });
+  refuses<argument_error>("hoft::accumulate: block is 0, must be >= 1", [&] { accumulate(p.U, exact{}, 0); });
+  refuses<argument_error>("hoft::accumulate: block is -1, must be >= 1", [&] { accumulate(p.U, p.tau, -1); });
+  Matrix const wide = gaussian<double>(2, 3, 1);
+  refuses<shape_error>("hoft::accumulate: V.cols is 3, must be <= 2", [&] { accumulate(wide, p.tau); });
+  Vector const short_tau = p.tau.head(2).eval();
+  refuses<shape_error>("hoft::accumulate: tau.size is 2, must be == 3", [&] { accumulate(p.U, short_tau); });
+
+  compact_wy<double> Q(p.m, p.r, {}, 2);
+  auto q = Q.mutable_view();
+  auto const before = Q.vectors();
+  Matrix const other = gaussian<double>(p.m, p.r + 1, 1);
+  refuses<shape_error>("hoft::accumulate: Q.vectors.cols is 3, must be == 4",
+                       [&] { accumulate(p.policy, as_view(other), q, exact{}, p.work()); });
+  refuses<shape_error>("hoft::accumulate: Q.block is 2, must be >= 3",
+                       [&] { accumulate(p.policy, as_view(p.U), q, neumann{2}, p.work()); });
+  refuses<shape_error>("hoft::accumulate: U.ld is 6, must be >= 7", [&] {
+    accumulate(p.policy, matrix_view<double const>(p.U.data(), 7, 3, 6), q, exact{}, p.work());
+  });
+  index_t const needed = accumulate_workspace<double>(p.policy, p.r, 2);
+  refuses<workspace_error>(
+      "hoft::accumulate: work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed), [&] {
+        accumulate(p.policy, as_view(p.U), q, exact{}, {p.memory.data(), needed - 1});
+      });
+  for (auto const& [name, spoil] : {std::pair<char const*, void (*)(compact_wy_view<double>&)>{
+                                        "Q.factor.rows is 1, must be == 2", [](auto& v) { v.factor.rows = 1; }},
+                                    {"Q.gram.cols is 2, must be == 3", [](auto& v) { v.gram.cols = 2; }},
+                                    {"Q.tau.size is 1, must be == 3", [](auto& v) { v.tau.size = 1; }},
+                                    {"Q.scales.rows is 1, must be == 2", [](auto& v) { v.scales.rows = 1; }},
+                                    {"Q.block is 0, must be >= 1", [](auto& v) { v.block = 0; }}}) {
+    auto spoilt = q;
+    spoil(spoilt);
+    refuses<shape_error>(std::string("hoft::accumulate: ") + name,
+                         [&] { accumulate(p.policy, as_view(p.U), spoilt, exact{}, p.work()); });
+  }
+  CHECK(same_bits(Q.vectors(), before));
+}
+
+TEST_CASE("apply and materialize refuse") {
+  problem p;
+  Matrix wrong = gaussian<double>(p.m + 1, p.n, 1);
+  Matrix const wrong0 = wrong;
+  refuses<shape_error>("hoft::apply: X.rows is 8, must be == 7", [&] { apply(p.Q, wrong); });
+  refuses<shape_error>("hoft::apply: X.cols is 5, must be == 7", [&] { apply(p.Q, wrong, right); });
+  refuses<shape_error>("hoft::apply: Y.rows is 8, must be == 7", [&] { apply(p.Q, p.X, wrong); });
+  refuses<shape_error>("hoft::apply: X.rows is 8, must be == 7", [&] { apply_and_save(p.Q, wrong); });
+  CHECK(same_bits(wrong, wrong0));
+  Matrix W(p.r, p.n - 1);
+  auto const q = p.Q.view();
+  refuses<shape_error>("hoft::apply: W.cols is 4, must be == 5",
+                       [&] { apply(p.policy, q, as_view(p.X), as_view(p.X), left, plain, p.work(), as_view(W)); });
+  index_t const needed = apply_workspace(p.policy, q, as_view(p.X));
+  refuses<workspace_error>("hoft::apply: work.size is 0, must be >= " + std::to_string(needed),
+                           [&] { apply(p.policy, q, as_view(p.X), as_view(p.X), left, plain, workspace{}); });
+  refuses<shape_error>("hoft::materialize: k is 8, must be <= 7", [&] { materialize(p.Q, 8); });
+  refuses<shape_error>("hoft::materialize: k is -1, must be >= 0", [&] { materialize(p.Q, -1); });
+  refuses<shape_error>("hoft::materialize: E.rows is 5, must be == 7", [&] {
+    Matrix E(5, 2);
+    materialize(p.policy, q, as_view(E), p.work());
+  });
+  refuses<workspace_error>("hoft::materialize: work.size is 0, must be >= " + std::to_string(needed),
+                           [&] { materialize(p.policy, q, as_view(p.X), workspace{}); });
+}
+
+TEST_CASE("apply_backward refuses") {
+  problem p;
+  auto const call = [&](auto const& Q, auto const& X, auto const& dY, auto& dX, auto& dU, Vector& dtau,
+                        workspace work) {
+    apply_backward(p.policy, Q.view(), as_view(X), as_view(dY), as_view(dX), as_view(dU), as_vector_view(dtau), left,
+                   plain, work);
+  };
+  Matrix small = gaussian<double>(p.m, p.n - 1, 1);
+  Vector dtau = p.tau;
+  refuses<shape_error>("hoft::apply_backward: X.rows is 5, must be == 7",
+                       [&] { apply_backward(p.Q, Matrix(p.X.transpose()), p.dY); });
+  refuses<shape_error>("hoft::apply_backward: dY.cols is 4, must be == 5",
+                       [&] { call(p.Q, p.X, small, p.dX, p.dU, p.none, p.work()); });
+  refuses<shape_error>("hoft::apply_backward: dX.cols is 4, must be == 5",
+                       [&] { call(p.Q, p.X, p.dY, small, p.dU, p.none, p.work()); });
+  refuses<shape_error>("hoft::apply_backward: dU.cols is 4, must be == 3",
+                       [&] { call(p.Q, p.X, p.dY, p.dX, small, p.none, p.work()); });
+  refuses<shape_error>("hoft::apply_backward: dtau.size is 3, must be == 0",
+                       [&] { call(p.Q, p.X, p.dY, p.dX, p.dU, dtau, p.work()); });
+  refuses<shape_error>("hoft::apply_backward: dtau.size is 0, must be == 3",
+                       [&] { call(p.Qt, p.X, p.dY, p.dX, p.dU, p.none, p.work()); });
+  index_t const needed = apply_backward_workspace(p.policy, p.Q.view(), as_view(p.X));
+  refuses<workspace_error>("hoft::apply_backward: work.size is 1, must be >= " + std::to_string(needed), [&] {
+    call(p.Q, p.X, p.dY, p.dX, p.dU, p.none, {p.memory.data(), 1});
+  });
+  std::string const expectation = ", must be built with exact{}, or W given, to recover the input from the output";
+  refuses<argument_error>("hoft::apply_backward_from_output: Q is built with neumann{k}" + expectation,
+                          [&] { apply_backward_from_output(p.Qn, p.X, p.dY); });
+  refuses<argument_error>("hoft::apply_backward_from_output: Q is built with explicit tau" + expectation,
+                          [&] { apply_backward_from_output(p.Qt, p.X, p.dY); });
+  refuses<shape_error>("hoft::apply_backward_from_output: Y.rows is 5, must be == 7",
+                       [&] { apply_backward_from_output(p.Q, Matrix(p.X.transpose()), p.dY); });
+  refuses<shape_error>("hoft::apply_backward_from_output: W.rows is 7, must be == 3",
+                       [&] { apply_backward_from_output(p.Qn, p.X, p.X, p.dY); });
+}
+
+TEST_CASE("adapters refuse") {
+  problem p;
+  refuses<shape_error>("hoft::adapter: s.size() is 3, must be == 7", [&] { adapter<double>{p.U, p.V, p.tau}; });
+  refuses<argument_error>("hoft::accumulate: neumann.terms is -2, must be >= 1", [&] {
+    adapter<double>{p.U, p.V, neumann{-2}};
+  });
+  std::mt19937 rng(1);
+  refuses<shape_error>("hoft::paired_gaussian: m is -1, must be >= 0", [&] { paired_gaussian<double>(-1, 2, rng); });
+  refuses<shape_error>("hoft::paired_gaussian: r is -1, must be >= 0", [&] { paired_gaussian<double>(3, -1, rng); });
+}
+
+TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {
+  problem p;
+  Matrix tall = gaussian<double>(p.m + 1, p.n, 1);
+  Matrix const tall0 = tall;
+  refuses<shape_error>("hoft::merge: M.rows is 8, must be == 7", [&] { merge(p.a, tall); });
+  refuses<shape_error>("hoft::unmerge: M.rows is 8, must be == 7", [&] { unmerge(p.a, tall); });
+  CHECK(same_bits(tall, tall0));
+  refuses<shape_error>("hoft::merge: Mhat.rows is 8, must be == 7",
+                       [&] { merge(p.policy, p.a.view(), as_view(p.X), as_view(tall), p.work()); });
+  refuses<shape_error>("hoft::merge_backward: M.rows is 8, must be == 7", [&] { merge_backward(p.a, tall, p.dY); });
+  refuses<shape_error>("hoft::merge_backward: dMhat.rows is 8, must be == 7", [&] { merge_backward(p.a, p.X, tall); });
+  refuses<shape_error>("hoft::low_rank: M.rows is 8, must be == 7", [&] { low_rank(p.a, tall); });
+  auto const a = p.a.view();
+  Vector ds = Vector::Zero(p.m);
+  refuses<shape_error>("hoft::merge_backward: dU.cols is 5, must be == 3", [&] {
+    merge_backward(p.policy, a, as_view(p.X), as_view(p.dY), as_view(p.dX), as_view(p.dV), as_vector_view(ds),
+                   p.work());
+  });
+  refuses<shape_error>("hoft::merge_backward: dV.rows is 7, must be == 5", [&] {
+    merge_backward(p.policy, a, as_view(p.X), as_view(p.dY), as_view(p.dU), as_view(p.dX), as_vector_view(ds),
+                   p.work());
+  });
+  refuses<shape_error>("hoft::merge_backward: ds.size is 0, must be == 7", [&] {
+    merge_backward(p.policy, a, as_view(p.X), as_view(p.dY), as_view(p.dU), as_view(p.dV), as_vector_view(p.none),
+                   p.work());
+  });
+  Matrix L(p.m, p.r), R(p.r + p.rv, p.n);
+  refuses<shape_error>("hoft::low_rank: left.cols is 3, must be == 5",
+                       [&] { low_rank(p.policy, a, as_view(p.X), as_view(L), as_view(R), p.work()); });
+  Matrix L5(p.m, p.r + p.rv);
+  refuses<shape_error>("hoft::low_rank: right.rows is 7, must be == 5",
+                       [&] { low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(L), p.work()); });
+  for (auto const& [function,
+                    needed, call] : {std::tuple<std::string, index_t, std::function<void(workspace)>>{
+                                         "merge", merge_workspace(p.policy, a, as_view(p.X)),
+                                         [&](workspace w) { merge(p.policy, a, as_view(p.X), as_view(p.X), w); }},
+                                     {"unmerge", unmerge_workspace(p.policy, a, as_view(p.X)),
+                                      [&](workspace w) { unmerge(p.policy, a, as_view(p.X), w); }},
+                                     {"merge_backward", merge_backward_workspace(p.policy, a, as_view(p.X)),
+                                      [&](workspace w) {
+                                        merge_backward(p.policy, a, as_view(p.X), as_view(p.dY), as_view(p.dU),
+                                                       as_view(p.dV), as_vector_view(ds), w);
+                                      }},
+                                     {"low_rank", low_rank_workspace(p.policy, a, as_view(p.X)), [&](workspace w) {
+                                        low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(R), w);
+                                      }}})
+    refuses<workspace_error>(
+        "hoft::" + function + ": work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed),
+        [&, &call = call, needed = needed] {
+          call({p.memory.data(), needed - 1});
+        });
+
+  adapter<double> const truncated_left{p.U, p.V, neumann{2}};
+  refuses<argument_error>("hoft::unmerge: a.left is built with neumann{k}, must be built with exact{}",
+                          [&] { unmerge(truncated_left, p.X); });
+  auto mixed = a;
+  mixed.right.kind = neumann{2};
+  refuses<argument_error>("hoft::unmerge: a.right is built with neumann{k}, must be built with exact{}",
+                          [&] { unmerge(p.policy, mixed, as_view(p.X), p.work()); });
+  Vector zero = p.s;
+  zero[4] = 0;
+  adapter<double> const singular{p.U, p.V, zero};
+  refuses<argument_error>("hoft::unmerge: a.scale[4] is 0, must be != 0", [&] { unmerge(singular, p.X); });
+  auto blocked = a;
+  blocked.right.block = 1;
+  refuses<shape_error>("hoft::merge: a.right.block is 1, must be >= 2",
+                       [&] { merge(p.policy, blocked, as_view(p.X), as_view(p.X), p.work()); });
+}
+
+TEST_CASE("forward, backward and dense refuse") {
+  problem p;
+  Matrix const M = p.X;
+  auto const base = dense(M);
+  Matrix const x = gaussian<double>(p.n, p.t, 1), wrong = gaussian<double>(p.n + 1, p.t, 1),
+               dy = gaussian<double>(p.m, p.t, 2);
+  refuses<shape_error>("hoft::forward: x.rows is 6, must be == 5", [&] { forward(p.a, base, wrong); });
+  auto const f = forward(p.a, base, x);
+  refuses<shape_error>("hoft::backward: x.rows is 6, must be == 5", [&] { backward(p.a, base, wrong, f, dy); });
+  refuses<shape_error>("hoft::backward: dy.rows is 6, must be == 7", [&] { backward(p.a, base, x, f, wrong); });
+  Matrix const fewer = dy.leftCols(3);
+  refuses<shape_error>("hoft::backward: dy.cols is 3, must be == 4", [&] { backward(p.a, base, x, f, fewer); });
+  Matrix const fewer_x = x.leftCols(3);
+  refuses<shape_error>("hoft::backward: y.cols is 4, must be == 3", [&] { backward(p.a, base, fewer_x, f, fewer); });
+
+  auto const a = p.a.view();
+  Matrix xs = gaussian<double>(p.n, p.t + p.rv, 3), ys = gaussian<double>(p.m, p.t + p.rv, 4);
+  Matrix const xs0 = xs, ys0 = ys;
+  auto saved_storage = f.saved;
+  auto const saved = saved_storage.view();
+  auto const run = [&](matrix_view<double> xv, matrix_view<double> yv, saved_activations<double, double, col_major> s,
+                       workspace w) { forward(p.policy, a, base, xv, yv, s, w); };
+  refuses<shape_error>("hoft::forward: x.cols is 1, must be >= 2",
+                       [&] { run(as_view(xs).columns(0, 1), as_view(ys).columns(0, 1), saved, p.work()); });
+  refuses<shape_error>("hoft::forward: y.cols is 4, must be == 6",
+                       [&] { run(as_view(xs), as_view(ys).columns(0, 4), saved, p.work()); });
+  auto const spoilt = [&](auto change) {
+    auto s = saved;
+    change(s);
+    return s;
+  };
+  refuses<shape_error>("hoft::forward: saved.B.cols is 1, must be == 2",
+                       [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.B.cols = 1; }), p.work()); });
+  refuses<shape_error>("hoft::forward: saved.v.cols is 3, must be == 4",
+                       [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.v.cols = 3; }), p.work()); });
+  refuses<shape_error>("hoft::forward: saved.w.rows is 1, must be == 3",
+                       [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.w.rows = 1; }), p.work()); });
+  refuses<shape_error>("hoft::forward: saved.q.cols is 2, must be == 4",
+                       [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.q.cols = 2; }), p.work()); });
+  index_t const needed = forward_workspace(p.policy, a, as_view(xs));
+  refuses<workspace_error>("hoft::forward: work.size is 3, must be >= " + std::to_string(needed), [&] {
+    run(as_view(xs), as_view(ys), saved, {p.memory.data(), 3});
+  });
+  CHECK(same_bits(xs, xs0));
+  CHECK(same_bits(ys, ys0));
+
+  Matrix dx = xs, dys = ys, y = f.y;
+  Vector ds = Vector::Zero(p.m);
+  auto const back = [&](matrix_view<double> dyv, matrix_view<double> dxv, vector_view<double> dsv, workspace w) {
+    backward(p.policy, a, base, as_view(x), as_view(y), saved, dyv, dxv, as_view(p.dU), as_view(p.dV), dsv, w);
+  };
+  refuses<shape_error>("hoft::backward: dy.cols is 4, must be == 6",
+                       [&] { back(as_view(dys).columns(0, 4), as_view(dx), as_vector_view(ds), p.work()); });
+  refuses<shape_error>("hoft::backward: dx.cols is 4, must be == 6",
+                       [&] { back(as_view(dys), as_view(dx).columns(0, 4), as_vector_view(ds), p.work()); });
+  refuses<shape_error>("hoft::backward: ds.size is 0, must be == 7",
+                       [&] { back(as_view(dys), as_view(dx), vector_view<double>{}, p.work()); });
+  index_t const needed_back = backward_workspace(p.policy, a, saved);
+  refuses<workspace_error>("hoft::backward: work.size is 3, must be >= " + std::to_string(needed_back), [&] {
+    back(as_view(dys), as_view(dx), as_vector_view(ds), {p.memory.data(), 3});
+  });
+  CHECK(same_bits(dx, xs0));
+  CHECK(same_bits(dys, ys0));
+
+  Matrix out = gaussian<double>(p.m, p.t, 5);
+  Matrix const out0 = out;
+  refuses<shape_error>("hoft::dense_operator::apply: X.rows is 6, must be == 5",
+                       [&] { base.apply(as_view(wrong), as_view(out)); });
+  refuses<shape_error>("hoft::dense_operator::apply: Y.rows is 5, must be == 7", [&] {
+    Matrix y5(5, p.t);
+    base.apply(as_view(x), as_view(y5));
+  });
+  refuses<shape_error>("hoft::dense_operator::apply_adjoint: X.rows is 5, must be == 7",
+                       [&] { base.apply_adjoint(as_view(x), as_view(out)); });
+  refuses<shape_error>("hoft::dense_operator::apply_adjoint: Y.rows is 7, must be == 5",
+                       [&] { base.apply_adjoint(as_view(dy), as_view(out)); });
+  CHECK(same_bits(out, out0));
+}
