@@ -31,9 +31,9 @@ class reflector_layer {
     hoft::carver memory({form_.data(), count.size()});
     Q_ = hoft::carve_compact_wy<float>(memory, m, r, block);
     hoft::matrix_view<float> const X(nullptr, m, n);
-    hoft::index_t const bytes = std::max({hoft::accumulate_workspace<float>(policy_, r, block),
-                                          hoft::apply_workspace(policy_, Q_, X),
-                                          hoft::apply_backward_workspace(policy_, Q_, X)});
+    hoft::index_t const bytes =
+        std::max({hoft::accumulate_workspace<float>(policy_, r, block), hoft::apply_workspace(policy_, Q_, X),
+                  hoft::apply_backward_workspace(policy_, Q_, X)});
     work_.resize(std::size_t(bytes));
   }
 

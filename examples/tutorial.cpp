@@ -1,0 +1,77 @@
+// tutorial.cpp: the code of docs/tutorial.md, in its order. Prints what the text says.
+#include <hoft/hoft.hpp>
+
+#include <Eigen/Core>
+
+#include <iostream>
+#include <random>
+
+using Matrix = Eigen::MatrixXd;
+using Vector = Eigen::VectorXd;
+
+// A base operator hoft knows nothing about: 8-bit integers with one scale for each row.
+struct quantised {
+  Eigen::Matrix<signed char, Eigen::Dynamic, Eigen::Dynamic> codes;
+  Vector scales;
+  void apply(hoft::matrix_view<double const> X, hoft::matrix_view<double> Y) const {
+    hoft::as_eigen(Y) = scales.asDiagonal() * (codes.cast<double>() * hoft::as_eigen(X));
+  }
+  void apply_adjoint(hoft::matrix_view<double const> X, hoft::matrix_view<double> Y) const {
+    hoft::as_eigen(Y) = codes.cast<double>().transpose() * (scales.asDiagonal() * hoft::as_eigen(X));
+  }
+};
+
+int main() {
+  std::cout << "1. Reflectors\n";
+  Matrix const U = Matrix::Random(100, 6);
+  auto const Q = hoft::accumulate(U);
+  Matrix const X = Matrix::Random(100, 20);
+  Matrix Y = X;
+  hoft::apply(Q, Y);
+  Matrix Z = X;
+  hoft::reference::apply(U, Z);
+  std::cout << "against one reflector after another: " << (Y - Z).norm() / Z.norm() << '\n';
+  std::cout << "orthogonality error, exact:   " << hoft::orthogonality_error(Q) << '\n';
+  std::cout << "orthogonality error, 2 terms: " << hoft::orthogonality_error(hoft::accumulate(U, hoft::neumann{2}))
+            << '\n';
+
+  std::cout << "2. Gradients\n";
+  Matrix const C = Matrix::Random(100, 20);
+  auto const loss = [&](Matrix const& u) {
+    Matrix y = X;
+    hoft::apply(hoft::accumulate(u), y);
+    return y.cwiseProduct(C).sum();
+  };
+  auto const g = hoft::apply_backward(Q, X, C);
+  std::cout << "against central differences: " << hoft::check_gradient(loss, U, g.dU).error << '\n';
+  auto const h = hoft::apply_backward_from_output(Q, Y, C);
+  std::cout << "from the output instead of the input: " << (h.dU - g.dU).norm() / g.dU.norm() << '\n';
+
+  std::cout << "3. A weight\n";
+  std::mt19937 rng(1);
+  Matrix const M = Matrix::Random(60, 40);
+  Matrix const V = Matrix::Random(40, 4);
+  Matrix const W = Matrix::Random(60, 4);
+  hoft::adapter<double> const hoft_adapter{W, V};
+  Matrix Mhat = M;
+  hoft::merge(hoft_adapter, Mhat);
+  std::cout << "singular value drift: " << hoft::singular_value_drift(M, Mhat) << '\n';
+  auto const lora = hoft::low_rank(hoft_adapter, M);
+  std::cout << "as LoRA factors of rank " << lora.L.cols() << ": " << (M + lora.L * lora.R - Mhat).norm() / M.norm()
+            << '\n';
+  hoft::unmerge(hoft_adapter, Mhat);
+  std::cout << "there and back: " << (Mhat - M).norm() / M.norm() << '\n';
+
+  std::cout << "4. Activations\n";
+  quantised const base{(M * 127).cast<signed char>(), Vector::Constant(60, 1.0 / 127)};
+  Vector const s = Vector::Ones(60);
+  Matrix const u = hoft::paired_gaussian<double>(60, 8, rng), v = hoft::paired_gaussian<double>(40, 8, rng);
+  hoft::adapter<double> const shoft{u, v, s};
+  Matrix const x = Matrix::Random(40, 256);
+  auto const f = hoft::forward(hoft::cpu{.threads = 2}, shoft, base, x);
+  Matrix y0(60, 256);
+  base.apply(hoft::as_view(x), hoft::as_view(y0));
+  std::cout << "training starts at the base weight: " << (f.y - y0).norm() / y0.norm() << '\n';
+  auto const d = hoft::backward(hoft::cpu{.threads = 2}, shoft, base, x, f, f.y);
+  std::cout << "gradients " << d.dU.cols() << " + " << d.dV.cols() << " columns, " << d.ds.size() << " scales\n";
+}
