@@ -1,0 +1,26 @@
+# How hoft's own binaries are compiled. Linked PRIVATE by each of them, never exported: a user's warnings and machine
+# flags are the user's.
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+add_library(hoft_development INTERFACE)
+target_compile_options(
+  hoft_development
+  INTERFACE -Wall
+            -Wextra
+            -Wpedantic
+            -Wconversion
+            -Wshadow
+            -Wcast-qual
+            -Wundef
+            -Wextra-semi
+            -Wnon-virtual-dtor
+            -Woverloaded-virtual
+            # g++'s -Wconversion leaves signedness out, clang's does not: the same warnings from both.
+            -Wno-sign-conversion
+            $<$<BOOL:${HOFT_WERROR}>:-Werror>
+            $<$<BOOL:${HOFT_NATIVE}>:-march=native>)
+
+# g++ 12 finds its own AVX-512 intrinsics uninitialised wherever Eigen uses them.
+if(HOFT_NATIVE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(hoft_development INTERFACE -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()

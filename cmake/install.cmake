@@ -1,0 +1,17 @@
+# `cmake --install` and, for those who then say find_package(hoft), the package.
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+set(hoft_package_dir "${CMAKE_INSTALL_DATADIR}/cmake/hoft")
+
+install(TARGETS hoft EXPORT hoft-targets FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(EXPORT hoft-targets NAMESPACE hoft:: DESTINATION "${hoft_package_dir}")
+
+configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/hoft-config.cmake.in" "${PROJECT_BINARY_DIR}/hoft-config.cmake"
+                              INSTALL_DESTINATION "${hoft_package_dir}")
+# Headers only, so any architecture; before 1.0 a minor version may break the face.
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/hoft-config-version.cmake" COMPATIBILITY SameMinorVersion
+                                 ARCH_INDEPENDENT)
+install(FILES "${PROJECT_BINARY_DIR}/hoft-config.cmake" "${PROJECT_BINARY_DIR}/hoft-config-version.cmake"
+        DESTINATION "${hoft_package_dir}")
+install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Fails when clang-format would change a tracked C++ or CUDA file.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+git ls-files -z -- '*.hpp' '*.cpp' '*.cuh' '*.cu' | xargs --null --no-run-if-empty clang-format --dry-run -Werror

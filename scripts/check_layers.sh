@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Usage: check_layers.sh [root]
+# Fails when a header under include/hoft breaks the layers: see the table `may` below and docs/.
+set -euo pipefail
+
+root=${1:-$(dirname "${BASH_SOURCE[0]}")/..}
+cd "$root"
+[[ -d include/hoft ]] || { echo "check_layers.sh: $root has no include/hoft" >&2; exit 2; }
+
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+find include/hoft -type f \( -name '*.hpp' -o -name '*.cuh' \) | LC_ALL=C sort >"$list"
+
+awk -v list="$list" '
+  function fail(message) { printf "%s:%d: %s\n", file, line_number, message; bad = 1 }
+  function may_include(from, to) { return index(" " may[from] " ", " " to " ") > 0 }
+  function uses_eigen(from) { return index(" eigen reference cpu api ", " " from " ") > 0 }
+  # The folder of a header under hoft/, or the name of a header that stands in none.
+  function layer_of(path) { sub(/^hoft\//, "", path); sub(/\/.*$/, "", path); sub(/\..*$/, "", path); return path }
+
+  function check_include(target,   quoted, to) {
+    quoted = substr(target, 1, 1) == "\""
+    gsub(/[<>"]/, "", target)
+    if (quoted) { fail("headers are included as <hoft/...>, not \"" target "\""); return }
+    if (target ~ /^hoft\//) {
+      to = layer_of(target)
+      if (!(target in exists)) fail("there is no header " target)
+      else if (!may_include(from, to)) fail(from " may not include " to)
+    } else if (target ~ /^(Eigen|unsupported\/Eigen)(\/|$)/) {
+      if (!uses_eigen(from)) fail(from " may not include Eigen")
+    } else if (target ~ /^(cub|cuda|cuda_runtime|cuda_runtime_api|cublas[a-z_0-9]*|cooperative_groups|thrust|nv)([.\/]|$)/ \
+               || target ~ /^cuda_[a-z0-9_]*\.h/) {
+      if (from != "cuda") fail(from " may not include the CUDA toolkit")
+    } else if (target ~ /[\/.]/ && from != "io" && from != "interop") {
+      fail("only the standard library, Eigen and hoft itself, not " target)
+    }
+  }
+
+  BEGIN {
+    may["config"] = ""
+    may["core"] = "config core"
+    may["eigen"] = "config core eigen"
+    may["reference"] = "config core eigen reference"
+    may["cpu"] = "config core eigen cpu"
+    may["cuda"] = "config core cuda"
+    may["wy"] = "config core wy"
+    may["transform"] = "config core wy transform"
+    may["api"] = "config core eigen reference cpu wy transform api"
+    may["io"] = "config core eigen wy transform io"
+    may["interop"] = "config core eigen cpu wy transform interop"
+    may["hoft.hpp"] = "config core eigen reference cpu wy transform api"
+    may["cuda.hpp"] = "config core cuda wy transform"
+
+    while ((getline file < list) > 0) { name = file; sub(/^include\//, "", name); exists[name] = 1; files[++count] = file }
+    for (i = 1; i <= count; i++) {
+      file = files[i]; line_number = 0; once = 0; in_comment = 0
+      from = substr(file, length("include/hoft/") + 1)
+      if (!(from in may)) from = layer_of(substr(file, length("include/") + 1))
+      if (!(from in may)) fail("no layer is called " from)
+      while ((getline line < file) > 0) {
+        line_number++
+        sub(/\r$/, "", line)
+        if (line ~ /^[ \t]*#[ \t]*pragma[ \t]+once/) once = 1
+        if (line ~ /^[ \t]*#[ \t]*include/) {
+          target = line
+          sub(/^[ \t]*#[ \t]*include[ \t]*/, "", target)
+          if (match(target, /^(<[^>]*>|"[^"]*")/)) check_include(substr(target, RSTART, RLENGTH))
+          else fail("an include that is no file name")
+          continue
+        }
+        # What is said of Eigen in comments is no use of it.
+        code = line
+        if (in_comment) { if (sub(/^.*\*\//, "", code)) in_comment = 0; else continue }
+        gsub(/\/\*[^*]*\*\//, "", code)
+        sub(/\/\/.*$/, "", code)
+        if (sub(/\/\*.*$/, "", code)) in_comment = 1
+        if (code ~ /(^|[^A-Za-z0-9_])Eigen::/ && !uses_eigen(from)) fail(from " may not use Eigen")
+      }
+      close(file)
+      if (!once) { line_number = 1; fail("no #pragma once") }
+    }
+    if (count == 0) { print "check_layers.sh: no headers found"; bad = 1 }
+    exit bad
+  }
+'
