@@ -364,6 +364,24 @@ auto reference_apply(Eigen::MatrixBase<DV> const& V, Eigen::MatrixBase<Dt> const
   return Y;
 }
 
+/// A B by its definition: Eigen's product takes seconds to compile for each type.
+template <class W>
+deducible<W> times(deducible<W> const& A, deducible<W> const& B) {
+  deducible<W> C = deducible<W>::Zero(A.rows(), B.cols());
+  for (index_t j = 0; j < B.cols(); ++j)
+    for (index_t l = 0; l < A.cols(); ++l)
+      for (index_t i = 0; i < A.rows(); ++i) C(i, j) += A(i, l) * B(l, j);
+  return C;
+}
+template <class W, class... Rest>
+deducible<W> times(deducible<W> const& A, deducible<W> const& B, Rest const&... rest) {
+  return times(times(A, B), rest...);
+}
+template <class D>
+auto adjoint_copy(Eigen::MatrixBase<D> const& A) {
+  return deducible<typename D::Scalar>(A.adjoint());
+}
+
 /// Re tr(Gᴴ Y), the loss whose gradient with respect to Y is G.
 template <class W>
 long double loss(deducible<W> const& G, deducible<W> const& Y) {
@@ -392,29 +410,32 @@ template <class W>
 wide_gradients<W> reflectors_backward(deducible<W> const& V, deducible<W> const& tau, deducible<W> X, deducible<W> G,
                                       side s, op o) {
   if (s == side::right) {  // X Q = (Qᴴ Xᴴ)ᴴ, and the real part of the trace does not mind
-    auto g = reflectors_backward<W>(V, tau, X.adjoint(), G.adjoint(), side::left, hoft::adjoint_of(o));
-    g.X = g.X.adjoint().eval();
+    auto g = reflectors_backward<W>(V, tau, adjoint_copy(X), adjoint_copy(G), side::left, hoft::adjoint_of(o));
+    g.X = adjoint_copy(g.X);
     return g;
   }
   index_t const r = V.cols();
-  std::vector<deducible<W>> inputs;
   auto const nth = [&](index_t n) { return o == op::plain ? r - 1 - n : n; };
   auto const t_of = [&](index_t k) { return o == op::plain ? tau(k, 0) : conjugate_of(tau(k, 0)); };
-  for (index_t n = 0; n < r; ++n) {
-    index_t const k = nth(n);
-    inputs.push_back(X);
-    X -= V.col(k) * (t_of(k) * (V.col(k).adjoint() * X)).eval();
-  }
   wide_gradients<W> g{{}, deducible<W>::Zero(V.rows(), r), deducible<W>::Zero(r, 1)};
-  for (index_t n = r; n-- > 0;) {
-    index_t const k = nth(n);
-    deducible<W> const& input = inputs[std::size_t(n)];
-    deducible<W> const w = V.col(k).adjoint() * input, p = V.col(k).adjoint() * G;
-    W const t = t_of(k), t_bar = conjugate_of(t);
-    g.U.col(k) = -t_bar * (G * w.adjoint()) - t * (input * p.adjoint());
-    W const dt = -(p * w.adjoint()).value();
-    g.tau(k, 0) = o == op::plain ? dt : conjugate_of(dt);
-    G -= V.col(k) * (t_bar * p).eval();
+  deducible<W> inputs(V.rows(), r);  // of one column, before each reflector
+  for (index_t c = 0; c < X.cols(); ++c) {
+    for (index_t n = 0; n < r; ++n) {
+      index_t const k = nth(n);
+      inputs.col(n) = X.col(c);
+      W const w = t_of(k) * V.col(k).dot(X.col(c));
+      for (index_t i = 0; i < V.rows(); ++i) X(i, c) -= V(i, k) * w;
+    }
+    for (index_t n = r; n-- > 0;) {
+      index_t const k = nth(n);
+      W const w = V.col(k).dot(inputs.col(n)), p = V.col(k).dot(G.col(c)), t = t_of(k), t_bar = conjugate_of(t);
+      W const dt = -p * conjugate_of(w);
+      g.tau(k, 0) += o == op::plain ? dt : conjugate_of(dt);
+      for (index_t i = 0; i < V.rows(); ++i) {
+        g.U(i, k) -= t_bar * G(i, c) * conjugate_of(w) + t * inputs(i, n) * conjugate_of(p);
+        G(i, c) -= V(i, k) * (t_bar * p);
+      }
+    }
   }
   g.X = G;
   return g;
@@ -454,71 +475,63 @@ auto reference_backward(Eigen::MatrixBase<DV> const& V, Eigen::MatrixBase<Dt> co
 /// Q = I − Û T Ûᴴ in long double with T cut after k terms of Σ (−D A)^i D, by powers (the fast code has Horner's form).
 template <class W>
 struct neumann_form {
-  deducible<W> U, A, D, T;  ///< Û; striu(ÛᴴÛ); diag(2), 0 for a zero column; the sum
-  dense_matrix<long double> norms;
-  index_t terms;
+  using matrix = deducible<W>;
+  matrix U, T;                  ///< Û; the sum
+  std::vector<matrix> partial;  ///< (−D A)^i D, A = striu(ÛᴴÛ), D = diag(2), 0 for a zero column
+  std::vector<long double> norms;
+  long double growth = 1;  ///< 1 + ‖ |Û| ‖² ‖Σ (|D| |A|)^i |D|‖ in Frobenius norms: what multiplies rounding errors
 
   template <class DU>
-  neumann_form(Eigen::MatrixBase<DU> const& vectors, index_t k) : U(widen(vectors)), terms(k) {
+  neumann_form(Eigen::MatrixBase<DU> const& vectors, index_t terms) : U(widen(vectors)) {
     index_t const r = U.cols();
-    norms.resize(r, 1);
-    D.setZero(r, r);
+    matrix A = matrix::Zero(r, r), D = matrix::Zero(r, r);
     for (index_t j = 0; j < r; ++j) {
-      norms(j, 0) = U.col(j).norm();
-      if (!(norms(j, 0) > 0)) continue;
-      U.col(j) /= norms(j, 0);
+      norms.push_back(U.col(j).norm());
+      if (!(norms.back() > 0)) continue;
+      U.col(j) /= norms.back();
       D(j, j) = 2;
+      for (index_t i = 0; i < j; ++i) A(i, j) = U.col(i).dot(U.col(j));
     }
-    A = (U.adjoint() * U).template triangularView<Eigen::StrictlyUpper>();
-    T = power(0) * D;
-    for (index_t i = 1; i < k; ++i) T += power(i) * D;
-  }
-  /// (−D A)^i
-  deducible<W> power(index_t i) const {
-    deducible<W> P = deducible<W>::Identity(D.rows(), D.rows());
-    for (; i > 0; --i) P = (P * (-D * A)).eval();
-    return P;
-  }
-  /// 1 + ‖ |Û| Σ (|D| |A|)^i |D| |Û|ᴴ ‖: what multiplies the rounding errors of the sums, cancellation between terms
-  /// included. (Frobenius norms of the factors: an upper bound.)
-  long double growth() const {
-    bound_matrix const a = A.cwiseAbs(), d = D.cwiseAbs();
-    bound_matrix term = d, sum = d;
+    matrix const minus_DA = times(D, matrix(-A));
+    bound_matrix size = D.cwiseAbs(), sum = size;
+    partial.push_back(D);
+    T = D;
     for (index_t i = 1; i < terms; ++i) {
-      term = (d * a * term).eval();
-      sum += term;
+      partial.push_back(times(minus_DA, partial.back()));
+      T += partial.back();
+      size = times(bound_matrix(minus_DA.cwiseAbs()), size);
+      sum += size;
     }
-    return 1 + sum.norm() * (U.cwiseAbs().transpose() * U.cwiseAbs()).norm();
+    if (r > 0) growth += sum.norm() * times(bound_matrix(U.cwiseAbs().transpose()), bound_matrix(U.cwiseAbs())).norm();
   }
-  deducible<W> apply(deducible<W> const& X, side s, op o) const {
-    deducible<W> F = T;
-    if (o == op::adjoint) F = T.adjoint();
-    if (s == side::left) return X - U * (F * (U.adjoint() * X));
-    return X - ((X * U) * F) * U.adjoint();
+  matrix apply(matrix const& X, side s, op o) const {
+    matrix const F = o == op::plain ? T : adjoint_copy(T);
+    if (s == side::left) return X - times(U, F, times(adjoint_copy(U), X));
+    return X - times(times(X, U), F, adjoint_copy(U));
   }
-  wide_gradients<W> backward(deducible<W> const& X, deducible<W> const& G, side s, op o) const {
+  wide_gradients<W> backward(matrix const& X, matrix const& G, side s, op o) const {
     if (s == side::right) {
-      auto g = backward(X.adjoint(), G.adjoint(), side::left, hoft::adjoint_of(o));
-      g.X = g.X.adjoint().eval();
+      auto g = backward(adjoint_copy(X), adjoint_copy(G), side::left, hoft::adjoint_of(o));
+      g.X = adjoint_copy(g.X);
       return g;
     }
     wide_gradients<W> g;
     g.X = apply(G, side::left, hoft::adjoint_of(o));
-    deducible<W> F = T;
-    if (o == op::adjoint) F = T.adjoint();
-    deducible<W> const w = U.adjoint() * X, p = U.adjoint() * G;
-    deducible<W> dT = -p * w.adjoint();
-    if (o == op::adjoint) dT = dT.adjoint().eval();
-    deducible<W> dA = deducible<W>::Zero(T.rows(), T.rows());
-    for (index_t i = 1; i < terms; ++i)
-      for (index_t j = 0; j < i; ++j)  // the product rule, factor by factor
-        dA -= (power(j) * D).adjoint() * dT * (power(i - 1 - j) * D).adjoint();
-    dA = deducible<W>(dA.template triangularView<Eigen::StrictlyUpper>());
-    deducible<W> const dU = -G * (F * w).adjoint() - X * (F.adjoint() * p).adjoint() + U * (dA + dA.adjoint());
-    g.U = dU;
+    matrix const F = o == op::plain ? T : adjoint_copy(T);
+    matrix const w = times(adjoint_copy(U), X), p = times(adjoint_copy(U), G);
+    matrix dT = -times(p, adjoint_copy(w));
+    if (o == op::adjoint) dT = adjoint_copy(dT);
+    matrix dA = matrix::Zero(T.rows(), T.cols());
+    for (std::size_t i = 1; i < partial.size(); ++i)
+      for (std::size_t j = 0; j < i; ++j)  // the product rule: d((−D A)^i D) has −(−D A)^j D dA (−D A)^(i−1−j) D
+        dA -= times(adjoint_copy(partial[j]), dT, adjoint_copy(partial[i - 1 - j]));
+    for (index_t j = 0; j < dA.cols(); ++j)
+      for (index_t i = j; i < dA.rows(); ++i) dA(i, j) = W(0);
+    g.U = times(U, matrix(dA + adjoint_copy(dA))) - times(G, adjoint_copy(times(F, w))) -
+          times(X, adjoint_copy(times(adjoint_copy(F), p)));
     for (index_t j = 0; j < U.cols(); ++j) {
-      if (!(norms(j, 0) > 0)) g.U.col(j).setZero();
-      else g.U.col(j) = (dU.col(j) - U.col(j) * std::real(U.col(j).dot(dU.col(j)))) / norms(j, 0);
+      long double const length = norms[std::size_t(j)], along = std::real(U.col(j).dot(g.U.col(j)));
+      for (index_t i = 0; i < U.rows(); ++i) g.U(i, j) = length > 0 ? (g.U(i, j) - U(i, j) * along) / length : W(0);
     }
     return g;
   }

@@ -1,0 +1,242 @@
+// The low-rank form of a trained adapter: M̂ = M + L R (HOFT) or diag(s) M + L R (SHOFT), against reflectors one after
+// another in long double.
+#include "support.hpp"
+
+#include <hoft/hoft.hpp>
+
+#include <doctest/doctest.h>
+
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using namespace hoft_test;
+using hoft::adapter;
+using hoft::cpu;
+using hoft::inverse;
+using hoft::matrix_view;
+using hoft::neumann;
+
+template <class T>
+using vector = Eigen::Matrix<T, Eigen::Dynamic, 1>;
+
+struct sizes {
+  index_t m, n, ru, rv;
+};
+std::ostream& operator<<(std::ostream& out, sizes const& d) {
+  return out << "m " << d.m << " n " << d.n << " ru " << d.ru << " rv " << d.rv;
+}
+
+template <class T>
+struct problem {
+  using A = hoft::accumulator_t<T>;
+  sizes d;
+  inverse kind;
+  dense_matrix<A> U, V;
+  vector<A> s;
+  dense_matrix<T> M;
+
+  problem(sizes dims, bool scaled, inverse k = {}, unsigned seed = 1)
+      : d(dims),
+        kind(k),
+        U(gaussian<A>(d.m, d.ru, seed)),
+        V(gaussian<A>(d.n, d.rv, seed + 1)),
+        M(gaussian<T>(d.m, d.n, seed + 2)) {
+    if (scaled) s = (gaussian<A>(d.m, 1, seed + 3, 0.25).array() + A(1)).matrix();
+  }
+  adapter<A> make() const { return s.size() > 0 ? adapter<A>(U, V, s, kind) : adapter<A>(U, V, kind); }
+};
+
+template <class W>
+deducible<W> multiplied(deducible<W> const& U, inverse kind, deducible<W> const& X, side s) {
+  if (kind.truncated) return neumann_form(U, kind.terms).apply(X, s, op::plain);
+  return reference_apply(U, X, s);
+}
+template <class W>
+deducible<W> scaled_rows(deducible<W> const& s, deducible<W> const& X) {
+  deducible<W> Y = X;
+  for (index_t i = 0; i < s.rows(); ++i) Y.row(i) *= s(i, 0);
+  return Y;
+}
+
+/// diag(s) M + L R is M̂. K is off by what makes row i of M Q_V off by line_bound ‖M_i‖, so a column by no more than
+/// line_bound ‖M‖_F, which s multiplies by max |s_i|; U and Z add line_bound ‖P_j‖, P = diag(s) M Q_V. A truncated
+/// inverse makes both grow. The factors are rounded to storage once each: 2 u |L| |R|, entry by entry.
+template <class T, class W>
+void check_factors(problem<T> const& p, deducible<W> const& L, deducible<W> const& R) {
+  auto const [m, n, ru, rv] = p.d;
+  deducible<W> const U = widen(p.U), V = widen(p.V), M = widen(p.M), s = widen(p.s);
+  deducible<W> const P = scaled_rows(s, multiplied(V, p.kind, M, side::right));
+  long double const growth =
+      p.kind.truncated ? neumann_form(U, p.kind.terms).growth * neumann_form(V, p.kind.terms).growth : 1;
+  long double const largest = s.size() > 0 ? s.cwiseAbs().maxCoeff() : 1;
+  long double const sums = 2 * (std::sqrt(static_cast<long double>(m)) + std::sqrt(static_cast<long double>(n))) + 10;
+  bound_matrix bound = times(bound_matrix(L.cwiseAbs()), bound_matrix(R.cwiseAbs()));
+  bound *= 2 * storage_rounding<T>();
+  for (index_t j = 0; j < n; ++j)
+    bound.col(j).array() += growth * (line_bound<T>(n, rv) * largest * M.norm() +
+                                      (line_bound<T>(m, ru) + sums * eps_of<T>()) * P.col(j).norm());
+  deducible<W> const sum = scaled_rows(s, M) + times(L, R);
+  CHECK(within(sum, multiplied(U, p.kind, P, side::left), bound));
+}
+
+template <class T, class L>
+void check_views(problem<T> const& p, cpu policy = {}) {
+  auto const [m, n, ru, rv] = p.d;
+  CAPTURE(p.d);
+  CAPTURE(p.kind.terms);
+  auto const a = p.make();
+  padded<T, L> M(p.M);
+  padded<T, row_major> left(m, ru + rv);
+  padded<T> right(ru + rv, n);
+  matrix_view<T const, L> const M_in = M.view();
+  guarded_workspace work(hoft::low_rank_workspace(policy, a.view(), M_in));
+  hoft::low_rank(policy, a.view(), M_in, left.view(), right.view(), work);
+  auto const B = widen(left.map()), A = widen(right.map());
+  check_factors(p, B, A);
+  // The parts that the documentation names: [Û, −diag(s) K] and [−Z; V̂ᴴ].
+  using W = wide_t<T>;
+  auto const rounded = [](auto const& vectors) { return widen(narrowed<T>(widen(vectors))); };
+  CHECK(same_bits(deducible<W>(B.leftCols(ru)), rounded(a.left().vectors())));
+  CHECK(deducible<W>(A.bottomRows(rv)) == adjoint_copy(rounded(a.right().vectors())));
+  CHECK(same_bits(widen(M.map()), widen(p.M)));
+  CHECK((M.intact() && left.intact() && right.intact() && work.intact()));
+}
+
+template <class T>
+void check_forms(sizes d, inverse kind = {}) {
+  for (bool scaled : {false, true}) {
+    check_views<T, col_major>(problem<T>(d, scaled, kind));
+    check_views<T, row_major>(problem<T>(d, scaled, kind));
+  }
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("low rank");
+
+TEST_CASE_TEMPLATE("the factors make the merged weight, for every scalar and layout", T, HOFT_ALL_SCALARS) {
+  for (sizes d : {sizes{7, 5, 2, 3}, {5, 8, 1, 2}, {1, 1, 1, 1}, {2, 1, 2, 1}}) check_forms<T>(d);
+  for (sizes d : {sizes{8, 6, 3, 0}, {6, 9, 0, 2}, {5, 4, 0, 0}}) check_forms<T>(d);  // one-sided
+  for (index_t terms : {1, 2, 3}) check_forms<T>({9, 8, 3, 2}, neumann{terms});
+}
+
+TEST_CASE_TEMPLATE("several blocks of reflectors, and more reflectors than rows", T, float, std::complex<double>) {
+  check_forms<T>({80, 75, 66, 3});
+  check_forms<T>({75, 80, 3, 67});
+  check_forms<T>({70, 66, 131, 65});
+  check_forms<T>({3, 2, 5, 7});
+}
+
+TEST_CASE_TEMPLATE("extents around the widths of panels", T, double, Eigen::half) {
+  for (index_t n : {12, 13, 64, 65, 95, 96, 97, 128, 129, 257, 300})
+    for (bool scaled : {false, true}) {
+      check_views<T, col_major>(problem<T>({6, n, 2, 3}, scaled));
+      check_views<T, row_major>(problem<T>({n, 6, 3, 2}, scaled));
+    }
+  check_forms<T>({4100, 27, 2, 1});
+  check_forms<T>({27, 4100, 1, 2});
+}
+
+TEST_CASE_TEMPLATE("empty shapes", T, float, Eigen::half) {
+  for (sizes d : {sizes{0, 5, 0, 2}, {0, 5, 1, 1}, {4, 0, 2, 0}, {4, 0, 2, 1}, {0, 0, 0, 0}, {4, 5, 0, 0}})
+    check_forms<T>(d);
+}
+
+TEST_CASE_TEMPLATE("the value-returning call: merge, without loss, as a LoRA adapter of rank ru + rv", T, float,
+                   std::complex<double>) {
+  for (bool scaled : {false, true}) {
+    problem<T> const p({30, 26, 4, 5}, scaled, {}, 20);
+    auto const a = p.make();
+    auto const update = hoft::low_rank(a, p.M);
+    CHECK((update.L.rows() == 30 && update.L.cols() == 9 && update.R.rows() == 9 && update.R.cols() == 26));
+    check_factors(p, widen(update.L), widen(update.R));
+    dense_matrix<T> Mhat = p.M;
+    hoft::merge(a, Mhat);
+    dense_matrix<T> difference = Mhat;
+    for (index_t i = 0; i < 30; ++i) difference.row(i) -= (scaled ? p.s(i) : T(1)) * p.M.row(i);
+    // What merge changed beyond diag(s) M has no singular value past ru + rv but rounding: by Weyl at most the error of
+    // M̂ and of the difference in the Frobenius norm, plus the measure's own 26 ε σ₁ in at least double.
+    auto const sigma = hoft::singular_values(difference);
+    long double const largest = scaled ? static_cast<long double>(p.s.cwiseAbs().maxCoeff()) : 1;
+    long double const relative = line_bound<T>(30, 4) + line_bound<T>(26, 5) + 24 * eps_of<T>();
+    CHECK(static_cast<long double>(sigma(8)) > 1e-2L);
+    CHECK(static_cast<long double>(sigma(9)) <=
+          relative * std::sqrt(26.0L) * largest * widen(p.M).norm() +
+              26 * static_cast<long double>(std::numeric_limits<double>::epsilon()) *
+                  static_cast<long double>(sigma(0)));
+
+    // Padded storage, a block, several threads: the same bits.
+    dense_matrix<T> larger = dense_matrix<T>::Zero(40, 30);
+    larger.block(2, 3, 30, 26) = p.M;
+    auto const again = hoft::low_rank(cpu{.threads = 3}, a, larger.block(2, 3, 30, 26));
+    CHECK((same_bits(widen(again.L), widen(update.L)) && same_bits(widen(again.R), widen(update.R))));
+  }
+}
+
+TEST_CASE("equal pairs of reflectors: an update of nothing") {
+  std::mt19937_64 rng(30);
+  problem<double> p({12, 11, 4, 5}, false, {}, 31);
+  p.U = hoft::paired_gaussian<double>(12, 4, rng);
+  p.V = hoft::paired_gaussian<double>(11, 5, rng);
+  auto const update = hoft::low_rank(p.make(), p.M);
+  check_factors(p, widen(update.L), widen(update.R));
+  long double const relative = line_bound<double>(12, 4) + line_bound<double>(11, 5) + 24 * eps_of<double>();
+  CHECK(within(times(widen(update.L), widen(update.R)), deducible<long double>::Zero(12, 11).eval(),
+               relative * widen(p.M).norm()));
+}
+
+TEST_CASE("NaN comes out as NaN") {
+  double const nan = std::numeric_limits<double>::quiet_NaN();
+  problem<double> p({6, 5, 2, 1}, true, {}, 40);
+  p.M(3, 2) = nan;
+  auto update = hoft::low_rank(p.make(), p.M);
+  CHECK(all_nan(update.R.topRows(2)));
+  CHECK(all_nan(update.L.row(3).tail(1)));
+  p = problem<double>({6, 5, 2, 1}, true, {}, 40);
+  p.s(1) = nan;
+  update = hoft::low_rank(p.make(), p.M);
+  CHECK(all_nan(update.R.topRows(2)));
+  CHECK(all_nan(update.L.row(1).tail(1)));
+}
+
+TEST_CASE("low_rank refuses what does not fit, before it writes") {
+  problem<double> const p({6, 5, 3, 2}, true, {}, 50);
+  auto const a = p.make();
+  auto const view = a.view();
+  auto const M = hoft::as_view(p.M);
+  dense_matrix<double> left = gaussian<double>(6, 5, 51), right = gaussian<double>(5, 5, 52);
+  auto const left_before = left, right_before = right;
+  index_t const needed = hoft::low_rank_workspace(cpu{}, view, M);
+  std::vector<std::byte> memory(std::size_t(needed), std::byte{});
+  hoft::workspace const work{memory.data(), needed};
+  auto const L = hoft::as_view(left), R = hoft::as_view(right);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M.columns(0, 4), L, R, work),
+                       "hoft::low_rank: M.cols is 4, must be == 5", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M.block(0, 0, 5, 5), L, R, work),
+                       "hoft::low_rank: M.rows is 5, must be == 6", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L.columns(0, 4), R, work),
+                       "hoft::low_rank: left.cols is 4, must be == 5", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L, R.block(0, 0, 3, 5), work),
+                       "hoft::low_rank: right.rows is 3, must be == 5", hoft::shape_error);
+  auto blocked = view;
+  blocked.right.block = 1;
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, blocked, M, L, R, work),
+                       "hoft::low_rank: a.right.block is 1, must be >= 2", hoft::shape_error);
+  auto short_scale = view;
+  short_scale.scale.size = 5;
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, short_scale, M, L, R, work),
+                       "hoft::low_rank: a.scale.size is 5, must be == 6", hoft::shape_error);
+  std::string const message =
+      "hoft::low_rank: work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L, R, hoft::workspace{memory.data(), needed - 1}),
+                       message.c_str(), hoft::workspace_error);
+  dense_matrix<double> const wide_weight = gaussian<double>(6, 7, 53);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(a, wide_weight), "hoft::low_rank: M.cols is 7, must be == 5", hoft::shape_error);
+  CHECK((left == left_before && right == right_before));
+}
+
+TEST_SUITE_END();
