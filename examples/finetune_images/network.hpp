@@ -1,0 +1,195 @@
+// network.hpp: 784-256-256-10 with ReLU, softmax cross-entropy, Adam, minibatches.
+#pragma once
+#include "layers.hpp"
+#include "npy.hpp"
+
+#include <array>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace finetune {
+
+constexpr Index hidden = 256;
+constexpr std::size_t depth = 3;
+constexpr std::array<Index, depth + 1> widths{pixels, hidden, hidden, classes};
+
+/// The weights of a trained network.
+struct checkpoint {
+  std::array<Matrix, depth> W;  ///< [widths[k + 1], widths[k]]
+  std::array<Vector, depth> b;  ///< [widths[k + 1]]
+
+  /// Gaussian weights of variance 2 / inputs, the scale that ReLU keeps from layer to layer; biases zero.
+  static checkpoint random(random_engine& rng) {
+    checkpoint c;
+    for (std::size_t k = 0; k < depth; ++k) {
+      c.W[k] = gaussian(widths[k + 1], widths[k], std::sqrt(2.0f / static_cast<float>(widths[k])), rng);
+      c.b[k] = Vector::Zero(widths[k + 1]);
+    }
+    return c;
+  }
+  /// W1.npy, b1.npy, W2.npy, ...
+  void save(std::filesystem::path const& folder) const {
+    std::filesystem::create_directories(folder);
+    for (std::size_t k = 0; k < depth; ++k) {
+      save_npy(folder / ("W" + std::to_string(k + 1) + ".npy"), W[k]);
+      save_npy(folder / ("b" + std::to_string(k + 1) + ".npy"), b[k]);
+    }
+  }
+  static checkpoint load(std::filesystem::path const& folder) {
+    checkpoint c;
+    for (std::size_t k = 0; k < depth; ++k) {
+      c.W[k] = load_npy(folder / ("W" + std::to_string(k + 1) + ".npy"), widths[k + 1], widths[k]);
+      c.b[k] = load_npy(folder / ("b" + std::to_string(k + 1) + ".npy"), widths[k + 1], 1);
+    }
+    return c;
+  }
+};
+
+/// Three layers; who builds one chooses how each is trained, and whether the biases are.
+class network {
+ public:
+  std::array<std::unique_ptr<layer>, depth> layers;
+  std::array<Vector, depth> bias;
+  bool train_bias = false;
+
+  /// The logits [classes, t] of x [pixels, t].
+  Matrix forward(Matrix const& x) {
+    activation_[0] = x;
+    for (std::size_t k = 0;; ++k) {
+      Matrix y = layers[k]->forward(activation_[k]);
+      y.colwise() += bias[k];
+      if (k + 1 == depth) return y;
+      activation_[k + 1] = y.cwiseMax(0.0f);
+    }
+  }
+  /// The gradients of all parameters, from that of the last `forward`'s logits.
+  void backward(Matrix dy) {
+    for (std::size_t k = depth; k-- > 0;) {
+      if (train_bias) dbias_[k] = dy.rowwise().sum();
+      Matrix dx = layers[k]->backward(activation_[k], dy);
+      if (k > 0) dy = (activation_[k].array() > 0.0f).select(dx, 0.0f);
+    }
+  }
+  std::vector<parameter> parameters() {
+    std::vector<parameter> all;
+    for (std::size_t k = 0; k < depth; ++k) {
+      for (parameter const& p : layers[k]->parameters()) all.push_back(p);
+      if (train_bias) all.emplace_back(bias[k], dbias_[k]);
+    }
+    return all;
+  }
+  Index parameter_count() {
+    Index count = 0;
+    for (parameter const& p : parameters()) count += p.value.size();
+    return count;
+  }
+  checkpoint merged() const {
+    checkpoint c;
+    for (std::size_t k = 0; k < depth; ++k) c.W[k] = layers[k]->merged();
+    c.b = bias;
+    return c;
+  }
+  /// The layers' inputs in the last `forward`.
+  Matrix const& input(std::size_t k) const { return activation_[k]; }
+
+ private:
+  std::array<Matrix, depth> activation_;
+  std::array<Vector, depth> dbias_;
+};
+
+/// Turns logits into the gradient of their mean cross-entropy; returns that mean.
+inline float cross_entropy(Matrix& logits, std::span<int const> label) {
+  auto const count = static_cast<float>(logits.cols());
+  float loss = 0;
+  for (Index j = 0; j < logits.cols(); ++j) {
+    auto z = logits.col(j).array();
+    z -= z.maxCoeff();
+    int const truth = label[static_cast<std::size_t>(j)];
+    float const z_truth = z(truth);
+    z = z.exp();
+    float const sum = z.sum();
+    loss += std::log(sum) - z_truth;
+    z /= sum * count;
+    z(truth) -= 1.0f / count;
+  }
+  return loss / count;
+}
+
+/// The percentage of images whose largest logit is their label's.
+inline double accuracy(network& net, labelled_images const& images) {
+  constexpr Index chunk = 1000;  // bounds the memory that the layers keep
+  Index right = 0;
+  for (Index first = 0; first < images.size(); first += chunk) {
+    Index const count = std::min(chunk, images.size() - first);
+    Matrix const logits = net.forward(images.x.middleCols(first, count));
+    for (Index j = 0; j < count; ++j) {
+      Index best = 0;
+      logits.col(j).maxCoeff(&best);
+      right += best == images.label[static_cast<std::size_t>(first + j)];
+    }
+  }
+  return 100.0 * static_cast<double>(right) / static_cast<double>(images.size());
+}
+
+/// Adam (Kingma and Ba 2015) with its usual constants.
+class adam {
+ public:
+  void step(std::vector<parameter> const& parameters, float rate) {
+    moments_.resize(parameters.size());
+    ++steps_;
+    float const c1 = 1.0f - std::pow(beta1, static_cast<float>(steps_));
+    float const c2 = 1.0f - std::pow(beta2, static_cast<float>(steps_));
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto [value, gradient] = parameters[i];
+      auto& [first, second] = moments_[i];
+      if (first.size() == 0) first = second = Eigen::ArrayXf::Zero(value.size());
+      first = beta1 * first + (1.0f - beta1) * gradient;
+      second = beta2 * second + (1.0f - beta2) * gradient.square();
+      value -= (rate / c1) * first / ((second / c2).sqrt() + 1e-8f);
+    }
+  }
+
+ private:
+  static constexpr float beta1 = 0.9f, beta2 = 0.999f;
+  std::vector<std::pair<Eigen::ArrayXf, Eigen::ArrayXf>> moments_;
+  int steps_ = 0;
+};
+
+struct schedule {
+  int epochs = 1;
+  Index batch = 50;
+  float rate = 1e-3f;  ///< of the first step; it falls linearly to zero
+
+  schedule with(float other_rate) const { return {epochs, batch, other_rate}; }
+};
+
+/// Trains `net`, calling `after_epoch(epoch, mean loss)` with epoch = 1, 2, ...
+template <class AfterEpoch>
+void train(network& net, labelled_images const& images, schedule const& plan, random_engine& rng,
+           AfterEpoch&& after_epoch) {
+  std::vector<Index> order(static_cast<std::size_t>(images.size()));
+  std::iota(order.begin(), order.end(), Index{0});
+  Index const batches = (images.size() + plan.batch - 1) / plan.batch;
+  Index const steps = batches * plan.epochs;
+  adam optimiser;
+  for (Index step = 0; step < steps;) {
+    std::ranges::shuffle(order, rng);
+    double loss = 0;
+    for (Index b = 0; b < batches; ++b, ++step) {
+      auto const first = static_cast<std::size_t>(b * plan.batch);
+      auto const count = std::min(static_cast<std::size_t>(plan.batch), order.size() - first);
+      labelled_images const batch = select(images, std::span(order).subspan(first, count));
+      Matrix logits = net.forward(batch.x);
+      loss += static_cast<double>(cross_entropy(logits, batch.label)) * static_cast<double>(count);
+      net.backward(std::move(logits));
+      optimiser.step(net.parameters(), plan.rate * static_cast<float>(steps - step) / static_cast<float>(steps));
+    }
+    after_epoch(static_cast<int>(step / batches), loss / static_cast<double>(images.size()));
+  }
+}
+
+}  // namespace finetune
