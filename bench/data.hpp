@@ -1,0 +1,118 @@
+// data.hpp: shapes, matrices and reflectors that the contestants of a case share.
+#pragma once
+#include <hoft/hoft.hpp>
+
+#include "lapack.hpp"
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <new>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+using hoft::as_eigen;
+using hoft::as_view;
+using hoft::index_t;
+using hoft::matrix_view;
+
+/// A weight [m, n], r reflectors on each side and t tokens.
+struct shape {
+  index_t m, n, r, t;
+};
+inline constexpr shape shapes[] = {
+    {768, 768, 8, 2048}, {1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 64, 512}, {4096, 512, 32, 1024}};
+
+namespace detail {
+
+template <class T>
+constexpr index_t largest_matrix() {
+  index_t most = 0;
+  for (shape s : shapes) {
+    index_t const side = std::max(s.m, s.n), other = std::max(std::min(s.m, s.n), s.t + s.r);
+    most = std::max(most, side * other);
+  }
+  return most;
+}
+
+template <class T>
+struct buffer {
+  struct release {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, release> data;
+  index_t filled = 0;
+};
+
+template <class T>
+buffer<T>& buffer_named(std::string const& name) {
+  static std::map<std::string, buffer<T>> buffers;
+  buffer<T>& b = buffers[name];
+  if (b.data == nullptr) {
+    std::size_t const line = 64, bytes = std::size_t(largest_matrix<T>()) * sizeof(T);
+    b.data.reset(static_cast<T*>(std::aligned_alloc(line, (bytes + line - 1) / line * line)));
+    if (b.data == nullptr) throw std::bad_alloc();
+  }
+  return b;
+}
+
+}  // namespace detail
+
+/// Memory [m, n] that all cases of a program share by name: only what is touched takes room. Contents are whatever the
+/// last user left.
+template <class T>
+matrix_view<T> room(std::string const& name, index_t m, index_t n) {
+  return {detail::buffer_named<T>(name).data.get(), m, n};
+}
+
+/// The same, filled with numbers uniform in [−1, 1). Read only: every shape sees the same numbers.
+template <class T>
+matrix_view<T const> numbers(std::string const& name, index_t m, index_t n) {
+  auto& b = detail::buffer_named<T>(name);
+  std::mt19937_64 rng(std::hash<std::string>{}(name) + std::uint64_t(b.filled));
+  for (; b.filled < m * n; ++b.filled)
+    b.data.get()[b.filled] = static_cast<T>(static_cast<double>(rng() >> 11) * 0x1p-52 - 1.0);
+  return {b.data.get(), m, n};
+}
+
+template <class T>
+void assign(matrix_view<T const> from, matrix_view<T> to) {
+  as_eigen(to) = as_eigen(from);
+}
+
+/// Scratch memory of one contestant.
+class memory {
+ public:
+  explicit memory(index_t bytes) : bytes_(std::size_t(bytes)) {}
+  operator hoft::workspace() { return {bytes_.data(), index_t(bytes_.size())}; }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+/// One product of reflectors in every form that a contestant wants: Q = H(u₁) ⋯ H(u_r) = I − U F Uᵀ. The columns of U
+/// are those of a QR factorisation, ones on the diagonal and zeros above, so that LAPACK can apply the same Q.
+template <class T>
+struct reflectors {
+  hoft::dense_matrix<T> packed;  ///< [m, r] as geqrf leaves it
+  hoft::dense_vector<T> tau;     ///< [r]
+  hoft::dense_matrix<T> U, F;    ///< [m, r] unit lower trapezoidal, [r, r] upper triangular
+  hoft::compact_wy<T> form;
+
+  reflectors(index_t m, index_t r, unsigned seed) : packed(m, r), tau(r), F(hoft::dense_matrix<T>::Zero(r, r)) {
+    std::mt19937 rng(seed);
+    std::normal_distribution<T> normal;
+    for (index_t j = 0; j < r; ++j)
+      for (index_t i = 0; i < m; ++i) packed(i, j) = normal(rng);
+    std::vector<T> work(std::size_t(64 * r));
+    lapack::geqrf(as_view(packed), tau.data(), work.data(), index_t(work.size()));
+    U = packed.template triangularView<Eigen::UnitLower>();
+    lapack::larft(as_view(std::as_const(U)), tau.data(), as_view(F));
+    form = hoft::accumulate(U);
+  }
+};
+
+}  // namespace bench

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Usage: run.sh [--benchmark_<option>...]
+# Installs what the benchmarks need, builds them in build/bench, runs them and prints ratios of medians.
+# Options go to Google Benchmark, for example --benchmark_filter=apply.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/install_packages.sh bench
+cmake --preset bench
+cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)"
+
+# hoft runs on one thread unless told otherwise; so do its peers.
+export OPENBLAS_NUM_THREADS=1
+results=build/bench/results
+rm -rf "$results"
+mkdir -p "$results"
+for program in build/bench/bench/bench_*; do
+  [[ -f $program && -x $program ]] || continue
+  # Repetitions of all cases in random order: a slow minute of the machine hits every case alike.
+  "$program" --benchmark_repetitions=9 --benchmark_enable_random_interleaving=true "$@" \
+    --benchmark_out="$results/$(basename "$program").json" --benchmark_out_format=json
+done
+python3 bench/ratios.py "$results"/*.json
