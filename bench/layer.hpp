@@ -26,7 +26,9 @@ struct layer {
   hoft::adapter<T> adapter;
   matrix A, B;  // LoRA: M + B A, A [r, n], B [m, r]
 
-  matrix_view<T> x, y, dy, dx;  // [n, t + r], [m, t + r], [m, t + r], [n, t + r]: r spare columns for hoft
+  matrix_view<T> x, dy, dx;  // [n, t + r], [m, t + r], [n, t + r]: r spare columns for hoft
+  matrix y_memory;           // of this layer alone: backward passes read it
+  matrix_view<T> y;          // [m, t + r]
   std::vector<std::byte> saved_memory;
   hoft::saved_activations<T, T, hoft::col_major> saved;
   matrix_view<T> Mhat, dMhat;  // [m, n], the paper's
@@ -45,9 +47,10 @@ struct layer {
         A(matrix::Random(s.r, s.n)),
         B(matrix::Random(s.m, s.r)),
         x(room<T>("x", s.n, s.t + s.r)),
-        y(room<T>("y", s.m, s.t + s.r)),
         dy(room<T>("dy", s.m, s.t + s.r)),
         dx(room<T>("dx", s.n, s.t + s.r)),
+        y_memory(s.m, s.t + s.r),
+        y(as_view(y_memory)),
         saved_memory(saved_size()),
         saved(carve_saved()),
         Mhat(room<T>("Mhat", s.m, s.n)),
@@ -87,10 +90,15 @@ struct layer {
     gemm(p, true, false, 1, M, gradient, 0, dx_tokens());
   }
 
+  /// What LoRA's backward pass needs of its forward pass: h = A x.
+  template <class P>
+  void lora_project(P p) {
+    gemm(p, false, false, 1, as_view(A), tokens, 0, as_view(h));
+  }
   template <class P>
   void lora_forward(P p) {
     frozen_forward(p);
-    gemm(p, false, false, 1, as_view(A), tokens, 0, as_view(h));
+    lora_project(p);
     gemm(p, false, false, 1, as_view(B), as_view(h), 1, y_tokens());
   }
   template <class P>
@@ -103,9 +111,10 @@ struct layer {
   }
 
   /// The paper's: M̂ is formed, and its gradient.
+  void form_Mhat() { hoft::merge(hoft::cpu{}, adapter.view(), M, Mhat, merge_work); }
   template <class P>
   void paper_forward(P p) {
-    hoft::merge(hoft::cpu{}, adapter.view(), M, Mhat, merge_work);
+    form_Mhat();
     gemm(p, false, false, 1, Mhat, tokens, 0, y_tokens());
   }
   template <class P>

@@ -28,12 +28,6 @@ long double orthogonality_bound(index_t m, index_t r) {
   return 2 * line_bound<T>(m, r) * std::sqrt(static_cast<long double>(m));
 }
 
-/// 16-bit reflectors need to be converted: their rounding is part of the data, not of the error.
-template <class T>
-auto in_accumulators(dense_matrix<T> const& A) {
-  return dense_matrix<hoft::accumulator_t<T>>(A.template cast<hoft::accumulator_t<T>>());
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("adapter");
@@ -64,7 +58,8 @@ TEST_CASE_TEMPLATE("an adapter holds two compact WY forms and s, from any storag
   CHECK(same_bits(widen(b.right().factor()), widen(a.right().factor())));
   CHECK(b.scale() == a.scale());
   // Accumulators hold the same numbers.
-  adapter<A> const c{in_accumulators(U), in_accumulators(V)};
+  dense_matrix<A> const U_wide = U.template cast<A>(), V_wide = V.template cast<A>();
+  adapter<A> const c{U_wide, V_wide};
   CHECK(same_bits(widen(c.right().factor()), widen(a.right().factor())));
   CHECK(c.scale().size() == 0);
   CHECK_FALSE(c.view().scaled());
@@ -142,7 +137,7 @@ TEST_CASE_TEMPLATE("paired Gaussian reflectors: pairs, a zero column at the end 
       deducible<wide_t<T>> const I = deducible<wide_t<T>>::Identity(m, m);
       CHECK(within(widen(hoft::materialize(Q, m)), I, line_bound<T>(m, r)));
       CHECK(static_cast<long double>(hoft::orthogonality_error(Q)) <= orthogonality_bound<T>(m, r));
-      if (m == 40 && r >= 2)  // with the truncated inverse it is not: the paper's claim needs the exact one
+      if (m == 40 && r > 3)  // more than one pair: with the truncated inverse it is not, against the paper's claim
         CHECK_FALSE(within(widen(hoft::materialize(hoft::accumulate(U, neumann{2}), m)), I, 0.1L));
     }
   // A view of any layout receives the same numbers and nothing else.
@@ -231,7 +226,6 @@ TEST_CASE_TEMPLATE("training on 16-bit weights keeps the master reflectors in fl
     CHECK(static_cast<long double>(hoft::orthogonality_error(a.left())) <= orthogonal);
     CHECK(static_cast<long double>(hoft::orthogonality_error(a.right())) <= orthogonal);
   }
-  MESSAGE("loss " << first << " to " << last);
   CHECK(last < 0.5f * first);
   // Reflectors rounded to 16 bits are other reflectors, but still reflectors.
   dense_matrix<T> const U16 = U.template cast<T>(), V16 = V.template cast<T>();

@@ -76,9 +76,9 @@ void check_factors(problem<T> const& p, deducible<W> const& L, deducible<W> cons
   long double const sums = 2 * (std::sqrt(static_cast<long double>(m)) + std::sqrt(static_cast<long double>(n))) + 10;
   bound_matrix bound = times(bound_matrix(L.cwiseAbs()), bound_matrix(R.cwiseAbs()));
   bound *= 2 * storage_rounding<T>();
+  long double const right = line_bound<T>(n, rv) * largest * M.norm();
   for (index_t j = 0; j < n; ++j)
-    bound.col(j).array() += growth * (line_bound<T>(n, rv) * largest * M.norm() +
-                                      (line_bound<T>(m, ru) + sums * eps_of<T>()) * P.col(j).norm());
+    bound.col(j).array() += growth * (right + (line_bound<T>(m, ru) + sums * eps_of<T>()) * P.col(j).norm());
   deducible<W> const sum = scaled_rows(s, M) + times(L, R);
   CHECK(within(sum, multiplied(U, p.kind, P, side::left), bound));
 }

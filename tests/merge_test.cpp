@@ -121,9 +121,10 @@ allowed allowed_for(inputs<W> const& p, inverse kind, answers<W> const& a, preci
   long double const largest = p.s.size() > 0 ? p.s.cwiseAbs().maxCoeff() : 1;
   long double const growth =
       kind.truncated ? neumann_form(p.U, kind.terms).growth * neumann_form(p.V, kind.terms).growth : 1;
+  long double const right = e.right * largest * p.M.norm();
   b.Mhat.resize(p.M.rows(), p.M.cols());
   for (index_t j = 0; j < p.M.cols(); ++j)
-    b.Mhat.col(j).setConstant(growth * (e.right * largest * p.M.norm() + (e.left + e.sums) * a.P.col(j).norm()));
+    b.Mhat.col(j).setConstant(growth * (right + (e.left + e.sums) * a.P.col(j).norm()));
   for (index_t j = 0; j < p.M.cols(); ++j)
     for (index_t i = 0; i < p.M.rows(); ++i)
       b.Mhat(i, j) += e.storage * (std::abs(a.Mhat(i, j)) + b.Mhat(i, j)) + e.floor;

@@ -22,8 +22,8 @@ struct settings {
   int seeds = 5;
   unsigned threads = 1;
   schedule source{.epochs = 8, .batch = 100, .rate = 1e-3f};
-  schedule target{.epochs = 40, .batch = 50};                                 ///< its rate is chosen among `rates`
-  std::vector<float> rates{3e-4f, 1e-3f, 3e-3f, 1e-2f, 3e-2f, 1e-1f, 3e-1f};  ///< ascending
+  schedule target{.epochs = 40, .batch = 50};                                ///< its rate is chosen among `rates`
+  std::vector<float> rates{1e-3f, 3e-3f, 1e-2f, 3e-2f, 1e-1f, 3e-1f, 1.0f};  ///< ascending
 
   int folds = 5;  ///< of the cross-validation that are run
 
@@ -146,9 +146,6 @@ inline float best_rate(std::vector<trial> const& trials, method how) {
     if (t.how == how && (best == nullptr || t.validation > best->validation)) best = &t;
   return best == nullptr ? 0.0f : best->rate;
 }
-
-/// The larger error; NaN is larger than any.
-inline double worse(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
 
 /// How far the merged weights compute something else than the layers did while they were trained.
 struct merge_check {

@@ -1,3 +1,4 @@
+// layers.cpp: the layers. Nothing else of the example needs the library to train.
 #include "layers.hpp"
 
 #include <hoft/hoft.hpp>
@@ -108,9 +109,8 @@ class hoft_layer : public layer {
   }
   std::optional<double> orthogonality_error() const override {
     adapter const a = current();
-    auto const left = static_cast<double>(hoft::orthogonality_error(a.left()));
-    auto const right = static_cast<double>(hoft::orthogonality_error(a.right()));
-    return left >= right || std::isnan(left) ? left : right;
+    return worse(static_cast<double>(hoft::orthogonality_error(a.left())),
+                 static_cast<double>(hoft::orthogonality_error(a.right())));
   }
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 #include "images.hpp"
 
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <random>
@@ -41,6 +42,9 @@ struct layer {
   /// The larger error of Q_U and Q_V, for HOFT and SHOFT.
   virtual std::optional<double> orthogonality_error() const { return {}; }
 };
+
+/// The larger error; NaN is larger than any.
+inline double worse(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
 
 /// A layer that starts as W = M; M outlives it. `rank` is that of LoRA, or the reflectors on each side.
 std::unique_ptr<layer> make_layer(method how, Matrix const& M, Index rank, random_engine& rng);

@@ -9,6 +9,7 @@
 #include <hoft/eigen/scalar.hpp>
 
 #include <cmath>
+#include <limits>
 
 namespace hoft {
 namespace cpu_backend {
@@ -77,19 +78,22 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
   using real = real_t<T>;
   parallel_for(policy, U.cols, [&](index_t, index_t j) {
     real largest(0);
+    bool zero = true;
     for (index_t i = 0; i < U.rows; ++i) {
       T const u = static_cast<T>(U(i, j));
       Uhat(i, j) = u;
+      zero = zero && u == T(0);  // a NaN is not zero, and not the largest either
       real const a = std::max(std::abs(std::real(u)), std::abs(std::imag(u)));
-      if (!(a <= largest)) largest = a;  // a NaN becomes the largest
+      if (a > largest) largest = a;
     }
     int exponent = 0;
-    real const mu = std::isfinite(largest) && largest > real(0)
+    real const mu = zero ? real(0)
+                    : std::isfinite(largest) && largest > real(0)
                         ? (static_cast<void>(std::frexp(largest, &exponent)), std::ldexp(real(1), exponent - 1))
-                        : largest;
+                        : std::numeric_limits<real>::quiet_NaN();
     scales(0, j) = mu;
     scales(1, j) = real(1);
-    if (mu == real(0)) return;
+    if (zero) return;
     for (index_t i = 0; i < U.rows; ++i) Uhat(i, j) = Uhat(i, j) / mu;
     T const* const column = Uhat.columns(j, 1).data;
     real const nu = std::sqrt(std::real(dot(Uhat.rows, column, column)));
