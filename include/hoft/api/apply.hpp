@@ -6,7 +6,7 @@
 
 namespace hoft {
 
-/// X := Q X, Qᴴ X, X Q or X Qᴴ in place. @see apply with views for @throws, cost, accuracy and source.
+/// X := Q X, Qᴴ X, X Q or X Qᴴ in place. @see apply with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DX>
 void apply(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
   auto const x = detail::as_output(X);

@@ -59,7 +59,7 @@ class compact_wy {
 };
 
 /// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
-/// `block` reflectors to a triangle. @see accumulate with views for @throws, cost, accuracy and source.
+/// `block` reflectors to a triangle. @see accumulate with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class DU>
 requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy const& policy, DU const& U,
                                                                           inverse kind = {},

@@ -7,7 +7,7 @@
 
 namespace hoft {
 
-/// M := Q_U diag(s) M Q_V in place. @see merge with views for @throws, cost, accuracy and source.
+/// M := Q_U diag(s) M Q_V in place. @see merge with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DM>
 void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
   auto const m = detail::as_output(M);
