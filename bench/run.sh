@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Usage: run.sh [--benchmark_<option>...]
+# Usage: run.sh [--quick] [--benchmark_<option>...]
 # Installs what the benchmarks need, builds them in build/bench, runs them and prints ratios of medians.
-# Options go to Google Benchmark, for example --benchmark_filter=apply.
+# Options go to the programs: --quick takes the smallest shape only; the others are Google Benchmark's, for example
+# --benchmark_filter=/float/.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,8 +17,6 @@ rm -rf "$results"
 mkdir -p "$results"
 for program in build/bench/bench/bench_*; do
   [[ -f $program && -x $program ]] || continue
-  # Repetitions of all cases in random order: a slow minute of the machine hits every case alike.
-  "$program" --benchmark_repetitions=9 --benchmark_enable_random_interleaving=true "$@" \
-    --benchmark_out="$results/$(basename "$program").json" --benchmark_out_format=json
+  "$program" "$@" --benchmark_out="$results/$(basename "$program").json" --benchmark_out_format=json
 done
 python3 bench/ratios.py "$results"/*.json

@@ -329,7 +329,8 @@ TEST_CASE_TEMPLATE("the gradients are the slopes of merge itself", T, double, st
 
 // --- properties -------------------------------------------------------------------------------------------------
 
-TEST_CASE_TEMPLATE("HOFT keeps the singular values, SHOFT does not", T, float, std::complex<double>) {
+TEST_CASE("HOFT keeps the singular values, SHOFT does not") {
+  using T = std::complex<double>;
   for (sizes d : {sizes{24, 17, 5, 4}, {17, 24, 0, 3}, {20, 20, 70, 66}}) {
     CAPTURE(d);
     problem<T> const p(d, false, {}, 30);
@@ -344,7 +345,7 @@ TEST_CASE_TEMPLATE("HOFT keeps the singular values, SHOFT does not", T, float, s
     problem<T> const scaled(d, true, {}, 30);
     Mhat = p.M;
     hoft::merge(scaled.make(), Mhat);
-    CHECK(hoft::singular_value_drift(p.M, Mhat) > 0.02f);
+    CHECK(hoft::singular_value_drift(p.M, Mhat) > 0.02);
   }
 }
 

@@ -270,6 +270,7 @@ comparison compare(deducible<W> const& actual, deducible<W> const& expected, bou
 template <class W>
 bound_matrix line_norms(deducible<W> const& X, side s, long double relative) {
   bound_matrix bound(X.rows(), X.cols());
+  if (X.size() == 0) return bound;
   for (index_t j = 0; j < X.cols() && s == side::left; ++j) bound.col(j).setConstant(relative * X.col(j).norm());
   for (index_t i = 0; i < X.rows() && s == side::right; ++i) bound.row(i).setConstant(relative * X.row(i).norm());
   return bound;

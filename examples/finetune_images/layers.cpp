@@ -1,4 +1,4 @@
-// layers.cpp: the layers. Nothing else of the example needs the library to train.
+// layers.cpp: what each way of training does to a layer; the one source here that trains through hoft.
 #include "layers.hpp"
 
 #include <hoft/hoft.hpp>
