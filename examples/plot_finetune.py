@@ -144,6 +144,7 @@ def main():
         sys.exit(f"plot_finetune.py: no readable results in {folder}: {trouble}; run finetune_images first")
     for draw, name in ((draw_curves, "learning_curves.png"), (draw_spectra, "spectrum.png"),
                        (draw_rates, "learning_rates.png")):
+        (folder / name).unlink(missing_ok=True)  # not every run has something for every plot
         draw(results, folder / name)
         if (folder / name).exists():
             print(f"Plot: {folder / name}")
