@@ -786,6 +786,7 @@ namespace {
 struct arguments {
   problem<double> p{{6, 5, 4, 3, 2}, true, {}, 130};
   adapter<double> a = p.make();
+  hoft::compact_wy<double> split = hoft::accumulate(p.V, inverse{}, 1);  // two triangles
   counted<double> base = counted<double>(p.M);
   dense_matrix<double> x = gaussian<double>(5, 6, 131), y = gaussian<double>(6, 6, 132),
                        dy = gaussian<double>(6, 6, 133), dx = gaussian<double>(5, 6, 134),
@@ -843,7 +844,8 @@ TEST_CASE("forward refuses what does not fit, before it writes or calls the base
   test.forward_refuses("hoft::forward: saved.w.rows is 2, must be == 3", [](args& s) { s.saved.w.rows = 2; });
   test.forward_refuses("hoft::forward: saved.q.cols is 3, must be == 4", [](args& s) { s.saved.q.cols = 3; });
   test.forward_refuses("hoft::forward: a.scale.size is 5, must be == 6", [](args& s) { s.view.scale.size = 5; });
-  test.forward_refuses("hoft::forward: a.right.block is 1, must be >= 2", [](args& s) { s.view.right.block = 1; });
+  test.forward_refuses("hoft::forward: a.right.block is 1, must be >= 2",
+                       [](args& s) { s.view.right = s.split.view(); });
   arguments sizes;
   index_t const needed = hoft::forward_workspace(cpu{}, sizes.view, sizes.x_);
   std::string const message =
@@ -851,6 +853,15 @@ TEST_CASE("forward refuses what does not fit, before it writes or calls the base
   test.forward_refuses<hoft::workspace_error>(message.c_str(), [&](args& s) { s.work.size = needed - 1; });
 
   problem<double> const& p = sizes.p;
+  // A base operator that knows its extents is asked for them.
+  dense_matrix<double> const wider = gaussian<double>(6, 7, 144), taller = gaussian<double>(8, 5, 145);
+  CHECK_THROWS_WITH_AS(hoft::forward(sizes.a, hoft::dense(wider), p.x), "hoft::forward: base.cols is 7, must be == 5",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::forward(sizes.a, hoft::dense(taller), p.x), "hoft::forward: base.rows is 8, must be == 6",
+                       hoft::shape_error);
+  auto const f = hoft::forward(sizes.a, sizes.base, p.x);
+  CHECK_THROWS_WITH_AS(hoft::backward(sizes.a, hoft::dense(taller), p.x, f, p.g),
+                       "hoft::backward: base.rows is 8, must be == 6", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::forward(sizes.a, sizes.base, p.g), "hoft::forward: x.rows is 6, must be == 5",
                        hoft::shape_error);
 }
@@ -872,7 +883,8 @@ TEST_CASE("backward refuses what does not fit, before it writes or calls the bas
   test.backward_refuses("hoft::backward: dV.rows is 6, must be == 5", [](args& s) { s.dV_.rows = 6; });
   test.backward_refuses("hoft::backward: ds.size is 0, must be == 6", [](args& s) { s.ds_.size = 0; });
   test.backward_refuses("hoft::backward: ds.size is 6, must be == 0", [](args& s) { s.view.scale.size = 0; });
-  test.backward_refuses("hoft::backward: a.right.block is 1, must be >= 2", [](args& s) { s.view.right.block = 1; });
+  test.backward_refuses("hoft::backward: a.right.block is 1, must be >= 2",
+                        [](args& s) { s.view.right = s.split.view(); });
   arguments sizes;
   index_t const needed = hoft::backward_workspace(cpu{}, sizes.view, sizes.saved);
   std::string const message =

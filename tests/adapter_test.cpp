@@ -102,6 +102,19 @@ TEST_CASE("adapters refuse what does not fit") {
                        hoft::argument_error);
   CHECK_THROWS_WITH_AS((adapter<double>{U, V, vector<double>(0)}), "hoft::adapter: s.size() is 0, must be == 6",
                        hoft::shape_error);
+  // Q in LAPACK's convention has no normalised columns for the transforms to work with.
+  adapter<double> const a{U, V};
+  auto const with_tau = hoft::accumulate(V, vector<double>(vector<double>::Ones(3)));
+  hoft::adapter_view<double const> mixed = a.view();
+  mixed.right = with_tau.view();
+  dense_matrix<double> const M = gaussian<double>(6, 5, 23);
+  dense_matrix<double> Mhat = M;
+  std::vector<std::byte> memory(std::size_t(hoft::merge_workspace(cpu{}, mixed, hoft::as_view(Mhat))), std::byte{});
+  hoft::workspace const work{memory.data(), index_t(memory.size())};
+  CHECK_THROWS_WITH_AS(hoft::merge(cpu{}, mixed, hoft::as_view(Mhat), hoft::as_view(Mhat), work),
+                       "hoft::merge: a.right is built with explicit tau, must be built from reflectors alone",
+                       hoft::argument_error);
+  CHECK(same_bits(Mhat, M));
   std::mt19937_64 rng(22);
   CHECK_THROWS_WITH_AS(hoft::paired_gaussian<double>(-1, 2, rng), "hoft::paired_gaussian: m is -1, must be >= 0",
                        hoft::shape_error);

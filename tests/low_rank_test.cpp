@@ -231,8 +231,9 @@ TEST_CASE("low_rank refuses what does not fit, before it writes") {
                        "hoft::low_rank: left.cols is 4, must be == 5", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L, R.block(0, 0, 3, 5), work),
                        "hoft::low_rank: right.rows is 3, must be == 5", hoft::shape_error);
+  auto const split = hoft::accumulate(p.V, inverse{}, 1);  // two triangles
   auto blocked = view;
-  blocked.right.block = 1;
+  blocked.right = split.view();
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, blocked, M, L, R, work),
                        "hoft::low_rank: a.right.block is 1, must be >= 2", hoft::shape_error);
   auto short_scale = view;

@@ -492,6 +492,7 @@ namespace {
 struct arguments {
   problem<double> p{{6, 5, 3, 2}, true, {}, 110};
   adapter<double> a = p.make();
+  hoft::compact_wy<double> split = hoft::accumulate(p.V, inverse{}, 1);  // two triangles
   dense_matrix<double> M = p.M, Mhat = gaussian<double>(6, 5, 111), G = p.G, dU = gaussian<double>(6, 3, 112),
                        dV = gaussian<double>(5, 2, 113);
   vector<double> ds = gaussian<double>(6, 1, 114);
@@ -533,7 +534,7 @@ TEST_CASE("merge, unmerge and merge_backward refuse what does not fit, before th
   refuses(
       "hoft::merge: Mhat.cols is 6, must be == 5", [](args& s) { s.Mhat_.cols = 6; }, merge);
   refuses(
-      "hoft::merge: a.right.block is 1, must be >= 2", [](args& s) { s.view.right.block = 1; }, merge);
+      "hoft::merge: a.right.block is 1, must be >= 2", [](args& s) { s.view.right = s.split.view(); }, merge);
   refuses(
       "hoft::merge: a.scale.size is 5, must be == 6", [](args& s) { s.view.scale.size = 5; }, merge);
   index_t needed = hoft::merge_workspace(cpu{}, sizes.view, sizes.M_);

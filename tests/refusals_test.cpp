@@ -155,8 +155,41 @@ TEST_CASE("apply_backward refuses") {
                        [&] { apply_backward_from_output(p.Qn, p.X, p.X, p.dY); });
 }
 
+TEST_CASE("negative extents are refused") {
+  problem p;
+  auto const q = p.Q.view();
+  matrix_view<double> const negative(p.X.data(), p.m, -5, p.m);
+  refuses<shape_error>("hoft::apply: X.cols is -5, must be >= 0",
+                       [&] { apply(p.policy, q, negative, negative, left, plain, p.work()); });
+  refuses<shape_error>("hoft::accumulate: U.rows is -1, must be >= 0", [&] {
+    compact_wy<double> Q(1, 1, {}, 1);
+    auto v = Q.mutable_view();
+    accumulate(p.policy, matrix_view<double const>(p.U.data(), -1, 1, 1), v, exact{}, p.work());
+  });
+}
+
 TEST_CASE("adapters refuse") {
   problem p;
+  auto const a = p.a.view();
+  auto const with = [&](auto change) {
+    auto b = a;
+    change(b);
+    return b;
+  };
+  auto const merges = [&](adapter_view<double const> b) { merge(p.policy, b, as_view(p.X), as_view(p.X), p.work()); };
+  auto const unmerges = [&](adapter_view<double const> b) { unmerge(p.policy, b, as_view(p.X), p.work()); };
+  refuses<shape_error>("hoft::merge: a.left.factor.rows is 2, must be == 3",
+                       [&] { merges(with([](auto& b) { b.left.factor.rows = 2; })); });
+  refuses<shape_error>("hoft::merge: a.left.block is 0, must be >= 1",
+                       [&] { merges(with([](auto& b) { b.left.block = 0; })); });
+  refuses<shape_error>("hoft::unmerge: a.right.tau.size is 3, must be == 2",
+                       [&] { unmerges(with([](auto& b) { b.right.tau.size = 3; })); });
+  refuses<shape_error>("hoft::unmerge: a.right.gram.cols is 1, must be == 2",
+                       [&] { unmerges(with([](auto& b) { b.right.gram.cols = 1; })); });
+  refuses<argument_error>("hoft::unmerge: a.right is built with explicit tau, must be built from reflectors alone",
+                          [&] { unmerges(with([](auto& b) { b.right.explicit_tau = true; })); });
+  refuses<argument_error>("hoft::merge: a.left is built with explicit tau, must be built from reflectors alone",
+                          [&] { merges(with([](auto& b) { b.left.explicit_tau = true; })); });
   refuses<shape_error>("hoft::adapter: s.size() is 3, must be == 7", [&] { adapter<double>{p.U, p.V, p.tau}; });
   refuses<argument_error>("hoft::accumulate: neumann.terms is -2, must be >= 1", [&] {
     adapter<double>{p.U, p.V, neumann{-2}};
@@ -249,6 +282,11 @@ TEST_CASE("forward, backward and dense refuse") {
   refuses<shape_error>("hoft::backward: dy.cols is 3, must be == 4", [&] { backward(p.a, base, x, f, fewer); });
   Matrix const fewer_x = x.leftCols(3);
   refuses<shape_error>("hoft::backward: y.cols is 4, must be == 3", [&] { backward(p.a, base, fewer_x, f, fewer); });
+
+  Matrix const narrow = M.leftCols(4);
+  auto const other = dense(narrow);
+  refuses<shape_error>("hoft::forward: base.cols is 4, must be == 5", [&] { forward(p.a, other, x); });
+  refuses<shape_error>("hoft::backward: base.cols is 4, must be == 5", [&] { backward(p.a, other, x, f, dy); });
 
   auto const a = p.a.view();
   Matrix xs = gaussian<double>(p.n, p.t + p.rv, 3), ys = gaussian<double>(p.m, p.t + p.rv, 4);

@@ -23,9 +23,9 @@ class adapter {
 
   template <execution_policy Policy, class DU, class DV>
   adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {})
-      : left_(accumulate(policy, U, kind)),
+      : left_(accumulate(policy, checked(U), kind)),
         // one triangle however many reflectors: on activations K = M V T needs it whole
-        right_(accumulate(policy, V, kind, std::max<index_t>(1, as_view(V).cols))) {}
+        right_(accumulate(policy, checked(V), kind, std::max<index_t>(1, as_view(V).cols))) {}
   template <execution_policy Policy, class DU, class DV, class DS>
   requires(!std::convertible_to<DS const&, inverse>)
       adapter(Policy const& policy, DU const& U, DV const& V, DS const& s, inverse kind = {})
@@ -43,9 +43,18 @@ class adapter {
   dense_vector<A> const& scale() const { return scale_; }  ///< s, empty for HOFT
 
   /// For the calls that allocate nothing.
-  adapter_view<A const> view() const { return {left_.view(), right_.view(), as_vector_view(scale_)}; }
+  adapter_view<A const> view() const& { return {left_.view(), right_.view(), as_vector_view(scale_)}; }
+  adapter_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
+  template <class DU>
+  static DU const& checked(DU const& U) {
+    static_assert(
+        std::same_as<detail::accumulator_of<DU const>, A>,
+        "hoft: adapter<A> must be of the accumulator type of U and V: adapter<float> for float, half and bfloat16.");
+    return U;
+  }
+
   compact_wy<A> left_, right_;
   dense_vector<A> scale_;
 };

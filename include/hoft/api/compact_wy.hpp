@@ -26,9 +26,10 @@ class compact_wy {
   dense_vector<A> const& tau() const { return tau_; }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
 
   /// For the calls that allocate nothing.
-  compact_wy_view<A const> view() const { return bind<A const>(*this); }
+  compact_wy_view<A const> view() const& { return bind<A const>(*this); }
+  compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
   /// Views that `accumulate` may write to.
-  compact_wy_view<A> mutable_view() { return bind<A>(*this); }
+  compact_wy_view<A> mutable_view() & { return bind<A>(*this); }
   /// Adopts what `accumulate` found out about the form.
   void adopt(compact_wy_view<A> const& q) {
     kind_ = q.kind;

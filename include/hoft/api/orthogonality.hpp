@@ -5,7 +5,7 @@
 
 namespace hoft {
 
-/// ‖I − QᴴQ‖_F/√m of Q as `apply` computes it: Q is materialised, 2 m² r and m³ flops, m² elements.
+/// ‖I − QᴴQ‖_F/√m of Q as `apply` computes it: Q is materialised, 4 m² r and m³ flops, m² elements.
 /// @see orthogonality_error of a dense matrix.
 template <class A>
 auto orthogonality_error(compact_wy<A> const& Q) {

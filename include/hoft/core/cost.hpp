@@ -13,7 +13,7 @@ struct cost {
 /// accumulate of U [m, r] in blocks of b reflectors, elements of `size` bytes.
 constexpr cost accumulate_cost(double m, double r, double b, double size) {
   double const k = b < r ? b : r;
-  return {4 * m * r + m * r * (k + 1) + k * k * r / 3, size * (2 * m * r + 2 * k * r)};
+  return {4 * m * r + m * r * (k + 1) + 2 * k * k * r / 3, size * (2 * m * r + 2 * k * r)};
 }
 
 /// apply of rank r in blocks of b to X [m, n].

@@ -8,7 +8,7 @@
 
 namespace hoft {
 
-/// Maps a storage type to the type it is computed in and to its real type.
+/// Maps a storage type to the type it is computed in, and that type to its real type.
 /// Specialise it for a 16-bit type of your own: `accumulator` is then `float`, and hoft converts panel by panel.
 /// The primary template has no members: a type without a specialisation is no scalar to hoft.
 template <class T>

@@ -64,13 +64,13 @@ void columns_tile(index_t depth, T alpha, T const* a, index_t lda, strided<T con
     HOFT_UNROLL
     for (int j = 0; j < Cols; ++j) sum[v][j] = pset1<P>(T(0));
   }
-  for (index_t l = 0; l < depth; ++l, a += lda, b.data += b.row) {
+  for (index_t l = 0; l < depth; ++l) {
     P column[rows];
     HOFT_UNROLL
-    for (int v = 0; v < rows; ++v) column[v] = ploadu<P>(a + v * lane);
+    for (int v = 0; v < rows; ++v) column[v] = ploadu<P>(a + l * lda + v * lane);
     HOFT_UNROLL
     for (int j = 0; j < Cols; ++j) {
-      P const factor = pset1<P>(conj_if<ConjB>(b.data[j * b.col]));
+      P const factor = pset1<P>(conj_if<ConjB>(b(l, j)));
       HOFT_UNROLL
       for (int v = 0; v < rows; ++v) sum[v][j] = pmadd(column[v], factor, sum[v][j]);
     }
@@ -92,13 +92,13 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t vectors, T const* a, index_t lda, T co
                                   packet<T> (&sum)[Rows][Cols]) {
   using namespace Eigen::internal;
   using P = packet<T>;
-  for (index_t l = 0; l < vectors; ++l, a += lanes<T>, b += lanes<T>) {
+  for (index_t l = 0; l < vectors * lanes<T>; l += lanes<T>) {
     P left[Rows];
     HOFT_UNROLL
-    for (int i = 0; i < Rows; ++i) left[i] = conj_if<ConjA>(ploadu<P>(a + i * lda));
+    for (int i = 0; i < Rows; ++i) left[i] = conj_if<ConjA>(ploadu<P>(a + i * lda + l));
     HOFT_UNROLL
     for (int j = 0; j < Cols; ++j) {
-      P const right = conj_if<ConjB>(ploadu<P>(b + j * ldb));
+      P const right = conj_if<ConjB>(ploadu<P>(b + j * ldb + l));
       HOFT_UNROLL
       for (int i = 0; i < Rows; ++i) sum[i][j] = pmadd(left[i], right, sum[i][j]);
     }

@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -26,7 +27,8 @@ inline index_t worker_count(cpu const& policy) { return std::max(policy.threads,
 /// The policy for work inside one worker.
 inline cpu serial(cpu const&) { return {}; }
 
-/// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers.
+/// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers. What
+/// a body throws is thrown here when all have ended; the tasks not yet begun are then left out.
 template <class Body>
 void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
   index_t const workers = std::min(worker_count(policy), tasks);
@@ -35,18 +37,26 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
     return;
   }
   std::atomic<index_t> next{0};
+  std::exception_ptr error;
+  std::once_flag first_error;
   auto const work = [&](index_t worker) {
-    for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(worker, task);
+    try {
+      for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(worker, task);
+    } catch (...) {
+      std::call_once(first_error, [&] { error = std::current_exception(); });
+      next.store(tasks, std::memory_order_relaxed);
+    }
   };
   std::vector<std::thread> others;
   others.reserve(std::size_t(workers - 1));
   try {
     for (index_t worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
-  } catch (std::system_error const&) {
-    // The system has no more threads: those that run share the tasks, with the same result.
+  } catch (std::exception const&) {
+    // The system has no more threads or memory: those that run share the tasks, with the same result.
   }
   work(0);
   for (std::thread& other : others) other.join();
+  if (error) std::rethrow_exception(error);
 }
 
 /// Columns of one panel of a matrix with m rows: as many as keep the panel in the second-level cache. A function of

@@ -131,19 +131,25 @@ void strictly_lower(cpu const&, matrix_view<T const> D, matrix_view<TA, LA> dA) 
 
 // --- the triangular factor --------------------------------------------------------------------------------------
 
+/// A := striu(A), zero on and below the diagonal.
+template <class T>
+void keep_strictly_upper(cpu const&, matrix_view<T> A) {
+  for (index_t j = 0; j < A.cols; ++j)
+    for (index_t i = j; i < A.rows; ++i) A(i, j) = T(0);
+}
+
 /// A := striu(UᴴU), zero on and below the diagonal; tau_j := 2 / ‖u_j‖² where tau is asked for, 0 for a zero column.
 template <class T>
 void gram_upper(cpu const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
-  constexpr index_t step = 64;  // columns at a time, each down to its diagonal only
+  constexpr index_t step = 4 * kernel::tile_cols;  // columns at a time, each down to its diagonal only
   for (index_t j = 0; j < A.cols; j += step) {
     index_t const cols = std::min(step, A.cols - j);
     product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
             A.block(0, j, j + cols, cols));
   }
-  for (index_t j = 0; j < A.cols; ++j) {
-    if (tau.size > 0) tau[j] = A(j, j) == T(0) ? T(0) : T(2) / T(std::real(A(j, j)));
-    for (index_t i = j; i < A.rows; ++i) A(i, j) = T(0);
-  }
+  if (tau.size > 0)
+    for (index_t j = 0; j < A.cols; ++j) tau[j] = A(j, j) == T(0) ? T(0) : T(2) / T(std::real(A(j, j)));
+  keep_strictly_upper(policy, A);
 }
 
 /// T := (diag(1/tau) + A)⁻¹, upper triangular, A strictly upper. Written so that nothing is divided by tau: a zero tau
@@ -216,13 +222,6 @@ void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<T cons
 template <class T>
 void column_dots(cpu const&, matrix_view<T> X, matrix_view<T> Y, vector_view<T> d) {
   for (index_t j = 0; j < X.cols; ++j) d[j] = dot(X.rows, X.columns(j, 1).data, Y.columns(j, 1).data);
-}
-
-/// Zero on and below the diagonal.
-template <class T>
-void keep_strictly_upper(cpu const&, matrix_view<T> A) {
-  for (index_t j = 0; j < A.cols; ++j)
-    for (index_t i = j; i < A.rows; ++i) A(i, j) = T(0);
 }
 
 /// The first index at which d is zero, or -1. (Where reading d would stall, a backend may always answer -1.)

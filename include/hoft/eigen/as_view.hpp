@@ -34,6 +34,8 @@ auto as_view(D&& a) {
     using layout = std::conditional_t<bool(storage::IsRowMajor), row_major, col_major>;
     static_assert(scalar<element>, "hoft: no scalar_traits for this element type.");
     return matrix_view<element, layout>{a.data(), a.rows(), a.cols(), a.outerStride()};
+  } else {
+    return matrix_view<float>{};  // the message above says enough
   }
 }
 template <class T, class Layout>
@@ -50,6 +52,8 @@ auto as_vector_view(D&& a) {
   if constexpr (eigen_vector_storage<D>) {
     using element = std::remove_pointer_t<decltype(a.data())>;
     return vector_view<element>{a.data(), a.size()};
+  } else {
+    return vector_view<float>{};
   }
 }
 template <class T>

@@ -9,13 +9,11 @@ namespace hoft {
 template <>
 struct scalar_traits<Eigen::half> {
   using accumulator = float;
-  using real = float;
 };
 
 template <>
 struct scalar_traits<Eigen::bfloat16> {
   using accumulator = float;
-  using real = float;
 };
 
 }  // namespace hoft

@@ -5,7 +5,8 @@
 namespace hoft {
 
 /// HOFT M̂ = Q_U M Q_V, or SHOFT M̂ = Q_U diag(s) M Q_V, of a base weight M [m, n] (out × in). Either rank may be 0.
-/// Q_V must be one block (block >= rank): on activations K = M V T_V needs its triangle whole.
+/// Both sides are built from reflectors alone, without explicit tau. Q_V must be one block (block >= rank): on
+/// activations K = M V T_V needs its triangle whole.
 template <class A>
 struct adapter_view {
   compact_wy_view<A> left;   ///< Q_U [m, m] of rank ru
@@ -27,9 +28,13 @@ namespace detail {
 
 template <class A>
 void require_adapter(char const* function, adapter_view<A> const& a) {
-  require_shape(function, "a.left.vectors", a.left.vectors, a.rows(), a.left.rank());
-  require_shape(function, "a.right.vectors", a.right.vectors, a.cols(), a.right.rank());
   require_at_least(function, "a.right.block", a.right.block, a.right.rank());
+  require_form(function, "a.left", a.left, a.rows(), a.left.rank());
+  require_form(function, "a.right", a.right, a.cols(), a.right.rank());
+  for (auto const* q : {&a.left, &a.right})
+    if (q->explicit_tau)
+      refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with explicit tau",
+                             "built from reflectors alone");
   if (a.scaled()) require_equal(function, "a.scale.size", a.scale.size, a.rows());
 }
 

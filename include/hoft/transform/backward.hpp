@@ -67,7 +67,8 @@ index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved
 /// @param work   at least backward_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, before anything is written
 ///
-/// Cost: 2 m n (t + rv) flops in the base, (10 m ru + 4 m rv + 4 n rv) t beside it; one pass over y and g, one over x
+/// Cost: 2 m n (t + rv) flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several
+/// blocks of U, or to recover q); one pass over y and g, one over x
 /// and dx. Memory: O((m + n) r + r t) beyond the arguments. Accuracy: as of apply_backward. Same bits for any number of
 /// threads (if the base operator has that property). Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
@@ -87,6 +88,7 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   detail::require_shape(function, "y", y, m, t);
   detail::require_shape(function, "dy", dy, m, t + rv);
   detail::require_shape(function, "dx", dx, n, t + rv);
+  detail::require_base(function, base, view);
   detail::require_saved(function, view, saved, t);
   detail::require_gradients(function, view, dU, dV, ds);
   bool const rewind = detail::recovers_q(view, saved);

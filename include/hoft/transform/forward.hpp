@@ -7,6 +7,8 @@ namespace hoft {
 /// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
 ///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
 ///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
+/// If it has rows() and cols(), they are checked against the adapter. What it throws passes through; x (backward: dy)
+/// has then been overwritten.
 template <class Base, class T, class L>
 concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_view<T, L> Y) {
   base.apply(X, Y);
@@ -39,6 +41,15 @@ saved_activations<std::remove_const_t<A>, T, L> carve_saved(carver& memory, adap
 }
 
 namespace detail {
+
+/// A base operator that knows its extents must have the adapter's.
+template <class Base, class A>
+void require_base(char const* function, Base const& base, adapter_view<A> const& a) {
+  if constexpr (requires { base.rows(), base.cols(); }) {
+    require_equal(function, "base.rows", base.rows(), a.rows());
+    require_equal(function, "base.cols", base.cols(), a.cols());
+  }
+}
 
 template <class A, class AS, class TS, class L>
 void require_saved(char const* function, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved,
@@ -109,6 +120,7 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   detail::require_at_least(function, "x.cols", x.cols, rv);
   detail::require_shape(function, "x", x, a.cols(), x.cols);
   detail::require_shape(function, "y", y, a.rows(), x.cols);
+  detail::require_base(function, base, view);
   detail::require_saved(function, view, saved, t);
   auto const pieces = detail::carve<detail::forward_pieces<acc, T, L>>(function, work, policy, view, t);
   copy(policy, a.right.vectors, x.columns(t, rv));

@@ -8,7 +8,8 @@
 namespace hoft {
 
 /// U := (u₁ u₁ u₂ u₂ ⋯) with standard Gaussian u_k, so that H(u_k) H(u_k) = I cancels and Q(U) = I (with the exact
-/// inverse; the truncated one is not the identity here). An odd last column is zero, which is the identity by itself.
+/// inverse; the truncated one is not the identity here). An odd last column is zero, which is the identity by itself
+/// and, its gradient being zero, never trains: choose an even r.
 ///
 /// @param U   [m, r] Out
 /// @param rng a standard uniform random bit generator; the draws depend on m and r alone

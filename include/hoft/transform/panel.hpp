@@ -12,7 +12,7 @@ template <class Policy, class A, class T, class L>
 void adapt_panel(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
                  matrix_view<A const, L> v, matrix_view<A, L> Y, matrix_view<A, L> W, matrix_view<T, L> q,
                  matrix_view<A, L> scratch) {
-  update(policy, A(1), minus_K, v, Y, Y);
+  if (a.right.rank() > 0) update(policy, A(1), minus_K, v, Y, Y);
   if (!q.empty()) copy(policy, Y, q);
   if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
   apply_panel(policy, a.left, op::plain, Y, Y, W, scratch);

@@ -29,7 +29,7 @@ struct accumulate_pieces {
   accumulate_pieces(carver& memory, Policy const& policy, index_t r, index_t block, inverse kind) {
     index_t const b = std::min(block, r);
     if (kind.truncated) {
-      all = memory.matrix<A>(b, b * kind.terms);
+      all = memory.matrix<A>(b, b * useful_terms(kind, b));
       term = memory.matrix<A>(b, b);
     } else {
       form = memory.array<A>(form_factor_scratch(policy, b));
@@ -41,17 +41,6 @@ inline void require_inverse(char const* function, inverse kind) {
   if (kind.truncated) require_at_least<argument_error>(function, "neumann.terms", kind.terms, 1);
 }
 
-/// A compact WY form must have the extents that carve_compact_wy gives it.
-template <class A>
-void require_form(char const* function, compact_wy_view<A> const& Q, index_t m, index_t r) {
-  require_at_least(function, "Q.block", Q.block, 1);
-  require_shape(function, "Q.vectors", Q.vectors, m, r);
-  require_shape(function, "Q.factor", Q.factor, Q.block, r);
-  require_shape(function, "Q.gram", Q.gram, Q.block, r);
-  require_equal(function, "Q.tau.size", Q.tau.size, r);
-  require_shape(function, "Q.scales", Q.scales, 2, r);
-}
-
 template <class Policy, class A>
 void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_pieces<A> const& pieces) {
   for (index_t i = 0; i < Q.blocks(); ++i) {
@@ -61,8 +50,9 @@ void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_
     gram_upper(policy, matrix_view<A const>(q.U), q.gram, Q.explicit_tau ? vector_view<A>{} : q.tau);
     if (Q.kind.truncated) {
       auto const constant = compact_wy_view<A const>(Q).at(i);
-      neumann_terms(policy, constant, Q.kind.terms, pieces.all, pieces.term);
-      copy(policy, pieces.all.columns((Q.kind.terms - 1) * q.rank, q.rank), q.T);
+      index_t const terms = useful_terms(Q.kind, q.rank);
+      neumann_terms(policy, constant, terms, pieces.all, pieces.term);
+      copy(policy, pieces.all.columns((terms - 1) * q.rank, q.rank), q.T);
     } else {
       form_factor(policy, matrix_view<A const>(q.gram), vector_view<A const>(q.tau), q.T, pieces.form);
     }
@@ -88,7 +78,7 @@ index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inv
 /// @throws hoft::shape_error, hoft::argument_error (neumann.terms < 1), hoft::workspace_error, before anything is
 /// written
 ///
-/// Cost: 2 m r + m r b flops and b² r / 3 for the triangles (b = Q.block); k r³ more for neumann{k}. U is read once.
+/// Cost: 4 m r + m r b flops and 2 b² r / 3 for the triangles (b = Q.block), or 2 k r³ for neumann{k}. U is read once.
 /// Accuracy: ‖I − QᴴQ‖_F/√m stays a small multiple of the rounding unit times √r, also for parallel columns (exact).
 /// Columns may have any norm that the type holds. NaN or infinity in U makes Q NaN.
 /// Source: Joffrain, Low, Quintana-Ortí, van de Geijn, Van Zee, ACM TOMS 32(2), 2006 (the UT transform); LAPACK's
@@ -100,7 +90,7 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   constexpr char const* function = "accumulate";
   detail::require_view(function, "U", U);
   detail::require_inverse(function, kind);
-  detail::require_form(function, Q, U.rows, U.cols);
+  detail::require_form(function, "Q", Q, U.rows, U.cols);
   if (kind.truncated) detail::require_at_least(function, "Q.block", Q.block, U.cols);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
@@ -120,7 +110,7 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
 /// @param work   at least accumulate_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, before anything is written
 ///
-/// Cost: m r b + b² r / 3 flops. Accuracy: as LAPACK's larft. Q is unitary only if tau is what makes each H_i so.
+/// Cost: m r b + 2 b² r / 3 flops. Accuracy: as LAPACK's larft. Q is unitary only if tau is what makes each H_i so.
 template <execution_policy Policy, class TV, class LV, class TT, class A>
 void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau, compact_wy_view<A>& Q,
                 workspace work) {
@@ -130,7 +120,7 @@ void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau
   detail::require_view(function, "V", V);
   detail::require_at_most(function, "V.cols", V.cols, V.rows);
   detail::require_equal(function, "tau.size", tau.size, V.cols);
-  detail::require_form(function, Q, V.rows, V.cols);
+  detail::require_form(function, "Q", Q, V.rows, V.cols);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, V.cols, Q.block, inverse{});
   Q.kind = inverse{};
   Q.explicit_tau = true;

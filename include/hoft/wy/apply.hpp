@@ -97,7 +97,7 @@ void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op 
   for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, index_t j, index_t w) {
     auto const x = staged(local, X.columns(j, w), pieces.buffer(worker));
     auto const y = destination(Y.columns(j, w), pieces.buffer(worker));
-    apply_panel(local, Q, o, x, y, W.empty() ? W : W.columns(j, w), pieces.scratch(worker).columns(0, w));
+    apply_panel(local, Q, o, x, y, W.columns(j, w), pieces.scratch(worker).columns(0, w));
     copy(local, y, Y.columns(j, w));
   });
 }
@@ -140,7 +140,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   constexpr char const* function = "apply";
   bool const left = s == side::left;
   index_t const m = Q.rows(), n = left ? X.cols : X.rows;
-  detail::require_form(function, Q, m, Q.rank());
+  detail::require_form(function, "Q", Q, m, Q.rank());
   detail::require_shape(function, "X", X, left ? m : n, left ? n : m);
   detail::require_shape(function, "Y", Y, X.rows, X.cols);
   if (!W.empty()) detail::require_shape(function, "W", W, Q.rank(), n);

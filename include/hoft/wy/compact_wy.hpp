@@ -6,6 +6,7 @@
 #include <hoft/core/workspace.hpp>
 
 #include <algorithm>
+#include <string>
 
 namespace hoft {
 
@@ -84,4 +85,21 @@ compact_wy_view<A> carve_compact_wy(carver& memory, index_t m, index_t r, index_
   return q;
 }
 
+namespace detail {
+
+/// Terms of a series over r reflectors that differ from zero: A is nilpotent.
+inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, std::min(kind.terms, r)); }
+
+/// A compact WY form must have the extents that carve_compact_wy gives it.
+template <class A>
+void require_form(char const* function, std::string const& name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+  require_at_least(function, (name + ".block").c_str(), Q.block, 1);
+  require_shape(function, (name + ".vectors").c_str(), Q.vectors, m, r);
+  require_shape(function, (name + ".factor").c_str(), Q.factor, Q.block, r);
+  require_shape(function, (name + ".gram").c_str(), Q.gram, Q.block, r);
+  require_equal(function, (name + ".tau.size").c_str(), Q.tau.size, r);
+  require_shape(function, (name + ".scales").c_str(), Q.scales, 2, r);
+}
+
+}  // namespace detail
 }  // namespace hoft

@@ -92,7 +92,7 @@ template <class A>
 struct finish_pieces {
   matrix_view<A> all, dT, dA, C, temp, L;
   finish_pieces(carver& memory, index_t block, inverse kind, bool explicit_tau) {
-    if (kind.truncated) all = memory.matrix<A>(block, block * kind.terms);
+    if (kind.truncated) all = memory.matrix<A>(block, block * useful_terms(kind, block));
     dT = memory.matrix<A>(block, block);
     dA = memory.matrix<A>(block, block);
     C = memory.matrix<A>(block, block);
@@ -116,8 +116,9 @@ void factor_backward(Policy const& policy, typename compact_wy_view<A const>::fa
     multiply(policy, A(-1), q.T, op::adjoint, p.dT, p.temp);
     outer(policy, A(1), p.temp, q.T, p.dA);
   } else {  // the gradient of the polynomial, not of the inverse: T_{j+1} = D − D A T_j backwards
-    neumann_terms(policy, q, kind.terms, p.all, p.temp);
-    for (index_t j = kind.terms - 1; j >= 1; --j) {
+    index_t const terms = useful_terms(kind, q.rank);
+    neumann_terms(policy, q, terms, p.all, p.temp);
+    for (index_t j = terms - 1; j >= 1; --j) {
       scale_rows(policy, q.tau, op::adjoint, p.dT, p.temp);
       outer(policy, A(-1), p.temp, p.all.columns((j - 1) * q.rank, q.rank), p.dA);
       multiply(policy, A(-1), q.gram, op::adjoint, p.temp, p.dT);
