@@ -84,7 +84,7 @@ class everything {
     call("accumulate V", accumulate_workspace<A>(policy, s.rv, QV.block),
          [&](workspace w) { accumulate(policy, in(V), QV, exactly, w); });
     call("accumulate tau", accumulate_workspace<A>(policy, s.ru, s.block),
-         [&](workspace w) { accumulate(policy, in(geqrf), as_vector_view(tau), QT, w); });
+         [&](workspace w) { accumulate(policy, geqrf.view(), as_vector_view(tau), QT, w); });
     call("accumulate neumann", accumulate_workspace<A>(policy, s.ru, QN.block, neumann{2}),
          [&](workspace w) { accumulate(policy, in(U), QN, neumann{2}, w); });
     call("apply", apply_workspace(policy, QU, in(X)),

@@ -117,7 +117,7 @@ void normalise_columns_backward(cpu const& policy, matrix_view<T const> Uhat, ma
 
 /// V := the unit lower trapezoid of A, as LAPACK's geqrf leaves reflectors: ones on the diagonal, zeros above.
 template <class TA, class LA, class T>
-void unit_lower(cpu const&, matrix_view<TA const, LA> A, matrix_view<T> V) {
+void unit_lower(cpu const&, matrix_view<TA, LA> A, matrix_view<T> V) {
   for (index_t j = 0; j < A.cols; ++j)
     for (index_t i = 0; i < A.rows; ++i) V(i, j) = i < j ? T(0) : i == j ? T(1) : static_cast<T>(A(i, j));
 }

@@ -56,18 +56,21 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     using kernel::strided;
     index_t const m = C.rows, n = C.cols, k = A.matrix.cols;
     if (m == 0 || n == 0) return;
+    // Vectors along the sum read all of A again for every few columns of C; a large C is worth transposing A's slabs.
+    constexpr index_t large = 128;
+    bool const dots = along_the_sum && (m < large || n < large);
     auto const run = [&](index_t i, index_t rows, index_t j, index_t cols) {
       strided<T const> const a = as_strided(A.matrix).at(i, 0), b = as_strided(B.matrix).at(0, j);
       strided<T const> const s = as_strided(S).at(i, j);
       strided<T> const c = as_strided(C).at(i, j);
       detail::with_flags<T>(A.conjugated, B.conjugated, [&](auto ca, auto cb) {
+        if (!dots) return kernel::columns_kernel<ca, cb, T>(rows, cols, k, alpha, a, b, s, c);
         if constexpr (along_the_sum)
           kernel::dots_kernel<ca, cb, T>(rows, cols, k, alpha, {a.data, a.col, a.row}, b, s, c);
-        else kernel::columns_kernel<ca, cb, T>(rows, cols, k, alpha, a, b, s, c);
       });
     };
     // Tasks are cut by shape alone; tile boundaries do not move, so neither do the bits.
-    constexpr index_t rows_a_task = kernel::tile_rows<T> * (along_the_sum ? 4 : 4 * kernel::lanes<T>);
+    constexpr index_t rows_a_task = 4 * kernel::tile_rows<T> * kernel::lanes<T>;
     constexpr index_t cols_a_task = 8 * kernel::tile_cols;
     constexpr index_t worth_a_thread = index_t{1} << 20;  // multiply-adds: about the time it takes to start one
     if (worker_count(policy) == 1 || m * n * k < worth_a_thread) {
