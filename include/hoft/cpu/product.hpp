@@ -42,8 +42,8 @@ void with_flags(bool first, bool second, F&& f) {
 }  // namespace detail
 
 /// C := S + alpha op(A) op(B), A [m, k], B [k, n], S and C [m, n] of one layout. S may be C itself, or a view without
-/// data for zero; C must not overlap A or B. The contiguous direction of the operands chooses the kernel, at compile
-/// time.
+/// data for zero; C must not overlap A or B. The contiguous directions of the operands choose
+/// the kernel.
 template <class T, class LA, class LB, class LC>
 void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
              std::type_identity_t<matrix_view<T const, LC>> S, matrix_view<T, LC> C) {
