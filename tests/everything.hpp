@@ -77,7 +77,7 @@ class everything {
     auto const call = [&](char const* name, index_t bytes, auto const& f) {
       guarded_workspace work(bytes);
       around(name, [&] { f(workspace(work)); });
-      CHECK_MESSAGE(work.intact(), name, " wrote outside its workspace");
+      CHECK_MESSAGE(work.intact(), std::string(name), " wrote outside its workspace");
     };
     call("accumulate U", accumulate_workspace<A>(policy, s.ru, s.block),
          [&](workspace w) { accumulate(policy, in(U), QU, exactly, w); });

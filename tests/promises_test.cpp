@@ -73,7 +73,7 @@ TEST_CASE_TEMPLATE("the forms with a workspace allocate nothing", T, float, std:
       // dense() documents that 16-bit weights are converted in memory of its own
       bool const converts =
           is_stored_in_16_bits<T> && (std::string(name) == "forward" || std::string(name) == "backward");
-      if (!converts) CHECK_MESSAGE(after == before, name, " allocated ", after - before, " times");
+      if (!converts) CHECK_MESSAGE(after == before, std::string(name), " allocated ", after - before, " times");
     };
     columns.run(hoft::cpu{}, counted);
     rows.run(hoft::cpu{}, counted);
@@ -94,7 +94,7 @@ TEST_CASE_TEMPLATE("nothing is written outside outputs and workspace, nothing is
       auto const finite = [](char const* name, auto const& a) {
         // padding holds NaN: one that was read would show here
         if (std::string(name) != "backward ds")
-          CHECK_MESSAGE(a.template cast<hoft::accumulator_t<T>>().allFinite(), name);
+          CHECK_MESSAGE(a.template cast<hoft::accumulator_t<T>>().allFinite(), std::string(name));
       };
       if (!is_stored_in_16_bits<T>) columns.for_each_result(finite), rows.for_each_result(finite);
     }

@@ -69,7 +69,7 @@ TEST_CASE("two threads on different data do not disturb each other") {
     std::size_t i = 0;
     x.for_each_result([&](char const* name, auto const& r) {
       dense_matrix<float> const actual = r;
-      CHECK_MESSAGE(same_bits(actual, expected[i++]), name);
+      CHECK_MESSAGE(same_bits(actual, expected[i++]), std::string(name));
     });
   };
   compare(a, alone_a);

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace hoft {
 
@@ -44,19 +45,30 @@ inline void require_at_most(char const* function, char const* argument, index_t 
   if (!(got <= bound)) refuse<Error>(function, argument, std::to_string(got), "<= " + std::to_string(bound));
 }
 
-/// A view must have non-negative extents and a leading dimension that holds its inner extent.
+/// Non-negative extents, and a leading dimension that holds the inner one.
 template <class T, class Layout>
-inline void require_view(char const* function, std::string const& name, matrix_view<T, Layout> a) {
-  require_at_least(function, (name + ".rows").c_str(), a.rows, 0);
-  require_at_least(function, (name + ".cols").c_str(), a.cols, 0);
-  require_at_least(function, (name + ".ld").c_str(), a.ld, a.is_col_major ? a.rows : a.cols);
+constexpr bool valid(matrix_view<T, Layout> a) {
+  return a.rows >= 0 && a.cols >= 0 && a.ld >= (a.is_col_major ? a.rows : a.cols);
+}
+template <class T, class Layout>
+constexpr bool has_shape(matrix_view<T, Layout> a, index_t rows, index_t cols) {
+  return valid(a) && a.rows == rows && a.cols == cols;
+}
+
+// Names are put together on the way to an error only: the good path allocates nothing.
+template <class T, class Layout>
+inline void require_view(char const* function, std::string_view name, matrix_view<T, Layout> a) {
+  if (valid(a)) return;
+  std::string const text(name);
+  require_at_least(function, (text + ".rows").c_str(), a.rows, 0);
+  require_at_least(function, (text + ".cols").c_str(), a.cols, 0);
+  require_at_least(function, (text + ".ld").c_str(), a.ld, a.is_col_major ? a.rows : a.cols);
 }
 
 template <class T, class Layout>
-inline void require_shape(char const* function, char const* name, matrix_view<T, Layout> a, index_t rows,
+inline void require_shape(char const* function, std::string_view name, matrix_view<T, Layout> a, index_t rows,
                           index_t cols) {
-  if (rows >= 0 && cols >= 0 && a.rows == rows && a.cols == cols && a.ld >= (a.is_col_major ? rows : cols))
-    return;  // no string on the good path
+  if (has_shape(a, rows, cols)) return;
   std::string const text(name);
   require_equal(function, (text + ".rows").c_str(), a.rows, rows);
   require_equal(function, (text + ".cols").c_str(), a.cols, cols);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 namespace hoft {
 
@@ -92,13 +93,17 @@ inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(
 
 /// A compact WY form must have the extents that carve_compact_wy gives it.
 template <class A>
-void require_form(char const* function, std::string const& name, compact_wy_view<A> const& Q, index_t m, index_t r) {
-  require_at_least(function, (name + ".block").c_str(), Q.block, 1);
-  require_shape(function, (name + ".vectors").c_str(), Q.vectors, m, r);
-  require_shape(function, (name + ".factor").c_str(), Q.factor, Q.block, r);
-  require_shape(function, (name + ".gram").c_str(), Q.gram, Q.block, r);
-  require_equal(function, (name + ".tau.size").c_str(), Q.tau.size, r);
-  require_shape(function, (name + ".scales").c_str(), Q.scales, 2, r);
+void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+  if (Q.block >= 1 && has_shape(Q.vectors, m, r) && has_shape(Q.factor, Q.block, r) && has_shape(Q.gram, Q.block, r) &&
+      Q.tau.size == r && has_shape(Q.scales, 2, r))
+    return;
+  std::string const text(name);
+  require_at_least(function, (text + ".block").c_str(), Q.block, 1);
+  require_shape(function, text + ".vectors", Q.vectors, m, r);
+  require_shape(function, text + ".factor", Q.factor, Q.block, r);
+  require_shape(function, text + ".gram", Q.gram, Q.block, r);
+  require_equal(function, (text + ".tau.size").c_str(), Q.tau.size, r);
+  require_shape(function, text + ".scales", Q.scales, 2, r);
 }
 
 }  // namespace detail
