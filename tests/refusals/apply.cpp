@@ -7,6 +7,7 @@
 // refused: hoft: this argument is written, but it is const
 // refused: hoft::apply: Q must hold the accumulator type of X
 // refused: hoft::apply: X and Y must have the same element type
+// refused: hoft::apply: X and Y must have the same element type and layout
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -38,5 +39,8 @@ void f(hoft::compact_wy<double> const& Q, Eigen::MatrixXd& X, Eigen::MatrixXd co
   hoft::apply(Q, F);
 #elif REFUSED == 9
   hoft::apply(Q, C, F);
+#elif REFUSED == 10
+  Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows(X);
+  hoft::apply(Q, X, rows);
 #endif
 }

@@ -6,6 +6,7 @@
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
 // refused: hoft::merge: the adapter must hold the accumulator type of M
 // refused: hoft: this argument must be a contiguous Eigen vector
+// refused: hoft::merge_backward: M and dMhat must have the same layout
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -33,5 +34,7 @@ void f(hoft::adapter<double> const& a, Eigen::MatrixXd& M, Eigen::MatrixXd const
   hoft::merge(a, F);
 #elif REFUSED == 8
   hoft::adapter<double>{M, C, M};
+#elif REFUSED == 9
+  hoft::merge_backward(a, C, Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>(M));
 #endif
 }

@@ -46,6 +46,7 @@ auto forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x
   f.y.conservativeResize(Eigen::NoChange, t);
   return f;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class Base, class DX>
 auto forward(adapter<A> const& a, Base&& base, DX const& x) {
   return forward(cpu{}, a, base, x);
@@ -76,6 +77,7 @@ auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& 
   g.dx.conservativeResize(Eigen::NoChange, t);
   return g;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class Base, class DX, class T, class L, class DG>
 auto backward(adapter<A> const& a, Base&& base, DX const& x, forward_result<A, T, L> const& f, DG const& dy) {
   return backward(cpu{}, a, base, x, f, dy);

@@ -14,18 +14,22 @@ namespace hoft {
 template <accumulating A>
 class adapter {
  public:
+  /// HOFT on one thread, with the policy cpu{}.
   template <class DU, class DV>
   requires(!execution_policy<DU>) adapter(DU const& U, DV const& V, inverse kind = {}) : adapter(cpu{}, U, V, kind) {}
+  /// SHOFT on one thread, with the policy cpu{}.
   template <class DU, class DV, class DS>
   requires(!execution_policy<DU> && !std::convertible_to<DS const&, inverse>)
       adapter(DU const& U, DV const& V, DS const& s, inverse kind = {})
       : adapter(cpu{}, U, V, s, kind) {}
 
+  /// HOFT.
   template <execution_policy Policy, class DU, class DV>
   adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {})
       : left_(accumulate(policy, checked(U), kind)),
         // one triangle however many reflectors: on activations K = M V T needs it whole
         right_(accumulate(policy, checked(V), kind, std::max<index_t>(1, as_view(V).cols))) {}
+  /// SHOFT.
   template <execution_policy Policy, class DU, class DV, class DS>
   requires(!std::convertible_to<DS const&, inverse>)
       adapter(Policy const& policy, DU const& U, DV const& V, DS const& s, inverse kind = {})

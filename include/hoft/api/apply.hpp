@@ -13,6 +13,7 @@ void apply(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::
   auto const q = Q.view();
   apply(policy, q, x, x, s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DX>
 void apply(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
   apply(cpu{}, Q, X, s, o);
@@ -23,10 +24,14 @@ template <execution_policy Policy, class A, class DX, class DY>
 requires(!std::same_as<std::remove_cvref_t<DY>, side>) void apply(Policy const& policy, compact_wy<A> const& Q,
                                                                   DX const& X, DY&& Y, side s = side::left,
                                                                   op o = op::plain) {
+  static_assert(
+      detail::same_storage<DX const, DY>,
+      "hoft::apply: X and Y must have the same element type and layout (both column-major or both row-major).");
   auto const x = as_view(X);
   auto const q = Q.view();
   apply(policy, q, x, detail::as_output(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DX, class DY>
 requires(!std::same_as<std::remove_cvref_t<DY>, side>) void apply(compact_wy<A> const& Q, DX const& X, DY&& Y,
                                                                   side s = side::left, op o = op::plain) {
@@ -43,6 +48,7 @@ auto apply_and_save(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s
   apply(policy, q, x, x, s, o, detail::scratch(apply_workspace(policy, q, x, s)), as_view(W));
   return W;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DX>
 auto apply_and_save(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
   return apply_and_save(cpu{}, Q, X, s, o);
@@ -59,6 +65,7 @@ dense_matrix<A> materialize(Policy const& policy, compact_wy<A> const& Q, index_
   materialize(policy, q, as_view(E), detail::scratch(materialize_workspace(policy, q, as_view(E))));
   return E;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A>
 dense_matrix<A> materialize(compact_wy<A> const& Q, index_t k) {
   return materialize(cpu{}, Q, k);
@@ -90,6 +97,8 @@ auto empty_gradient(compact_wy<A> const& Q, DX const& X) {
 template <execution_policy Policy, class A, class DX, class DG>
 auto apply_backward(Policy const& policy, compact_wy<A> const& Q, DX const& X, DG const& dY, side s = side::left,
                     op o = op::plain) {
+  static_assert(detail::same_storage<DX const, DG const>,
+                "hoft::apply_backward: X and dY must have the same element type and layout.");
   auto const x = as_view(X);
   auto const q = Q.view();
   auto g = detail::empty_gradient(Q, X);
@@ -97,6 +106,7 @@ auto apply_backward(Policy const& policy, compact_wy<A> const& Q, DX const& X, D
                  detail::scratch(apply_backward_workspace(policy, q, x, s)));
   return g;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DX, class DG>
 auto apply_backward(compact_wy<A> const& Q, DX const& X, DG const& dY, side s = side::left, op o = op::plain) {
   return apply_backward(cpu{}, Q, X, dY, s, o);
@@ -106,6 +116,8 @@ auto apply_backward(compact_wy<A> const& Q, DX const& X, DG const& dY, side s = 
 template <execution_policy Policy, class A, class DY, class DG>
 auto apply_backward_from_output(Policy const& policy, compact_wy<A> const& Q, DY const& Y, DG const& dY,
                                 side s = side::left, op o = op::plain) {
+  static_assert(detail::same_storage<DY const, DG const>,
+                "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
   auto const y = as_view(Y);
   auto const q = Q.view();
   auto g = detail::empty_gradient(Q, Y);
@@ -113,6 +125,7 @@ auto apply_backward_from_output(Policy const& policy, compact_wy<A> const& Q, DY
                              detail::scratch(apply_backward_workspace(policy, q, y, s)));
   return g;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DY, class DG>
 auto apply_backward_from_output(compact_wy<A> const& Q, DY const& Y, DG const& dY, side s = side::left,
                                 op o = op::plain) {
@@ -124,6 +137,11 @@ template <execution_policy Policy, class A, class DY, class DW, class DG>
 requires(!std::same_as<std::remove_cvref_t<DG>, side>) auto apply_backward_from_output(
     Policy const& policy, compact_wy<A> const& Q, DY const& Y, DW const& W, DG const& dY, side s = side::left,
     op o = op::plain) {
+  static_assert(detail::same_storage<DY const, DG const>,
+                "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
+  static_assert(detail::same_storage<dense_matrix<A>, DW const>,
+                "hoft::apply_backward_from_output: W must be column-major, of the accumulator type, as apply_and_save "
+                "returns it.");
   auto const y = as_view(Y);
   auto const q = Q.view();
   auto g = detail::empty_gradient(Q, Y);
@@ -131,6 +149,7 @@ requires(!std::same_as<std::remove_cvref_t<DG>, side>) auto apply_backward_from_
                              as_vector_view(g.dtau), s, o, detail::scratch(apply_backward_workspace(policy, q, y, s)));
   return g;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DY, class DW, class DG>
 requires(!std::same_as<std::remove_cvref_t<DG>, side>) auto apply_backward_from_output(
     compact_wy<A> const& Q, DY const& Y, DW const& W, DG const& dY, side s = side::left, op o = op::plain) {

@@ -75,6 +75,7 @@ requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy
   Q.adopt(q);
   return Q;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class DU>
 requires(!execution_policy<DU>) auto accumulate(DU const& U, inverse kind = {}, index_t block = default_block) {
   return accumulate(cpu{}, U, kind, block);
@@ -94,6 +95,7 @@ requires(!std::convertible_to<DT const&, inverse>) auto accumulate(Policy const&
   Q.adopt(q);
   return Q;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class DV, class DT>
 requires(!execution_policy<DV> &&
          !std::convertible_to<DT const&, inverse>) auto accumulate(DV const& V, DT const& tau,

@@ -76,6 +76,7 @@ auto dense(cpu policy, DM&& M) {
   auto const view = as_view(M);
   return dense_operator<typename decltype(view)::value_type, typename decltype(view)::layout_type>(policy, view);
 }
+/// The same on one thread, with the policy cpu{}.
 template <class DM>
 requires(!execution_policy<DM>) auto dense(DM&& M) { return dense(cpu{}, std::forward<DM>(M)); }
 

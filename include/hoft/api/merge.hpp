@@ -14,6 +14,7 @@ void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
   auto const view = a.view();
   merge(policy, view, m, m, detail::scratch(merge_workspace(policy, view, m)));
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void merge(adapter<A> const& a, DM&& M) {
   merge(cpu{}, a, M);
@@ -26,6 +27,7 @@ void unmerge(Policy const& policy, adapter<A> const& a, DM&& M) {
   auto const view = a.view();
   unmerge(policy, view, m, detail::scratch(unmerge_workspace(policy, view, m)));
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void unmerge(adapter<A> const& a, DM&& M) {
   unmerge(cpu{}, a, M);
@@ -55,6 +57,8 @@ adapter_gradient<A> empty_gradient(adapter<A> const& a) {
 /// dU, dV and ds from dMhat = ∂L/∂M̂ [m, n] and the base weight M. @see merge_backward with views.
 template <execution_policy Policy, class A, class DM, class DG>
 adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M, DG const& dMhat) {
+  static_assert(detail::same_layout<DM const, DG const>,
+                "hoft::merge_backward: M and dMhat must have the same layout, both column-major or both row-major.");
   auto const m = as_view(M);
   auto const view = a.view();
   auto g = detail::empty_gradient(a);
@@ -62,6 +66,7 @@ adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM
                  detail::scratch(merge_backward_workspace(policy, view, m)));
   return g;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DM, class DG>
 adapter_gradient<A> merge_backward(adapter<A> const& a, DM const& M, DG const& dMhat) {
   return merge_backward(cpu{}, a, M, dMhat);
@@ -86,6 +91,7 @@ auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
   low_rank(policy, view, m, as_view(update.L), as_view(update.R), detail::scratch(low_rank_workspace(policy, view, m)));
   return update;
 }
+/// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 auto low_rank(adapter<A> const& a, DM const& M) {
   return low_rank(cpu{}, a, M);

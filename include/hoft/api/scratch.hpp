@@ -41,6 +41,11 @@ template <class D>
 using layout_of = typename decltype(as_view(std::declval<D&>()))::layout_type;
 template <class D>
 using accumulator_of = accumulator_t<value_of<D>>;
+/// Said before the calls below, where types that differ would only be "no matching function".
+template <class DX, class DY>
+inline constexpr bool same_layout = std::same_as<layout_of<DX>, layout_of<DY>>;
+template <class DX, class DY>
+inline constexpr bool same_storage = same_layout<DX, DY>&& std::same_as<value_of<DX>, value_of<DY>>;
 
 }  // namespace detail
 }  // namespace hoft
