@@ -1,64 +1,104 @@
-// apply_backward.cpp: dX and dU of Y = Q X, from X and dY [m, n], Q of rank r.
-#include "contest.hpp"
+// apply_backward.cpp: dX and dU of Y = Q X, from X and dY [m, n], Q of rank r; and all of a training step: accumulate,
+// apply and their gradients.
 #include "products.hpp"
+#include "program.hpp"
+#include "reflectors.hpp"
 
+#include <hoft/hoft.hpp>
+
+namespace bench {
 namespace {
-
-using bench::gemm;
-using hoft::as_view;
-using hoft::index_t;
 
 template <class T>
 struct apply_backward_case {
   using matrix = hoft::dense_matrix<T>;
-  bench::reflectors<T> Q;
-  hoft::matrix_view<T const> X, dY;
-  hoft::matrix_view<T> dX;
+  reflectors<T> Q;
+  hoft::compact_wy<T> form;
+  matrix_view<T const> X, dY;
+  matrix_view<T> Y, dX;
   matrix dU;
-  bench::memory work;
-  bench::projections<T> forward, backward;
+  memory work;
+  matrix F;                // [r, r]
+  matrix W, Z, dZ, dW;     // [r, n]
   matrix dT, product, dS;  // [r, r]
   matrix panel;            // [m, panel columns]
   hoft::dense_vector<T> a, b;
 
-  explicit apply_backward_case(bench::shape s)
+  explicit apply_backward_case(shape s)
       : Q(s.m, s.r, 1),
-        X(bench::numbers<T>("X", s.m, s.n)),
-        dY(bench::numbers<T>("dY", s.m, s.n)),
-        dX(bench::room<T>("dX", s.m, s.n)),
+        form(Q.form),
+        X(numbers<T>("X", s.m, s.n)),
+        dY(numbers<T>("dY", s.m, s.n)),
+        Y(room<T>("Y", s.m, s.n)),
+        dX(room<T>("dX", s.m, s.n)),
         dU(s.m, s.r),
-        work(hoft::apply_backward_workspace(hoft::cpu{}, Q.form.view(), X)),
-        forward(s.r, s.n),
-        backward(s.r, s.n),
+        work(std::max({hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, form.block()),
+                       hoft::apply_workspace(hoft::cpu{}, form.view(), X),
+                       hoft::apply_backward_workspace(hoft::cpu{}, form.view(), X)})),
+        F(Q.F),
+        W(s.r, s.n),
+        Z(s.r, s.n),
+        dZ(s.r, s.n),
+        dW(s.r, s.n),
         dT(s.r, s.r),
         product(s.r, s.r),
         dS(s.r, s.r),
         panel(s.m, std::max<index_t>(8, (index_t{1} << 18) / (s.m * index_t(sizeof(T))))),
         a(panel.cols()),
         b(panel.cols()) {}
+
+  void accumulate() {
+    auto q = form.mutable_view();
+    hoft::accumulate(hoft::cpu{}, as_view(std::as_const(Q.U)), q, hoft::exact{}, work);
+  }
+  void apply() { hoft::apply(hoft::cpu{}, form.view(), X, Y, hoft::side::left, hoft::op::plain, work); }
+  void backward() {
+    hoft::apply_backward(hoft::cpu{}, form.view(), X, dY, dX, as_view(dU), hoft::vector_view<T>{}, hoft::side::left,
+                         hoft::op::plain, work);
+  }
+  void backward_from_output() {
+    hoft::apply_backward_from_output(hoft::cpu{}, form.view(), matrix_view<T const>(Y), dY, dX, as_view(dU),
+                                     hoft::vector_view<T>{}, hoft::side::left, hoft::op::plain, work);
+  }
 };
 
 /// The formulas of docs/mathematics.md, section 2, on whole matrices.
-template <class P, class T>
-void backward_products(P p, apply_backward_case<T>& d) {
-  auto const U = as_view(d.Q.U), F = as_view(d.Q.F), dU = as_view(d.dU), dT = as_view(d.dT);
+template <class T>
+void project(library by, apply_backward_case<T>& d) {
+  gemm(by, true, false, 1, as_view(d.Q.U), d.X, 0, as_view(d.W));
+  gemm(by, false, false, 1, as_view(d.F), as_view(d.W), 0, as_view(d.Z));
+}
+template <class T>
+void backward_products(library by, apply_backward_case<T>& d) {
+  auto const U = as_view(d.Q.U), F = as_view(d.F), dU = as_view(d.dU), dT = as_view(d.dT);
   auto const product = as_view(d.product), dS = as_view(d.dS);
-  auto const W = as_view(d.forward.W), Z = as_view(d.forward.Z), dZ = as_view(d.backward.W), dW = as_view(d.backward.Z);
-  gemm(p, true, false, 1, U, d.X, 0, W);
-  gemm(p, false, false, 1, F, W, 0, Z);
-  gemm(p, true, false, 1, U, d.dY, 0, dZ);
-  gemm(p, true, false, -1, F, dZ, 0, dW);
-  bench::assign(d.dY, d.dX);
-  gemm(p, false, false, 1, U, dW, 1, d.dX);
-  gemm(p, false, true, -1, d.dY, Z, 0, dU);
-  gemm(p, false, true, 1, d.X, dW, 1, dU);
-  gemm(p, false, true, -1, dZ, W, 0, dT);
-  gemm(p, true, false, -1, F, dT, 0, product);
-  gemm(p, false, true, 1, product, F, 0, dS);
+  auto const W = as_view(d.W), Z = as_view(d.Z), dZ = as_view(d.dZ), dW = as_view(d.dW);
+  gemm(by, true, false, 1, U, d.dY, 0, dZ);
+  gemm(by, true, false, -1, F, dZ, 0, dW);
+  assign(d.dY, d.dX);
+  gemm(by, false, false, 1, U, dW, 1, d.dX);
+  gemm(by, false, true, -1, d.dY, Z, 0, dU);
+  gemm(by, false, true, 1, d.X, dW, 1, dU);
+  gemm(by, false, true, -1, dZ, W, 0, dT);
+  gemm(by, true, false, -1, F, dT, 0, product);
+  gemm(by, false, true, 1, product, F, 0, dS);
   d.dS.diagonal() *= T(0.5);
   for (index_t j = 0; j < d.dS.cols(); ++j)
     for (index_t i = 0; i <= j; ++i) d.product(i, j) = d.product(j, i) = (i == j ? T(2) : T(1)) * d.dS(i, j);
-  gemm(p, false, false, 1, U, product, 1, dU);
+  gemm(by, false, false, 1, U, product, 1, dU);
+}
+
+/// From U on: F = S⁻¹, the forward pass, and the backward pass with what the forward pass projected.
+template <class T>
+void training_products(library by, apply_backward_case<T>& d) {
+  gemm(by, true, false, 1, as_view(d.Q.U), as_view(d.Q.U), 0, as_view(d.dS));
+  d.dS.diagonal() *= T(0.5);
+  d.F.setIdentity();
+  d.dS.template triangularView<Eigen::Upper>().solveInPlace(d.F);
+  project(by, d);
+  assign(d.X, d.Y);
+  gemm(by, false, false, -1, as_view(d.Q.U), as_view(d.Z), 1, d.Y);
+  backward_products(by, d);
 }
 
 /// One reflector after another, Y = X − τ v (vᵀX): with a = Xᵀv and b = GᵀV,
@@ -70,11 +110,11 @@ void backward_reflectors(apply_backward_case<T>& d) {
   for (index_t j = 0; j < n; j += d.panel.cols()) {
     index_t const w = std::min(d.panel.cols(), n - j);
     auto x = d.panel.leftCols(w);
-    auto g = hoft::as_eigen(d.dX.columns(j, w));
+    auto g = as_eigen(d.dX.columns(j, w));
     auto a = d.a.head(w), b = d.b.head(w);
-    x = hoft::as_eigen(d.X.columns(j, w));
-    g = hoft::as_eigen(d.dY.columns(j, w));
-    bench::reflect_left(d.Q, hoft::matrix_view<T>(d.panel.data(), m, w), d.a);
+    x = as_eigen(d.X.columns(j, w));
+    g = as_eigen(d.dY.columns(j, w));
+    reflect_left(d.Q, matrix_view<T>(d.panel.data(), m, w), d.a);
     for (index_t k = 0; k < r; ++k) {
       T const tau = d.Q.tau(k);
       auto const v = d.Q.U.col(k).tail(m - k);
@@ -94,29 +134,62 @@ void backward_reflectors(apply_backward_case<T>& d) {
 }
 
 template <class T>
-bench::contest<T> apply_backward_contest(bench::shape s) {
+contest<T> apply_backward_contest(shape s) {
   using data = apply_backward_case<T>;
   auto const c = std::make_shared<data>(s);
   auto const cost =
       hoft::apply_backward_cost(double(s.m), double(s.n), double(s.r), double(hoft::default_block), sizeof(T));
-  bench::contest<T> contest{{}, std::max(s.m, s.n)};
+  contest<T> contest{std::max(s.m, s.n)};
   auto const enter = [&](char const* name, auto run) {
-    contest.contestants.push_back(
-        {name, [c, run] { run(*c); }, {c->dX, as_view(std::as_const(c->dU))}, cost, [] {}, "hoft"});
+    contest.enter("hoft", {name, [c, run] { run(*c); }, cost, [c] { c->apply(); }}, {c->dX, as_view(c->dU)});
+  };
+  enter("hoft", [](data& d) { d.backward(); });
+  enter("hoft_from_output", [](data& d) { d.backward_from_output(); });
+  enter("reflectors", [](data& d) { backward_reflectors(d); });
+  for (auto [by, name] : {std::pair{library::eigen, "eigen_products"}, std::pair{library::blas, "blas_products"}})
+    enter(name, [by = by](data& d) {
+      project(by, d);
+      backward_products(by, d);
+    });
+  return contest;
+}
+
+template <class T>
+contest<T> training_contest(shape s) {
+  using data = apply_backward_case<T>;
+  auto const c = std::make_shared<data>(s);
+  double const m = double(s.m), n = double(s.n), r = double(s.r), b = double(c->form.block()), size = sizeof(T);
+  hoft::cost cost = hoft::accumulate_cost(m, r, b, size);
+  for (hoft::cost part : {hoft::apply_cost(m, n, r, b, size), hoft::apply_backward_cost(m, n, r, b, size)})
+    cost = {cost.flops + part.flops, cost.bytes + part.bytes};
+  contest<T> contest{std::max(s.m, s.n)};
+  auto const enter = [&](char const* name, auto run) {
+    contest.enter("hoft", {name, [c, run] { run(*c); }, cost}, {c->Y, c->dX, as_view(c->dU)});
   };
   enter("hoft", [](data& d) {
-    hoft::apply_backward(hoft::cpu{}, d.Q.form.view(), d.X, d.dY, d.dX, as_view(d.dU), hoft::vector_view<T>{},
-                         hoft::side::left, hoft::op::plain, d.work);
+    d.accumulate();
+    d.apply();
+    d.backward();
   });
-  enter("reflectors", [](data& d) { backward_reflectors(d); });
-  enter("eigen_products", [](data& d) { backward_products(bench::eigen_products{}, d); });
-  enter("blas_products", [](data& d) { backward_products(bench::blas_products{}, d); });
+  enter("hoft_from_output", [](data& d) {
+    d.accumulate();
+    d.apply();
+    d.backward_from_output();
+  });
+  for (auto [by, name] : {std::pair{library::eigen, "eigen_products"}, std::pair{library::blas, "blas_products"}})
+    enter(name, [by = by](data& d) { training_products(by, d); });
   return contest;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return bench::run(argc, argv, "apply_backward",
-                    [](auto type, bench::shape s) { return apply_backward_contest<decltype(type)>(s); });
+void apply_backward_cases(program& p) {
+  p.hold_all("apply_backward", [](auto type, shape s) { return apply_backward_contest<decltype(type)>(s); });
 }
+
+void training_case(program& p) {
+  shape const one = p.quick() ? smallest : large;
+  p.hold<float>("training", one, [&] { return training_contest<float>(one); });
+}
+
+}  // namespace bench

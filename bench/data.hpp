@@ -1,9 +1,10 @@
-// data.hpp: shapes, matrices and reflectors that the contestants of a case share.
+// data.hpp: shapes and matrices that the contestants of a case share.
 #pragma once
-#include <hoft/hoft.hpp>
+#include <hoft/core/workspace.hpp>
+#include <hoft/eigen/as_eigen.hpp>
+#include <hoft/eigen/as_view.hpp>
 
-#include "lapack.hpp"
-
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -25,6 +26,7 @@ struct shape {
 };
 inline constexpr shape shapes[] = {
     {768, 768, 8, 2048}, {1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 64, 512}, {4096, 512, 32, 1024}};
+inline constexpr shape smallest = shapes[0], middle = shapes[1], large = shapes[2];
 
 namespace detail {
 
@@ -91,28 +93,6 @@ class memory {
 
  private:
   std::vector<std::byte> bytes_;
-};
-
-/// One product of reflectors in every form that a contestant wants: Q = H(u₁) ⋯ H(u_r) = I − U F Uᵀ. The columns of U
-/// are those of a QR factorisation, ones on the diagonal and zeros above, so that LAPACK can apply the same Q.
-template <class T>
-struct reflectors {
-  hoft::dense_matrix<T> packed;  ///< [m, r] as geqrf leaves it
-  hoft::dense_vector<T> tau;     ///< [r]
-  hoft::dense_matrix<T> U, F;    ///< [m, r] unit lower trapezoidal, [r, r] upper triangular
-  hoft::compact_wy<T> form;
-
-  reflectors(index_t m, index_t r, unsigned seed) : packed(m, r), tau(r), F(hoft::dense_matrix<T>::Zero(r, r)) {
-    std::mt19937 rng(seed);
-    std::normal_distribution<T> normal;
-    for (index_t j = 0; j < r; ++j)
-      for (index_t i = 0; i < m; ++i) packed(i, j) = normal(rng);
-    std::vector<T> work(std::size_t(64 * r));
-    lapack::geqrf(as_view(packed), tau.data(), work.data(), index_t(work.size()));
-    U = packed.template triangularView<Eigen::UnitLower>();
-    lapack::larft(as_view(std::as_const(U)), tau.data(), as_view(F));
-    form = hoft::accumulate(U);
-  }
 };
 
 }  // namespace bench

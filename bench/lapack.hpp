@@ -4,6 +4,8 @@
 #include <hoft/core/view.hpp>
 
 #include <complex>
+#include <type_traits>
+
 #define LAPACK_COMPLEX_CUSTOM
 #define lapack_complex_float std::complex<float>
 #define lapack_complex_double std::complex<double>
@@ -13,6 +15,7 @@
 // Declared by OpenBLAS's own cblas.h only, which need not be the one that is found.
 extern "C" void openblas_set_num_threads(int threads);
 extern "C" char* openblas_get_corename();
+extern "C" char* openblas_get_config();
 
 namespace bench::lapack {
 
@@ -21,18 +24,17 @@ using hoft::matrix_view;
 
 inline lapack_int as_int(index_t n) { return static_cast<lapack_int>(n); }
 
-/// C := beta C + alpha op(A) op(B).
-inline void gemm(bool transpose_a, bool transpose_b, float alpha, matrix_view<float const> A,
-                 matrix_view<float const> B, float beta, matrix_view<float> C) {
-  cblas_sgemm(CblasColMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
-              as_int(C.rows), as_int(C.cols), as_int(transpose_a ? A.rows : A.cols), alpha, A.data, as_int(A.ld),
-              B.data, as_int(B.ld), beta, C.data, as_int(C.ld));
-}
-inline void gemm(bool transpose_a, bool transpose_b, double alpha, matrix_view<double const> A,
-                 matrix_view<double const> B, double beta, matrix_view<double> C) {
-  cblas_dgemm(CblasColMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
-              as_int(C.rows), as_int(C.cols), as_int(transpose_a ? A.rows : A.cols), alpha, A.data, as_int(A.ld),
-              B.data, as_int(B.ld), beta, C.data, as_int(C.ld));
+/// C := beta C + alpha op(A) op(B), in either layout.
+template <class T, class L>
+void gemm(bool transpose_a, bool transpose_b, T alpha, matrix_view<T const, L> A, matrix_view<T const, L> B, T beta,
+          matrix_view<T, L> C) {
+  auto const layout = C.is_col_major ? CblasColMajor : CblasRowMajor;
+  auto const op_a = transpose_a ? CblasTrans : CblasNoTrans, op_b = transpose_b ? CblasTrans : CblasNoTrans;
+  lapack_int const m = as_int(C.rows), n = as_int(C.cols), k = as_int(transpose_a ? A.rows : A.cols);
+  lapack_int const lda = as_int(A.ld), ldb = as_int(B.ld), ldc = as_int(C.ld);
+  if constexpr (std::is_same_v<T, float>)
+    cblas_sgemm(layout, op_a, op_b, m, n, k, alpha, A.data, lda, B.data, ldb, beta, C.data, ldc);
+  else cblas_dgemm(layout, op_a, op_b, m, n, k, alpha, A.data, lda, B.data, ldb, beta, C.data, ldc);
 }
 
 /// A [m, r] in: any matrix, out: reflectors below the diagonal; tau [r].
@@ -83,6 +85,16 @@ inline void larfb(char side, matrix_view<double const> V, matrix_view<double con
   LAPACKE_dlarfb_work(LAPACK_COL_MAJOR, side, 'N', 'F', 'C', as_int(X.rows), as_int(X.cols), as_int(V.cols), V.data,
                       as_int(V.ld), F.data, as_int(F.ld), X.data, as_int(X.ld), work,
                       as_int(side == 'L' ? X.cols : X.rows));
+}
+
+/// X := (I − V F Vᵀ) X: geqrt's form with all reflectors in one block (nb = r). work: r times the columns of X.
+inline void gemqrt(matrix_view<float const> V, matrix_view<float const> F, matrix_view<float> X, float* work) {
+  LAPACKE_sgemqrt_work(LAPACK_COL_MAJOR, 'L', 'N', as_int(X.rows), as_int(X.cols), as_int(V.cols), as_int(V.cols),
+                       V.data, as_int(V.ld), F.data, as_int(F.ld), X.data, as_int(X.ld), work);
+}
+inline void gemqrt(matrix_view<double const> V, matrix_view<double const> F, matrix_view<double> X, double* work) {
+  LAPACKE_dgemqrt_work(LAPACK_COL_MAJOR, 'L', 'N', as_int(X.rows), as_int(X.cols), as_int(V.cols), as_int(V.cols),
+                       V.data, as_int(V.ld), F.data, as_int(F.ld), X.data, as_int(X.ld), work);
 }
 
 }  // namespace bench::lapack

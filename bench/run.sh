@@ -1,22 +1,69 @@
 #!/usr/bin/env bash
-# Usage: run.sh [--quick] [--benchmark_<option>...]
-# Installs what the benchmarks need, builds them in build/bench, runs them and prints ratios of medians.
-# Options go to the programs: --quick takes the smallest shape only; the others are Google Benchmark's, for example
-# --benchmark_filter=/float/.
+# Usage: run.sh [--cpu] [--quick] [--save] [--only=REGEX] [--benchmark_<option>...]
+# Installs what the benchmarks need, builds them in build/bench, runs them and prints ratios of medians, raw results in
+# build/bench/results.
+#   --cpu         the only kind there is
+#   --quick       the smallest shapes and few repetitions: that everything runs and all contestants agree
+#   --save        writes bench/results/cpu.json, its plots and docs/performance.md
+#   --only=REGEX  only cases whose name (operation/type/m/n/r) matches, without PyTorch
+# Google Benchmark's options go to the program, for example --benchmark_filter=/hoft: then without PyTorch, too.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+command="bash bench/run.sh${*:+ $*}"
+quick=()
+save=
+partial=
+options=()
+for option in "$@"; do
+  case $option in
+    --cpu) ;;
+    --quick) quick=(--quick) ;;
+    --save) save=yes ;;
+    --only=* | --benchmark_*) partial=yes options+=("$option") ;;
+    *)
+      echo "run.sh: no option is called '$option'; see the head of bench/run.sh" >&2
+      exit 2
+      ;;
+  esac
+done
+if [[ -n $save && (-n $partial || ${#quick[@]} -gt 0) ]]; then
+  echo "run.sh: --save keeps whole runs only" >&2
+  exit 2
+fi
+
 bash scripts/install_packages.sh bench
 cmake --preset bench
 cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)"
 
 # hoft runs on one thread unless told otherwise; so do its peers.
-export OPENBLAS_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 results=build/bench/results
 rm -rf "$results"
 mkdir -p "$results"
-for program in build/bench/bench/bench_*; do
-  [[ -f $program && -x $program ]] || continue
-  "$program" "$@" --benchmark_out="$results/$(basename "$program").json" --benchmark_out_format=json
-done
-python3 bench/ratios.py "$results"/*.json
+build/bench/bench/hoft_bench "${quick[@]}" "${options[@]}" --out="$results/all.json"
+
+# PyTorch has a process of its own: rounds of both alternate. A second twin keeps its memory between steps, which the
+# system would otherwise take back and clear again each time.
+twin() { # twin <round> <name> [option...]
+  /usr/bin/python3 bench/torch_twin.py "${quick[@]}" --out="$results/$2_$1.json" "${@:3}"
+}
+if [[ -z $partial ]]; then
+  rounds=5
+  [[ ${#quick[@]} -eq 0 ]] || rounds=2
+  for ((round = 1; round <= rounds; ++round)); do
+    echo "Beside PyTorch, round $round of $rounds"
+    build/bench/bench/hoft_bench --training "${quick[@]}" --out="$results/training_$round.json"
+    twin "$round" torch
+    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 twin "$round" torch_kept_memory --suffix=_kept_memory
+  done
+fi
+
+# Debian's Python, whose packages the script installs.
+if [[ -n $save ]]; then
+  /usr/bin/python3 bench/ratios.py "$results"/*.json --save=bench/results/cpu.json --command="$command"
+  /usr/bin/python3 bench/report.py
+else
+  /usr/bin/python3 bench/ratios.py "$results"/*.json
+  [[ ! -f bench/results/cpu.json ]] || /usr/bin/python3 bench/report.py --check
+fi

@@ -9,7 +9,7 @@ for set_name in "$@"; do
   case $set_name in
     tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev) ;;
     examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib) ;;
-    bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev nlohmann-json3-dev python3) ;;
+    bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev python3-torch python3-matplotlib) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
     ci) wanted+=(git clang clang-tidy clang-format libclang-rt-dev) ;;
     *)

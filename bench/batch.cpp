@@ -1,0 +1,102 @@
+// batch.cpp: many small problems, each X_i := Q_i X_i with X_i [m, n] and Q_i of rank r.
+#include "lapack.hpp"
+#include "products.hpp"
+#include "program.hpp"
+#include "reflectors.hpp"
+
+#include <hoft/hoft.hpp>
+
+namespace bench {
+namespace {
+
+template <class T>
+struct batch_case {
+  std::vector<reflectors<T>> Q;
+  std::vector<hoft::compact_wy<T>> forms;
+  matrix_view<T const> start;
+  matrix_view<T> all;  // [m, n count], the problems side by side
+  std::vector<matrix_view<T>> X;
+  hoft::dense_matrix<T> W, Z, F;
+  memory work{0};
+  hoft::dense_vector<T> dots;
+  std::vector<T> lapack_work;
+
+  batch_case(shape s, index_t count)
+      : start(numbers<T>("start", s.m, s.n * count)),
+        all(room<T>("X", s.m, s.n * count)),
+        W(s.r, s.n),
+        Z(s.r, s.n),
+        F(s.r, s.r),
+        dots(std::max(s.m, s.n)) {
+    for (index_t i = 0; i < count; ++i) {
+      Q.emplace_back(s.m, s.r, unsigned(i + 1));
+      forms.push_back(Q.back().form);
+      X.push_back(all.columns(i * s.n, s.n));
+    }
+    work = memory(std::max(hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, s.r),
+                           hoft::apply_workspace(hoft::cpu{}, forms[0].view(), X[0])));
+    lapack_work.resize(std::size_t(lapack::ormqr_size<T>('L', as_view(Q[0].packed), X[0])));
+  }
+
+  void accumulate_all() {
+    for (std::size_t i = 0; i < Q.size(); ++i) {
+      auto q = forms[i].mutable_view();
+      hoft::accumulate(hoft::cpu{}, as_view(std::as_const(Q[i].U)), q, hoft::exact{}, work);
+    }
+  }
+  void apply_all() {
+    for (std::size_t i = 0; i < Q.size(); ++i)
+      hoft::apply(hoft::cpu{}, forms[i].view(), X[i], X[i], hoft::side::left, hoft::op::plain, work);
+  }
+};
+
+template <class T>
+contest<T> batch_contest(shape s, index_t count) {
+  using data = batch_case<T>;
+  auto const c = std::make_shared<data>(s, count);
+  double const m = double(s.m), n = double(s.n), r = double(s.r);
+  auto const times = [&](hoft::cost one) { return hoft::cost{double(count) * one.flops, double(count) * one.bytes}; };
+  hoft::cost const apply = times(hoft::apply_cost(m, n, r, r, sizeof(T)));
+  hoft::cost const accumulate = times(hoft::accumulate_cost(m, r, r, sizeof(T)));
+  hoft::cost const both{apply.flops + accumulate.flops, apply.bytes + accumulate.bytes};
+  contest<T> contest{s.m};
+  auto const enter = [&](char const* name, hoft::cost work, auto run) {
+    contest.enter("hoft", {name, [c, run] { run(*c); }, work, [c] { assign(c->start, c->all); }}, {c->all});
+  };
+  auto const one_by_one = [&](char const* name, hoft::cost work, auto run) {
+    enter(name, work, [run](data& d) {
+      for (std::size_t i = 0; i < d.Q.size(); ++i) run(d, d.Q[i], d.X[i]);
+    });
+  };
+  using Q = reflectors<T>;
+  using view = matrix_view<T>;
+  enter("hoft", both, [](data& d) {
+    d.accumulate_all();
+    d.apply_all();
+  });
+  enter("hoft_apply", apply, [](data& d) { d.apply_all(); });
+  one_by_one("eigen_sequence", apply, [](data&, Q const& q, view X) { eigen_sequence_left(q, X); });
+  one_by_one("eigen_qr_sequence", both, [](data&, Q const& q, view X) { eigen_qr_left(q, X); });
+  for (auto [by, name] : {std::pair{library::blas, "blas_products"}, std::pair{library::eigen, "eigen_products"}})
+    one_by_one(name, apply, [by = by](data& d, Q const& q, view X) {
+      apply_products(by, as_view(q.U), as_view(q.F), X, as_view(d.W), as_view(d.Z));
+    });
+  one_by_one("lapack_ormqr", apply, [](data& d, Q const& q, view X) {
+    lapack::ormqr('L', as_view(q.packed), q.tau.data(), X, d.lapack_work.data(), index_t(d.lapack_work.size()));
+  });
+  one_by_one("lapack_larft_larfb", both, [](data& d, Q const& q, view X) {
+    lapack::larft(as_view(q.packed), q.tau.data(), as_view(d.F));
+    lapack::larfb('L', as_view(q.packed), as_view(std::as_const(d.F)), X, d.lapack_work.data());
+  });
+  one_by_one("reflectors", apply, [](data& d, Q const& q, view X) { reflect_left(q, X, d.dots); });
+  return contest;
+}
+
+}  // namespace
+
+void batch_cases(program& p) {
+  shape const small{64, 64, 8, 64};
+  p.hold<float>("batch", small, [&] { return batch_contest<float>(small, p.quick() ? 16 : 256); });
+}
+
+}  // namespace bench

@@ -1,0 +1,21 @@
+// machine.hpp: what the machine can do at most. Both are contestants of every case, so that a clock that drifts shows
+// in them as it does in the others.
+#pragma once
+#include "contest.hpp"
+
+namespace bench {
+
+/// Multiply-adds on registers alone, in enough independent chains to fill the pipelines.
+template <class T>
+task fma_peak();
+
+/// From one big array to another: by memcpy, and by vectors whose stores pass the caches by, where there are such.
+template <class T>
+task copy_memcpy();
+template <class T>
+task copy_streaming();
+
+/// Processor, vectors, libraries, compiler: what a result depends on, by name.
+std::map<std::string, std::string> description();
+
+}  // namespace bench

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Writes docs/performance.md and the plots from bench/results/cpu.json and bench/notes.json.
+
+--check writes nothing and fails when the page is not what would be written.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import tables
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
+PAGE = ROOT / "docs/performance.md"
+
+OPERATIONS = {
+    "apply": "X := Q X. `…_out`: into another matrix; the peers copy first and multiply in place there.",
+    "apply_rows": "The same for row-major X, with the peers' matrices row-major too.",
+    "apply_2_threads": "hoft on two threads beside hoft on one, by the wall clock.",
+    "accumulate": "From U to the triangle T. `hoft_tau`, `eigen_sequence` and `lapack_larft` are given (v, tau).",
+    "apply_backward": "dX and dU from X and dY. `hoft_from_output`: from Y and dY.",
+    "merge": "M̂ := Q_U M Q_V from M. Products and larfb take one side after the other.",
+    "forward": "y = Q_U M Q_V x, base product included. `hoft_step`: accumulate included. `…_on_blas`: large products by "
+    "OpenBLAS. "
+    "`paper`: M̂ formed, then one product.",
+    "backward": "Gradients of the same for x, U and V (LoRA: x, A and B; frozen: x).",
+    "step": "forward, then backward. `…_on_blas`: every large product by OpenBLAS.",
+    "memory": "The same with all memory lent by a counting allocator; LoRA of twice the rank beside it.",
+    "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
+    "`lapack_larft_larfb` include making the form.",
+    "training": "accumulate, apply and its gradients. `torch_…`: eager PyTorch, `…_kept_memory`: as below. "
+    "`torch_ormqr_forward` is the product alone.",
+}
+
+
+METHOD = """\
+One process holds hoft and all its peers, and their results are compared before anything is timed. In each case the repetitions of all contestants
+alternate in random order, at least three of each and mostly 15, and **a ratio is the ratio of medians**: above 1, hoft is faster. Times are processor
+times of the only thread, which a busy machine disturbs little; two threads are compared by the wall clock. float and one thread unless said otherwise.
+
+Flops and bytes are counted as in [cost.hpp](../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes). Peak (multiply-adds
+on registers) and bandwidth (the faster of memcpy and streaming stores between arrays of 64 MiB in float and 128 MiB in double, bytes read and written)
+are contestants of every case, so that a clock that drifts shows in them as well.
+
+PyTorch cannot share the process: rounds of the binary and of [its twin](../bench/torch_twin.py) alternate, each with a few repetitions, and medians
+are taken over all rounds. Eager PyTorch asks the C library for new memory at each operation, and the system clears its pages each time; in the rows
+with kept memory glibc was told to return none of it (`MALLOC_MMAP_MAX_=0` and a large `MALLOC_TRIM_THRESHOLD_`).
+
+Extra memory is counted by an allocator that lends hoft and LoRA everything beyond x, y, the parameters and all of their gradients: what is saved for
+the backward pass and workspace.
+"""
+
+
+def paragraph(*lines):
+    return "\n".join(lines) + "\n"
+
+
+def machine_lines(results):
+    machine = results["machine"]
+    caches = ", ".join(f"{level} {size}" for level, size in machine["caches"].items())
+    changed = ", with uncommitted changes" if results["uncommitted_changes"] else ""
+    rows = [
+        ["", ""],
+        ["command", f"`{results['command']}`"],
+        ["date", results["date"]],
+        ["commit", f"`{results['commit'][:12]}`{changed}"],
+        ["processor", f"{machine['processor']}, {machine['cores']} cores; {caches}"],
+        [
+            "compiler",
+            f"{machine.get('compiler', '?')}, `{machine.get('flags', '')}`, vectors: " f"{machine.get('vectors', '?')}",
+        ],
+        ["OpenBLAS", f"{machine.get('openblas', '?')}, kernels for {machine.get('openblas_core', '?')}"],
+        ["Eigen", machine.get("eigen", "?")],
+        ["PyTorch", machine.get("torch", "not measured")],
+        ["load at the start", ", ".join(f"{load:.2f}" for load in machine.get("load_at_start", []))],
+    ]
+    return "\n".join(
+        ["| " + " | ".join(row) + " |" for row in rows[:1]]
+        + ["|---|---|"]
+        + ["| " + " | ".join(row) + " |" for row in rows[1:]]
+    )
+
+
+def target_lines(targets):
+    emphasised = [
+        {**row, "verdict": {"falls short": "**falls short**", "reported": ""}.get(row["verdict"], row["verdict"])}
+        for row in targets
+    ]
+    return tables.as_markdown(tables.target_table(emphasised))
+
+
+def note_lines(targets, notes):
+    unknown = set(notes) - {row["id"] for row in targets}
+    if unknown:
+        sys.exit(f"report.py: bench/notes.json explains what is no target: {', '.join(sorted(unknown))}")
+    short = [row for row in targets if row["verdict"] == "falls short"]
+    lines = [f"- {row['what']}: {notes.get(row['id'], 'not explained yet.')}" for row in short]
+    lines += [f"- {row['what']}: {notes[row['id']]}" for row in targets if row["id"] in notes and row not in short]
+    return "\n".join(lines) if lines else "Nothing falls short."
+
+
+def page(results, notes):
+    targets = results["targets"]
+    judged = [row for row in targets if row["must"] is not None]
+    counts = {
+        verdict: sum(row["verdict"] == verdict for row in judged) for verdict in ("reached", "met", "falls short")
+    }
+    parts = [
+        "# Performance\n",
+        paragraph(
+            "Written by `python3 bench/report.py` from [bench/results/cpu.json](../bench/results/cpu.json); no "
+            "number here is typed by hand."
+        ),
+        machine_lines(results) + "\n",
+        METHOD,
+        "## Targets\n",
+        paragraph(
+            f"{counts['reached']} reached, {counts['met']} met, {counts['falls short']} falling short of what they "
+            "must. Rows without bounds are for information."
+        ),
+        target_lines(targets) + "\n",
+        "## What falls short, and why\n",
+        note_lines(targets, notes) + "\n",
+        "## Plots\n",
+        paragraph(
+            "![Time of each peer over time of hoft](../bench/results/ratios.png)",
+            "",
+            "![Rates under the roofline](../bench/results/roofline.png)",
+        ),
+        "## The machine during the run\n",
+        tables.as_markdown(tables.machine_table(results["cases"])) + "\n",
+        "## All cases\n",
+        paragraph(
+            "Peers: median time / median time of hoft (`…_out` / `hoft_out`, `…_on_blas` / `hoft_on_blas`). ±%: half "
+            "the distance between the quartiles of hoft's repetitions, of the median."
+        ),
+    ]
+    for operation, cases in tables.by_operation(results["cases"]).items():
+        parts += [
+            f"### {operation}\n",
+            OPERATIONS.get(operation, "") + "\n",
+            tables.as_markdown(tables.ratio_table(operation, cases)) + "\n",
+        ]
+    return "\n".join(parts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is out of date")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    notes = json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.exists() else {}
+    text = page(results, notes)
+    if options.check:
+        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+            sys.exit("docs/performance.md is not what bench/results/cpu.json says: run python3 bench/report.py")
+        return
+    PAGE.write_text(text, encoding="utf-8")
+    import plots  # only here: the check needs no matplotlib
+
+    plots.draw(results, RESULTS.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""What the library sets out to reach on one core, and how each number comes out of the measured cases."""
+
+import dataclasses
+import typing
+
+from series import fraction_of_peak
+
+LARGE = "4096/4096/16"
+GEMMS = ("blas_products", "eigen_products")
+STEP, MEMORY, TRAINING = "step/float/1024/1024/16", "memory/float/1024/1024/16", f"training/float/{LARGE}"
+APPLY = f"apply/float/{LARGE}"
+
+
+def peak(case):
+    """hoft's share of the FMA peak measured in the same case, %"""
+    return lambda cases: 100 * fraction_of_peak(cases[case])
+
+
+def ratio(case, *peers, hoft="hoft"):
+    """time of the fastest of these peers / time of hoft"""
+    return lambda cases: min(cases[case][p]["median_ms"] for p in peers) / cases[case][hoft]["median_ms"]
+
+
+def over(case, contestant, base):
+    """time of hoft / time of what it stands over"""
+    return lambda cases: cases[case][contestant]["median_ms"] / cases[case][base]["median_ms"]
+
+
+def share(case, part, whole):
+    return lambda cases: 100 * over(case, part, whole)(cases)
+
+
+def memory_of(contestant, kind):
+    """Bytes of that kind in the memory case, MiB"""
+    return lambda cases: cases[MEMORY][contestant][kind] / 2**20
+
+
+def lora_memory(buffers):
+    """What LoRA of rank 2 r asks for, and that many m × t buffers: m = 1024, t = 2048, float."""
+    return lambda cases: memory_of("lora_2r", "pass_bytes")(cases) + buffers * 1024 * 2048 * 4 / 2**20
+
+
+@dataclasses.dataclass
+class Target:
+    id: str
+    what: str
+    measure: typing.Callable
+    unit: str  # "%" of something, "×" a ratio, "MiB"
+    must: typing.Union[float, typing.Callable, None] = None  # None: only reported
+    reach: typing.Union[float, typing.Callable, None] = None
+    at_most: bool = False  # less is better
+
+
+TARGETS = [
+    Target("apply_peak", "apply 4096² × 16, of FMA peak", peak(APPLY), "%", 75, 85),
+    Target(
+        "apply_blas",
+        "apply 4096² × 16, in place, against OpenBLAS's three gemms",
+        ratio(APPLY, "blas_products"),
+        "×",
+        1.5,
+        1.8,
+    ),
+    Target(
+        "apply_blas_out",
+        "apply 4096² × 16, out of place, against a copy and OpenBLAS's three gemms",
+        ratio(APPLY, "blas_products_out", hoft="hoft_out"),
+        "×",
+        1.8,
+        2.2,
+    ),
+    Target("apply_larfb", "apply 4096² × 16 against larfb", ratio(APPLY, "lapack_larfb"), "×", 2, 2.5),
+    Target("apply_ormqr", "apply 4096² × 16 against ormqr", ratio(APPLY, "lapack_ormqr"), "×", 8, 10),
+    Target("apply_gemqrt", "apply 4096² × 16 against gemqrt, nb = r", ratio(APPLY, "lapack_gemqrt"), "×"),
+    Target(
+        "apply_eigen", "apply 4096² × 16 against Eigen's HouseholderSequence", ratio(APPLY, "eigen_sequence"), "×", 7, 9
+    ),
+    Target(
+        "apply_eigen_products", "apply 4096² × 16 against Eigen's three products", ratio(APPLY, "eigen_products"), "×"
+    ),
+    Target(
+        "apply_reflectors",
+        "apply 4096² × 16 against reflectors one by one, vectorised, panels in cache",
+        ratio(APPLY, "reflectors"),
+        "×",
+    ),
+    Target(
+        "threads",
+        "apply 4096² × 16 on two threads over one, wall time",
+        ratio(f"apply_2_threads/float/{LARGE}", "hoft_1_thread"),
+        "×",
+        1.85,
+        1.95,
+    ),
+    Target("apply_1024", "apply 1024² × 16, of FMA peak", peak("apply/float/1024/1024/16"), "%", 78, 88),
+    Target("apply_tall", "apply 4096 × 512 × 32, of FMA peak", peak("apply/float/4096/512/32"), "%", 78, 88),
+    Target("apply_64_peak", "apply 4096² × 64, of FMA peak", peak("apply/float/4096/4096/64"), "%", 80, 88),
+    Target(
+        "apply_64_blas",
+        "apply 4096² × 64 against OpenBLAS's three gemms",
+        ratio("apply/float/4096/4096/64", "blas_products"),
+        "×",
+        1.05,
+        1.2,
+    ),
+    Target(
+        "apply_256_blas",
+        "apply 4096² × 256 against OpenBLAS's three gemms",
+        ratio("apply/float/4096/4096/256", "blas_products"),
+        "×",
+        0.95,
+        1.1,
+    ),
+    Target("double_peak", "double: apply 4096² × 16, of FMA peak", peak(f"apply/double/{LARGE}"), "%", 72, 82),
+    Target(
+        "double_gemms",
+        "double: apply 4096² × 16 against the faster three gemms, OpenBLAS's or Eigen's",
+        ratio(f"apply/double/{LARGE}", *GEMMS),
+        "×",
+        1.5,
+        1.7,
+    ),
+    Target("rows_peak", "row-major: apply 4096² × 16, of FMA peak", peak(f"apply_rows/float/{LARGE}"), "%", 65, 80),
+    Target(
+        "rows_gemms",
+        "row-major: apply 4096² × 16 against the faster three gemms, OpenBLAS's or Eigen's",
+        ratio(f"apply_rows/float/{LARGE}", *GEMMS),
+        "×",
+        1.3,
+        1.6,
+    ),
+    Target(
+        "backward_peak", "apply_backward 4096² × 16, of FMA peak", peak(f"apply_backward/float/{LARGE}"), "%", 72, 82
+    ),
+    Target(
+        "backward_gemms",
+        "apply_backward 4096² × 16 against the faster gemms for the same formulas",
+        ratio(f"apply_backward/float/{LARGE}", *GEMMS),
+        "×",
+        1.8,
+        2.2,
+    ),
+    Target(
+        "merge",
+        "merge 4096² × 16, both sides, against the fastest of gemms (OpenBLAS, Eigen) and larfb",
+        ratio(f"merge/float/{LARGE}", *GEMMS, "lapack_larfb"),
+        "×",
+        1.9,
+        2.3,
+    ),
+    Target(
+        "torch",
+        "accumulate, apply and gradients 4096² × 16 against eager PyTorch's compact WY form",
+        ratio(TRAINING, "torch_compact_wy", "torch_compact_wy_solve"),
+        "×",
+        2.2,
+        3,
+    ),
+    Target(
+        "torch_kept",
+        "accumulate, apply and gradients 4096² × 16 against the same in PyTorch with kept memory",
+        ratio(TRAINING, "torch_compact_wy_kept_memory", "torch_compact_wy_solve_kept_memory"),
+        "×",
+        2.2,
+        3,
+    ),
+    Target(
+        "torch_hra",
+        "accumulate, apply and gradients 4096² × 16 against eager PyTorch, one reflector after another (HRA)",
+        ratio(TRAINING, "torch_hra"),
+        "×",
+    ),
+    Target(
+        "torch_ormqr",
+        "apply 4096² × 16 against torch.ormqr, which has no derivative",
+        lambda cases: cases[TRAINING]["torch_ormqr_forward"]["median_ms"] / cases[APPLY]["hoft"]["median_ms"],
+        "×",
+    ),
+    Target(
+        "training_gemms",
+        "accumulate, apply and gradients 4096² × 16 against the faster gemms for the same formulas",
+        ratio(TRAINING, *GEMMS),
+        "×",
+    ),
+    Target(
+        "inverse",
+        "the exact triangular inverse, of one apply 4096² × 16",
+        share(f"inverse/float/{LARGE}", "exact_inverse", "apply"),
+        "%",
+        0.5,
+        at_most=True,
+    ),
+    Target(
+        "accumulate",
+        "all of accumulate, of one apply 4096² × 16",
+        share(f"inverse/float/{LARGE}", "accumulate", "apply"),
+        "%",
+    ),
+    Target(
+        "neumann",
+        "all of accumulate with two terms of the series instead, of one apply 4096² × 16",
+        share(f"inverse/float/{LARGE}", "accumulate_neumann_2", "apply"),
+        "%",
+    ),
+    Target(
+        "step_frozen",
+        "forward + backward, 1024² × 16, 2048 tokens, over the frozen layer (by flops 1.10)",
+        over(STEP, "hoft", "frozen"),
+        "×",
+        1.2,
+        1.13,
+        at_most=True,
+    ),
+    Target(
+        "step_frozen_blas",
+        "the same over the frozen layer, both with OpenBLAS's gemms",
+        over(STEP, "hoft_on_blas", "frozen_on_blas"),
+        "×",
+        1.2,
+        1.13,
+        at_most=True,
+    ),
+    Target(
+        "step_lora",
+        "forward + backward, 1024² × 16, 2048 tokens, over LoRA of rank 16 (by flops 1.05)",
+        over(STEP, "hoft", "lora"),
+        "×",
+        1.12,
+        1.06,
+        at_most=True,
+    ),
+    Target(
+        "step_lora_blas",
+        "the same over LoRA, both with OpenBLAS's gemms",
+        over(STEP, "hoft_on_blas", "lora_on_blas"),
+        "×",
+        1.12,
+        1.06,
+        at_most=True,
+    ),
+    Target(
+        "step_accumulate",
+        "accumulate, forward + backward, 1024² × 16, 2048 tokens, over the frozen layer",
+        over(STEP, "hoft_accumulate", "frozen"),
+        "×",
+    ),
+    Target(
+        "step_accumulate_blas",
+        "accumulate, forward + backward over the frozen layer, both with OpenBLAS's gemms",
+        over(STEP, "hoft_accumulate_on_blas", "frozen_on_blas"),
+        "×",
+    ),
+    Target(
+        "memory_hoft",
+        "extra memory of HOFT, forward + backward; must: LoRA of rank 2r",
+        memory_of("hoft", "pass_bytes"),
+        "MiB",
+        lora_memory(0),
+        at_most=True,
+    ),
+    Target(
+        "memory_shoft",
+        "extra memory of SHOFT; must: LoRA of rank 2r and one m × t buffer",
+        memory_of("shoft", "pass_bytes"),
+        "MiB",
+        lora_memory(1),
+        at_most=True,
+    ),
+    Target(
+        "memory_shoft_from_output",
+        "extra memory of SHOFT, backward from the output; must: LoRA of rank 2r",
+        memory_of("shoft_from_output", "pass_bytes"),
+        "MiB",
+        lora_memory(0),
+        at_most=True,
+    ),
+    Target(
+        "memory_standing",
+        "extra memory besides, for compact WY forms and spare columns of x, y, dx and dy, O((m + n) r)",
+        memory_of("hoft", "standing_bytes"),
+        "MiB",
+    ),
+    Target(
+        "batch",
+        "256 × (64², r = 8): accumulate and apply, against Eigen's HouseholderSequence given its form",
+        ratio("batch/float/64/64/8", "eigen_sequence"),
+        "×",
+        3,
+    ),
+    Target(
+        "batch_apply",
+        "256 × (64², r = 8): apply alone, against Eigen's HouseholderSequence given its form",
+        ratio("batch/float/64/64/8", "eigen_sequence", hoft="hoft_apply"),
+        "×",
+    ),
+    Target(
+        "batch_qr",
+        "256 × (64², r = 8): accumulate and apply, against Eigen's householderQr and its sequence",
+        ratio("batch/float/64/64/8", "eigen_qr_sequence"),
+        "×",
+    ),
+]
+
+
+def evaluate(cases):
+    """The rows of the table whose cases were measured."""
+    rows = []
+    for target in TARGETS:
+        try:
+            value = target.measure(cases)
+            must, reach = (bound(cases) if callable(bound) else bound for bound in (target.must, target.reach))
+        except KeyError:
+            continue
+        holds = (lambda bound: value <= bound) if target.at_most else (lambda bound: value >= bound)
+        verdict = (
+            "reported"
+            if must is None
+            else "falls short" if not holds(must) else "met" if reach is None or not holds(reach) else "reached"
+        )
+        rows.append(
+            {
+                "id": target.id,
+                "what": target.what,
+                "unit": target.unit,
+                "value": value,
+                "must": must,
+                "reach": reach,
+                "at_most": target.at_most,
+                "verdict": verdict,
+            }
+        )
+    return rows
