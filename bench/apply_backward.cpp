@@ -178,6 +178,8 @@ contest<T> training_contest(shape s) {
   });
   for (auto [by, name] : {std::pair{library::eigen, "eigen_products"}, std::pair{library::blas, "blas_products"}})
     enter(name, [by = by](data& d) { training_products(by, d); });
+  // Beside torch.ormqr, which has no derivative.
+  contest.enter("apply", {"hoft_apply", [c] { c->apply(); }, hoft::apply_cost(m, n, r, b, size)}, {c->Y});
   return contest;
 }
 

@@ -31,7 +31,7 @@ OPERATIONS = {
     "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` include making the form.",
     "training": "accumulate, apply and its gradients. `torch_…`: eager PyTorch, `…_kept_memory`: as below. "
-    "`torch_ormqr_forward` is the product alone.",
+    "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }
 
 

@@ -67,6 +67,8 @@ def bound_text(bound, row):
 
 def value_text(value, unit):
     digits = 2 if unit != "%" or value < 10 else 1
+    if 0 < value < 0.1:
+        return f"{value:.2g} {unit}"
     return f"{value:.{digits}f} {unit}" if unit != "×" else f"{value:.2f}"
 
 

@@ -172,8 +172,8 @@ TARGETS = [
     ),
     Target(
         "torch_ormqr",
-        "apply 4096² × 16 against torch.ormqr, which has no derivative",
-        lambda cases: cases[TRAINING]["torch_ormqr_forward"]["median_ms"] / cases[APPLY]["hoft"]["median_ms"],
+        "apply 4096² × 16, out of place, against torch.ormqr, which has no derivative",
+        ratio(TRAINING, "torch_ormqr_forward", hoft="hoft_apply"),
         "×",
     ),
     Target(
