@@ -9,6 +9,9 @@ namespace {
 
 // More than one chunk of columns (256), more than one panel, more than one block, rows past a task's edge.
 constexpr shape wide{150, 333, 1030, 20, 9, 8};
+// A right side that is much larger than the left: a worker's part of dV laid over its neighbour's memory would reach
+// what is still in use.
+constexpr shape flat{20, 600, 1030, 2, 9, 64};
 constexpr shape small{13, 7, 29, 3, 2, 64};
 
 template <class T, class L>
@@ -39,6 +42,7 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits", T, float, double
                    Eigen::bfloat16) {
   same_for_any_number_of_threads<T, col_major>(wide, true, true);
   same_for_any_number_of_threads<T, row_major>(wide, true, false);
+  same_for_any_number_of_threads<T, col_major>(flat, true, true);
   same_for_any_number_of_threads<T, col_major>(small, false, false);
 }
 
