@@ -1,4 +1,4 @@
-# Run by cmake -P with COMPILER, SOURCE, INCLUDE_DIR and SYSTEM_INCLUDE_DIRS.
+# Run by cmake -P with COMPILER, SOURCE, INCLUDE_DIR, SYSTEM_INCLUDE_DIRS and HEADER, which is included first.
 # SOURCE compiles as it stands. With -DREFUSED=i it must not, and the compiler's output must contain the text of its
 # i-th line `// refused: <text>`. Compiling the accepted form first makes sure that it is the other one that is refused.
 file(STRINGS "${SOURCE}" expected REGEX "^// refused: ")
@@ -7,7 +7,7 @@ if(NOT expected)
   message(FATAL_ERROR "${SOURCE} has no line `// refused: <text>`")
 endif()
 
-set(command "${COMPILER}" -std=c++20 -fsyntax-only "-I${INCLUDE_DIR}")
+set(command "${COMPILER}" -std=c++20 -fsyntax-only -include "${HEADER}" "-I${INCLUDE_DIR}")
 foreach(dir IN LISTS SYSTEM_INCLUDE_DIRS)
   list(APPEND command -isystem "${dir}")
 endforeach()
