@@ -171,9 +171,15 @@ TARGETS = [
         "×",
     ),
     Target(
+        "torch_hra_kept",
+        "accumulate, apply and gradients 4096² × 16 against the same in PyTorch with kept memory (HRA)",
+        ratio(TRAINING, "torch_hra_kept_memory"),
+        "×",
+    ),
+    Target(
         "torch_ormqr",
-        "apply 4096² × 16, out of place, against torch.ormqr, which has no derivative",
-        ratio(TRAINING, "torch_ormqr_forward", hoft="hoft_apply"),
+        "apply 4096² × 16, out of place, against the faster torch.ormqr (memory kept or not), which has no derivative",
+        ratio(TRAINING, "torch_ormqr_forward", "torch_ormqr_forward_kept_memory", hoft="hoft_apply"),
         "×",
     ),
     Target(
