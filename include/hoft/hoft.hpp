@@ -13,3 +13,4 @@
 #include <hoft/reference/orthogonality.hpp>
 #include <hoft/reference/reflectors.hpp>
 #include <hoft/reference/singular_values.hpp>
+#include <hoft/wy/batch.hpp>

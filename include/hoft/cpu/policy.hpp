@@ -1,6 +1,7 @@
 // hoft/cpu/policy.hpp: the execution policy of the CPU and its two ways of walking over panels.
 #pragma once
 #include <hoft/core/options.hpp>
+#include <hoft/core/scalar.hpp>
 #include <hoft/core/view.hpp>
 
 #include <algorithm>
@@ -59,22 +60,45 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
   if (error) std::rethrow_exception(error);
 }
 
-/// Columns of one panel of a matrix with m rows: as many as keep the panel in the second-level cache. A function of
-/// shapes alone, so that results do not depend on the number of threads.
-template <class Scalar, class Layout>
+/// body(worker, i) for every problem i of a batch, in any order.
+template <class Body>
+void for_each_problem(cpu const& policy, index_t count, Body const& body) {
+  parallel_for(policy, count, body);
+}
+
+/// Columns of one panel of a matrix with m rows of elements T: a function of shapes alone, so that results do not
+/// depend on the number of threads. Panels with contiguous columns stay in the second-level cache. Panels with
+/// contiguous rows are wide, since rows lie far apart: they stay in the last-level cache, and their parts in the first;
+/// converted ones (16-bit storage) lie together in memory and stay in the second level.
+template <class T, class Layout>
 index_t panel_width(cpu const&, index_t m) {
+  using A = accumulator_t<T>;
+  constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
   constexpr index_t cache = index_t{1} << 19;
-  constexpr bool row = std::same_as<Layout, row_major>;
-  constexpr index_t least = row ? 64 : 12, most = row ? 128 : 96;  // a row-major panel wants whole vectors of columns
-  index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(Scalar)));
+  constexpr index_t least = row ? 64 : 12, most = row ? 256 : 48;
+  if (row && !converted) return most;
+  index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(A)));
   return std::clamp(fits / least * least, least, most);
 }
 
-/// body(worker, first, count) for consecutive panels of `width` columns that cover [0, n), in any order.
+/// Consecutive columns, and how many of those behind them the same worker takes next (0 if it is not known).
+struct panel {
+  index_t first, count, next;
+};
+
+/// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order.
 template <class Body>
 void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
-  parallel_for(policy, (n + width - 1) / width,
-               [&](index_t worker, index_t panel) { body(worker, panel * width, std::min(width, n - panel * width)); });
+  constexpr index_t runs_a_worker = 8;  // runs of panels for each worker: the last one to end wastes little
+  index_t const workers = worker_count(policy), panels = (n + width - 1) / width;
+  index_t const runs = workers == 1 ? std::min<index_t>(panels, 1) : std::min(panels, workers * runs_a_worker);
+  parallel_for(policy, runs, [&](index_t worker, index_t run) {
+    index_t const end = std::min(n, (run + 1) * panels / runs * width);
+    for (index_t j = run * panels / runs * width; j < end; j += width) {
+      index_t const count = std::min(width, end - j);
+      body(worker, panel{j, count, std::min(width, end - j - count)});
+    }
+  });
 }
 
 /// The same for sums over columns. Panels are grouped into chunks: clear(worker) starts a chunk's partial sum, body
@@ -89,7 +113,12 @@ void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear co
   parallel_for(policy, (n + chunk - 1) / chunk, [&](index_t worker, index_t task) {
     clear(worker);
     index_t const end = std::min(n, (task + 1) * chunk);
-    for (index_t first = task * chunk; first < end; first += width) body(worker, first, std::min(width, end - first));
+    for (index_t j = task * chunk; j < end; j += width) {
+      index_t const count = std::min(width, end - j);
+      // With one worker the next chunk follows.
+      index_t const after = worker_count(policy) == 1 ? n : end;
+      body(worker, panel{j, count, std::min(width, after - j - count)});
+    }
     for (index_t now; (now = turn.load(std::memory_order_acquire)) != task;) turn.wait(now, std::memory_order_acquire);
     merge(worker);
     turn.fetch_add(1, std::memory_order_release);

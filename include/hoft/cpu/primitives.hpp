@@ -4,6 +4,7 @@
 // No sum and no complex product here goes through Eigen: it starts its vectors at the first aligned address, so that
 // bits would depend on where the caller's memory lies.
 #pragma once
+#include <hoft/cpu/packed.hpp>
 #include <hoft/cpu/product.hpp>
 #include <hoft/eigen/as_eigen.hpp>
 #include <hoft/eigen/scalar.hpp>
@@ -68,6 +69,12 @@ void add(cpu const&, std::type_identity_t<matrix_view<T const, Layout>> X, matri
   if (!X.empty()) as_eigen(Y) += as_eigen(X);
 }
 
+/// X := −X.
+template <class T, class Layout>
+void negate(cpu const&, matrix_view<T, Layout> X) {
+  if (!X.empty()) as_eigen(X) = -as_eigen(X);
+}
+
 // --- columns of reflectors --------------------------------------------------------------------------------------
 
 /// Û := U with columns of norm 1. scales [2, r]: μ, the power of two next to the largest magnitude of a column, and
@@ -76,42 +83,45 @@ void add(cpu const&, std::type_identity_t<matrix_view<T const, Layout>> X, matri
 template <class TU, class LU, class T>
 void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> Uhat, matrix_view<real_t<T>> scales) {
   using real = real_t<T>;
+  if (U.rows == 0) {
+    fill(policy, real(0), scales.block(0, 0, 1, U.cols));
+    return fill(policy, real(1), scales.block(1, 0, 1, U.cols));
+  }
   parallel_for(policy, U.cols, [&](index_t, index_t j) {
-    real largest(0);
-    bool zero = true;
-    for (index_t i = 0; i < U.rows; ++i) {
-      T const u = static_cast<T>(U(i, j));
-      Uhat(i, j) = u;
-      zero = zero && u == T(0);  // a NaN is not zero, and not the largest either
-      real const a = std::max(std::abs(std::real(u)), std::abs(std::imag(u)));
-      if (a > largest) largest = a;
-    }
+    auto const column = Uhat.columns(j, 1);
+    copy(policy, U.columns(j, 1), column);
+    // One rounding to each element below: no bit depends on where a vector begins.
+    auto parts = Eigen::Map<Eigen::Array<real, Eigen::Dynamic, 1>>(reinterpret_cast<real*>(column.data),
+                                                                   U.rows * index_t(sizeof(T) / sizeof(real)));
+    real const largest = parts.abs().template maxCoeff<Eigen::PropagateNaN>();
+    scales(0, j) = largest;
+    scales(1, j) = real(1);
+    if (largest == real(0)) return;
     int exponent = 0;
-    real const mu = zero ? real(0)
-                    : std::isfinite(largest) && largest > real(0)
+    real const mu = std::isfinite(largest)
                         ? (static_cast<void>(std::frexp(largest, &exponent)), std::ldexp(real(1), exponent - 1))
                         : std::numeric_limits<real>::quiet_NaN();
+    parts /= mu;
+    real const nu = std::sqrt(std::real(dot(U.rows, column.data, column.data)));
+    parts /= nu;
     scales(0, j) = mu;
-    scales(1, j) = real(1);
-    if (zero) return;
-    for (index_t i = 0; i < U.rows; ++i) Uhat(i, j) = Uhat(i, j) / mu;
-    T const* const column = Uhat.columns(j, 1).data;
-    real const nu = std::sqrt(std::real(dot(Uhat.rows, column, column)));
-    for (index_t i = 0; i < U.rows; ++i) Uhat(i, j) = Uhat(i, j) / nu;
     scales(1, j) = nu;
   });
 }
 
-/// du := (d − û (ûᴴd) / (ûᴴû)) / ‖u‖: the gradient before normalising from the gradient after it. tau_j = 2 / (ûᴴû),
-/// and 0 for a zero column, whose gradient is 0.
+/// du := (d − û (ûᴴd) / (ûᴴû)) / ‖u‖: the gradient before normalising from the gradient after it, d, which is
+/// overwritten. tau_j = 2 / (ûᴴû), and 0 for a zero column, whose gradient is 0.
 template <class T, class TU, class LU>
 void normalise_columns_backward(cpu const& policy, matrix_view<T const> Uhat, matrix_view<real_t<T> const> scales,
                                 vector_view<T const> tau, matrix_view<T> D, matrix_view<TU, LU> dU) {
   parallel_for(policy, D.cols, [&](index_t, index_t j) {
+    auto const u = Uhat.columns(j, 1);
+    auto const d = D.columns(j, 1);
     real_t<T> const mu = scales(0, j), nu = scales(1, j);
-    T const along = dot(D.rows, Uhat.columns(j, 1).data, D.columns(j, 1).data) * tau[j] / real_t<T>(2);
-    for (index_t i = 0; i < D.rows; ++i)
-      dU(i, j) = static_cast<TU>(mu == real_t<T>(0) ? T(0) : (D(i, j) - Uhat(i, j) * along) / nu / mu);
+    if (mu == real_t<T>(0)) return fill(cpu{}, static_cast<TU>(T(0)), dU.columns(j, 1));
+    T const along = -dot(D.rows, u.data, d.data) * tau[j] / real_t<T>(2);
+    product(cpu{}, T(1), plain(u), plain(matrix_view<T const>(&along, 1, 1)), d, d);
+    for (index_t i = 0; i < D.rows; ++i) dU(i, j) = static_cast<TU>(d(i, 0) / nu / mu);
   });
 }
 
@@ -232,7 +242,7 @@ index_t find_zero(cpu const&, vector_view<T const> d) {
   return -1;
 }
 
-// --- the skinny products ----------------------------------------------------------------------------------------
+// --- products of whole matrices (those of panels with packed reflectors: packed.hpp) ---------------------------
 
 /// W := UᴴX.
 template <class TU, class LU, class TX, class LX, class T, class LW>
@@ -240,7 +250,7 @@ void project(cpu const& policy, matrix_view<TU, LU> U, matrix_view<TX, LX> X, ma
   product(policy, T(1), adjoint(U), plain(X), {}, W);
 }
 
-/// Y := X + alpha U Z. X may be Y.
+/// Y := X + alpha U Z. X may be Y, or have no data for zero.
 template <class TU, class LU, class TZ, class LZ, class T, class LY>
 void update(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TU, LU> U, matrix_view<TZ, LZ> Z,
             std::type_identity_t<matrix_view<T const, LY>> X, matrix_view<T, LY> Y) {

@@ -5,34 +5,36 @@
 namespace hoft {
 namespace detail {
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct backward_pieces {
   index_t width;
   matrix_view<A> minus_K;
   matrix_view<A, L> dv;
+  packed_adapter_t<Policy, A, L> packed;
+  packed_t<Policy, A, L> V;
   per_worker<A, L> scratch, state, q, gradient, x;
-  per_worker<A> dV;
-  adapter_sums_pieces<A> sums;
+  packed_each_t<Policy, A, L> dV;
+  adapter_sums_pieces<Policy, A, L> sums;
   adapter_finish_pieces<A> finish;
-  template <class Policy>
   backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
       : backward_pieces(memory, policy, a, t, recovers_q, worker_count(policy),
-                        panel_width<A, L>(policy, std::max(a.rows(), a.cols()))) {}
+                        panel_width<T, L>(policy, std::max(a.rows(), a.cols()))) {}
 
  private:
-  template <class Policy>
-  backward_pieces(carver& memory, Policy const&, adapter_view<A const> const& a, index_t t, bool recovers_q,
+  backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q,
                   index_t workers, index_t w)
       : width(w),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
         dv(memory.matrix<A, L>(a.right.rank(), t)),
+        packed(carve_packed_adapter<L>(policy, memory, a)),
+        V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
         scratch(memory, workers, 4 * a.left.block, std::min(w, t)),
         state(memory, workers, a.left.blocks() > 1 || recovers_q || !std::same_as<T, A> ? a.rows() : 0, std::min(w, t)),
         q(memory, workers, std::same_as<T, A> ? 0 : a.rows(), std::min(w, t)),
         gradient(memory, workers, std::same_as<T, A> ? 0 : std::max(a.rows(), a.cols()), std::min(w, t)),
         x(memory, workers, std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),
-        dV(memory, workers, a.cols(), a.right.rank()),
-        sums(memory, workers, a),
+        dV(carve_packed_each<A, L>(policy, memory, a.cols(), a.right.rank())),
+        sums(memory, policy, a),
         finish(memory, a) {}
 };
 
@@ -48,8 +50,8 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
   using acc = std::remove_const_t<A>;
   using T = std::remove_const_t<TS>;
-  return detail::workspace_size<detail::backward_pieces<acc, T, L>>(policy, adapter_view<acc const>(a), saved.v.cols,
-                                                                    detail::recovers_q(a, saved));
+  return detail::workspace_size<detail::backward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
+                                                                            saved.v.cols, detail::recovers_q(a, saved));
 }
 
 /// The gradients of y = forward(a, base, x) with respect to x, U, V and s, given g = ∂L/∂y, with one adjoint call of
@@ -92,17 +94,20 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   detail::require_saved(function, view, saved, t);
   detail::require_gradients(function, view, dU, dV, ds);
   bool const rewind = detail::recovers_q(view, saved);
-  auto const pieces = detail::carve<detail::backward_pieces<acc, T, L>>(function, work, policy, view, t, rewind);
+  auto const pieces =
+      detail::carve<detail::backward_pieces<Policy, acc, T, L>>(function, work, policy, view, t, rewind);
   auto const& finish = pieces.finish;
   auto const local = serial(policy);
   detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
-  matrix_view<acc const> const minus_K = pieces.minus_K;
-  clear(local, pieces.sums.total());
+  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.minus_K), pieces.packed);
+  pack(policy, a.right.vectors, pieces.V);
+  auto const gradient = dy.columns(0, t), dtokens = dx.columns(0, t);
+  clear(local, pieces.sums.total);
   for_each_panel_summed(
       policy, t, pieces.width, [&](index_t worker) { clear(local, pieces.sums.part(worker)); },
-      [&](index_t worker, index_t j, index_t w) {
+      [&](index_t worker, auto p) {
+        index_t const j = p.first, w = p.count;
         auto const buffer = pieces.state(worker).columns(0, w);
-        matrix_view<T, L> const dyp = dy.columns(j, w);
         detail::forward_state<acc, L> state;
         state.wanted = rewind;
         state.X = detail::staged(local, y.columns(j, w), buffer);
@@ -113,31 +118,34 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
         }
         matrix_view<acc const, L> q;
         if (view.scaled() && !rewind) q = detail::staged(local, saved.q.columns(j, w), pieces.q(worker));
-        auto const panel =
-            detail::staged(local, dyp, pieces.gradient(worker).block(0, 0, std::same_as<T, acc> ? 0 : m, w));
-        detail::adapt_backward_panel(local, view, matrix_view<acc const, L>(saved.v.columns(j, w)), state, q,
-                                     matrix_view<acc const, L>(panel), panel, pieces.sums.part(worker),
-                                     pieces.scratch(worker).columns(0, w));
-        project(local, minus_K, panel, pieces.dv.columns(j, w));
-        copy(local, panel, dyp);
+        auto const panel = detail::staged(local, gradient.columns(j, w),
+                                          pieces.gradient(worker).block(0, 0, std::same_as<T, acc> ? 0 : m, w));
+        matrix_view<acc const, L> const v = saved.v.columns(j, w);
+        detail::adapt_backward_panel(local, view, pieces.packed, v, state, q, matrix_view<acc const, L>(panel), panel,
+                                     pieces.sums.part(worker), pieces.scratch(worker).columns(0, w),
+                                     {detail::next_panel<acc>(gradient, p), detail::next_panel<acc>(y, p), 0});
+        project(local, pieces.packed.minus_K, panel, pieces.dv.columns(j, w));
+        copy(local, panel, gradient.columns(j, w));
       },
-      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total()); });
-  detail::product_backward(policy, view, matrix_view<acc const>(saved.B), pieces.sums.total().dK, finish);
+      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total); });
+  detail::product_backward(policy, view, matrix_view<acc const>(saved.B), pieces.sums.total.minus_dK, finish);
   copy(policy, finish.dB, dy.columns(t, rv));
   base.apply_adjoint(matrix_view<T const, L>(dy), dx);
   copy(policy, dx.columns(t, rv), finish.right.D);
   for_each_panel_summed(
-      policy, t, pieces.width, [&](index_t worker) { fill(local, acc(0), pieces.dV(worker)); },
-      [&](index_t worker, index_t j, index_t w) {
+      policy, t, pieces.width, [&](index_t worker) { clear(local, pieces.dV(worker)); },
+      [&](index_t worker, auto p) {
+        index_t const j = p.first, w = p.count;
         auto const dv = pieces.dv.columns(j, w);
-        outer(local, acc(1), detail::staged(local, x.columns(j, w), pieces.x(worker)), dv, pieces.dV(worker));
-        auto const panel = detail::staged(local, dx.columns(j, w),
+        outer(local, detail::staged(local, x.columns(j, w), pieces.x(worker)), dv, pieces.dV(worker));
+        auto const panel = detail::staged(local, dtokens.columns(j, w),
                                           pieces.gradient(worker).block(0, 0, std::same_as<T, acc> ? 0 : n, w));
-        update(local, acc(1), a.right.vectors, dv, panel, panel);
-        copy(local, panel, dx.columns(j, w));
+        update(local, pieces.V, dv, panel, panel,
+               {detail::next_panel<acc>(dtokens, p), detail::next_panel<acc>(x, p), 0});
+        copy(local, panel, dtokens.columns(j, w));
       },
       [&](index_t worker) { add(local, pieces.dV(worker), finish.right.D); });
-  detail::finish_adapter(policy, view, pieces.sums.total(), finish, dU, dV, ds);
+  detail::finish_adapter(policy, view, pieces.sums.total, finish, dU, dV, ds);
 }
 
 }  // namespace hoft

@@ -60,20 +60,22 @@ void require_saved(char const* function, adapter_view<A> const& a, saved_activat
   if (!saved.q.empty()) require_shape(function, "saved.q", saved.q, a.rows(), t);
 }
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct forward_pieces {
   index_t width;
   matrix_view<A> minus_K;
+  packed_adapter_t<Policy, A, L> packed;
+  packed_t<Policy, A, L> V;
   per_worker<A, L> scratch, x, y;
-  template <class Policy>
   forward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : forward_pieces(memory, policy, a, t, panel_width<A, L>(policy, std::max(a.rows(), a.cols()))) {}
+      : forward_pieces(memory, policy, a, t, panel_width<T, L>(policy, std::max(a.rows(), a.cols()))) {}
 
  private:
-  template <class Policy>
   forward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
       : width(w),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+        packed(carve_packed_adapter<L>(policy, memory, a)),
+        V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
         scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, t)),
         x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),
         y(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, t)) {}
@@ -86,8 +88,8 @@ struct forward_pieces {
 template <execution_policy Policy, class A, class T, class L>
 index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
-  return detail::workspace_size<detail::forward_pieces<acc, T, L>>(policy, adapter_view<acc const>(a),
-                                                                   x.cols - a.right.rank());
+  return detail::workspace_size<detail::forward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
+                                                                           x.cols - a.right.rank());
 }
 
 /// y := M̂ x = Q_U diag(s) M Q_V x with one call of the base operator on t + rv columns.
@@ -122,20 +124,24 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   detail::require_shape(function, "y", y, a.rows(), x.cols);
   detail::require_base(function, base, view);
   detail::require_saved(function, view, saved, t);
-  auto const pieces = detail::carve<detail::forward_pieces<acc, T, L>>(function, work, policy, view, t);
+  auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>(function, work, policy, view, t);
   copy(policy, a.right.vectors, x.columns(t, rv));
   base.apply(matrix_view<T const, L>(x), y);
   copy(policy, y.columns(t, rv), saved.B);
   detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
-  for_each_panel(policy, t, pieces.width, [&](index_t worker, index_t j, index_t w) {
+  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.minus_K), pieces.packed);
+  pack(policy, a.right.vectors, pieces.V);
+  auto const tokens = x.columns(0, t), outputs = y.columns(0, t);
+  for_each_panel(policy, t, pieces.width, [&](index_t worker, auto p) {
     auto const local = serial(policy);
+    index_t const j = p.first, w = p.count;
     auto const v = saved.v.columns(j, w);
-    project(local, a.right.vectors, detail::staged(local, x.columns(j, w), pieces.x(worker)), v);
-    auto const panel = detail::staged(local, y.columns(j, w), pieces.y(worker));
-    detail::adapt_panel(local, view, matrix_view<acc const>(pieces.minus_K), matrix_view<acc const, L>(v), panel,
-                        saved.w.columns(j, w), saved.q.empty() ? saved.q : saved.q.columns(j, w),
-                        pieces.scratch(worker).columns(0, w));
-    copy(local, panel, y.columns(j, w));
+    project(local, pieces.V, detail::staged(local, tokens.columns(j, w), pieces.x(worker)), v);
+    auto const panel = detail::staged(local, outputs.columns(j, w), pieces.y(worker));
+    detail::adapt_panel(local, view, pieces.packed, matrix_view<acc const, L>(v), panel, saved.w.columns(j, w),
+                        saved.q.empty() ? saved.q : saved.q.columns(j, w), pieces.scratch(worker).columns(0, w),
+                        {detail::next_panel<acc>(outputs, p), detail::next_panel<acc>(tokens, p), 0});
+    copy(local, panel, outputs.columns(j, w));
   });
 }
 

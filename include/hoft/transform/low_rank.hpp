@@ -5,11 +5,10 @@
 namespace hoft {
 namespace detail {
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct low_rank_pieces {
-  merge_pieces<A, T, L> merge;
+  merge_pieces<Policy, A, T, L> merge;
   per_worker<A, L> panel, w, z;
-  template <class Policy>
   low_rank_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge(memory, policy, a),
         panel(memory, worker_count(policy), a.rows(), std::min(merge.width, a.cols())),
@@ -23,8 +22,8 @@ struct low_rank_pieces {
 template <execution_policy Policy, class A, class T, class L>
 index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
   using acc = std::remove_const_t<A>;
-  return detail::workspace_size<detail::low_rank_pieces<acc, std::remove_const_t<T>, L>>(policy,
-                                                                                         adapter_view<acc const>(a));
+  return detail::workspace_size<detail::low_rank_pieces<Policy, acc, std::remove_const_t<T>, L>>(
+      policy, adapter_view<acc const>(a));
 }
 
 /// M̂ = M + B A for HOFT, M̂ = diag(s) M + B A for SHOFT, with B = [U, −diag(s) K] and A = [−Z; Vᴴ]: exactly a LoRA
@@ -53,18 +52,20 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   detail::require_shape(function, "M", M, a.rows(), a.cols());
   detail::require_shape(function, "left", left, a.rows(), ru + rv);
   detail::require_shape(function, "right", right, ru + rv, a.cols());
-  using pieces_type = detail::low_rank_pieces<acc, std::remove_const_t<TM>, L>;
+  using pieces_type = detail::low_rank_pieces<Policy, acc, std::remove_const_t<TM>, L>;
   auto const pieces = detail::carve<pieces_type>(function, work, policy, view);
   auto const minus_K = pieces.merge.product.minus_K;
   detail::multiply_by_vectors(policy, view, M, pieces.merge.product);
-  for_each_panel(policy, a.cols(), pieces.merge.width, [&](index_t worker, index_t j, index_t w) {
+  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), pieces.merge.packed);
+  for_each_panel(policy, a.cols(), pieces.merge.width, [&](index_t worker, auto p) {
     auto const local = serial(policy);
+    index_t const j = p.first, w = p.count;
     auto const y = pieces.panel(worker).columns(0, w);
     auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
     copy(local, M.columns(j, w), y);
     matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.merge.v(worker));
-    detail::adapt_panel(local, view, matrix_view<acc const>(minus_K), v, y, W, matrix_view<acc, L>{},
-                        pieces.merge.scratch(worker).columns(0, w));
+    detail::adapt_panel(local, view, pieces.merge.packed, v, y, W, matrix_view<acc, L>{},
+                        pieces.merge.scratch(worker).columns(0, w), {}, false);
     for (index_t i = 0; i < a.left.blocks(); ++i) {
       auto const q = view.left.at(i);
       multiply(local, acc(-1), q.T, op::plain, W.block(q.first, 0, q.rank, w), Z.block(q.first, 0, q.rank, w));

@@ -6,29 +6,31 @@ namespace hoft {
 namespace detail {
 
 /// B := M V and minus_K := −B T_V, by panels of rows of M.
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct product_pieces {
+  using rows_layout = transposed_layout<L>;
   index_t width;
   matrix_view<A> B, minus_K;
-  per_worker<A, transposed_layout<L>> rows;
-  template <class Policy>
+  packed_t<Policy, A, rows_layout> V;
+  per_worker<A, rows_layout> rows;
   product_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
-      : width(panel_width<A, transposed_layout<L>>(policy, a.cols())),
+      : width(panel_width<T, rows_layout>(policy, a.cols())),
         B(memory.matrix<A>(a.rows(), a.right.rank())),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+        V(carve_packed<A, rows_layout>(policy, memory, a.cols(), a.right.rank())),
         rows(memory, worker_count(policy), std::same_as<std::remove_const_t<T>, A> ? 0 : a.cols(),
              std::min(width, a.rows())) {}
 };
 
 template <class Policy, class A, class TM, class T, class L>
 void multiply_by_vectors(Policy const& policy, adapter_view<A const> const& a, matrix_view<TM, L> M,
-                         product_pieces<A, T, L> const& pieces) {
-  index_t const rv = a.right.rank();
-  if (rv == 0) return;
-  for_each_panel(policy, a.rows(), pieces.width, [&](index_t worker, index_t i, index_t count) {
+                         product_pieces<Policy, A, T, L> const& pieces) {
+  if (a.right.rank() == 0) return;
+  pack(policy, a.right.vectors, pieces.V, is_complex<A>);  // Bᵀ = Vᵀ Mᵀ, and project takes adjoints
+  for_each_panel(policy, a.rows(), pieces.width, [&](index_t worker, auto p) {
     auto const local = serial(policy);
-    auto const rows = staged(local, M.transposed().columns(i, count), pieces.rows(worker));
-    update(local, A(1), rows.transposed(), a.right.vectors, {}, pieces.B.block(i, 0, count, rv));
+    auto const rows = staged(local, M.transposed().columns(p.first, p.count), pieces.rows(worker));
+    project(local, pieces.V, rows, pieces.B.transposed().columns(p.first, p.count));
   });
   form_minus_K(policy, a, pieces.B, pieces.minus_K);
 }
@@ -42,20 +44,20 @@ matrix_view<A, L> adjoint_rows(Policy const& policy, adapter_view<A const> const
   return v;
 }
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct merge_pieces {
-  product_pieces<A, T, L> product;
+  product_pieces<Policy, A, T, L> product;
   index_t width;
+  packed_adapter_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
-  template <class Policy>
   merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge_pieces(memory, policy, a, panel_width<A, L>(policy, a.rows())) {}
+      : merge_pieces(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
  private:
-  template <class Policy>
   merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
       : product(memory, policy, a),
         width(w),
+        packed(carve_packed_adapter<L>(policy, memory, a)),
         scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, a.cols())),
         v(memory, worker_count(policy), a.right.rank(), std::min(w, a.cols())),
         panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, a.cols())) {}
@@ -67,8 +69,8 @@ struct merge_pieces {
 template <execution_policy Policy, class A, class T, class L>
 index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
   using acc = std::remove_const_t<A>;
-  return detail::workspace_size<detail::merge_pieces<acc, std::remove_const_t<T>, L>>(policy,
-                                                                                      adapter_view<acc const>(a));
+  return detail::workspace_size<detail::merge_pieces<Policy, acc, std::remove_const_t<T>, L>>(
+      policy, adapter_view<acc const>(a));
 }
 
 /// M̂ := Q_U diag(s) M Q_V.
@@ -94,41 +96,42 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   detail::require_adapter(function, view);
   detail::require_shape(function, "M", M, a.rows(), a.cols());
   detail::require_shape(function, "Mhat", Mhat, a.rows(), a.cols());
-  auto const pieces = detail::carve<detail::merge_pieces<acc, T, L>>(function, work, policy, view);
+  auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>(function, work, policy, view);
   detail::multiply_by_vectors(policy, view, M, pieces.product);
-  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, index_t j, index_t w) {
+  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
+  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, auto p) {
     auto const local = serial(policy);
+    index_t const j = p.first, w = p.count;
     auto const y = detail::destination(Mhat.columns(j, w), pieces.panel(worker));
     copy(local, M.columns(j, w), y);
     matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
-    detail::adapt_panel(local, view, matrix_view<acc const>(pieces.product.minus_K), v, y, matrix_view<acc, L>{},
-                        matrix_view<T, L>{}, pieces.scratch(worker).columns(0, w));
+    detail::adapt_panel(local, view, pieces.packed, v, y, matrix_view<acc, L>{}, matrix_view<T, L>{},
+                        pieces.scratch(worker).columns(0, w), {detail::next_panel<acc>(M, p), {}, 0});
     copy(local, y, Mhat.columns(j, w));
   });
 }
 
 namespace detail {
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct merge_backward_pieces {
-  product_pieces<A, T, L> product;
+  product_pieces<Policy, A, T, L> product;
+  packed_adapter_t<Policy, A, L> packed;
   index_t width;
   per_worker<A, L> scratch, v, projections, q, p, gradient;
-  adapter_sums_pieces<A> sums;
+  adapter_sums_pieces<Policy, A, L> sums;
   adapter_finish_pieces<A> finish;
   matrix_view<A> through_B;
-  template <class Policy>
   merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge_backward_pieces(memory, policy, a, panel_width<A, L>(policy, a.rows())) {}
+      : merge_backward_pieces(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
  private:
-  template <class Policy>
   merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
       : merge_backward_pieces(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
-  template <class Policy>
   merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
                         index_t workers, index_t w)
       : product(memory, policy, a),
+        packed(carve_packed_adapter<L>(policy, memory, a)),
         width(width_),
         scratch(memory, workers, 4 * a.left.block, w),
         v(memory, workers, a.right.rank(), w),
@@ -136,7 +139,7 @@ struct merge_backward_pieces {
         q(memory, workers, a.rows(), w),
         p(memory, workers, a.scaled() ? a.rows() : 0, w),
         gradient(memory, workers, a.rows(), w),
-        sums(memory, workers, a),
+        sums(memory, policy, a),
         finish(memory, a),
         through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
 };
@@ -147,7 +150,7 @@ struct merge_backward_pieces {
 template <execution_policy Policy, class A, class T, class L>
 index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
   using acc = std::remove_const_t<A>;
-  return detail::workspace_size<detail::merge_backward_pieces<acc, std::remove_const_t<T>, L>>(
+  return detail::workspace_size<detail::merge_backward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
       policy, adapter_view<acc const>(a));
 }
 
@@ -179,21 +182,22 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   detail::require_shape(function, "M", M, a.rows(), a.cols());
   detail::require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
   detail::require_gradients(function, view, dU, dV, ds);
-  auto const pieces = detail::carve<detail::merge_backward_pieces<acc, T, L>>(function, work, policy, view);
+  auto const pieces = detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>(function, work, policy, view);
   auto const& finish = pieces.finish;
   bool const blocked = a.left.blocks() > 1;
   auto const local = serial(policy);
   detail::multiply_by_vectors(policy, view, M, pieces.product);
-  matrix_view<acc const> const minus_K = pieces.product.minus_K;
-  clear(local, pieces.sums.total());
+  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
+  clear(local, pieces.sums.total);
   for_each_panel_summed(
       policy, a.cols(), pieces.width, [&](index_t worker) { clear(local, pieces.sums.part(worker)); },
-      [&](index_t worker, index_t j, index_t w) {
+      [&](index_t worker, auto panel) {
+        index_t const j = panel.first, w = panel.count;
         matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
         auto const q = pieces.q(worker).columns(0, w);
         auto const scratch = pieces.scratch(worker).columns(0, w);
         copy(local, M.columns(j, w), q);
-        update(local, acc(1), minus_K, v, q, q);
+        update(local, pieces.packed.minus_K, v, q, q);
         auto p = q;
         if (view.scaled()) {
           p = pieces.p(worker).columns(0, w);
@@ -204,24 +208,28 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
         state.is_input = !blocked;
         if (blocked) {
           auto const W = pieces.projections(worker).columns(0, w);
-          detail::apply_panel(local, view.left, op::plain, p, p, W, scratch);
+          detail::apply_panel(local, view.left, pieces.packed.U, op::plain, p, p, W, scratch, {});
           state.W = W;
         }
         auto const buffer = pieces.gradient(worker);
         matrix_view<acc const, L> const G = detail::staged(local, dMhat.columns(j, w), buffer);
         auto const dq = buffer.columns(0, w);
-        detail::adapt_backward_panel(local, view, v, state, matrix_view<acc const, L>(q), G, dq,
-                                     pieces.sums.part(worker), scratch);
-        project(local, dq, minus_K, finish.right.D.block(j, 0, w, a.right.rank()));
+        detail::adapt_backward_panel(local, view, pieces.packed, v, state, matrix_view<acc const, L>(q), G, dq,
+                                     pieces.sums.part(worker), scratch,
+                                     {detail::next_panel<acc>(dMhat, panel), detail::next_panel<acc>(M, panel), 0});
+        project(local, pieces.packed.minus_K, dq, finish.right.D.transposed().columns(j, w));  // (dqᴴ (−K))ᴴ
       },
-      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total()); });
-  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.total().dK, finish);
-  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, index_t j, index_t w) {
-    auto const panel = detail::staged(local, M.columns(j, w), pieces.q(worker));
-    project(local, panel, finish.dB, pieces.through_B.block(j, 0, w, a.right.rank()));
+      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total); });
+  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.total.minus_dK, finish);
+  auto const dB = pieces.packed.minus_K;  // no longer needed
+  pack(policy, finish.dB, dB);
+  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, auto p) {
+    auto const panel = detail::staged(local, M.columns(p.first, p.count), pieces.q(worker));
+    project(local, dB, panel, pieces.through_B.transposed().columns(p.first, p.count));  // (Mᴴ dB)ᴴ
   });
   add(policy, pieces.through_B, finish.right.D);
-  detail::finish_adapter(policy, view, pieces.sums.total(), finish, dU, dV, ds);
+  conjugate_in_place(policy, finish.right.D);
+  detail::finish_adapter(policy, view, pieces.sums.total, finish, dU, dV, ds);
 }
 
 }  // namespace hoft

@@ -6,65 +6,92 @@
 
 namespace hoft::detail {
 
-/// Y in: base [m, w] = M x. Out: y = Q_U diag(s) (base − K v), with minus_K [m, rv] = −M V T_V and v [rv, w] = Vᴴx.
-/// W [ru, w], if it has data, receives the projections on U; q [m, w], likewise, receives base − K v.
-template <class Policy, class A, class T, class L>
-void adapt_panel(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
-                 matrix_view<A const, L> v, matrix_view<A, L> Y, matrix_view<A, L> W, matrix_view<T, L> q,
-                 matrix_view<A, L> scratch) {
-  if (a.right.rank() > 0) update(policy, A(1), minus_K, v, Y, Y);
-  if (!q.empty()) copy(policy, Y, q);
-  if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
-  apply_panel(policy, a.left, op::plain, Y, Y, W, scratch);
+/// What every panel multiplies by, in the backend's form: Û [m, ru] and −K = −M V T_V [m, rv].
+template <class Packed>
+struct packed_adapter {
+  Packed U, minus_K;
+};
+template <class Policy, class A, class L>
+using packed_adapter_t = packed_adapter<packed_t<Policy, A, L>>;
+
+template <class L, class Policy, class A>
+auto carve_packed_adapter(Policy const& policy, carver& memory, adapter_view<A const> const& a) {
+  auto const U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
+  return packed_adapter_t<Policy, A, L>{U, carve_packed<A, L>(policy, memory, a.rows(), a.right.rank())};
+}
+template <class Policy, class A, class Packed>
+void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
+                  packed_adapter<Packed> const& to) {
+  pack(policy, a.left.vectors, to.U);
+  pack(policy, minus_K, to.minus_K);
 }
 
-/// Sums of the backward pass over columns.
-template <class A>
+/// Y in: base [m, w] = M x. Out: y = Q_U diag(s) (base − K v), v [rv, w] = Vᴴx.
+/// W [ru, w], if it has data, receives the projections on U; q [m, w], likewise, receives base − K v.
+/// Without the last update, W is all that is wanted.
+template <class Policy, class A, class Packed, class T, class L>
+void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<Packed> const& packed,
+                 matrix_view<A const, L> v, matrix_view<A, L> Y, matrix_view<A, L> W, matrix_view<T, L> q,
+                 matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around,
+                 bool last_update = true) {
+  if (a.right.rank() > 0) update(policy, packed.minus_K, v, Y, Y);
+  if (!q.empty()) copy(policy, Y, q);
+  if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
+  apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, around, last_update);
+}
+
+/// Sums of the backward pass over columns; packed while panels add to them, plain in the total.
+template <class A, class Matrix = matrix_view<A>>
 struct adapter_sums {
-  gradient_sums<A> left;
-  matrix_view<A> dK;  ///< [m, rv]
+  gradient_sums<A, Matrix> left;
+  Matrix minus_dK;    ///< [m, rv]
   vector_view<A> ds;  ///< [m] for SHOFT
 };
 
-template <class Policy, class A>
-void clear(Policy const& policy, adapter_sums<A> const& sums) {
-  clear(policy, sums.left);
-  fill(policy, A(0), sums.dK);
-  fill(policy, A(0), sums.ds);
+template <class Policy, class A, class Packed>
+void clear(Policy const& policy, adapter_sums<A, Packed> const& part) {
+  clear(policy, part.left);
+  clear(policy, part.minus_dK);
+  fill(policy, A(0), part.ds);
 }
 template <class Policy, class A>
-void add(Policy const& policy, adapter_sums<A> const& part, adapter_sums<A> const& total) {
+void clear(Policy const& policy, adapter_sums<A> const& total) {
+  clear(policy, total.left);
+  fill(policy, A(0), total.minus_dK);
+  fill(policy, A(0), total.ds);
+}
+template <class Policy, class A, class Packed>
+void add(Policy const& policy, adapter_sums<A, Packed> const& part, adapter_sums<A> const& total) {
   add(policy, part.left, total.left);
-  add(policy, part.dK, total.dK);
+  add(policy, part.minus_dK, total.minus_dK);
   add(policy, matrix_view<A const>(part.ds.data, part.ds.size, 1), matrix_view<A>(total.ds.data, total.ds.size, 1));
 }
 
-template <class A>
+template <class Policy, class A, class L>
 struct adapter_sums_pieces {
-  gradient_sums_pieces<A> left;
-  per_worker<A> dK, ds;
-  index_t workers;
-  bool scaled;
-  adapter_sums_pieces(carver& memory, index_t workers_, adapter_view<A const> const& a)
-      : left(memory, workers_, a.rows(), a.left.rank(), a.left.block),
-        dK(memory, workers_ + 1, a.rows(), a.right.rank()),
-        ds(memory, workers_ + 1, a.scaled() ? a.rows() : 0, 1),
-        workers(workers_),
-        scaled(a.scaled()) {}
-  adapter_sums<A> part(index_t worker) const {
+  gradient_sums_pieces<Policy, A, L> left;
+  packed_each_t<Policy, A, L> minus_dK;
+  per_worker<A> ds;
+  adapter_sums<A> total;
+  adapter_sums_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : left(memory, policy, a.rows(), a.left.rank(), a.left.block),
+        minus_dK(carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
+        ds(memory, worker_count(policy), a.scaled() ? a.rows() : 0, 1),
+        total{left.total, memory.matrix<A>(a.rows(), a.right.rank()), memory.vector<A>(a.scaled() ? a.rows() : 0)} {}
+  auto part(index_t worker) const {
     auto const s = ds(worker);
-    return {left.part(worker), dK(worker), {s.data, s.rows}};
+    return adapter_sums<A, packed_t<Policy, A, L>>{left.part(worker), minus_dK(worker), {s.data, s.rows}};
   }
-  adapter_sums<A> total() const { return part(workers); }
 };
 
 /// One panel backward through Q_U, diag(s) and − K v: from G = ∂L/∂y to dq [m, w] (may be G), adding to `sums`.
 /// q [m, w] is base − K v for SHOFT; without data it is recovered from the panel's p, which `state` then has to leave.
-template <class Policy, class A, class L>
-void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const, L> v,
-                          forward_state<A, L> state, matrix_view<A const, L> q, matrix_view<A const, L> G,
-                          matrix_view<A, L> dq, adapter_sums<A> const& sums, matrix_view<A, L> scratch) {
-  backward_panel(policy, a.left, op::plain, state, G, dq, sums.left, scratch);
+template <class Policy, class A, class Packed, class L>
+void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<Packed> const& packed,
+                          matrix_view<A const, L> v, forward_state<A, L> state, matrix_view<A const, L> q,
+                          matrix_view<A const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
+                          matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around) {
+  backward_panel(policy, a.left, packed.U, op::plain, state, G, dq, sums.left, scratch, around);
   if (a.scaled()) {
     if (q.empty()) {
       divide_rows(policy, a.scale, state.rewind);
@@ -73,7 +100,7 @@ void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, 
     add_row_dots(policy, matrix_view<A const, L>(dq), q, sums.ds);
     scale_rows(policy, a.scale, op::adjoint, dq, dq);
   }
-  outer(policy, A(-1), dq, v, sums.dK);
+  outer(policy, dq, v, sums.minus_dK);
 }
 
 /// The end of the backward pass, common to weight and activations.
@@ -90,14 +117,16 @@ struct adapter_finish_pieces {
         right_finish(memory, a.right.rank(), a.right.kind, false) {}
 };
 
-/// From dK to dB = dK T_Vᴴ and dT_V = BᴴdK.
+/// From dK to dB = dK T_Vᴴ and dT_V = BᴴdK; −dK in, overwritten.
 template <class Policy, class A>
-void product_backward(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> B, matrix_view<A> dK,
-                      adapter_finish_pieces<A> const& pieces) {
+void product_backward(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> B,
+                      matrix_view<A> minus_dK, adapter_finish_pieces<A> const& pieces) {
   auto const T = a.right.at(0).T;
   fill(policy, A(0), pieces.dB);
   fill(policy, A(0), pieces.right.E);
   if (a.right.rank() == 0) return;
+  auto const dK = minus_dK;
+  negate(policy, dK);
   outer(policy, A(1), dK, T, pieces.dB);
   project(policy, B, dK, pieces.right.dF.block(0, 0, a.right.rank(), a.right.rank()));
 }

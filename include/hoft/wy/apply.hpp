@@ -1,5 +1,6 @@
 // hoft/wy/apply.hpp: Q X, Qᴴ X, X Q and X Qᴴ.
 #pragma once
+#include <hoft/core/outlook.hpp>
 #include <hoft/wy/compact_wy.hpp>
 
 namespace hoft {
@@ -36,25 +37,29 @@ compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> c
 /// Factors are applied from the last to the first for Q, from the first to the last for Qᴴ.
 inline index_t nth_applied(index_t blocks, index_t n, op o) { return o == op::plain ? blocks - 1 - n : n; }
 
-/// Y := op(Q) X for accumulator-typed panels; X may be Y. W [r, w] receives UᴴX of each factor unless it is empty.
-/// scratch [2 b, w].
-template <class Policy, class A, class TX, class L, class LW>
-void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
-                 matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch) {
+/// Y := op(Q) X for accumulator-typed panels; X may be Y. U holds the vectors of Q. W [r, w] receives UᴴX of each
+/// factor unless it is empty. scratch [2 b, w]. Without the last update, Y is left as the last factor's input.
+template <class Policy, class A, class Packed, class TX, class L, class LW>
+void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o, matrix_view<TX, L> X,
+                 matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch,
+                 std::type_identity_t<outlook<A, L>> const& around, bool last_update = true) {
   index_t const blocks = Q.blocks(), w = X.cols;
   if (blocks == 0) return copy(policy, X, Y);
   for (index_t n = 0; n < blocks; ++n) {
     auto const q = Q.at(nth_applied(blocks, n, o));
-    auto const Z = scratch.block(0, 0, q.rank, w);
+    auto const vectors = U.columns(q.first, q.rank);
+    auto const minus_Z = scratch.block(0, 0, q.rank, w);
     auto Wi = scratch.block(Q.block, 0, q.rank, w);
     if constexpr (std::same_as<L, LW>)
       if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
     matrix_view<A const, L> source = Y;
     if (n == 0) source = X;
-    project(policy, q.U, source, Wi);
+    project(policy, vectors, source, Wi);
     if (!std::same_as<L, LW> && !W.empty()) copy(policy, Wi, W.block(q.first, 0, q.rank, w));
-    multiply(policy, A(1), q.T, o, Wi, Z);
-    update(policy, A(-1), q.U, Z, source, Y);
+    bool const last = n + 1 == blocks;
+    if (last && !last_update) return;
+    multiply(policy, A(-1), q.T, o, Wi, minus_Z);
+    update(policy, vectors, minus_Z, source, Y, last ? around : outlook<A, L>{});
   }
 }
 
@@ -69,6 +74,13 @@ auto staged(Policy const& policy, matrix_view<T, L> X, matrix_view<A, L> buffer)
     return panel;
   }
 }
+/// The panel behind `p` that will be read next, if its elements are read where they are.
+template <class A, class T, class L, class Panel>
+matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p) {
+  if constexpr (std::same_as<std::remove_const_t<T>, A>)
+    if (p.next > 0) return X.columns(p.first + p.count, p.next);
+  return {};
+}
 /// Where to compute a panel of an output: in place, or in `buffer` if it has another type.
 template <class A, class T, class L>
 matrix_view<A, L> destination(matrix_view<T, L> Y, matrix_view<A, L> buffer) {
@@ -76,15 +88,16 @@ matrix_view<A, L> destination(matrix_view<T, L> Y, matrix_view<A, L> buffer) {
   else return buffer.columns(0, Y.cols);
 }
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct apply_pieces {
   oriented_pieces<A> oriented;
   index_t width;
+  packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, buffer;
-  template <class Policy>
   apply_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block, side s)
       : oriented(memory, m, r, block, s),
-        width(panel_width<A, L>(policy, m)),
+        width(panel_width<T, L>(policy, m)),
+        U(carve_packed<A, L>(policy, memory, m, r)),
         scratch(memory, worker_count(policy), 2 * block, std::min(width, n)),
         buffer(memory, worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
 };
@@ -92,13 +105,17 @@ struct apply_pieces {
 /// The oriented problem: X and Y [m, n] with Q from the left.
 template <class Policy, class A, class TX, class T, class L>
 void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
-                    matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<A, T, L> const& pieces) {
+                    matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<Policy, A, T, L> const& pieces) {
   auto const local = serial(policy);
-  for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, index_t j, index_t w) {
-    auto const x = staged(local, X.columns(j, w), pieces.buffer(worker));
-    auto const y = destination(Y.columns(j, w), pieces.buffer(worker));
-    apply_panel(local, Q, o, x, y, W.columns(j, w), pieces.scratch(worker).columns(0, w));
-    copy(local, y, Y.columns(j, w));
+  pack(policy, Q.vectors, pieces.U);
+  bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
+  index_t const written = in_place || !std::same_as<T, A> ? 0 : Y.rows * Y.cols;
+  for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, auto p) {
+    auto const x = staged(local, X.columns(p.first, p.count), pieces.buffer(worker));
+    auto const y = destination(Y.columns(p.first, p.count), pieces.buffer(worker));
+    apply_panel(local, Q, pieces.U, o, x, y, W.columns(p.first, p.count), pieces.scratch(worker).columns(0, p.count),
+                {next_panel<A>(X, p), {}, written});
+    copy(local, y, Y.columns(p.first, p.count));
   });
 }
 
@@ -110,9 +127,10 @@ index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matri
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
   if (s == side::left)
-    return detail::workspace_size<detail::apply_pieces<acc, value, L>>(policy, Q.rows(), X.cols, Q.rank(), Q.block, s);
-  return detail::workspace_size<detail::apply_pieces<acc, value, transposed_layout<L>>>(policy, Q.rows(), X.rows,
-                                                                                        Q.rank(), Q.block, s);
+    return detail::workspace_size<detail::apply_pieces<Policy, acc, value, L>>(policy, Q.rows(), X.cols, Q.rank(),
+                                                                               Q.block, s);
+  return detail::workspace_size<detail::apply_pieces<Policy, acc, value, transposed_layout<L>>>(
+      policy, Q.rows(), X.rows, Q.rank(), Q.block, s);
 }
 
 /// Y := Q X, Qᴴ X, X Q or X Qᴴ.
@@ -145,7 +163,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   detail::require_shape(function, "Y", Y, X.rows, X.cols);
   if (!W.empty()) detail::require_shape(function, "W", W, Q.rank(), n);
   auto const run = [&](auto x, auto y, op oriented_op) {
-    using pieces_type = detail::apply_pieces<acc, T, typename decltype(x)::layout_type>;
+    using pieces_type = detail::apply_pieces<Policy, acc, T, typename decltype(x)::layout_type>;
     auto const pieces = detail::carve<pieces_type>(function, work, policy, m, n, Q.rank(), Q.block, s);
     auto const oriented = detail::orient(policy, compact_wy_view<acc const>(Q), s, pieces.oriented);
     detail::apply_oriented(policy, oriented, oriented_op, x, y, W, pieces);

@@ -7,30 +7,31 @@ namespace detail {
 
 enum class known { input, output, output_and_projections };
 
-template <class A, class T, class L>
+template <class Policy, class A, class T, class L>
 struct apply_backward_pieces {
   oriented_pieces<A> oriented;
   index_t width;
+  packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, projections, state, gradient;
-  gradient_sums_pieces<A> sums;
+  gradient_sums_pieces<Policy, A, L> sums;
   finish_pieces<A> finish;
   vector_view<A> dtau;
-  template <class Policy>
   apply_backward_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
                         inverse kind, bool explicit_tau, side s)
-      : apply_backward_pieces(memory, worker_count(policy), std::min(n, panel_width<A, L>(policy, m)),
-                              panel_width<A, L>(policy, m), m, r, block, kind, explicit_tau, s) {}
+      : apply_backward_pieces(memory, policy, worker_count(policy), std::min(n, panel_width<T, L>(policy, m)),
+                              panel_width<T, L>(policy, m), m, r, block, kind, explicit_tau, s) {}
 
  private:
-  apply_backward_pieces(carver& memory, index_t workers, index_t w, index_t width_, index_t m, index_t r, index_t block,
-                        inverse kind, bool explicit_tau, side s)
+  apply_backward_pieces(carver& memory, Policy const& policy, index_t workers, index_t w, index_t width_, index_t m,
+                        index_t r, index_t block, inverse kind, bool explicit_tau, side s)
       : oriented(memory, m, r, block, s),
         width(width_),
+        U(carve_packed<A, L>(policy, memory, m, r)),
         scratch(memory, workers, 4 * block, w),
         projections(memory, workers, r, w),
         state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, w),
         gradient(memory, workers, std::same_as<T, A> ? 0 : m, w),
-        sums(memory, workers, m, r, block),
+        sums(memory, policy, m, r, block),
         finish(memory, std::min(block, r), kind, explicit_tau),
         dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}) {}
 };
@@ -50,14 +51,18 @@ matrix_view<A const, L> in_layout(Policy const& policy, matrix_view<A const, LW>
 template <class Policy, class A, class T, class L>
 void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, known from,
                              matrix_view<T const, L> X, matrix_view<A const> W, matrix_view<T const, L> dY,
-                             matrix_view<T, L> dX, apply_backward_pieces<A, T, L> const& pieces) {
+                             matrix_view<T, L> dX, apply_backward_pieces<Policy, A, T, L> const& pieces) {
   bool const blocked = Q.blocks() > 1;
   auto const local = serial(policy);
   auto const& sums = pieces.sums;
-  clear(local, sums.total());
+  bool const in_place = static_cast<void const*>(dY.data) == static_cast<void const*>(dX.data);
+  index_t const written = in_place || !std::same_as<T, A> ? 0 : dX.rows * dX.cols;
+  pack(policy, Q.vectors, pieces.U);
+  clear(local, sums.total);
   for_each_panel_summed(
       policy, dY.cols, pieces.width, [&](index_t worker) { clear(local, sums.part(worker)); },
-      [&](index_t worker, index_t j, index_t w) {
+      [&](index_t worker, auto p) {
+        index_t const j = p.first, w = p.count;
         auto const scratch = pieces.scratch(worker).columns(0, w);
         auto const buffer = pieces.state(worker).columns(0, w);
         forward_state<A, L> state;
@@ -68,7 +73,7 @@ void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> cons
         }
         if (from == known::input && blocked) {  // the factors' own inputs are met on the way back from the output
           auto const projections = pieces.projections(worker).columns(0, w);
-          apply_panel(local, Q, o, buffer, buffer, projections, scratch);
+          apply_panel(local, Q, pieces.U, o, buffer, buffer, projections, scratch, {});
           state.W = projections;
         }
         if (from == known::output_and_projections)
@@ -76,11 +81,12 @@ void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> cons
         state.is_input = from == known::input && !blocked;
         matrix_view<A const, L> const G = staged(local, dY.columns(j, w), pieces.gradient(worker));
         auto const dx = destination(dX.columns(j, w), pieces.gradient(worker));
-        backward_panel(local, Q, o, state, G, dx, sums.part(worker), scratch);
+        backward_panel(local, Q, pieces.U, o, state, G, dx, sums.part(worker), scratch,
+                       {next_panel<A>(dY, p), next_panel<A>(X, p), written});
         copy(local, dx, dX.columns(j, w));
       },
-      [&](index_t worker) { add(local, sums.part(worker), sums.total()); });
-  finish_gradient(policy, Q, o, sums.total(), pieces.dtau, pieces.finish);
+      [&](index_t worker) { add(local, sums.part(worker), sums.total); });
+  finish_gradient(policy, Q, o, sums.total, pieces.dtau, pieces.finish);
 }
 
 template <class Policy, class A, class T, class L, class TU, class LU, class TT>
@@ -105,15 +111,15 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
                            "built with exact{}, or W given, to recover the input from the output");
   auto const run = [&](auto x, auto dy, auto dx, op oriented_op) {
     using layout = typename decltype(x)::layout_type;
-    using pieces_type = apply_backward_pieces<A, T, layout>;
+    using pieces_type = apply_backward_pieces<Policy, A, T, layout>;
     auto const pieces = carve<pieces_type>(function, work, policy, m, n, r, Q.block, Q.kind, Q.explicit_tau, s);
     auto const oriented = orient(policy, Q, s, pieces.oriented);
     apply_backward_oriented(policy, oriented, oriented_op, from, x, W, dy, dx, pieces);
     if (!left) {
-      conjugate_in_place(policy, pieces.sums.total().D);
+      conjugate_in_place(policy, pieces.sums.total.D);
       if (Q.explicit_tau) conjugate_in_place(policy, matrix_view<A>(pieces.dtau.data, r, 1));
     }
-    vectors_backward(policy, Q, pieces.sums.total().D, dU);
+    vectors_backward(policy, Q, pieces.sums.total.D, dU);
     if (Q.explicit_tau) copy(policy, pieces.dtau, dtau);
   };
   if (left) run(X, dY, dX, o);
@@ -130,7 +136,7 @@ index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const&
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
   auto const size = [&](auto layout, index_t n) {
-    using pieces = detail::apply_backward_pieces<acc, value, decltype(layout)>;
+    using pieces = detail::apply_backward_pieces<Policy, acc, value, decltype(layout)>;
     return detail::workspace_size<pieces>(policy, Q.rows(), n, Q.rank(), Q.block, Q.kind, Q.explicit_tau, s);
   };
   return s == side::left ? size(L{}, X.cols) : size(transposed_layout<L>{}, X.rows);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace hoft {
 
@@ -88,15 +89,28 @@ compact_wy_view<A> carve_compact_wy(carver& memory, index_t m, index_t r, index_
 
 namespace detail {
 
+/// What a backend makes of a matrix [m, r] that meets every panel of layout L: reflectors to multiply by, or a gradient
+/// to add to.
+template <class Policy, class A, class L>
+using packed_t =
+    decltype(carve_packed<A, L>(std::declval<Policy const&>(), std::declval<carver&>(), index_t{}, index_t{}));
+template <class Policy, class A, class L>
+using packed_each_t =
+    decltype(carve_packed_each<A, L>(std::declval<Policy const&>(), std::declval<carver&>(), index_t{}, index_t{}));
+
 /// Terms of a series over r reflectors that differ from zero: A is nilpotent.
 inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, std::min(kind.terms, r)); }
 
-/// A compact WY form must have the extents that carve_compact_wy gives it.
+/// The extents that carve_compact_wy gives.
+template <class A>
+bool has_form(compact_wy_view<A> const& Q, index_t m, index_t r) {
+  return Q.block >= 1 && has_shape(Q.vectors, m, r) && has_shape(Q.factor, Q.block, r) &&
+         has_shape(Q.gram, Q.block, r) && Q.tau.size == r && has_shape(Q.scales, 2, r);
+}
+
 template <class A>
 void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
-  if (Q.block >= 1 && has_shape(Q.vectors, m, r) && has_shape(Q.factor, Q.block, r) && has_shape(Q.gram, Q.block, r) &&
-      Q.tau.size == r && has_shape(Q.scales, 2, r))
-    return;
+  if (has_form(Q, m, r)) return;
   std::string const text(name);
   require_at_least(function, (text + ".block").c_str(), Q.block, 1);
   require_shape(function, text + ".vectors", Q.vectors, m, r);

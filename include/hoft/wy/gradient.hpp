@@ -8,37 +8,44 @@ namespace hoft::detail {
 
 /// Sums over columns: D [m, r] = ∂L/∂Û without what flows through T, dF [b, r] = ∂L/∂F_i side by side, and
 /// E [b, r] = Σ Z_i dW_iᴴ side by side, which U_i still has to multiply (from-output form, math: X dWᴴ = Y dWᴴ + U (Z
-/// dWᴴ)).
-template <class A>
+/// dWᴴ)). D is packed while panels add to it, plain in the total.
+template <class A, class Matrix = matrix_view<A>>
 struct gradient_sums {
-  matrix_view<A> D, dF, E;
+  Matrix D;
+  matrix_view<A> dF, E;
 };
 
-template <class Policy, class A>
-void clear(Policy const& policy, gradient_sums<A> const& sums) {
-  fill(policy, A(0), sums.D);
-  fill(policy, A(0), sums.dF);
-  fill(policy, A(0), sums.E);
+template <class Policy, class A, class Packed>
+void clear(Policy const& policy, gradient_sums<A, Packed> const& part) {
+  clear(policy, part.D);
+  fill(policy, A(0), part.dF);
+  fill(policy, A(0), part.E);
 }
 template <class Policy, class A>
-void add(Policy const& policy, gradient_sums<A> const& part, gradient_sums<A> const& total) {
+void clear(Policy const& policy, gradient_sums<A> const& total) {
+  fill(policy, A(0), total.D);
+  fill(policy, A(0), total.dF);
+  fill(policy, A(0), total.E);
+}
+template <class Policy, class A, class Packed>
+void add(Policy const& policy, gradient_sums<A, Packed> const& part, gradient_sums<A> const& total) {
   add(policy, part.D, total.D);
   add(policy, part.dF, total.dF);
   add(policy, part.E, total.E);
 }
 
 /// A total and one partial sum for each worker.
-template <class A>
+template <class Policy, class A, class L>
 struct gradient_sums_pieces {
-  per_worker<A> D, dF, E;
-  index_t workers;
-  gradient_sums_pieces(carver& memory, index_t workers_, index_t m, index_t r, index_t block)
-      : D(memory, workers_ + 1, m, r),
-        dF(memory, workers_ + 1, block, r),
-        E(memory, workers_ + 1, block, r),
-        workers(workers_) {}
-  gradient_sums<A> part(index_t worker) const { return {D(worker), dF(worker), E(worker)}; }
-  gradient_sums<A> total() const { return part(workers); }
+  gradient_sums<A> total;
+  packed_each_t<Policy, A, L> D;
+  per_worker<A> dF, E;
+  gradient_sums_pieces(carver& memory, Policy const& policy, index_t m, index_t r, index_t block)
+      : total{memory.matrix<A>(m, r), memory.matrix<A>(block, r), memory.matrix<A>(block, r)},
+        D(carve_packed_each<A, L>(policy, memory, m, r)),
+        dF(memory, worker_count(policy), block, r),
+        E(memory, worker_count(policy), block, r) {}
+  auto part(index_t worker) const { return gradient_sums<A, packed_t<Policy, A, L>>{D(worker), dF(worker), E(worker)}; }
 };
 
 /// What a panel of the backward pass knows of the forward pass.
@@ -51,38 +58,41 @@ struct forward_state {
   bool wanted = false;  ///< leave the input of the whole product in `rewind`
 };
 
-/// One panel: dX := op(Q)ᴴ G, and the panel's terms added to `sums`. dX may be G. scratch [4 b, w].
-template <class Policy, class A, class L>
-void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, op o, forward_state<A, L> state,
-                    matrix_view<A const, L> G, matrix_view<A, L> dX, gradient_sums<A> const& sums,
-                    matrix_view<A, L> scratch) {
+/// One panel: dX := op(Q)ᴴ G, and the panel's terms added to `sums`. dX may be G. U holds the vectors of Q.
+/// scratch [4 b, w].
+template <class Policy, class A, class Packed, class L>
+void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o,
+                    forward_state<A, L> state, matrix_view<A const, L> G, matrix_view<A, L> dX,
+                    gradient_sums<A, Packed> const& sums, matrix_view<A, L> scratch,
+                    std::type_identity_t<outlook<A, L>> const& around) {
   index_t const blocks = Q.blocks(), w = G.cols;
   if (blocks == 0) return copy(policy, G, dX);
   for (index_t n = blocks; n-- > 0;) {
     auto const q = Q.at(nth_applied(blocks, n, o));
+    auto const vectors = U.columns(q.first, q.rank);
     auto const rows = [&](index_t part) { return scratch.block(part * Q.block, 0, q.rank, w); };
-    auto const Z = rows(0), P = rows(1), dW = rows(2);
+    auto const minus_Z = rows(0), P = rows(1), dW = rows(2);
     matrix_view<A const, L> W = rows(3);
     if (state.W.data != nullptr) W = state.W.block(q.first, 0, q.rank, w);
-    else if (state.is_input) project(policy, q.U, state.X, rows(3));
+    else if (state.is_input) project(policy, vectors, state.X, rows(3));
     if (state.W.data != nullptr || state.is_input) {
-      multiply(policy, A(1), q.T, o, W, Z);
+      multiply(policy, A(-1), q.T, o, W, minus_Z);
     } else {  // op(Q)ᴴ is the inverse: X = Y + U Z with Z = −Fᴴ UᴴY, and W = F⁻¹ Z
-      project(policy, q.U, state.X, P);
-      multiply(policy, A(-1), q.T, adjoint_of(o), P, Z);
-      multiply_inverse_factor(policy, q.gram, q.tau, o, Z, rows(3));
+      project(policy, vectors, state.X, P);
+      multiply(policy, A(-1), q.T, adjoint_of(o), P, minus_Z);
+      multiply_inverse_factor(policy, q.gram, q.tau, o, minus_Z, rows(3));
+      negate(policy, minus_Z);
     }
-    project(policy, q.U, G, P);
+    project(policy, vectors, G, P);
     multiply(policy, A(-1), q.T, adjoint_of(o), P, dW);
-    auto const D = sums.D.columns(q.first, q.rank);
-    outer(policy, A(-1), G, Z, D);
-    outer(policy, A(1), state.X, dW, D);
+    outer(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
     outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
-    if (!state.is_input) outer(policy, A(1), Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
-    update(policy, A(1), q.U, dW, G, dX);
+    if (!state.is_input) outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
+    update(policy, vectors, dW, G, dX, n == 0 ? around : outlook<A, L>{});
     G = dX;
     if (!state.is_input && (n > 0 || state.wanted)) {
-      update(policy, A(1), q.U, Z, state.X, state.rewind);
+      negate(policy, minus_Z);
+      update(policy, vectors, minus_Z, state.X, state.rewind);
       state.X = state.rewind;
     }
   }
