@@ -5,12 +5,6 @@
 #include "reflectors.hpp"
 
 #include <hoft/hoft.hpp>
-#if __has_include(<hoft/wy/batch.hpp>)
-#include <hoft/wy/batch.hpp>
-#define BENCH_BATCHED 1
-#else
-#define BENCH_BATCHED 0
-#endif
 
 #include <span>
 
@@ -50,13 +44,8 @@ struct batch_case {
       X.push_back(all.columns(i * s.n, s.n));
     }
     hoft::cpu const policy;
-#if BENCH_BATCHED
     work = memory(std::max(hoft::accumulate_workspace(policy, std::span(forms)),
                            hoft::apply_workspace(policy, constant_span(constant_forms), constant_span(X))));
-#else
-    work = memory(std::max(hoft::accumulate_workspace<T>(policy, s.r, s.r),
-                           hoft::apply_workspace(policy, constant_forms[0], X[0])));
-#endif
     lapack_work.resize(std::size_t(lapack::ormqr_size<T>('L', as_view(Q[0].packed), X[0])));
   }
 
@@ -67,21 +56,13 @@ struct batch_case {
 
   void accumulate_all() {
     hoft::cpu const policy;
-#if BENCH_BATCHED
     hoft::accumulate(policy, constant_span(U), std::span(forms), hoft::exact{}, work);
-#else
-    for (std::size_t i = 0; i < U.size(); ++i) hoft::accumulate(policy, U[i], forms[i], hoft::exact{}, work);
-#endif
   }
   void apply_all() {
     hoft::cpu const policy;
     auto const side = hoft::side::left;
     auto const op = hoft::op::plain;
-#if BENCH_BATCHED
     hoft::apply(policy, constant_span(constant_forms), constant_span(X), constant_span(X), side, op, work);
-#else
-    for (std::size_t i = 0; i < X.size(); ++i) hoft::apply(policy, constant_forms[i], X[i], X[i], side, op, work);
-#endif
   }
 };
 

@@ -11,14 +11,15 @@ struct shape {
   index_t m, r, n, block;
 };
 
-// Sizes 0, 1, 2, odd; r > m; one more than a block; one around the widths of panels (96 columns, or 128 when lines are
-// rows) and of the sums that a kernel makes in one sweep (256 terms; 4096 bytes).
+// Sizes 0, 1, 2, odd; r > m; one more than a block; one around the widths of panels (48 columns, or 256 when lines are
+// rows), of slabs and parts of panels (64 rows), and of the sums that a kernel makes in one sweep (64 reflectors; 256
+// terms; 4096 bytes; 32768 bytes).
 constexpr shape shapes[] = {
-    {0, 0, 0, 64},   {0, 3, 2, 64},   {1, 0, 1, 64},   {1, 1, 0, 64},    {1, 1, 1, 64},
-    {2, 1, 2, 64},   {2, 2, 1, 1},    {1, 3, 4, 64},   {5, 3, 0, 64},    {5, 0, 3, 64},
-    {7, 3, 1, 2},    {6, 9, 5, 4},    {9, 9, 9, 64},   {33, 17, 19, 5},  {21, 8, 7, 1},
-    {64, 64, 8, 64}, {66, 65, 9, 64}, {40, 3, 96, 64}, {12, 7, 97, 3},   {13, 5, 128, 9},
-    {11, 4, 129, 3}, {9, 2, 257, 1},  {97, 66, 5, 64}, {1030, 5, 3, 64}, {270, 260, 2, 300},
+    {0, 0, 0, 64},      {0, 3, 2, 64},   {1, 0, 1, 64},     {1, 1, 0, 64},     {1, 1, 1, 64},    {2, 1, 2, 64},
+    {2, 2, 1, 1},       {1, 3, 4, 64},   {5, 3, 0, 64},     {5, 0, 3, 64},     {7, 3, 1, 2},     {6, 9, 5, 4},
+    {9, 9, 9, 64},      {33, 17, 19, 5}, {21, 8, 7, 1},     {64, 64, 8, 64},   {66, 65, 9, 64},  {40, 3, 96, 64},
+    {12, 7, 97, 3},     {13, 5, 128, 9}, {11, 4, 129, 3},   {9, 2, 257, 1},    {97, 66, 5, 64},  {1030, 5, 3, 64},
+    {270, 260, 2, 300}, {65, 8, 49, 64}, {129, 4, 313, 64}, {90, 70, 81, 128}, {8200, 3, 2, 64},
 };
 
 /// Both directions of an application by hand, its documented accuracy, and what must not be touched.
@@ -297,4 +298,19 @@ TEST_CASE("apply refuses shapes that do not fit, before it writes") {
   CHECK(same_bits(X, X0));
   CHECK(same_bits(Y, X0));
   CHECK(same_bits(Z, fits));
+}
+
+// 17 MB: more than stays in the caches, with columns (rows) that begin at whole vectors and with ones that do not.
+TEST_CASE_TEMPLATE("large outputs, stored past the caches, have the bits of results in place", L, col_major,
+                   row_major) {
+  for (index_t const edge : {0, 3}) {
+    index_t const m = 1032 + edge, n = 2104 + edge;
+    auto const Q = hoft::accumulate(gaussian<double>(m, 3, 7));
+    dense_matrix<double, L> in_place = gaussian<double, L>(m, n, 8), out(m, n);
+    hoft::apply(Q, in_place, out);
+    hoft::apply(Q, in_place);
+    CHECK(same_bits(in_place, out));
+    hoft::apply(hoft::cpu{.threads = 3}, Q, in_place, side::left, op::adjoint);
+    CHECK((in_place - gaussian<double, L>(m, n, 8)).norm() <= 1e-13 * in_place.norm());
+  }
 }

@@ -5,14 +5,6 @@
 #include <cerrno>
 #include <cstdlib>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HOFT_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HOFT_TEST_SANITIZED 1
-#endif
-#endif
-
 namespace {
 std::atomic<long> allocations{0};
 }

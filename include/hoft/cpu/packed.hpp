@@ -68,7 +68,10 @@ void pack(cpu const&, matrix_view<TU, LU> U, packed_matrix<T, L> P, bool conjuga
     index_t const rows = P.rows_of(s), first = s * height;
     for (index_t j = 0; j < P.cols; ++j) {
       T* const to = P.slab(s) + j * height;
-      for (index_t i = 0; i < rows; ++i) to[i] = conjugated ? conjugate(U(first + i, j)) : U(first + i, j);
+      if constexpr (std::same_as<std::remove_const_t<TU>, T> && U.is_col_major && P.in_slabs && !is_complex<T>)
+        std::copy_n(U.data + U.offset(first, j), rows, to);
+      else
+        for (index_t i = 0; i < rows; ++i) to[i] = conjugated ? conjugate(U(first + i, j)) : U(first + i, j);
       std::fill(to + rows, to + height, T(0));
     }
   }
@@ -139,14 +142,18 @@ void update_panel(packed_matrix<T, col_major> U, matrix_view<T const, LZ> Z, mat
   kernel::traffic<T> const moves{prefetched_part(around.next), prefetched_part(around.also_next),
                                  worth_streaming(around.written, Y.data, Y.ld)};
   // Columns outside: a tile then walks down its columns, where the hardware follows it.
+  constexpr index_t height = U.slab_rows;
+  index_t const whole = U.rows / height, i = whole * height;
   kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
-    for (index_t s = 0; s < U.slabs(); ++s) {
-      index_t const i = s * U.slab_rows;
-      kernel::sum_term<T> const term{U.slab(s), U.slab_rows, z.at(0, j), U.cols};
-      kernel::sum_columns<width, false, T>(U.rows_of(s), 1, &term, true,
-                                           X.data == nullptr ? nullptr : X.data + i + j * X.ld, X.ld,
-                                           Y.data + i + j * Y.ld, Y.ld, moves.at(i, j));
-    }
+    T const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
+    T* const y = Y.data + j * Y.ld;
+    kernel::sum_term<T> term{U.data, height, z.at(0, j), U.cols};
+    kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {U.stride, height, 0}, 1, &term, x, X.ld, y,
+                                                                Y.ld, moves.at(0, j));
+    if (whole == U.slabs()) return;
+    term.a = U.slab(whole);
+    kernel::sum_columns<width, false, T>(U.rows - i, 1, &term, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
+                                         moves.at(i, j));
   });
   if (moves.streams) kernel::finish_streams();
 }
@@ -202,7 +209,6 @@ template <class T>
 void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> Z, matrix_view<T const, row_major> X,
                   matrix_view<T, row_major> Y, outlook<T, row_major> const& around) {
   constexpr index_t lane = kernel::lanes<T>, width = kernel::tile_vectors<T> * lane, groups = 4, depth = 64;
-  constexpr index_t strip = kernel::tile_cols, rows_at_once = 8 * strip;
   // Z in groups of columns that lie together: rows that lie a power of two apart would fight for cache sets with X.
   alignas(64) T block[groups * depth * width];
   bool const streams = worth_streaming(around.written, Y.data, Y.ld);
@@ -219,18 +225,22 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
           std::fill(std::copy_n(Z.data + (k + l) * Z.ld + j, cols, to), to + (cols + lane - 1) / lane * lane, T(0));
         }
       }
-      for (index_t i = 0; i < Y.rows; i += rows_at_once) {
-        index_t const rows = std::min(rows_at_once, Y.rows - i);
-        for (index_t j = first; j < last; j += width) {
-          kernel::sum_term<T> const term{group(j), width, {U.data + i * U.stride + k, 1, U.stride}, terms};
-          kernel::traffic<T> moves;
-          T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld + j;
-          if (s != nullptr && i + strip < Y.rows) moves.ahead = {s + strip * source.ld, source.ld, Y.rows - i - strip};
-          moves.streams = streams && k + terms == U.cols;
-          kernel::sum_rows<false, T>(std::min(width, last - j), rows, 1, &term, true, s, source.ld,
-                                     Y.data + i * Y.ld + j, Y.ld, moves);
-        }
-      }
+      index_t const whole = (last - first) / width, rest = (last - first) % width, tail = last - rest;
+      kernel::traffic<T> moves;
+      moves.streams = streams && k + terms == U.cols;
+      kernel::for_each_tile_col(Y.rows, [&](index_t i, auto strip) {
+        T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld;
+        T* const y = Y.data + i * Y.ld;
+        if (s != nullptr) moves.ahead = {s + strip * source.ld + first, source.ld, Y.rows - i - strip};
+        kernel::sum_term<T> term{block, width, {U.data + i * U.stride + k, 1, U.stride}, terms};
+        kernel::sum_tiles<kernel::tile_vectors<T>, strip, false, T>(whole, {depth * width, width, 0}, 1, &term,
+                                                                    s == nullptr ? s : s + first, source.ld, y + first,
+                                                                    Y.ld, moves);
+        if (rest == 0) return;
+        term.a = group(tail);
+        kernel::sum_columns<strip, false, T>(rest, 1, &term, true, s == nullptr ? s : s + tail, source.ld, y + tail,
+                                             Y.ld, moves.at(tail - first, 0));
+      });
     }
   }
   if (streams) kernel::finish_streams();

@@ -26,6 +26,35 @@ template <class T>
 EIGEN_ALWAYS_INLINE packet<T> load(T const* from) {
   return Eigen::internal::ploadu<packet<T>>(from);
 }
+/// The first `count` elements, zeros behind them; nothing beyond is read.
+template <class T>
+EIGEN_ALWAYS_INLINE packet<T> load_part(T const* from, index_t count) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  if constexpr (std::same_as<T, float>) return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+  else if constexpr (std::same_as<T, double>)
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1), from);
+  else
+#endif
+  {
+    alignas(64) T part[lanes<T>] = {};
+    for (index_t i = 0; i < count; ++i) part[i] = from[i];
+    return load<T>(part);
+  }
+}
+/// Stores the first `count` elements; nothing beyond is written.
+template <class T>
+EIGEN_ALWAYS_INLINE void store_part(T* to, packet<T> p, index_t count) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  if constexpr (std::same_as<T, float>) _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), p);
+  else if constexpr (std::same_as<T, double>) _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), p);
+  else
+#endif
+  {
+    alignas(64) T part[lanes<T>];
+    Eigen::internal::pstoreu(part, p);
+    for (index_t i = 0; i < count; ++i) to[i] = part[i];
+  }
+}
 template <class T>
 EIGEN_ALWAYS_INLINE packet<T> broadcast(T value) {
   return Eigen::internal::pset1<packet<T>>(value);

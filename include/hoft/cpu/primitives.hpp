@@ -101,7 +101,9 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
     real const mu = std::isfinite(largest)
                         ? (static_cast<void>(std::frexp(largest, &exponent)), std::ldexp(real(1), exponent - 1))
                         : std::numeric_limits<real>::quiet_NaN();
-    parts /= mu;
+    real const inverse = real(1) / mu;  // a power of two too
+    if (std::isnormal(inverse)) parts *= inverse;
+    else parts /= mu;
     real const nu = std::sqrt(std::real(dot(U.rows, column.data, column.data)));
     parts /= nu;
     scales(0, j) = mu;

@@ -37,8 +37,8 @@ index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matri
 /// @param work   at least low_rank_workspace bytes: no m×n temporary
 /// @throws hoft::shape_error, hoft::workspace_error, before anything is written
 ///
-/// Cost: 4 m n (ru + rv) flops; M is read twice. Accuracy: as of merge.
-/// Source: math in docs/mathematics.md (section 3).
+/// Cost: 2 m n (ru + 2 rv) flops with U in one block, 4 m n (ru + rv) with more; M is read twice. Accuracy: as of
+/// merge. Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class TM, class L, class T, class LL, class LR>
 void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, LL> left,
               matrix_view<T, LR> right, workspace work) {
