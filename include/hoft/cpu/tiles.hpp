@@ -78,7 +78,9 @@ template <class T>
 struct prefetched {
   T const* data = nullptr;
   index_t ld = 0, cols = 0;
-  prefetched at(index_t i, index_t j) const { return {data + i + j * ld, ld, cols - j}; }
+  prefetched at(index_t i, index_t j) const {
+    return data == nullptr ? *this : prefetched{data + i + j * ld, ld, cols - j};
+  }
 };
 
 /// How a product moves memory beside its arithmetic.
@@ -195,8 +197,7 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
     }
     if (s != nullptr) s += step.rows + step.cols * lds;
     c += step.rows + step.cols * ldc;
-    for (prefetched<T>* p : {&moves.ahead, &moves.also_ahead})
-      if (p->data != nullptr) *p = p->at(step.rows, step.cols);
+    moves = moves.at(step.rows, step.cols);
   }
 }
 
