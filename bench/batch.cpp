@@ -13,6 +13,7 @@ namespace {
 
 template <class T>
 struct batch_case {
+  static constexpr int most_threads = 2;
   std::vector<reflectors<T>> Q;
   std::vector<hoft::compact_wy<T>> memory_of_forms;
   matrix_view<T const> start;
@@ -43,7 +44,7 @@ struct batch_case {
       constant_forms.push_back(forms.back());
       X.push_back(all.columns(i * s.n, s.n));
     }
-    hoft::cpu const policy;
+    hoft::cpu const policy{most_threads};
     work = memory(std::max(hoft::accumulate_workspace(policy, std::span(forms)),
                            hoft::apply_workspace(policy, constant_span(constant_forms), constant_span(X))));
     lapack_work.resize(std::size_t(lapack::ormqr_size<T>('L', as_view(Q[0].packed), X[0])));
@@ -54,12 +55,10 @@ struct batch_case {
     return views;
   }
 
-  void accumulate_all() {
-    hoft::cpu const policy;
+  void accumulate_all(hoft::cpu policy = {}) {
     hoft::accumulate(policy, constant_span(U), std::span(forms), hoft::exact{}, work);
   }
-  void apply_all() {
-    hoft::cpu const policy;
+  void apply_all(hoft::cpu policy = {}) {
     auto const side = hoft::side::left;
     auto const op = hoft::op::plain;
     hoft::apply(policy, constant_span(constant_forms), constant_span(X), constant_span(X), side, op, work);
@@ -108,11 +107,32 @@ contest<T> batch_contest(shape s, index_t count) {
   return contest;
 }
 
+/// By the wall clock, threads over problems.
+template <class T>
+contest<T> batch_threads_contest(shape s, index_t count) {
+  using data = batch_case<T>;
+  auto const c = std::make_shared<data>(s, count);
+  contest<T> contest{s.m};
+  auto const enter = [&](char const* name, auto run) {
+    contest.enter("hoft", {name, [c, run] { run(*c); }, {}, [c] { assign(c->start, c->all); }, true}, {c->all});
+  };
+  for (auto [threads, name] : {std::pair{data::most_threads, "hoft"}, std::pair{1, "hoft_1_thread"}})
+    enter(name, [policy = hoft::cpu{threads}](data& d) {
+      d.accumulate_all(policy);
+      d.apply_all(policy);
+    });
+  enter("eigen_sequence", [](data& d) {
+    for (std::size_t i = 0; i < d.Q.size(); ++i) eigen_sequence_left(d.Q[i], d.X[i]);
+  });
+  return contest;
+}
+
 }  // namespace
 
 void batch_cases(program& p) {
   shape const small{64, 64, 8, 64};
   p.hold<float>("batch", small, [&] { return batch_contest<float>(small, 256); });
+  p.hold<float>("batch_2_threads", small, [&] { return batch_threads_contest<float>(small, 256); });
 }
 
 }  // namespace bench

@@ -30,6 +30,7 @@ OPERATIONS = {
     "memory": "The same with all memory lent by a counting allocator; LoRA of twice the rank beside it.",
     "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` include making the form.",
+    "batch_2_threads": "hoft on two threads, each with problems of its own, by the wall clock; Eigen on one.",
     "training": "accumulate, apply and its gradients. `torch_…`: eager PyTorch, `…_kept_memory`: as below. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }

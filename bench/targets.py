@@ -294,6 +294,13 @@ TARGETS = [
         3,
     ),
     Target(
+        "batch_threads",
+        "the same with two threads over the problems, wall time",
+        ratio("batch_2_threads/float/64/64/8", "eigen_sequence"),
+        "×",
+        3,
+    ),
+    Target(
         "batch_apply",
         "256 × (64², r = 8): apply alone, against Eigen's HouseholderSequence given its form",
         ratio("batch/float/64/64/8", "eigen_sequence", hoft="hoft_apply"),

@@ -90,6 +90,12 @@ void add(cpu const&, packed_matrix<T, L> P, matrix_view<T> Y) {
       for (index_t i = 0; i < P.rows_of(s); ++i) Y(s * P.slab_rows + i, j) += P.slab(s)[j * P.slab_rows + i];
 }
 
+/// The terms of a sum Y := X + U Z.
+template <class T, class L>
+struct update_term {
+  packed_matrix<T, L> U;
+  matrix_view<T const, L> Z;
+};
 /// The terms of a sum D := D + X Zᴴ.
 template <class T, class L>
 struct outer_term {
@@ -135,24 +141,27 @@ kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
   return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
 }
 
-template <class T, class LZ>
-void update_panel(packed_matrix<T, col_major> U, matrix_view<T const, LZ> Z, matrix_view<T const> X, matrix_view<T> Y,
+template <class T>
+void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<T const> X, matrix_view<T> Y,
                   outlook<T, col_major> const& around) {
-  auto const z = kernel::as_strided(Z);
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
   kernel::traffic<T> const moves{prefetched_part(around.next), prefetched_part(around.also_next),
                                  worth_streaming(around.written, Y.data, Y.ld)};
+  index_t const whole = Y.rows / height, i = whole * height;
   // Columns outside: a tile then walks down its columns, where the hardware follows it.
-  constexpr index_t height = U.slab_rows;
-  index_t const whole = U.rows / height, i = whole * height;
   kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
     T const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
     T* const y = Y.data + j * Y.ld;
-    kernel::sum_term<T> term{U.data, height, z.at(0, j), U.cols};
-    kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {U.stride, height, 0}, 1, &term, x, X.ld, y,
-                                                                Y.ld, moves.at(0, j));
-    if (whole == U.slabs()) return;
-    term.a = U.slab(whole);
-    kernel::sum_columns<width, false, T>(U.rows - i, 1, &term, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
+    kernel::sum_term<T> local[2];
+    for (int t = 0; t < terms; ++t) {
+      auto const [U, Z] = term[t];
+      local[t] = {U.data, height, kernel::as_strided(Z).at(0, j), U.cols, U.stride};
+    }
+    kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {height, 0}, terms, local, x, X.ld, y, Y.ld,
+                                                                moves.at(0, j));
+    if (i == Y.rows) return;
+    for (int t = 0; t < terms; ++t) local[t].a = term[t].U.slab(whole);
+    kernel::sum_columns<width, false, T>(Y.rows - i, terms, local, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
                                          moves.at(i, j));
   });
   if (moves.streams) kernel::finish_streams();
@@ -232,10 +241,9 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
         T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld;
         T* const y = Y.data + i * Y.ld;
         if (s != nullptr) moves.ahead = {s + strip * source.ld + first, source.ld, Y.rows - i - strip};
-        kernel::sum_term<T> term{block, width, {U.data + i * U.stride + k, 1, U.stride}, terms};
-        kernel::sum_tiles<kernel::tile_vectors<T>, strip, false, T>(whole, {depth * width, width, 0}, 1, &term,
-                                                                    s == nullptr ? s : s + first, source.ld, y + first,
-                                                                    Y.ld, moves);
+        kernel::sum_term<T> term{block, width, {U.data + i * U.stride + k, 1, U.stride}, terms, depth * width};
+        kernel::sum_tiles<kernel::tile_vectors<T>, strip, false, T>(
+            whole, {width, 0}, 1, &term, s == nullptr ? s : s + first, source.ld, y + first, Y.ld, moves);
         if (rest == 0) return;
         term.a = group(tail);
         kernel::sum_columns<strip, false, T>(rest, 1, &term, true, s == nullptr ? s : s + tail, source.ld, y + tail,
@@ -244,6 +252,16 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
     }
   }
   if (streams) kernel::finish_streams();
+}
+
+template <class T>
+void update_panel(int terms, update_term<T, row_major> const* term, matrix_view<T const, row_major> X,
+                  matrix_view<T, row_major> Y, outlook<T, row_major> around) {
+  index_t const written = around.written;
+  for (int t = 0; t < terms; ++t) {
+    around.written = t + 1 == terms ? written : 0;
+    update_panel(term[t].U, term[t].Z, t == 0 ? X : matrix_view<T const, row_major>(Y), Y, around);
+  }
 }
 
 template <class T>
@@ -272,11 +290,19 @@ void project(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_vie
   detail::project_panel<T>(U, X, W);
 }
 
-/// Y := X + U Z. X may be Y, or have no data for zero. X and Y [m, w], Z [r, w].
-template <class T, class L, class TZ, class LZ>
-void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, LZ> Z, std::type_identity_t<matrix_view<T const, L>> X,
+/// Y := X + U Z, or X + U Z + V S in one pass over X. X may be Y, or have no data for zero. X and Y [m, w], Z [r, w].
+template <class T, class L, class TZ>
+void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, std::type_identity_t<matrix_view<T const, L>> X,
             matrix_view<T, L> Y, std::type_identity_t<outlook<T, L>> const& around = {}) {
-  detail::update_panel<T>(U, matrix_view<T const, LZ>(Z), X, Y, around);
+  update_term<T, L> const term{U, Z};
+  detail::update_panel<T>(1, &term, X, Y, around);
+}
+template <class T, class L, class TZ, class TS>
+void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, packed_matrix<T, L> V, matrix_view<TS, L> S,
+            std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
+            std::type_identity_t<outlook<T, L>> const& around = {}) {
+  update_term<T, L> const terms[2] = {{U, Z}, {V, S}};
+  detail::update_panel<T>(2, terms, X, Y, around);
 }
 
 /// D := D + X Zᴴ, or the sum of two such products in one pass over D. X [m, w], Z [r, w].

@@ -70,7 +70,8 @@ struct sum_term {
   index_t lda = 0;
   strided<T const> b;
   index_t depth = 0;
-  sum_term at(index_t i, index_t j) const { return {a + i, lda, b.at(0, j), depth}; }
+  index_t step = 0;  ///< from the A of one tile of a row of tiles to the next
+  sum_term at(index_t i, index_t j) const { return {a + i, lda, b.at(0, j), depth, step}; }
 };
 
 /// Columns that will be read soon, beside those that a product reads now.
@@ -173,9 +174,9 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[
   }
 }
 
-/// From one tile of a row of tiles to the next: A moves by `a` elements, the others by rows or columns.
+/// From one tile of a row of tiles to the next: rows and columns that C, S and what is prefetched move by.
 struct tile_step {
-  index_t a = 0, rows = 0, cols = 0;
+  index_t rows = 0, cols = 0;
 };
 
 /// `count` tiles in a row, each C = S + the sum of up to two products, V vectors of rows by N columns. S has no data
@@ -192,7 +193,7 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
     for (int t = 0; t < terms; ++t) add_products<V, N, ConjB, false>(term[t], sum);
     store_tile<V, N>(sum, c, ldc, moves.streams);
     for (int t = 0; t < terms; ++t) {
-      term[t].a += step.a;
+      term[t].a += term[t].step;
       term[t].b.data += step.cols * term[t].b.col;
     }
     if (s != nullptr) s += step.rows + step.cols * lds;
@@ -229,19 +230,22 @@ template <int N, bool ConjB, class T>
 void sum_columns(index_t rows, int terms, sum_term<T> const* first, bool padded, T const* s, index_t lds, T* c,
                  index_t ldc, traffic<T> const& moves) {
   sum_term<T> term[2];
-  auto const at = [&](index_t i) {
-    for (int t = 0; t < terms; ++t) term[t] = first[t].at(i, 0);
+  auto const at = [&](index_t i, index_t step) {
+    for (int t = 0; t < terms; ++t) {
+      term[t] = first[t].at(i, 0);
+      term[t].step = step;
+    }
     return term;
   };
   auto const below = [&](index_t i) { return s == nullptr ? s : s + i; };
   index_t const whole = rows / lanes<T>, rest = rows % lanes<T>;
   for_each_group_run<tile_vectors<T>>(whole, [&](index_t v, auto vectors, index_t count) {
     index_t const i = v * lanes<T>, height = vectors * lanes<T>;
-    sum_tiles<vectors, N, ConjB, T>(count, {height, height, 0}, terms, at(i), below(i), lds, c + i, ldc,
+    sum_tiles<vectors, N, ConjB, T>(count, {height, 0}, terms, at(i, height), below(i), lds, c + i, ldc,
                                     moves.at(i, 0));
   });
   index_t const i = whole * lanes<T>;
-  if (rest > 0 && padded) edge_tile<N, ConjB, T>(rest, terms, at(i), below(i), lds, c + i, ldc);
+  if (rest > 0 && padded) edge_tile<N, ConjB, T>(rest, terms, at(i, 0), below(i), lds, c + i, ldc);
 }
 
 /// C [rows, n] = S + the sum of up to two products. Where A is not padded, its last rows are packed here.
@@ -254,8 +258,7 @@ void sum_rows(index_t rows, index_t n, int terms, sum_term<T> const* term, bool 
       sum_term<T> const local[2] = {term[0].at(0, j), terms > 1 ? term[1].at(0, j) : sum_term<T>{}};
       T const* const from = s == nullptr ? s : s + j * lds;
       if (rows == most * lanes<T>) {  // one tile high: the tiles of a run in a row
-        sum_tiles<most, width, ConjB, T>(count, {0, 0, width}, terms, local, from, lds, c + j * ldc, ldc,
-                                         moves.at(0, j));
+        sum_tiles<most, width, ConjB, T>(count, {0, width}, terms, local, from, lds, c + j * ldc, ldc, moves.at(0, j));
         break;
       }
       sum_columns<width, ConjB, T>(rows, terms, local, padded, from, lds, c + j * ldc, ldc, moves.at(0, j));

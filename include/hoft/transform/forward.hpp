@@ -138,8 +138,9 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
     auto const v = saved.v.columns(j, w);
     project(local, pieces.V, detail::staged(local, tokens.columns(j, w), pieces.x(worker)), v);
     auto const panel = detail::staged(local, outputs.columns(j, w), pieces.y(worker));
-    detail::adapt_panel(local, view, pieces.packed, matrix_view<acc const, L>(v), panel, saved.w.columns(j, w),
-                        saved.q.empty() ? saved.q : saved.q.columns(j, w), pieces.scratch(worker).columns(0, w),
+    detail::adapt_panel(local, view, pieces.packed, matrix_view<acc const, L>(v), matrix_view<acc const, L>(panel),
+                        panel, saved.w.columns(j, w), saved.q.empty() ? saved.q : saved.q.columns(j, w),
+                        pieces.scratch(worker).columns(0, w),
                         {detail::next_panel<acc>(outputs, p), detail::next_panel<acc>(tokens, p), 0});
     copy(local, panel, outputs.columns(j, w));
   });

@@ -62,9 +62,9 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
     index_t const j = p.first, w = p.count;
     auto const y = pieces.panel(worker).columns(0, w);
     auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
-    copy(local, M.columns(j, w), y);
+    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), y);
     matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.merge.v(worker));
-    detail::adapt_panel(local, view, pieces.merge.packed, v, y, W, matrix_view<acc, L>{},
+    detail::adapt_panel(local, view, pieces.merge.packed, v, x, y, W, matrix_view<acc, L>{},
                         pieces.merge.scratch(worker).columns(0, w), {}, false);
     for (index_t i = 0; i < a.left.blocks(); ++i) {
       auto const q = view.left.at(i);

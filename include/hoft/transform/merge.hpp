@@ -99,14 +99,15 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>(function, work, policy, view);
   detail::multiply_by_vectors(policy, view, M, pieces.product);
   detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
+  index_t const written = detail::written_by(M, Mhat);
   for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, auto p) {
     auto const local = serial(policy);
     index_t const j = p.first, w = p.count;
+    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), pieces.panel(worker));
     auto const y = detail::destination(Mhat.columns(j, w), pieces.panel(worker));
-    copy(local, M.columns(j, w), y);
     matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
-    detail::adapt_panel(local, view, pieces.packed, v, y, matrix_view<acc, L>{}, matrix_view<T, L>{},
-                        pieces.scratch(worker).columns(0, w), {detail::next_panel<acc>(M, p), {}, 0});
+    detail::adapt_panel(local, view, pieces.packed, v, x, y, matrix_view<acc, L>{}, matrix_view<T, L>{},
+                        pieces.scratch(worker).columns(0, w), {detail::next_panel<acc>(M, p), {}, written});
     copy(local, y, Mhat.columns(j, w));
   });
 }

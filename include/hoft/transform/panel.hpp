@@ -7,34 +7,51 @@
 namespace hoft::detail {
 
 /// What every panel multiplies by, in the backend's form: Û [m, ru] and −K = −M V T_V [m, rv].
-template <class Packed>
+template <class A, class Packed>
 struct packed_adapter {
   Packed U, minus_K;
+  matrix_view<A> UK;  ///< [ru, rv] −ÛᴴK
 };
 template <class Policy, class A, class L>
-using packed_adapter_t = packed_adapter<packed_t<Policy, A, L>>;
+using packed_adapter_t = packed_adapter<A, packed_t<Policy, A, L>>;
 
 template <class L, class Policy, class A>
 auto carve_packed_adapter(Policy const& policy, carver& memory, adapter_view<A const> const& a) {
-  auto const U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
-  return packed_adapter_t<Policy, A, L>{U, carve_packed<A, L>(policy, memory, a.rows(), a.right.rank())};
+  packed_adapter_t<Policy, A, L> to;
+  to.U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
+  to.minus_K = carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
+  to.UK = memory.matrix<A>(a.left.rank(), a.right.rank());
+  return to;
 }
 template <class Policy, class A, class Packed>
 void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
-                  packed_adapter<Packed> const& to) {
+                  packed_adapter<A, Packed> const& to) {
   pack(policy, a.left.vectors, to.U);
   pack(policy, minus_K, to.minus_K);
+  project(policy, a.left.vectors, minus_K, to.UK);
 }
 
-/// Y in: base [m, w] = M x. Out: y = Q_U diag(s) (base − K v), v [rv, w] = Vᴴx.
+/// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.
 /// W [ru, w], if it has data, receives the projections on U; q [m, w], likewise, receives base − K v.
 /// Without the last update, W is all that is wanted.
 template <class Policy, class A, class Packed, class T, class L>
-void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<Packed> const& packed,
-                 matrix_view<A const, L> v, matrix_view<A, L> Y, matrix_view<A, L> W, matrix_view<T, L> q,
-                 matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around,
+void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
+                 matrix_view<A const, L> v, matrix_view<A const, L> X, matrix_view<A, L> Y, matrix_view<A, L> W,
+                 matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around,
                  bool last_update = true) {
-  if (a.right.rank() > 0) update(policy, packed.minus_K, v, Y, Y);
+  if (!a.scaled() && a.left.blocks() == 1 && a.right.rank() > 0 && q.empty()) {
+    // Both updates in one pass: Ûᴴ(base − K v) = Ûᴴ base − (ÛᴴK) v.
+    auto const f = a.left.at(0);
+    auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
+    auto const projections = W.empty() ? scratch.block(a.left.block, 0, f.rank, X.cols) : W;
+    project(policy, packed.U, X, projections);
+    update(policy, A(1), packed.UK, v, projections, projections);
+    if (!last_update) return;
+    multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
+    return update(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, around);
+  }
+  if (a.right.rank() > 0) update(policy, packed.minus_K, v, X, Y);
+  else copy(policy, X, Y);
   if (!q.empty()) copy(policy, Y, q);
   if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
   apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, around, last_update);
@@ -87,7 +104,7 @@ struct adapter_sums_pieces {
 /// One panel backward through Q_U, diag(s) and − K v: from G = ∂L/∂y to dq [m, w] (may be G), adding to `sums`.
 /// q [m, w] is base − K v for SHOFT; without data it is recovered from the panel's p, which `state` then has to leave.
 template <class Policy, class A, class Packed, class L>
-void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<Packed> const& packed,
+void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
                           matrix_view<A const, L> v, forward_state<A, L> state, matrix_view<A const, L> q,
                           matrix_view<A const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
                           matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around) {

@@ -81,6 +81,12 @@ matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p) {
     if (p.next > 0) return X.columns(p.first + p.count, p.next);
   return {};
 }
+/// Elements that are written without being read: all of Y, unless it is X or is converted panel by panel.
+template <class TX, class T, class L>
+index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
+  bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
+  return in_place || !accumulating<T> ? 0 : Y.rows * Y.cols;
+}
 /// Where to compute a panel of an output: in place, or in `buffer` if it has another type.
 template <class A, class T, class L>
 matrix_view<A, L> destination(matrix_view<T, L> Y, matrix_view<A, L> buffer) {
@@ -108,8 +114,7 @@ void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op 
                     matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<Policy, A, T, L> const& pieces) {
   auto const local = serial(policy);
   pack(policy, Q.vectors, pieces.U);
-  bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
-  index_t const written = in_place || !std::same_as<T, A> ? 0 : Y.rows * Y.cols;
+  index_t const written = written_by(X, Y);
   for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, auto p) {
     auto const x = staged(local, X.columns(p.first, p.count), pieces.buffer(worker));
     auto const y = destination(Y.columns(p.first, p.count), pieces.buffer(worker));

@@ -55,8 +55,7 @@ void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> cons
   bool const blocked = Q.blocks() > 1;
   auto const local = serial(policy);
   auto const& sums = pieces.sums;
-  bool const in_place = static_cast<void const*>(dY.data) == static_cast<void const*>(dX.data);
-  index_t const written = in_place || !std::same_as<T, A> ? 0 : dX.rows * dX.cols;
+  index_t const written = written_by(dY, dX);
   pack(policy, Q.vectors, pieces.U);
   clear(local, sums.total);
   for_each_panel_summed(
