@@ -86,17 +86,22 @@ struct panel {
   index_t first, count, next;
 };
 
-/// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order.
+/// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs of
+/// panels, long ones first: within a run the next panel is known, and at the end nobody waits long.
 template <class Body>
 void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
-  constexpr index_t runs_a_worker = 8;  // runs of panels for each worker: the last one to end wastes little
-  index_t const workers = worker_count(policy), panels = (n + width - 1) / width;
-  index_t const runs = workers == 1 ? std::min<index_t>(panels, 1) : std::min(panels, workers * runs_a_worker);
-  parallel_for(policy, runs, [&](index_t worker, index_t run) {
-    index_t const end = std::min(n, (run + 1) * panels / runs * width);
-    for (index_t j = run * panels / runs * width; j < end; j += width) {
-      index_t const count = std::min(width, end - j);
-      body(worker, panel{j, count, std::min(width, end - j - count)});
+  index_t const panels = (n + width - 1) / width, workers = std::min(worker_count(policy), panels);
+  std::atomic<index_t> taken{0};
+  parallel_for(policy, workers, [&](index_t worker, index_t) {
+    for (index_t first = taken.load(std::memory_order_relaxed); first < panels;) {
+      index_t const run = workers == 1 ? panels : std::max<index_t>(1, (panels - first) / (2 * workers));
+      if (!taken.compare_exchange_weak(first, first + run, std::memory_order_relaxed)) continue;
+      index_t const end = std::min(n, (first + run) * width);
+      for (index_t j = first * width; j < end; j += width) {
+        index_t const count = std::min(width, end - j);
+        body(worker, panel{j, count, std::min(width, end - j - count)});
+      }
+      first = taken.load(std::memory_order_relaxed);
     }
   });
 }
