@@ -118,7 +118,7 @@ C divided(C const& a, real_of_t<C> const& s) {
 
 template <class R>
 bool finite(R const& a) {
-  return R(a - a) == R(0);
+  return R(a - a) == R(0);  // NOLINT(misc-redundant-expression): NaN for infinities and NaN, in every number type
 }
 
 template <class C>
