@@ -9,8 +9,9 @@
 #pragma once
 #include <hoft/core/outlook.hpp>
 #include <hoft/core/workspace.hpp>
+#include <hoft/cpu/dot_tiles.hpp>
 #include <hoft/cpu/policy.hpp>
-#include <hoft/cpu/tiles.hpp>
+#include <hoft/cpu/sum_tiles.hpp>
 
 namespace hoft {
 namespace cpu_backend {
@@ -118,11 +119,11 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix
   for (index_t i = 0; i < U.rows || i == 0; i += depth) {
     index_t const rows = std::min(depth, U.rows - i);
     kernel::for_each_tile_col(X.cols, [&](index_t j, auto width) {
-      kernel::for_each_group<vectors>(U.cols, [&](index_t k, auto count) {
+      kernel::for_each_group_run<vectors>(U.cols, [&](index_t k, auto size, index_t count) {
         kernel::dot_term<T> const term{
             U.slab(i / height) + k * height, U.stride, height, X.data + i + j * X.ld, X.ld, rows, true};
         kernel::strided<T const> const start{i == 0 ? nullptr : w.at(k, j).data, w.row, w.col};
-        kernel::dot_tile<count, width, vectors, is_complex<T>, false>(T(1), 1, &term, start, w.at(k, j));
+        kernel::dot_tiles<size, width, vectors, is_complex<T>, false>(count, T(1), 1, &term, start, w.at(k, j));
       });
     });
   }
@@ -148,22 +149,27 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
   kernel::traffic<T> const moves{prefetched_part(around.next), prefetched_part(around.also_next),
                                  worth_streaming(around.written, Y.data, Y.ld)};
   index_t const whole = Y.rows / height, i = whole * height;
-  // Columns outside: a tile then walks down its columns, where the hardware follows it.
-  kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
-    T const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
-    T* const y = Y.data + j * Y.ld;
+  if (whole == 1 && i == Y.rows) {  // one tile high: the tiles of a run in a row
     kernel::sum_term<T> local[2];
-    for (int t = 0; t < terms; ++t) {
-      auto const [U, Z] = term[t];
-      local[t] = {U.data, height, kernel::as_strided(Z).at(0, j), U.cols, U.stride};
-    }
-    kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {height, 0}, terms, local, x, X.ld, y, Y.ld,
-                                                                moves.at(0, j));
-    if (i == Y.rows) return;
-    for (int t = 0; t < terms; ++t) local[t].a = term[t].U.slab(whole);
-    kernel::sum_columns<width, false, T>(Y.rows - i, terms, local, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
-                                         moves.at(i, j));
-  });
+    for (int t = 0; t < terms; ++t) local[t] = {term[t].U.data, height, kernel::as_strided(term[t].Z), term[t].U.cols};
+    kernel::sum_rows<false, T>(Y.rows, Y.cols, terms, local, true, X.data, X.ld, Y.data, Y.ld, moves);
+  } else {  // columns outside: a tile then walks down its columns, where the hardware follows it
+    kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
+      T const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
+      T* const y = Y.data + j * Y.ld;
+      kernel::sum_term<T> local[2];
+      for (int t = 0; t < terms; ++t) {
+        auto const [U, Z] = term[t];
+        local[t] = {U.data, height, kernel::as_strided(Z).at(0, j), U.cols, U.stride};
+      }
+      kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {height, 0}, terms, local, x, X.ld, y, Y.ld,
+                                                                  moves.at(0, j));
+      if (i == Y.rows) return;
+      for (int t = 0; t < terms; ++t) local[t].a = term[t].U.slab(whole);
+      kernel::sum_columns<width, false, T>(Y.rows - i, terms, local, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
+                                           moves.at(i, j));
+    });
+  }
   if (moves.streams) kernel::finish_streams();
 }
 
@@ -277,7 +283,7 @@ void outer_panel(int terms, outer_term<T, row_major> const* term, packed_matrix<
         if (k == 0 && i + 2 * height <= D.rows) local[t].ahead = height * X.ld;
       }
       auto const at = d.at(i, k);
-      kernel::dot_tile<count, width, 1, false, is_complex<T>>(T(1), terms, local, {at.data, at.row, at.col}, at);
+      kernel::dot_tiles<count, width, 1, false, is_complex<T>>(1, T(1), terms, local, {at.data, at.row, at.col}, at);
     });
   });
 }

@@ -75,7 +75,7 @@ index_t panel_width(cpu const&, index_t m) {
   using A = accumulator_t<T>;
   constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
   constexpr index_t cache = index_t{1} << 19;
-  constexpr index_t least = row ? 64 : 12, most = row ? 256 : 48;
+  constexpr index_t least = row ? 64 : 12, most = row ? 256 : 96;
   if (row && !converted) return most;
   index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(A)));
   return std::clamp(fits / least * least, least, most);

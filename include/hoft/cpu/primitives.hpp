@@ -77,12 +77,14 @@ void negate(cpu const&, matrix_view<T, Layout> X) {
 
 // --- columns of reflectors --------------------------------------------------------------------------------------
 
-/// Û := U with columns of norm 1. scales [2, r]: μ, the power of two next to the largest magnitude of a column, and
-/// ν = ‖u / μ‖, so that ‖u‖ = μ ν without overflow or underflow; dividing by μ is exact. A zero column stays zero, μ =
-/// 0.
+/// Û := U with columns of norm 1. scales [2, r]: μ, a power of two, and ν = ‖u / μ‖, so that ‖u‖ = μ ν without overflow
+/// or underflow. A zero column stays zero, μ = 0.
 template <class TU, class LU, class T>
 void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> Uhat, matrix_view<real_t<T>> scales) {
   using real = real_t<T>;
+  using limits = std::numeric_limits<real>;
+  // Squares between these bounds lose nothing that their sum would show: most columns need no μ.
+  constexpr real least = limits::min() / (limits::epsilon() * limits::epsilon()), most = limits::max();
   if (U.rows == 0) {
     fill(policy, real(0), scales.block(0, 0, 1, U.cols));
     return fill(policy, real(1), scales.block(1, 0, 1, U.cols));
@@ -93,21 +95,19 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
     // One rounding to each element below: no bit depends on where a vector begins.
     auto parts = Eigen::Map<Eigen::Array<real, Eigen::Dynamic, 1>>(reinterpret_cast<real*>(column.data),
                                                                    U.rows * index_t(sizeof(T) / sizeof(real)));
-    real const largest = parts.abs().template maxCoeff<Eigen::PropagateNaN>();
-    scales(0, j) = largest;
-    scales(1, j) = real(1);
-    if (largest == real(0)) return;
-    int exponent = 0;
-    real const mu = std::isfinite(largest)
-                        ? (static_cast<void>(std::frexp(largest, &exponent)), std::ldexp(real(1), exponent - 1))
-                        : std::numeric_limits<real>::quiet_NaN();
-    real const inverse = real(1) / mu;  // a power of two too
-    if (std::isnormal(inverse)) parts *= inverse;
-    else parts /= mu;
-    real const nu = std::sqrt(std::real(dot(U.rows, column.data, column.data)));
-    parts /= nu;
+    auto const squares = [&] { return std::real(dot(U.rows, column.data, column.data)); };
+    real mu(1), sum = squares();
+    if (!(sum >= least && sum <= most)) {
+      real const largest = parts.abs().template maxCoeff<Eigen::PropagateNaN>();
+      mu = largest == real(0)       ? real(0)
+           : std::isfinite(largest) ? std::scalbn(real(1), std::ilogb(largest))
+                                    : limits::quiet_NaN();
+      if (mu != real(0)) parts /= mu;  // exact
+      sum = mu == real(0) ? real(1) : squares();
+    }
     scales(0, j) = mu;
-    scales(1, j) = nu;
+    scales(1, j) = std::sqrt(sum);
+    parts /= scales(1, j);
   });
 }
 

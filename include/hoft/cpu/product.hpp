@@ -1,7 +1,8 @@
 // hoft/cpu/product.hpp: the general product on the CPU.
 #pragma once
+#include <hoft/cpu/dot_tiles.hpp>
 #include <hoft/cpu/policy.hpp>
-#include <hoft/cpu/tiles.hpp>
+#include <hoft/cpu/sum_tiles.hpp>
 
 namespace hoft {
 namespace cpu_backend {
@@ -36,8 +37,8 @@ inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
 /// C = S + alpha op(A) op(B) with vectors along the rows of C, which are neighbours in memory. Rows of A are packed
 /// into a slab on the stack when they are not neighbours, when they change on the way, or when a slab is used often.
 template <bool ConjB, class T>
-void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::strided<T const> a,
-                 kernel::strided<T const> b, kernel::strided<T const> s, kernel::strided<T> c) {
+void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::strided<T const> const& a,
+                 kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
   constexpr index_t slab_rows = kernel::tile_vectors<T> * kernel::lanes<T>;
   constexpr index_t reuse = 24;  // columns of C from which packing pays
   bool const changed = alpha != T(1) || (conj_a && is_complex<T>);
@@ -69,15 +70,15 @@ void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::
 
 /// C = S + alpha op(A)ᵀ op(B) with vectors along the sum: A [k, m] and B [k, n] with unit row stride.
 template <bool ConjA, bool ConjB, class T>
-void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> a, kernel::strided<T const> b,
-                 kernel::strided<T const> s, kernel::strided<T> c) {
+void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> const& a,
+                 kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
   for (index_t l = 0; l < k || l == 0; l += dot_depth<T>) {
     index_t const depth = std::min(dot_depth<T>, k - l);
     kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
     kernel::for_each_tile_col(n, [&](index_t j, auto width) {
-      kernel::for_each_group<kernel::tile_vectors<T>>(m, [&](index_t i, auto count) {
+      kernel::for_each_group_run<kernel::tile_vectors<T>>(m, [&](index_t i, auto size, index_t count) {
         kernel::dot_term<T> const term{a.at(l, i).data, kernel::lanes<T>, a.col, b.at(l, j).data, b.col, depth};
-        kernel::dot_tile<count, width, 1, ConjA, ConjB>(alpha, 1, &term, start.at(i, j), c.at(i, j));
+        kernel::dot_tiles<size, width, 1, ConjA, ConjB>(count, alpha, 1, &term, start.at(i, j), c.at(i, j));
       });
     });
   }
