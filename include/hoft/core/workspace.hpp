@@ -45,6 +45,23 @@ class carver {
 
   static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
 
+  // Pieces that are used one after another may share memory: go back to where the first began, then on behind both.
+  struct position {
+    std::byte* next = nullptr;
+    index_t size = 0;
+  };
+  position here() const { return {next_, size_}; }
+  /// Goes back to `to`; answers where it was.
+  position back_to(position const& to) {
+    position const from = here();
+    next_ = to.next, size_ = to.size;
+    return from;
+  }
+  /// Goes on behind `other` if that is further.
+  void on_behind(position const& other) {
+    if (other.size > size_) next_ = other.next, size_ = other.size;
+  }
+
  private:
   std::byte* next_ = nullptr;
   index_t size_ = 0;
@@ -64,6 +81,22 @@ class per_worker {
  private:
   index_t rows_, cols_;
   T* data_;
+};
+
+/// Two sets of pieces in the same memory: `second` overwrites `first`.
+template <class First, class Second>
+struct in_turn {
+  First first;
+  Second second;
+  template <class... Args>
+  explicit in_turn(carver& memory, Args const&... args) : in_turn(memory, memory.here(), carver::position{}, args...) {}
+
+ private:
+  template <class... Args>
+  in_turn(carver& memory, carver::position const& start, carver::position&& end, Args const&... args)
+      : first(memory, args...), second((end = memory.back_to(start), memory), args...) {
+    memory.on_behind(end);
+  }
 };
 
 /// Bytes that `Pieces(carver&, args...)` carves.

@@ -5,37 +5,50 @@
 namespace hoft {
 namespace detail {
 
+/// For the panels on the way back to the base operator.
+template <class Policy, class A, class T, class L>
+struct backward_before_base {
+  packed_adapter_t<Policy, A, L> packed;
+  per_worker<A, L> scratch, state, q, gradient;
+  adapter_parts<Policy, A, L> parts;
+  backward_before_base(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool recovers_q)
+      : packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
+        scratch(memory, worker_count(policy), 4 * a.left.block, w),
+        state(memory, worker_count(policy), a.left.blocks() > 1 || recovers_q || !std::same_as<T, A> ? a.rows() : 0, w),
+        q(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), w),
+        gradient(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), w),
+        parts(memory, policy, a) {}
+};
+
+/// For the base operator and the panels behind it.
+template <class Policy, class A, class T, class L>
+struct backward_from_base {
+  matrix_view<A> dB, D;  ///< [m, rv], [n, rv]
+  packed_t<Policy, A, L> V;
+  per_worker<A, L> x, gradient;
+  packed_each_t<Policy, A, L> parts;
+  backward_from_base(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool)
+      : dB(memory.matrix<A>(a.rows(), a.right.rank())),
+        D(memory.matrix<A>(a.cols(), a.right.rank())),
+        V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
+        x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), w),
+        gradient(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), w),
+        parts(carve_packed_each<A, L>(policy, memory, a.cols(), a.right.rank())) {}
+};
+
 template <class Policy, class A, class T, class L>
 struct backward_pieces {
   index_t width;
-  matrix_view<A> minus_K;
   matrix_view<A, L> dv;
-  packed_adapter_t<Policy, A, L> packed;
-  packed_t<Policy, A, L> V;
-  per_worker<A, L> scratch, state, q, gradient, x;
-  packed_each_t<Policy, A, L> dV;
-  adapter_sums_pieces<Policy, A, L> sums;
+  adapter_sums<A> sums;
   adapter_finish_pieces<A> finish;
+  in_turn<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
   backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : backward_pieces(memory, policy, a, t, recovers_q, worker_count(policy),
-                        panel_width<T, L>(policy, std::max(a.rows(), a.cols()))) {}
-
- private:
-  backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q,
-                  index_t workers, index_t w)
-      : width(w),
-        minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+      : width(panel_width<T, L>(policy, std::max(a.rows(), a.cols()))),
         dv(memory.matrix<A, L>(a.right.rank(), t)),
-        packed(carve_packed_adapter<L>(policy, memory, a)),
-        V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
-        scratch(memory, workers, 4 * a.left.block, std::min(w, t)),
-        state(memory, workers, a.left.blocks() > 1 || recovers_q || !std::same_as<T, A> ? a.rows() : 0, std::min(w, t)),
-        q(memory, workers, std::same_as<T, A> ? 0 : a.rows(), std::min(w, t)),
-        gradient(memory, workers, std::same_as<T, A> ? 0 : std::max(a.rows(), a.cols()), std::min(w, t)),
-        x(memory, workers, std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),
-        dV(carve_packed_each<A, L>(policy, memory, a.cols(), a.right.rank())),
-        sums(memory, policy, a),
-        finish(memory, a) {}
+        sums(carve_adapter_sums(memory, a)),
+        finish(memory, a),
+        turns(memory, policy, a, std::min(width, t), recovers_q) {}
 };
 
 template <class A, class AS, class TS, class L>
@@ -96,18 +109,21 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   bool const rewind = detail::recovers_q(view, saved);
   auto const pieces =
       detail::carve<detail::backward_pieces<Policy, acc, T, L>>(function, work, policy, view, t, rewind);
+  auto const& sums = pieces.sums;
   auto const& finish = pieces.finish;
+  auto const& left = pieces.turns.first;
+  auto const& right = pieces.turns.second;
   auto const local = serial(policy);
-  detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.minus_K), pieces.packed);
-  pack(policy, a.right.vectors, pieces.V);
+  auto const minus_K = sums.minus_dK;  // until it is packed
+  detail::form_minus_K(policy, view, saved.B, minus_K);
+  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), left.packed);
   auto const gradient = dy.columns(0, t), dtokens = dx.columns(0, t);
-  clear(local, pieces.sums.total);
+  clear(local, sums);
   for_each_panel_summed(
-      policy, t, pieces.width, [&](index_t worker) { clear(local, pieces.sums.part(worker)); },
+      policy, t, pieces.width, [&](index_t worker) { clear(local, left.parts(worker)); },
       [&](index_t worker, auto p) {
         index_t const j = p.first, w = p.count;
-        auto const buffer = pieces.state(worker).columns(0, w);
+        auto const buffer = left.state(worker).columns(0, w);
         detail::forward_state<acc, L> state;
         state.wanted = rewind;
         state.X = detail::staged(local, y.columns(j, w), buffer);
@@ -117,35 +133,34 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
           state.X = state.rewind = buffer;
         }
         matrix_view<acc const, L> q;
-        if (view.scaled() && !rewind) q = detail::staged(local, saved.q.columns(j, w), pieces.q(worker));
-        auto const panel = detail::staged(local, gradient.columns(j, w),
-                                          pieces.gradient(worker).block(0, 0, std::same_as<T, acc> ? 0 : m, w));
+        if (view.scaled() && !rewind) q = detail::staged(local, saved.q.columns(j, w), left.q(worker));
+        auto const panel = detail::staged(local, gradient.columns(j, w), left.gradient(worker));
         matrix_view<acc const, L> const v = saved.v.columns(j, w);
-        detail::adapt_backward_panel(local, view, pieces.packed, v, state, q, matrix_view<acc const, L>(panel), panel,
-                                     pieces.sums.part(worker), pieces.scratch(worker).columns(0, w),
+        detail::adapt_backward_panel(local, view, left.packed, v, state, q, matrix_view<acc const, L>(panel), panel,
+                                     left.parts(worker), left.scratch(worker).columns(0, w),
                                      {detail::next_panel<acc>(gradient, p), detail::next_panel<acc>(y, p), 0});
-        project(local, pieces.packed.minus_K, panel, pieces.dv.columns(j, w));
+        project(local, left.packed.minus_K, panel, pieces.dv.columns(j, w));
         copy(local, panel, gradient.columns(j, w));
       },
-      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total); });
-  detail::product_backward(policy, view, matrix_view<acc const>(saved.B), pieces.sums.total.minus_dK, finish);
-  copy(policy, finish.dB, dy.columns(t, rv));
+      [&](index_t worker) { add(local, left.parts(worker), sums); });
+  detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, right.dB, finish);
+  copy(policy, right.dB, dy.columns(t, rv));
   base.apply_adjoint(matrix_view<T const, L>(dy), dx);
-  copy(policy, dx.columns(t, rv), finish.right.D);
+  copy(policy, dx.columns(t, rv), right.D);
+  pack(policy, a.right.vectors, right.V);
   for_each_panel_summed(
-      policy, t, pieces.width, [&](index_t worker) { clear(local, pieces.dV(worker)); },
+      policy, t, pieces.width, [&](index_t worker) { clear(local, right.parts(worker)); },
       [&](index_t worker, auto p) {
         index_t const j = p.first, w = p.count;
         auto const dv = pieces.dv.columns(j, w);
-        outer(local, detail::staged(local, x.columns(j, w), pieces.x(worker)), dv, pieces.dV(worker));
-        auto const panel = detail::staged(local, dtokens.columns(j, w),
-                                          pieces.gradient(worker).block(0, 0, std::same_as<T, acc> ? 0 : n, w));
-        update(local, pieces.V, dv, panel, panel,
+        outer(local, detail::staged(local, x.columns(j, w), right.x(worker)), dv, right.parts(worker));
+        auto const panel = detail::staged(local, dtokens.columns(j, w), right.gradient(worker));
+        update(local, right.V, dv, panel, panel,
                {detail::next_panel<acc>(dtokens, p), detail::next_panel<acc>(x, p), 0});
         copy(local, panel, dtokens.columns(j, w));
       },
-      [&](index_t worker) { add(local, pieces.dV(worker), finish.right.D); });
-  detail::finish_adapter(policy, view, pieces.sums.total, finish, dU, dV, ds);
+      [&](index_t worker) { add(local, right.parts(worker), right.D); });
+  detail::finish_adapter(policy, view, sums, right.D, finish, dU, dV, ds);
 }
 
 }  // namespace hoft

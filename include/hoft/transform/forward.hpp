@@ -74,7 +74,7 @@ struct forward_pieces {
   forward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
       : width(w),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
-        packed(carve_packed_adapter<L>(policy, memory, a)),
+        packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
         V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
         scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, t)),
         x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),

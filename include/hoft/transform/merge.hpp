@@ -57,7 +57,7 @@ struct merge_pieces {
   merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
       : product(memory, policy, a),
         width(w),
-        packed(carve_packed_adapter<L>(policy, memory, a)),
+        packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
         scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, a.cols())),
         v(memory, worker_count(policy), a.right.rank(), std::min(w, a.cols())),
         panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, a.cols())) {}
@@ -120,9 +120,10 @@ struct merge_backward_pieces {
   packed_adapter_t<Policy, A, L> packed;
   index_t width;
   per_worker<A, L> scratch, v, projections, q, p, gradient;
-  adapter_sums_pieces<Policy, A, L> sums;
+  adapter_sums<A> sums;
+  adapter_parts<Policy, A, L> parts;
   adapter_finish_pieces<A> finish;
-  matrix_view<A> through_B;
+  matrix_view<A> dB, D, through_B;
   merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge_backward_pieces(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
@@ -132,7 +133,7 @@ struct merge_backward_pieces {
   merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
                         index_t workers, index_t w)
       : product(memory, policy, a),
-        packed(carve_packed_adapter<L>(policy, memory, a)),
+        packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
         width(width_),
         scratch(memory, workers, 4 * a.left.block, w),
         v(memory, workers, a.right.rank(), w),
@@ -140,8 +141,11 @@ struct merge_backward_pieces {
         q(memory, workers, a.rows(), w),
         p(memory, workers, a.scaled() ? a.rows() : 0, w),
         gradient(memory, workers, a.rows(), w),
-        sums(memory, policy, a),
+        sums(carve_adapter_sums(memory, a)),
+        parts(memory, policy, a),
         finish(memory, a),
+        dB(memory.matrix<A>(a.rows(), a.right.rank())),
+        D(memory.matrix<A>(a.cols(), a.right.rank())),
         through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
 };
 
@@ -184,14 +188,13 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   detail::require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
   detail::require_gradients(function, view, dU, dV, ds);
   auto const pieces = detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>(function, work, policy, view);
-  auto const& finish = pieces.finish;
   bool const blocked = a.left.blocks() > 1;
   auto const local = serial(policy);
   detail::multiply_by_vectors(policy, view, M, pieces.product);
   detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
-  clear(local, pieces.sums.total);
+  clear(local, pieces.sums);
   for_each_panel_summed(
-      policy, a.cols(), pieces.width, [&](index_t worker) { clear(local, pieces.sums.part(worker)); },
+      policy, a.cols(), pieces.width, [&](index_t worker) { clear(local, pieces.parts(worker)); },
       [&](index_t worker, auto panel) {
         index_t const j = panel.first, w = panel.count;
         matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
@@ -216,21 +219,22 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
         matrix_view<acc const, L> const G = detail::staged(local, dMhat.columns(j, w), buffer);
         auto const dq = buffer.columns(0, w);
         detail::adapt_backward_panel(local, view, pieces.packed, v, state, matrix_view<acc const, L>(q), G, dq,
-                                     pieces.sums.part(worker), scratch,
+                                     pieces.parts(worker), scratch,
                                      {detail::next_panel<acc>(dMhat, panel), detail::next_panel<acc>(M, panel), 0});
-        project(local, pieces.packed.minus_K, dq, finish.right.D.transposed().columns(j, w));  // (dqᴴ (−K))ᴴ
+        project(local, pieces.packed.minus_K, dq, pieces.D.transposed().columns(j, w));  // (dqᴴ (−K))ᴴ
       },
-      [&](index_t worker) { add(local, pieces.sums.part(worker), pieces.sums.total); });
-  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.total.minus_dK, finish);
+      [&](index_t worker) { add(local, pieces.parts(worker), pieces.sums); });
+  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.minus_dK, pieces.dB,
+                           pieces.finish);
   auto const dB = pieces.packed.minus_K;  // no longer needed
-  pack(policy, finish.dB, dB);
+  pack(policy, pieces.dB, dB);
   for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, auto p) {
     auto const panel = detail::staged(local, M.columns(p.first, p.count), pieces.q(worker));
     project(local, dB, panel, pieces.through_B.transposed().columns(p.first, p.count));  // (Mᴴ dB)ᴴ
   });
-  add(policy, pieces.through_B, finish.right.D);
-  conjugate_in_place(policy, finish.right.D);
-  detail::finish_adapter(policy, view, pieces.sums.total, finish, dU, dV, ds);
+  add(policy, pieces.through_B, pieces.D);
+  conjugate_in_place(policy, pieces.D);
+  detail::finish_adapter(policy, view, pieces.sums, pieces.D, pieces.finish, dU, dV, ds);
 }
 
 }  // namespace hoft

@@ -10,17 +10,25 @@ namespace hoft::detail {
 template <class A, class Packed>
 struct packed_adapter {
   Packed U, minus_K;
-  matrix_view<A> UK;  ///< [ru, rv] −ÛᴴK
+  matrix_view<A> UK;  ///< [ru, rv] −ÛᴴK where `updates_together`, for the forward pass
 };
 template <class Policy, class A, class L>
 using packed_adapter_t = packed_adapter<A, packed_t<Policy, A, L>>;
 
+/// Both updates of a panel can be made in one pass: nothing happens between them.
+template <class A>
+bool updates_together(adapter_view<A> const& a) {
+  return !a.scaled() && a.left.blocks() == 1 && a.right.rank() > 0;
+}
+
+enum class pass { forward, backward };
+
 template <class L, class Policy, class A>
-auto carve_packed_adapter(Policy const& policy, carver& memory, adapter_view<A const> const& a) {
+auto carve_packed_adapter(Policy const& policy, carver& memory, adapter_view<A const> const& a, pass direction) {
   packed_adapter_t<Policy, A, L> to;
   to.U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
   to.minus_K = carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
-  to.UK = memory.matrix<A>(a.left.rank(), a.right.rank());
+  if (direction == pass::forward && updates_together(a)) to.UK = memory.matrix<A>(a.left.rank(), a.right.rank());
   return to;
 }
 template <class Policy, class A, class Packed>
@@ -28,7 +36,7 @@ void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_v
                   packed_adapter<A, Packed> const& to) {
   pack(policy, a.left.vectors, to.U);
   pack(policy, minus_K, to.minus_K);
-  project(policy, a.left.vectors, minus_K, to.UK);
+  if (!to.UK.empty()) project(policy, a.left.vectors, minus_K, to.UK);
 }
 
 /// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.
@@ -39,8 +47,7 @@ void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_ad
                  matrix_view<A const, L> v, matrix_view<A const, L> X, matrix_view<A, L> Y, matrix_view<A, L> W,
                  matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around,
                  bool last_update = true) {
-  if (!a.scaled() && a.left.blocks() == 1 && a.right.rank() > 0 && q.empty()) {
-    // Both updates in one pass: Ûᴴ(base − K v) = Ûᴴ base − (ÛᴴK) v.
+  if (updates_together(a) && q.empty()) {  // Ûᴴ(base − K v) = Ûᴴ base − (ÛᴴK) v
     auto const f = a.left.at(0);
     auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
     auto const projections = W.empty() ? scratch.block(a.left.block, 0, f.rank, X.cols) : W;
@@ -84,20 +91,26 @@ void add(Policy const& policy, adapter_sums<A, Packed> const& part, adapter_sums
   add(policy, matrix_view<A const>(part.ds.data, part.ds.size, 1), matrix_view<A>(total.ds.data, total.ds.size, 1));
 }
 
+template <class A>
+adapter_sums<A> carve_adapter_sums(carver& memory, adapter_view<A const> const& a) {
+  adapter_sums<A> total;
+  total.left = carve_gradient_sums<A>(memory, a.rows(), a.left.rank(), a.left.block);
+  total.minus_dK = memory.matrix<A>(a.rows(), a.right.rank());
+  total.ds = memory.vector<A>(a.scaled() ? a.rows() : 0);
+  return total;
+}
 template <class Policy, class A, class L>
-struct adapter_sums_pieces {
-  gradient_sums_pieces<Policy, A, L> left;
+struct adapter_parts {
+  gradient_parts<Policy, A, L> left;
   packed_each_t<Policy, A, L> minus_dK;
   per_worker<A> ds;
-  adapter_sums<A> total;
-  adapter_sums_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  adapter_parts(carver& memory, Policy const& policy, adapter_view<A const> const& a)
       : left(memory, policy, a.rows(), a.left.rank(), a.left.block),
         minus_dK(carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
-        ds(memory, worker_count(policy), a.scaled() ? a.rows() : 0, 1),
-        total{left.total, memory.matrix<A>(a.rows(), a.right.rank()), memory.vector<A>(a.scaled() ? a.rows() : 0)} {}
-  auto part(index_t worker) const {
+        ds(memory, worker_count(policy), a.scaled() ? a.rows() : 0, 1) {}
+  auto operator()(index_t worker) const {
     auto const s = ds(worker);
-    return adapter_sums<A, packed_t<Policy, A, L>>{left.part(worker), minus_dK(worker), {s.data, s.rows}};
+    return adapter_sums<A, packed_t<Policy, A, L>>{left(worker), minus_dK(worker), {s.data, s.rows}};
   }
 };
 
@@ -123,40 +136,38 @@ void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, 
 /// The end of the backward pass, common to weight and activations.
 template <class A>
 struct adapter_finish_pieces {
-  gradient_sums<A> right;
-  matrix_view<A> dB;
-  finish_pieces<A> left_finish, right_finish;
+  matrix_view<A> dF, E;  ///< [rv, rv], of the right side
+  finish_pieces<A> left, right;
   adapter_finish_pieces(carver& memory, adapter_view<A const> const& a)
-      : right{memory.matrix<A>(a.cols(), a.right.rank()), memory.matrix<A>(a.right.block, a.right.rank()),
-              memory.matrix<A>(a.right.block, a.right.rank())},
-        dB(memory.matrix<A>(a.rows(), a.right.rank())),
-        left_finish(memory, std::min(a.left.block, a.left.rank()), a.left.kind, false),
-        right_finish(memory, a.right.rank(), a.right.kind, false) {}
+      : dF(memory.matrix<A>(a.right.block, a.right.rank())),
+        E(memory.matrix<A>(a.right.block, a.right.rank())),
+        left(memory, std::min(a.left.block, a.left.rank()), a.left.kind, false),
+        right(memory, a.right.rank(), a.right.kind, false) {}
 };
 
 /// From dK to dB = dK T_Vᴴ and dT_V = BᴴdK; −dK in, overwritten.
 template <class Policy, class A>
 void product_backward(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> B,
-                      matrix_view<A> minus_dK, adapter_finish_pieces<A> const& pieces) {
+                      matrix_view<A> minus_dK, matrix_view<A> dB, adapter_finish_pieces<A> const& pieces) {
   auto const T = a.right.at(0).T;
-  fill(policy, A(0), pieces.dB);
-  fill(policy, A(0), pieces.right.E);
+  fill(policy, A(0), dB);
+  fill(policy, A(0), pieces.E);
   if (a.right.rank() == 0) return;
   auto const dK = minus_dK;
   negate(policy, dK);
-  outer(policy, A(1), dK, T, pieces.dB);
-  project(policy, B, dK, pieces.right.dF.block(0, 0, a.right.rank(), a.right.rank()));
+  outer(policy, A(1), dK, T, dB);
+  project(policy, B, dK, pieces.dF.block(0, 0, a.right.rank(), a.right.rank()));
 }
 
-/// dU, dV and ds from the finished sums; pieces.right.D holds ∂L/∂V̂ without what flows through T_V.
+/// dU, dV and ds from the finished sums; D [n, rv], overwritten, holds ∂L/∂V̂ without what flows through T_V.
 template <class Policy, class A, class TU, class LU, class TV, class LV, class TS>
-void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapter_sums<A> const& sums,
+void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapter_sums<A> const& sums, matrix_view<A> D,
                     adapter_finish_pieces<A> const& pieces, matrix_view<TU, LU> dU, matrix_view<TV, LV> dV,
                     vector_view<TS> ds) {
-  finish_gradient(policy, a.left, op::plain, sums.left, {}, pieces.left_finish);
-  finish_gradient(policy, a.right, op::plain, pieces.right, {}, pieces.right_finish);
+  finish_gradient(policy, a.left, op::plain, sums.left, {}, pieces.left);
+  finish_gradient(policy, a.right, op::plain, gradient_sums<A>{D, pieces.dF, pieces.E}, {}, pieces.right);
   vectors_backward(policy, a.left, sums.left.D, dU);
-  vectors_backward(policy, a.right, pieces.right.D, dV);
+  vectors_backward(policy, a.right, D, dV);
   if (a.scaled()) copy(policy, sums.ds, ds);
 }
 

@@ -45,8 +45,9 @@ template <class Policy, class A>
 void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_pieces<A> const& pieces) {
   for (index_t i = 0; i < Q.blocks(); ++i) {
     auto const q = Q.at(i);
-    for (auto const& triangles : {Q.factor, Q.gram})  // below the smaller triangles of a last block
-      fill(policy, A(0), triangles.block(q.rank, q.first, Q.block - q.rank, q.rank));
+    // Below the smaller triangles of a last block.
+    fill(policy, A(0), Q.factor.block(q.rank, q.first, Q.block - q.rank, q.rank));
+    fill(policy, A(0), Q.gram.block(q.rank, q.first, Q.block - q.rank, q.rank));
     gram_upper(policy, matrix_view<A const>(q.U), q.gram, Q.explicit_tau ? vector_view<A>{} : q.tau);
     if (Q.kind.truncated) {
       auto const constant = compact_wy_view<A const>(Q).at(i);

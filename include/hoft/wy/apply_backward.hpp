@@ -13,7 +13,8 @@ struct apply_backward_pieces {
   index_t width;
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, projections, state, gradient;
-  gradient_sums_pieces<Policy, A, L> sums;
+  gradient_sums<A> sums;
+  gradient_parts<Policy, A, L> parts;
   finish_pieces<A> finish;
   vector_view<A> dtau;
   apply_backward_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
@@ -31,7 +32,8 @@ struct apply_backward_pieces {
         projections(memory, workers, r, w),
         state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, w),
         gradient(memory, workers, std::same_as<T, A> ? 0 : m, w),
-        sums(memory, policy, m, r, block),
+        sums(carve_gradient_sums<A>(memory, m, r, block)),
+        parts(memory, policy, m, r, block),
         finish(memory, std::min(block, r), kind, explicit_tau),
         dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}) {}
 };
@@ -57,9 +59,9 @@ void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> cons
   auto const& sums = pieces.sums;
   index_t const written = written_by(dY, dX);
   pack(policy, Q.vectors, pieces.U);
-  clear(local, sums.total);
+  clear(local, sums);
   for_each_panel_summed(
-      policy, dY.cols, pieces.width, [&](index_t worker) { clear(local, sums.part(worker)); },
+      policy, dY.cols, pieces.width, [&](index_t worker) { clear(local, pieces.parts(worker)); },
       [&](index_t worker, auto p) {
         index_t const j = p.first, w = p.count;
         auto const scratch = pieces.scratch(worker).columns(0, w);
@@ -80,12 +82,12 @@ void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> cons
         state.is_input = from == known::input && !blocked;
         matrix_view<A const, L> const G = staged(local, dY.columns(j, w), pieces.gradient(worker));
         auto const dx = destination(dX.columns(j, w), pieces.gradient(worker));
-        backward_panel(local, Q, pieces.U, o, state, G, dx, sums.part(worker), scratch,
+        backward_panel(local, Q, pieces.U, o, state, G, dx, pieces.parts(worker), scratch,
                        {next_panel<A>(dY, p), next_panel<A>(X, p), written});
         copy(local, dx, dX.columns(j, w));
       },
-      [&](index_t worker) { add(local, sums.part(worker), sums.total); });
-  finish_gradient(policy, Q, o, sums.total, pieces.dtau, pieces.finish);
+      [&](index_t worker) { add(local, pieces.parts(worker), sums); });
+  finish_gradient(policy, Q, o, sums, pieces.dtau, pieces.finish);
 }
 
 template <class Policy, class A, class T, class L, class TU, class LU, class TT>
@@ -115,10 +117,10 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
     auto const oriented = orient(policy, Q, s, pieces.oriented);
     apply_backward_oriented(policy, oriented, oriented_op, from, x, W, dy, dx, pieces);
     if (!left) {
-      conjugate_in_place(policy, pieces.sums.total.D);
+      conjugate_in_place(policy, pieces.sums.D);
       if (Q.explicit_tau) conjugate_in_place(policy, matrix_view<A>(pieces.dtau.data, r, 1));
     }
-    vectors_backward(policy, Q, pieces.sums.total.D, dU);
+    vectors_backward(policy, Q, pieces.sums.D, dU);
     if (Q.explicit_tau) copy(policy, pieces.dtau, dtau);
   };
   if (left) run(X, dY, dX, o);

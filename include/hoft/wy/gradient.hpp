@@ -34,18 +34,28 @@ void add(Policy const& policy, gradient_sums<A, Packed> const& part, gradient_su
   add(policy, part.E, total.E);
 }
 
-/// A total and one partial sum for each worker.
-template <class Policy, class A, class L>
-struct gradient_sums_pieces {
+/// Cuts a total from `memory`.
+template <class A>
+gradient_sums<A> carve_gradient_sums(carver& memory, index_t m, index_t r, index_t block) {
   gradient_sums<A> total;
+  total.D = memory.matrix<A>(m, r);
+  total.dF = memory.matrix<A>(block, r);
+  total.E = memory.matrix<A>(block, r);
+  return total;
+}
+
+/// One partial sum for each worker.
+template <class Policy, class A, class L>
+struct gradient_parts {
   packed_each_t<Policy, A, L> D;
   per_worker<A> dF, E;
-  gradient_sums_pieces(carver& memory, Policy const& policy, index_t m, index_t r, index_t block)
-      : total{memory.matrix<A>(m, r), memory.matrix<A>(block, r), memory.matrix<A>(block, r)},
-        D(carve_packed_each<A, L>(policy, memory, m, r)),
+  gradient_parts(carver& memory, Policy const& policy, index_t m, index_t r, index_t block)
+      : D(carve_packed_each<A, L>(policy, memory, m, r)),
         dF(memory, worker_count(policy), block, r),
         E(memory, worker_count(policy), block, r) {}
-  auto part(index_t worker) const { return gradient_sums<A, packed_t<Policy, A, L>>{D(worker), dF(worker), E(worker)}; }
+  auto operator()(index_t worker) const {
+    return gradient_sums<A, packed_t<Policy, A, L>>{D(worker), dF(worker), E(worker)};
+  }
 };
 
 /// What a panel of the backward pass knows of the forward pass.
