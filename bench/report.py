@@ -41,7 +41,8 @@ One process holds hoft and all its peers, and their results are compared before 
 alternate in random order, at least three of each and mostly 15, and **a ratio is the ratio of medians**: above 1, hoft is faster. Times are processor
 times of the only thread, which a busy machine disturbs little; two threads are compared by the wall clock. float and one thread unless said otherwise.
 
-Flops and bytes are counted as in [cost.hpp](../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes). Peak (multiply-adds
+Flops and bytes are counted as in [cost.hpp](../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes), both of one thread:
+two threads may pass it. Peak (multiply-adds
 on registers) and bandwidth (the faster of memcpy and streaming stores between arrays of 64 MiB in float and 128 MiB in double, bytes read and written)
 are contestants of every case, so that a clock that drifts shows in them as well.
 

@@ -32,11 +32,11 @@ def ratio_table(operation, cases):
         row = name.split("/")[1:] + [
             f"{hoft['median_ms']:.3f}",
             f"{100 * hoft['spread']:.1f}",
-            f"{speed(hoft) / 1e6:.1f}",
+            f"{speed(hoft) / 1e6:.1f}" if hoft["flops"] else "-",
         ]
         row += (
             [f"{100 * fraction_of_peak(case):.0f}", f"{100 * fraction_of_roofline(case):.0f}"]
-            if "fma_peak" in case and "copy" in case
+            if hoft["flops"] and "fma_peak" in case and "copy" in case
             else ["-", "-"]
         )
         row += [f"{over_hoft(case, p):.2f}" if p in case else "-" for p in peers]

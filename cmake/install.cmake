@@ -13,5 +13,6 @@ configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/hoft-config.cmake.in" "
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/hoft-config-version.cmake" COMPATIBILITY SameMinorVersion
                                  ARCH_INDEPENDENT)
 install(FILES "${PROJECT_BINARY_DIR}/hoft-config.cmake" "${PROJECT_BINARY_DIR}/hoft-config-version.cmake"
+              "${CMAKE_CURRENT_LIST_DIR}/hoft-cuda.cmake"
         DESTINATION "${hoft_package_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")

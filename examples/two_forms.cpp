@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <iostream>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -110,6 +111,30 @@ class shoft_layer {
   hoft::saved_activations<float, float, hoft::col_major> saved_;
 };
 
+// Many small problems in one call, threads over problems: X[i] := Q(U[i]) X[i].
+void apply_to_each(std::vector<Matrix> const& U, std::vector<Matrix>& X, hoft::cpu policy) {
+  std::vector<hoft::matrix_view<float const>> us;
+  std::vector<hoft::matrix_view<float>> xs;
+  std::vector<hoft::compact_wy<float>> forms;  // memory only: carve_compact_wy cuts it from yours
+  std::vector<hoft::compact_wy_view<float>> Q;
+  for (std::size_t i = 0; i < U.size(); ++i) {
+    us.push_back(hoft::as_view(U[i]));
+    xs.push_back(hoft::as_view(X[i]));
+    forms.emplace_back(U[i].rows(), U[i].cols(), hoft::exact{}, hoft::block_for(U[i].cols(), hoft::exact{}));
+  }
+  for (auto& form : forms) Q.push_back(form.mutable_view());
+  std::vector<hoft::compact_wy_view<float const>> const constant_Q(Q.begin(), Q.end());
+  // Views are arguments, so they are constant; so are the forms for apply.
+  std::span<hoft::matrix_view<float const> const> const all_U(us);
+  std::span<hoft::matrix_view<float> const> const all_X(xs);
+  std::span<hoft::compact_wy_view<float const> const> const all_Q(constant_Q);
+  hoft::index_t const bytes =
+      std::max(hoft::accumulate_workspace(policy, std::span(Q)), hoft::apply_workspace(policy, all_Q, all_X));
+  std::vector<std::byte> work(static_cast<std::size_t>(bytes));
+  hoft::accumulate(policy, all_U, std::span(Q), hoft::exact{}, {work.data(), bytes});
+  hoft::apply(policy, all_Q, all_X, all_X, hoft::side::left, hoft::op::plain, {work.data(), bytes});
+}
+
 int main() {
   Matrix const U = Matrix::Random(96, 8), X = Matrix::Random(96, 40), dY = Matrix::Random(96, 40);
   Matrix const expected = gradient_for_people(U, X, dY);
@@ -136,6 +161,15 @@ int main() {
   shoft.backward(hoft::as_view(std::as_const(xs)), hoft::as_view(std::as_const(ys)), hoft::as_view(dys),
                  hoft::as_view(dxs), hoft::as_view(dU), hoft::as_view(dV), hoft::as_vector_view(ds));
   same = same && ys.leftCols(40) == f.y && dxs.leftCols(40) == b.dx && dU == b.dU && dV == b.dV && ds == b.ds;
+
+  std::vector<Matrix> const many_U{Matrix::Random(96, 8), Matrix::Random(64, 4)};
+  std::vector<Matrix> many_X{Matrix::Random(96, 40), Matrix::Random(64, 50)};
+  std::vector<Matrix> one_by_one = many_X;
+  apply_to_each(many_U, many_X, hoft::cpu{.threads = 2});
+  for (std::size_t i = 0; i < many_U.size(); ++i) {
+    hoft::apply(hoft::accumulate(many_U[i]), one_by_one[i]);
+    same = same && one_by_one[i] == many_X[i];
+  }
 
   std::cout << "both forms give the same bits: " << (same ? "yes" : "no") << '\n';
   return same ? 0 : 1;

@@ -300,17 +300,46 @@ TEST_CASE("apply refuses shapes that do not fit, before it writes") {
   CHECK(same_bits(Z, fits));
 }
 
-// 17 MB: more than stays in the caches, with columns (rows) that begin at whole vectors and with ones that do not.
-TEST_CASE_TEMPLATE("large outputs, stored past the caches, have the bits of results in place", L, col_major,
-                   row_major) {
-  for (index_t const edge : {0, 3}) {
-    index_t const m = 1032 + edge, n = 2104 + edge;
-    auto const Q = hoft::accumulate(gaussian<double>(m, 3, 7));
-    dense_matrix<double, L> in_place = gaussian<double, L>(m, n, 8), out(m, n);
-    hoft::apply(Q, in_place, out);
-    hoft::apply(Q, in_place);
-    CHECK(same_bits(in_place, out));
-    hoft::apply(hoft::cpu{.threads = 3}, Q, in_place, side::left, op::adjoint);
-    CHECK((in_place - gaussian<double, L>(m, n, 8)).norm() <= 1e-13 * in_place.norm());
+// More than 8 MiB, so that outputs are stored past the caches; in tiles of every width (6 and 4, then 3 = 2 + 1 lines).
+// `offset` elements behind an aligned address: whole vectors cannot be stored there, and must not be.
+template <class T, class L>
+void check_large_outputs(index_t r, index_t offset) {
+  constexpr bool by_columns = std::is_same_v<L, col_major>;
+  constexpr index_t m = by_columns ? 1040 : 1041, n = by_columns ? 2019 : 2032;
+  std::string const label = text_of({{"r", r}, {"offset", offset}});
+  INFO(label);
+  auto const Q = hoft::accumulate(gaussian<T>(m, r, 7));
+  dense_matrix<T, L> const X = gaussian<T, L>(m, n, 8), dY = gaussian<T, L>(m, n, 9);
+  std::vector<T> memory(std::size_t(m * n + 128));
+  auto const address = reinterpret_cast<std::uintptr_t>(memory.data());
+  T* const aligned = memory.data() + (128 - address % 128) % 128 / sizeof(T);
+  hoft::matrix_view<T, L> const out(aligned + offset, m, n);
+
+  dense_matrix<T, L> in_place = X;
+  hoft::apply(Q, X, hoft::as_eigen(out));
+  hoft::apply(Q, in_place);
+  CHECK(same_bits(in_place, hoft::as_eigen(out)));
+  hoft::as_eigen(out).setZero();
+  hoft::apply(hoft::cpu{.threads = 3}, Q, X, hoft::as_eigen(out));
+  CHECK(same_bits(in_place, hoft::as_eigen(out)));
+
+  auto const q = Q.view();
+  dense_matrix<T, L> dX = dY;
+  dense_matrix<T> dU(m, r), dU_in_place(m, r);
+  guarded_workspace work(hoft::apply_backward_workspace(hoft::cpu{}, q, hoft::as_view(X)));
+  hoft::apply_backward(hoft::cpu{}, q, hoft::as_view(X), hoft::as_view(dY), out, hoft::as_view(dU),
+                       hoft::vector_view<T>{}, side::left, op::plain, work);
+  hoft::apply_backward(hoft::cpu{}, q, hoft::as_view(X), hoft::as_view(std::as_const(dX)), hoft::as_view(dX),
+                       hoft::as_view(dU_in_place), hoft::vector_view<T>{}, side::left, op::plain, work);
+  CHECK(same_bits(dX, hoft::as_eigen(out)));
+  CHECK(same_bits(dU, dU_in_place));
+}
+
+TEST_CASE_TEMPLATE("large outputs, stored past the caches, have the bits of results in place", T, float, double) {
+  for (index_t const offset : {0, 1}) {
+    check_large_outputs<T, col_major>(3, offset);
+    check_large_outputs<T, row_major>(3, offset);
   }
+  check_large_outputs<T, col_major>(70, 0);
+  check_large_outputs<T, row_major>(70, 0);
 }

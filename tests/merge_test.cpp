@@ -257,6 +257,7 @@ TEST_CASE_TEMPLATE("extents around the widths of panels and chunks", T, double, 
   // So tall and so wide that panels are as narrow as they get.
   check_forms<T>({4100, 27, 2, 1});
   check_forms<T>({27, 4100, 1, 2});
+  check_forms<T>({3, 8200, 1, 4});  // sums along rows of M are made in two parts
 }
 
 TEST_CASE_TEMPLATE("empty shapes", T, float, std::complex<double>, Eigen::half) {

@@ -33,6 +33,10 @@
 #define HOFT_ALL_SCALARS float, long double, std::complex<double>, Eigen::half
 #define HOFT_LAPACK_SCALARS float, std::complex<double>
 #define HOFT_STORED_IN_16_BITS Eigen::half
+#elif defined(HOFT_TEST_VECTOR_SCALARS)  // one for each kind of vectors
+#define HOFT_ALL_SCALARS float, double, std::complex<float>, Eigen::bfloat16
+#define HOFT_LAPACK_SCALARS float, double, std::complex<float>
+#define HOFT_STORED_IN_16_BITS Eigen::bfloat16
 #else
 #define HOFT_ALL_SCALARS \
   float, double, long double, std::complex<float>, std::complex<double>, Eigen::half, Eigen::bfloat16
@@ -140,7 +144,7 @@ dense_matrix<T, L> gaussian(index_t m, index_t n, unsigned seed, double scale = 
 /// A matrix inside a larger buffer: its leading dimension exceeds its extent, and memory lies before and after it.
 /// Whatever is not an element holds sentinels, which are NaN in every type: reading one spoils the result, writing one
 /// is seen by `intact`.
-template <class T, class L = col_major>
+template <class T, class L = col_major, class Allocator = std::allocator<T>>
 class padded {
  public:
   using matrix = dense_matrix<T, L>;
@@ -179,7 +183,7 @@ class padded {
  private:
   static constexpr index_t guard = 16;
   index_t inner_, ld_, rows_, cols_;
-  std::vector<T> memory_;
+  std::vector<T, Allocator> memory_;
 };
 
 /// The same numbers, NaN equal to NaN and 0 different from −0.
@@ -551,9 +555,10 @@ neumann_form(Eigen::MatrixBase<DU> const&, index_t) -> neumann_form<wide_t<typen
 
 /// Workspace of exactly `bytes`, as badly aligned as memory can be, full of sentinels that are NaN when read, with
 /// sentinels on either side.
-class guarded_workspace {
+template <class Allocator = std::allocator<std::byte>>
+class guarded_memory {
  public:
-  explicit guarded_workspace(index_t bytes) : memory_(std::size_t(bytes + 2 * guard), std::byte(0xFF)), bytes_(bytes) {}
+  explicit guarded_memory(index_t bytes) : memory_(std::size_t(bytes + 2 * guard), std::byte(0xFF)), bytes_(bytes) {}
   operator hoft::workspace() { return {memory_.data() + guard, bytes_}; }
   bool intact() const {
     auto const sentinel = [](std::byte b) { return b == std::byte(0xFF); };
@@ -563,8 +568,9 @@ class guarded_workspace {
 
  private:
   static constexpr index_t guard = 129;
-  std::vector<std::byte> memory_;
+  std::vector<std::byte, Allocator> memory_;
   index_t bytes_;
 };
+using guarded_workspace = guarded_memory<>;
 
 }  // namespace hoft_test

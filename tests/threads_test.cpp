@@ -1,6 +1,7 @@
 // The same bits for any number of threads, and independent calls at the same time.
 #include "everything.hpp"
 
+#include <atomic>
 #include <thread>
 
 using namespace hoft_test;
@@ -48,6 +49,27 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits", T, HOFT_THREADED
   same_for_any_number_of_threads<T, row_major>(wide, true, false);
   same_for_any_number_of_threads<T, col_major>(flat, true, true);
   same_for_any_number_of_threads<T, col_major>(small, false, false);
+}
+
+TEST_CASE("what one thread throws is thrown by the call, and no other waits for it") {
+  struct interruption {};
+  for (int threads : {1, 2, 3})
+    for (index_t thrower : {0, 3, 9}) {
+      hoft::cpu const policy{.threads = threads};
+      std::atomic<int> begun{0};
+      auto const body = [&](index_t at) {
+        ++begun;
+        if (at == thrower) throw interruption{};
+      };
+      CHECK_THROWS_AS(for_each_problem(policy, 10, [&](index_t, index_t i) { body(i); }), interruption);
+      auto const nothing = [](index_t) {};
+      CHECK_THROWS_AS(for_each_panel(policy, 10, 1, [&](index_t, auto p) { body(p.first); }), interruption);
+      // Sums of ten chunks of 256 columns, merged in turn.
+      CHECK_THROWS_AS(for_each_panel_summed(
+                          policy, 2560, 256, nothing, [&](index_t, auto p) { body(p.first / 256); }, nothing),
+                      interruption);
+      CHECK(begun >= 3);
+    }
 }
 
 TEST_CASE("a thread count below one counts as one") {

@@ -25,11 +25,14 @@ struct forward_result {
 };
 
 /// y = M̂ x = Q_U diag(s) M Q_V x for t tokens as the columns of x [n, t], with one call of the base operator on t + rv
-/// columns. (x is copied once to stand beside V; the form with views saves that copy.) @see forward with views.
+/// columns. (x is copied to stand beside V, and row-major results are copied to drop its place: the form with views
+/// saves both.) @see forward with views.
 template <execution_policy Policy, class A, class Base, class DX>
 auto forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x) {
   using T = detail::value_of<DX const>;
   using L = detail::layout_of<DX const>;
+  static_assert(detail::is_operator<Base>,
+                "hoft::forward: a weight is given as hoft::dense(M), or as an operator of your own.");
   auto const view = a.view();
   index_t const t = as_view(x).cols, ru = a.left().rank(), rv = a.right().rank();
   detail::require_equal("forward", "x.rows", x.rows(), a.cols());
@@ -63,8 +66,11 @@ auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& 
               DG const& dy) {
   auto const view = a.view();
   index_t const t = as_view(x).cols, rv = a.right().rank();
+  static_assert(detail::is_operator<Base>,
+                "hoft::backward: a weight is given as hoft::dense(M), or as an operator of your own.");
   static_assert(std::same_as<detail::value_of<DX const>, T> && std::same_as<detail::layout_of<DX const>, L>,
                 "hoft::backward: x must have the element type and layout of the forward pass.");
+  static_assert(std::same_as<typename DG::Scalar, T>, "hoft::backward: dy must have the element type of x.");
   detail::require_equal("backward", "x.rows", x.rows(), a.cols());
   detail::require_equal("backward", "dy.rows", dy.rows(), a.rows());
   detail::require_equal("backward", "dy.cols", dy.cols(), t);

@@ -6,6 +6,15 @@
 
 namespace hoft {
 
+namespace detail {
+
+/// What stands where Y may stand and is none.
+template <class DY>
+inline constexpr bool is_option =
+    std::same_as<std::remove_cvref_t<DY>, side> || std::same_as<std::remove_cvref_t<DY>, op>;
+
+}  // namespace detail
+
 /// X := Q X, Qᴴ X, X Q or X Qᴴ in place. @see apply with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DX>
 void apply(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
@@ -21,9 +30,8 @@ void apply(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain
 
 /// Y := Q X, Qᴴ X, X Q or X Qᴴ. Y has the shape and layout of X and does not overlap it.
 template <execution_policy Policy, class A, class DX, class DY>
-requires(!std::same_as<std::remove_cvref_t<DY>, side>) void apply(Policy const& policy, compact_wy<A> const& Q,
-                                                                  DX const& X, DY&& Y, side s = side::left,
-                                                                  op o = op::plain) {
+requires(!detail::is_option<DY>) void apply(Policy const& policy, compact_wy<A> const& Q, DX const& X, DY&& Y,
+                                            side s = side::left, op o = op::plain) {
   static_assert(
       detail::same_storage<DX const, DY>,
       "hoft::apply: X and Y must have the same element type and layout (both column-major or both row-major).");
@@ -33,8 +41,8 @@ requires(!std::same_as<std::remove_cvref_t<DY>, side>) void apply(Policy const& 
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DX, class DY>
-requires(!std::same_as<std::remove_cvref_t<DY>, side>) void apply(compact_wy<A> const& Q, DX const& X, DY&& Y,
-                                                                  side s = side::left, op o = op::plain) {
+requires(!detail::is_option<DY>) void apply(compact_wy<A> const& Q, DX const& X, DY&& Y, side s = side::left,
+                                            op o = op::plain) {
   apply(cpu{}, Q, X, Y, s, o);
 }
 

@@ -34,6 +34,7 @@ class dense_operator {
   template <class Operand, class TX, class L>
   void multiply(Operand M, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
     using A = accumulator_t<T>;
+    static_assert(std::same_as<T, A> || !is_complex<A>, "hoft::dense: 16-bit storage of reals only");
     if constexpr (std::same_as<T, A>) {
       product(policy_, T(1), M, cpu_backend::plain(X), {}, Y);
     } else {
@@ -59,6 +60,11 @@ class dense_operator {
 };
 
 namespace detail {
+
+/// Not a matrix, which many hand over where an operator is expected.
+template <class Base>
+inline constexpr bool is_operator =
+    !std::is_base_of_v<Eigen::EigenBase<std::remove_cvref_t<Base>>, std::remove_cvref_t<Base>>;
 
 /// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.
 template <class D>

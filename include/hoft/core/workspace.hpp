@@ -19,8 +19,9 @@ class carver {
   /// Counts only.
   carver() = default;
   /// Carves from `memory`. The pieces must have been counted first (see `carve`).
-  explicit carver(workspace memory) : next_(memory.data), carving_(true) {}
+  explicit carver(workspace memory) : next_(memory.data), end_(memory.data + memory.size), carving_(true) {}
 
+  /// @throws hoft::workspace_error if the memory is used up: it is smaller than what was counted
   template <class T>
   T* array(index_t count) {
     static_assert(alignof(T) <= alignment);
@@ -28,7 +29,10 @@ class carver {
     size_ += bytes;
     if (!carving_) return nullptr;
     auto const address = reinterpret_cast<std::uintptr_t>(next_);
-    std::byte* const aligned = next_ + (alignment - address % alignment) % alignment;
+    index_t const padding = index_t((alignment - address % alignment) % alignment);
+    if (bytes > 0)
+      detail::require_at_most<workspace_error>("carver", "the workspace asked for", padding + bytes, end_ - next_);
+    std::byte* const aligned = next_ + padding;
     next_ = aligned + bytes;
     return reinterpret_cast<T*>(aligned);
   }
@@ -45,7 +49,7 @@ class carver {
 
   static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
 
-  // Pieces that are used one after another may share memory: go back to where the first began, then on behind both.
+  /// Pieces that are used one after another may share memory: go back to where the first began, then on behind both.
   struct position {
     std::byte* next = nullptr;
     index_t size = 0;
@@ -64,6 +68,7 @@ class carver {
 
  private:
   std::byte* next_ = nullptr;
+  std::byte* end_ = nullptr;
   index_t size_ = 0;
   bool carving_ = false;
 };

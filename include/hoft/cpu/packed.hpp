@@ -129,7 +129,7 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix
   }
 }
 
-/// Outputs that leave the caches anyway are better stored past them.
+/// Outputs that leave the caches anyway are better stored past them, in whole vectors.
 template <class T>
 bool worth_streaming(index_t elements, T const* data, index_t ld) {
   constexpr index_t bytes = index_t{1} << 23;
@@ -197,25 +197,36 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
     for (index_t k = 0; k < W.rows; ++k) std::fill_n(W.data + k * W.ld, W.cols, T(0));
   for (index_t i = 0; i < U.rows; i += depth) {
     index_t const rows = std::min(depth, U.rows - i);
-    index_t const ahead = i + depth + rows <= U.rows ? depth * X.ld : 0;
+    // The part below this one is fetched meanwhile, by all tiles: one alone would fill the queues.
+    index_t const next = i + depth + rows <= U.rows ? depth * X.ld : 0;
     for (index_t j = 0; j < X.cols; j += width) {
       index_t const cols = std::min(width, X.cols - j), padded = (cols + lane - 1) / lane * lane;
       T const* const x = X.data + i * X.ld + j;
       kernel::strided<T const> const u{U.slab(i), U.stride, 1};
       T* const w = W.data + j;
       T const* const start = i == 0 ? nullptr : w;
-      index_t done = 0;
       if (cols == width && U.cols >= first_cols) {
-        kernel::copying_sum_tile<vectors, first_cols, is_complex<T>, T>({x, X.ld, u, rows}, start, W.ld, w, W.ld, block,
-                                                                        ahead);
-        done = first_cols;
+        using kernel::passing;
+        constexpr bool conj = is_complex<T>;
+        int fetched = 0;
+        kernel::for_each_tile_col(U.cols, [&](index_t k, auto size) {
+          T const* const s = start == nullptr ? start : start + k * W.ld;
+          kernel::sum_term<T> const term{block, width, u.at(0, k), rows};
+          int const left = vectors - fetched, others = int((U.cols - k - 1) / first_cols);
+          kernel::fetched<T> const far{x + next + fetched * lane, X.ld, std::max(left > 0 ? 1 : 0, left - others)};
+          fetched += far.lines;
+          if constexpr (size == first_cols)
+            if (k == 0)
+              return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch, T>(
+                  {x, X.ld, u, rows}, s, W.ld, w, W.ld, far, block);
+          kernel::fetching_sum_tile<vectors, size, conj, passing::fetch, T>(term, s, W.ld, w + k * W.ld, W.ld, far);
+        });
       } else {
         for (index_t l = 0; l < rows; ++l)
           std::fill(std::copy_n(x + l * X.ld, cols, block + l * padded), block + (l + 1) * padded, T(0));
+        kernel::sum_term<T> const term{block, padded, u, rows};
+        kernel::sum_rows<is_complex<T>, T>(cols, U.cols, 1, &term, true, start, W.ld, w, W.ld);
       }
-      kernel::sum_term<T> const term{block, cols == width ? width : padded, u.at(0, done), rows};
-      kernel::sum_rows<is_complex<T>, T>(cols, U.cols - done, 1, &term, true,
-                                         start == nullptr ? start : start + done * W.ld, W.ld, w + done * W.ld, W.ld);
     }
   }
 }
@@ -296,7 +307,8 @@ void project(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_vie
   detail::project_panel<T>(U, X, W);
 }
 
-/// Y := X + U Z, or X + U Z + V S in one pass over X. X may be Y, or have no data for zero. X and Y [m, w], Z [r, w].
+/// Y := X + U Z, or X + U Z + V S, in one pass over X where columns are contiguous. X may be Y, or have no data for
+/// zero. X and Y [m, w], Z [r, w].
 template <class T, class L, class TZ>
 void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, std::type_identity_t<matrix_view<T const, L>> X,
             matrix_view<T, L> Y, std::type_identity_t<outlook<T, L>> const& around = {}) {

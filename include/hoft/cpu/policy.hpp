@@ -15,8 +15,9 @@ namespace hoft {
 namespace cpu_backend {
 
 /// Compute on the CPU. Results have the same bits for every number of threads.
-/// `threads` > 1 starts threads for the length of a call (nothing is kept between calls; starting them is the one
-/// thing that allocates). A value below 1 counts as 1.
+/// `threads` > 1 starts threads for each parallel part of a call (nothing is kept between them; starting them is the
+/// one thing that allocates, and takes as long as a few hundred thousand flops: small problems want one thread each).
+/// Workspace grows with `threads`, used or not. A value below 1 counts as 1.
 struct cpu {
   using execution_policy_tag = void;
   int threads = 1;
@@ -58,6 +59,12 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
   work(0);
   for (std::thread& other : others) other.join();
   if (error) std::rethrow_exception(error);
+}
+
+/// The policy for independent work of that many multiply-adds: one thread where starting others takes longer.
+inline cpu worth_threads(cpu const& policy, index_t work) {
+  constexpr index_t least = index_t{1} << 20;
+  return work < least ? cpu{} : policy;
 }
 
 /// body(worker, i) for every problem i of a batch, in any order.
@@ -109,13 +116,15 @@ void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& bod
 /// The same for sums over columns. Panels are grouped into chunks: clear(worker) starts a chunk's partial sum, body
 /// adds each of its panels, merge(worker) adds the partial sum to the total. Merges run one after another in the order
 /// of the chunks, and chunks depend on shapes alone, so the sum is rounded the same way for every number of threads.
+/// What a body throws ends the walk: chunks that wait for their turn are not merged.
 template <class Clear, class Body, class Merge>
 void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
                            Merge const& merge) {
   constexpr index_t least_chunk = 256;  // columns: enough that merging [m, r] sums costs under 1 % of making them
   index_t const chunk = (least_chunk + width - 1) / width * width;
+  constexpr index_t stopped = -1;
   std::atomic<index_t> turn{0};
-  parallel_for(policy, (n + chunk - 1) / chunk, [&](index_t worker, index_t task) {
+  auto const sum_chunk = [&](index_t worker, index_t task) {
     clear(worker);
     index_t const end = std::min(n, (task + 1) * chunk);
     for (index_t j = task * chunk; j < end; j += width) {
@@ -124,10 +133,22 @@ void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear co
       index_t const after = worker_count(policy) == 1 ? n : end;
       body(worker, panel{j, count, std::min(width, after - j - count)});
     }
-    for (index_t now; (now = turn.load(std::memory_order_acquire)) != task;) turn.wait(now, std::memory_order_acquire);
+    for (index_t now; (now = turn.load(std::memory_order_acquire)) != task;) {
+      if (now == stopped) return;
+      turn.wait(now, std::memory_order_acquire);
+    }
     merge(worker);
-    turn.fetch_add(1, std::memory_order_release);
-    turn.notify_all();
+  };
+  parallel_for(policy, (n + chunk - 1) / chunk, [&](index_t worker, index_t task) {
+    try {
+      sum_chunk(worker, task);
+    } catch (...) {
+      turn.store(stopped, std::memory_order_release);
+      turn.notify_all();
+      throw;
+    }
+    index_t mine = task;  // unless the walk has been stopped
+    if (turn.compare_exchange_strong(mine, task + 1, std::memory_order_acq_rel)) turn.notify_all();
   });
 }
 

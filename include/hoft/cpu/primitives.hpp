@@ -89,7 +89,8 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
     fill(policy, real(0), scales.block(0, 0, 1, U.cols));
     return fill(policy, real(1), scales.block(1, 0, 1, U.cols));
   }
-  parallel_for(policy, U.cols, [&](index_t, index_t j) {
+  constexpr index_t passes = 4;  // of about a multiply-add for each element
+  parallel_for(worth_threads(policy, passes * U.rows * U.cols), U.cols, [&](index_t, index_t j) {
     auto const column = Uhat.columns(j, 1);
     copy(policy, U.columns(j, 1), column);
     // One rounding to each element below: no bit depends on where a vector begins.
@@ -116,7 +117,8 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
 template <class T, class TU, class LU>
 void normalise_columns_backward(cpu const& policy, matrix_view<T const> Uhat, matrix_view<real_t<T> const> scales,
                                 vector_view<T const> tau, matrix_view<T> D, matrix_view<TU, LU> dU) {
-  parallel_for(policy, D.cols, [&](index_t, index_t j) {
+  constexpr index_t passes = 4;
+  parallel_for(worth_threads(policy, passes * D.rows * D.cols), D.cols, [&](index_t, index_t j) {
     auto const u = Uhat.columns(j, 1);
     auto const d = D.columns(j, 1);
     real_t<T> const mu = scales(0, j), nu = scales(1, j);

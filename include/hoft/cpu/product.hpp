@@ -119,18 +119,18 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
       if (B.conjugated) with(conj{});
       else with(std::false_type{});
     };
-    // Tasks are cut by shape alone; tile boundaries do not move, so neither do the bits.
+    // Tasks are cut by shape alone, and the order of an element's sum does not depend on the width of its tile.
     constexpr index_t rows_a_task = 4 * kernel::tile_vectors<T> * kernel::lanes<T>;
     constexpr index_t cols_a_task = 8 * kernel::tile_cols;
-    constexpr index_t worth_a_thread = index_t{1} << 20;  // multiply-adds: about the time it takes to start one
-    if (worker_count(policy) == 1 || m * n * k < worth_a_thread) {
+    cpu const threads = worth_threads(policy, m * n * k);
+    if (worker_count(threads) == 1) {
       run(0, m, 0, n);
     } else if (m >= n) {
-      parallel_for(policy, (m + rows_a_task - 1) / rows_a_task, [&](index_t, index_t task) {
+      parallel_for(threads, (m + rows_a_task - 1) / rows_a_task, [&](index_t, index_t task) {
         run(task * rows_a_task, std::min(rows_a_task, m - task * rows_a_task), 0, n);
       });
     } else {
-      parallel_for(policy, (n + cols_a_task - 1) / cols_a_task, [&](index_t, index_t task) {
+      parallel_for(threads, (n + cols_a_task - 1) / cols_a_task, [&](index_t, index_t task) {
         run(0, m, task * cols_a_task, std::min(cols_a_task, n - task * cols_a_task));
       });
     }

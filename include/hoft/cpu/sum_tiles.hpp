@@ -85,11 +85,22 @@ EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], T* c, index_t 
   }
 }
 
-/// sum[j] += one product. While the columns of A pass, they can be left in `copy`, V vectors each, and those at
-/// a + ahead be prefetched.
-template <int V, int N, bool ConjB, bool Copy, class T>
-EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[N][V], T* copy = nullptr,
-                                      index_t ahead = 0) {
+/// Vectors that a tile fetches for those after it: `lines` of them, one behind another, for each column of A that
+/// passes.
+template <class T>
+struct fetched {
+  T const* data = nullptr;
+  index_t step = 0;  ///< from one column's to the next
+  int lines = 0;
+};
+
+enum class passing { read, fetch, copy_and_fetch };
+
+/// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
+/// vectors each.
+template <int V, int N, bool ConjB, passing Mode = passing::read, class T>
+EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[N][V], fetched<T> far = {},
+                                      T* copy = nullptr) {
   using namespace Eigen::internal;
   using P = packet<T>;
   constexpr int lane = lanes<T>;
@@ -100,12 +111,14 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[
     P column[V];
     HOFT_UNROLL
     for (int v = 0; v < V; ++v) column[v] = load(a + v * lane);
-    if constexpr (Copy) {
+    if constexpr (Mode == passing::copy_and_fetch) {
       HOFT_UNROLL
       for (int v = 0; v < V; ++v) pstore(copy + v * lane, column[v]);
-      HOFT_UNROLL
-      for (int v = 0; v < V; ++v) prefetch(a + ahead + v * lane);
       copy += V * lane;
+    }
+    if constexpr (Mode != passing::read) {
+      for (int v = 0; v < far.lines; ++v) prefetch(far.data + v * lane);
+      far.data += far.step;
     }
     HOFT_UNROLL
     for (int j = 0; j < N; ++j) {
@@ -135,7 +148,7 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
     load_tile<V, N>(s, lds, sum);
     prefetch_tile<V, N>(moves.ahead);
     prefetch_tile<V, N>(moves.also_ahead);
-    for (int t = 0; t < terms; ++t) add_products<V, N, ConjB, false>(term[t], sum);
+    for (int t = 0; t < terms; ++t) add_products<V, N, ConjB>(term[t], sum);
     store_tile<V, N>(sum, c, ldc, moves.streams);
     for (int t = 0; t < terms; ++t) {
       term[t].a += term[t].step;
@@ -147,13 +160,13 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
   }
 }
 
-/// C = S + one product whose A is left in `copy`.
-template <int V, int N, bool ConjB, class T>
-EIGEN_DONT_INLINE void copying_sum_tile(sum_term<T> const& term, T const* s, index_t lds, T* c, index_t ldc, T* copy,
-                                        index_t ahead) {
+/// C = S + one product, while other columns are fetched and, if the mode says so, A is left in `copy`.
+template <int V, int N, bool ConjB, passing Mode, class T>
+EIGEN_DONT_INLINE void fetching_sum_tile(sum_term<T> const& term, T const* s, index_t lds, T* c, index_t ldc,
+                                         fetched<T> const& far, T* copy = nullptr) {
   packet<T> sum[N][V];
   load_tile<V, N>(s, lds, sum);
-  add_products<V, N, ConjB, true>(term, sum, copy, ahead);
+  add_products<V, N, ConjB, Mode>(term, sum, far, copy);
   store_tile<V, N>(sum, c, ldc, false);
 }
 
@@ -168,7 +181,7 @@ EIGEN_DONT_INLINE void edge_tiles(index_t count, index_t rows, int terms, sum_te
     HOFT_UNROLL
     for (int j = 0; j < N; ++j) sum[j][0] = s != nullptr ? load_part(s + j * lds, rows) : zero<T>();
     for (int t = 0; t < terms; ++t) {
-      add_products<1, N, ConjB, false>(term[t], sum);
+      add_products<1, N, ConjB>(term[t], sum);
       term[t].b.data += N * term[t].b.col;
     }
     HOFT_UNROLL

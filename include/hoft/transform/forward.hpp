@@ -84,10 +84,11 @@ struct forward_pieces {
 }  // namespace detail
 
 /// Bytes of workspace for `forward` with x of this element type and layout, extended by rv columns as `forward` takes
-/// it.
+/// it. @throws hoft::shape_error if x has fewer columns than that
 template <execution_policy Policy, class A, class T, class L>
 index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
+  detail::require_at_least("forward_workspace", "x.cols", x.cols, a.right.rank());
   return detail::workspace_size<detail::forward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
                                                                            x.cols - a.right.rank());
 }
@@ -104,11 +105,13 @@ index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix
 /// @param y      [m, t + rv] Out: M̂ x in the first t columns; scratch in the last rv. Must not overlap x
 /// @param saved  Out: what `backward` needs, cut by carve_saved
 /// @param work   at least forward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
+/// is
+///         written
 ///
 /// Cost: 2 m n (t + rv) flops in the base, 4 (m ru + (m + n) rv / 2) t beside it; one pass over x, base and y.
-/// Memory: O((m + n) r + r t) beyond x and y. Accuracy: that of the base plus a small multiple of √m (ru + rv) ε ‖y‖.
-/// Source: math in docs/mathematics.md (section 3).
+/// Memory: O((m + n) r + r t) beyond x and y for each thread. Accuracy: that of the base plus a small multiple of √m
+/// (ru + rv) ε ‖y‖. Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class T, class L>
 requires base_operator<Base, T, L>
 void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_view<T, L> x, matrix_view<T, L> y,
@@ -117,11 +120,10 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the adapter must hold the accumulator type of x.");
   constexpr char const* function = "forward";
   adapter_view<acc const> const view = a;
-  index_t const rv = a.right.rank(), t = x.cols - rv;
+  index_t const rv = a.right.rank(), t = saved.v.cols;  // x and y have rv columns more
   detail::require_adapter(function, view);
-  detail::require_at_least(function, "x.cols", x.cols, rv);
-  detail::require_shape(function, "x", x, a.cols(), x.cols);
-  detail::require_shape(function, "y", y, a.rows(), x.cols);
+  detail::require_shape(function, "x", x, a.cols(), t + rv);
+  detail::require_shape(function, "y", y, a.rows(), t + rv);
   detail::require_base(function, base, view);
   detail::require_saved(function, view, saved, t);
   auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>(function, work, policy, view, t);

@@ -17,11 +17,13 @@ index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix
 /// @param a      the adapter that merged, built with exact{} on both sides
 /// @param M      [m, n] In: M̂. Out: M
 /// @param work   at least unmerge_workspace bytes
-/// @throws hoft::argument_error if a side is truncated (its adjoint is not its inverse) or an s_i is 0;
+/// @throws hoft::argument_error if a side is truncated (its adjoint is not its inverse) or has explicit tau, or an s_i
+///         is 0 (where the host reads s: a GPU gives what is not finite);
 ///         hoft::shape_error, hoft::workspace_error; all before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops, two passes over M (three for SHOFT). Accuracy: merge then unmerge returns M within a
-/// small multiple of √m (ru + rv) ε ‖M‖, times max|s| / min|s| for SHOFT; 16-bit storage rounds M̂ in between.
+/// small multiple of √m (ru + rv) ε ‖M‖, times max|s| / min|s| for SHOFT. In 16-bit storage M is rounded
+/// after each pass.
 template <execution_policy Policy, class A, class T, class L>
 void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M, workspace work) {
   using acc = std::remove_const_t<A>;

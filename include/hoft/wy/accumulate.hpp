@@ -2,6 +2,9 @@
 #pragma once
 #include <hoft/wy/compact_wy.hpp>
 
+#include <span>
+#include <utility>
+
 namespace hoft {
 namespace detail {
 
@@ -35,6 +38,13 @@ struct accumulate_pieces {
       form = memory.array<A>(form_factor_scratch(policy, b));
     }
   }
+};
+
+/// A backend may have a kernel for all of it, for many problems at once.
+template <class Policy, class TU, class LU, class A>
+concept accumulates_in_one_launch = requires(Policy const& policy, std::span<matrix_view<TU, LU> const> U,
+                                             std::span<compact_wy_view<A>> Q) {
+  accumulate_in_one_launch(policy, U, Q);
 };
 
 inline void require_inverse(char const* function, inverse kind) {
@@ -96,6 +106,8 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
   Q.explicit_tau = false;
+  if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>)
+    if (!kind.truncated) return accumulate_in_one_launch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1));
   normalise_columns(policy, U, Q.vectors, Q.scales);
   detail::form_factors(policy, Q, pieces);
 }

@@ -108,10 +108,22 @@ struct apply_pieces {
         buffer(memory, worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
 };
 
+/// A backend may have a kernel for all of it.
+template <class Policy, class A, class T, class L>
+concept applies_in_one_pass = requires(Policy const& policy, matrix_view<A const> U, op o, matrix_view<T const, L> X,
+                                       matrix_view<T, L> Y, matrix_view<A> W) {
+  apply_in_one_pass(policy, U, U, o, X, Y, W);
+};
+
 /// The oriented problem: X and Y [m, n] with Q from the left.
 template <class Policy, class A, class TX, class T, class L>
 void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
                     matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<Policy, A, T, L> const& pieces) {
+  if constexpr (applies_in_one_pass<Policy, A, T, L>)
+    if (Q.blocks() == 1) {
+      auto const q = Q.at(0);
+      if (apply_in_one_pass(policy, q.U, q.T, o, matrix_view<T const, L>(X), Y, W)) return;
+    }
   auto const local = serial(policy);
   pack(policy, Q.vectors, pieces.U);
   index_t const written = written_by(X, Y);

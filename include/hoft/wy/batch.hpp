@@ -66,6 +66,12 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
   }
   index_t const size = accumulate_workspace(policy, Q, kind);
   detail::require_at_least<workspace_error>(function, "work.size", work.size, size);
+  if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>) {
+    if (!kind.truncated) {
+      for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
+      return accumulate_in_one_launch(policy, U, Q);
+    }
+  }
   for_each_problem(policy, count, [&](index_t worker, index_t i) {
     accumulate(serial(policy), U[std::size_t(i)], Q[std::size_t(i)], kind, detail::part_of(policy, work, size, worker));
   });

@@ -1,0 +1,280 @@
+// compact_wy.cu: accumulate, apply and apply_backward on a GPU beside cuBLAS and cuSOLVER. Prints a table and writes
+// every sample as JSON.
+//   hoft_gpu_bench <file> [repetitions]
+#include <hoft/cuda.hpp>
+
+#include <cusolverDn.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace {
+
+using hoft::index_t;
+using hoft::matrix_view;
+using hoft::cuda::detail::require;
+
+void require(cusolverStatus_t answer, char const* call) {
+  if (answer != CUSOLVER_STATUS_SUCCESS)
+    throw hoft::cuda_error(std::string(call) + " answered " + std::to_string(int(answer)));
+}
+
+/// Memory of the device, filled with Gaussian numbers of type T.
+template <class T>
+class numbers {
+ public:
+  explicit numbers(index_t count, float scale = 1, unsigned seed = 1) : count_(count) {
+    require(cudaMalloc(&data_, std::size_t(count) * sizeof(T)), "cudaMalloc");
+    std::mt19937 engine(seed);
+    std::normal_distribution<float> normal;
+    constexpr index_t period = index_t{1} << 20;  // enough that no cache line is like its neighbours
+    std::vector<T> part(static_cast<std::size_t>(std::min(count, period)));
+    for (T& x : part) x = T(scale * normal(engine));
+    for (index_t at = 0; at < count; at += period)
+      require(cudaMemcpy(data_ + at, part.data(), std::size_t(std::min(period, count - at)) * sizeof(T),
+                         cudaMemcpyHostToDevice),
+              "cudaMemcpy");
+  }
+  numbers(numbers const&) = delete;
+  numbers& operator=(numbers const&) = delete;
+  ~numbers() { cudaFree(data_); }
+  T* data() const { return data_; }
+  index_t bytes() const { return count_ * index_t(sizeof(T)); }
+  matrix_view<T> matrix(index_t m, index_t n) const { return {data_, m, n}; }
+  hoft::workspace work() const { return {reinterpret_cast<std::byte*>(data_), bytes()}; }
+
+ private:
+  T* data_ = nullptr;
+  index_t count_;
+};
+using scratch = numbers<unsigned char>;
+
+struct contestant {
+  std::string name;
+  double bytes;  ///< that must move; 0: not counted
+  std::function<void()> run;
+  std::vector<float> microseconds = {};
+  double median() const {
+    auto sorted = microseconds;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted.empty() ? 0 : sorted[sorted.size() / 2];
+  }
+};
+
+struct contest {
+  std::string name;
+  std::vector<contestant> contestants;  ///< the first is hoft's, or the copy
+};
+
+class bench {
+ public:
+  explicit bench(int repetitions) : repetitions_(repetitions) {
+    require(cudaStreamCreate(&stream), "cudaStreamCreate");
+    require(cublasCreate(&blas), "cublasCreate");
+    require(cublasSetStream(blas, stream), "cublasSetStream");
+    require(cusolverDnCreate(&solver), "cusolverDnCreate");
+    require(cusolverDnSetStream(solver, stream), "cusolverDnSetStream");
+    require(cudaEventCreate(&begin_), "cudaEventCreate");
+    require(cudaEventCreate(&end_), "cudaEventCreate");
+  }
+  bench(bench const&) = delete;
+  bench& operator=(bench const&) = delete;
+  ~bench() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+    cusolverDnDestroy(solver);
+    cublasDestroy(blas);
+    cudaStreamDestroy(stream);
+  }
+
+  /// All contestants in turn, again and again; the first two rounds warm up.
+  void time(contest c) {
+    for (int round = -2; round < repetitions_; ++round)
+      for (contestant& one : c.contestants) {
+        require(cudaEventRecord(begin_, stream), "cudaEventRecord");
+        one.run();
+        require(cudaEventRecord(end_, stream), "cudaEventRecord");
+        require(cudaEventSynchronize(end_), "cudaEventSynchronize");
+        float milliseconds = 0;
+        require(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
+        if (round >= 0) one.microseconds.push_back(1000 * milliseconds);
+      }
+    for (contestant const& one : c.contestants)
+      std::printf("%-34s %-26s %10.1f us  x %6.2f  %7.1f GB/s\n", c.name.c_str(), one.name.c_str(), one.median(),
+                  one.median() / c.contestants[0].median(), one.bytes / one.median() / 1000);
+    std::fflush(stdout);
+    contests.push_back(std::move(c));
+  }
+
+  void write(std::string const& path) const {
+    cudaDeviceProp device{};
+    int driver = 0, runtime = 0;
+    require(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
+    require(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+    require(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+    std::ofstream out(path);
+    out << "{\n  \"device\": \"" << device.name << "\",\n  \"driver\": " << driver << ",\n  \"runtime\": " << runtime
+        << ",\n  \"cases\": {";
+    for (std::size_t i = 0; i < contests.size(); ++i) {
+      out << (i ? "," : "") << "\n    \"" << contests[i].name << "\": {";
+      for (std::size_t j = 0; j < contests[i].contestants.size(); ++j) {
+        auto const& one = contests[i].contestants[j];
+        out << (j ? "," : "") << "\n      \"" << one.name << "\": {\"bytes\": " << one.bytes
+            << ", \"median_us\": " << one.median() << ", \"us\": [";
+        for (std::size_t k = 0; k < one.microseconds.size(); ++k) out << (k ? ", " : "") << one.microseconds[k];
+        out << "]}";
+      }
+      out << "\n    }";
+    }
+    out << "\n  }\n}\n";
+    if (!out.flush()) throw std::runtime_error("cannot write " + path);
+  }
+
+  hoft::cuda::device on() const { return hoft::cuda::on(stream, blas); }
+
+  cudaStream_t stream{};
+  cublasHandle_t blas{};
+  cusolverDnHandle_t solver{};
+  std::vector<contest> contests;
+
+ private:
+  int repetitions_;
+  cudaEvent_t begin_{}, end_{};
+};
+
+template <class T>
+inline constexpr cudaDataType_t blas_name = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_16BF;
+
+/// C := alpha op(A) B + beta C by cuBLAS, computed in float.
+template <class T>
+void gemm(bench& b, bool transposed, float alpha, matrix_view<T> A, matrix_view<T> B, float beta, matrix_view<T> C) {
+  require(cublasGemmEx(b.blas, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, int(C.rows), int(C.cols),
+                       int(B.rows), &alpha, A.data, blas_name<T>, int(A.ld), B.data, blas_name<T>, int(B.ld), &beta,
+                       C.data, blas_name<T>, int(C.ld), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+          "cublasGemmEx");
+}
+
+/// X [m, t] by columns: t tokens of m features, which is tokens x features in row-major order.
+template <class T>
+void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
+  numbers<float> const U(m * r);
+  numbers<T> const U_stored(m * r, 0.01f), F(r * r), X(m * t), Y(m * t), W(r * t), Z(r * t), G(m * t), dX(m * t);
+  hoft::carver count;
+  hoft::carve_compact_wy<float>(count, m, r, r);
+  scratch const form(count.size()), dU(m * r * 4);
+  hoft::carver memory(form.work());
+  auto Q = hoft::carve_compact_wy<float>(memory, m, r, r);
+  auto const x = X.matrix(m, t), y = Y.matrix(m, t), g = G.matrix(m, t), dx = dX.matrix(m, t);
+  scratch const work(std::max({hoft::accumulate_workspace<float>(b.on(), r, r), hoft::apply_workspace(b.on(), Q, x),
+                               hoft::apply_backward_workspace(b.on(), Q, x), index_t{1}}));
+  hoft::accumulate(b.on(), matrix_view<float const>(U.matrix(m, r)), Q, hoft::exact{}, work.work());
+  auto const left = hoft::side::left;
+  auto const plain = hoft::op::plain;
+  double const once = double(m) * double(t) * sizeof(T);
+  std::string const shape =
+      std::string(type) + " " + std::to_string(m) + " x " + std::to_string(t) + ", r = " + std::to_string(r);
+  contestant const copy{
+      "copy", 2 * once, [&] {
+        require(cudaMemcpyAsync(Y.data(), X.data(), std::size_t(X.bytes()), cudaMemcpyDeviceToDevice, b.stream),
+                "cudaMemcpyAsync");
+      }};
+  auto const products = [&](matrix_view<T> to) {
+    gemm<T>(b, true, 1, U_stored.matrix(m, r), x, 0, W.matrix(r, t));
+    gemm<T>(b, false, -1, F.matrix(r, r), W.matrix(r, t), 0, Z.matrix(r, t));
+    gemm<T>(b, false, 1, U_stored.matrix(m, r), Z.matrix(r, t), 1, to);
+  };
+  contest applies{
+      "apply " + shape,
+      {{"hoft", 2 * once, [&] { hoft::apply(b.on(), Q, x, x, left, plain, work.work()); }},
+       {"hoft_out", 2 * once, [&] { hoft::apply(b.on(), Q, matrix_view<T const>(x), y, left, plain, work.work()); }},
+       copy,
+       {"cublas_products", 2 * once, [&] { products(x); }}}};
+  numbers<float> const tau(r, 0.1f);
+  numbers<int> const info(1);
+  std::shared_ptr<scratch> solver_work;
+  if constexpr (std::is_same_v<T, float>) {
+    int size = 0;
+    auto const ormqr_size = cusolverDnSormqr_bufferSize(b.solver, CUBLAS_SIDE_LEFT, CUBLAS_OP_N, int(m), int(t), int(r),
+                                                        U_stored.data(), int(m), tau.data(), x.data, int(m), &size);
+    require(ormqr_size, "cusolverDnSormqr_bufferSize");
+    solver_work = std::make_shared<scratch>(index_t(size) * 4 + 4);
+    applies.contestants.push_back({"cusolver_ormqr", 2 * once, [&, size] {
+                                     require(cusolverDnSormqr(b.solver, CUBLAS_SIDE_LEFT, CUBLAS_OP_N, int(m), int(t),
+                                                              int(r), U_stored.data(), int(m), tau.data(), x.data,
+                                                              int(m), reinterpret_cast<float*>(solver_work->data()),
+                                                              size, info.data()),
+                                             "cusolverDnSormqr");
+                                   }});
+  }
+  b.time(std::move(applies));
+  b.time({"apply_backward " + shape,
+          {{"hoft", 3 * once,
+            [&] {
+              hoft::apply_backward(b.on(), Q, matrix_view<T const>(x), matrix_view<T const>(g), dx,
+                                   matrix_view<float>(reinterpret_cast<float*>(dU.data()), m, r),
+                                   hoft::vector_view<float>{}, left, plain, work.work());
+            }},
+           copy,
+           {"cublas_products", 3 * once, [&] {  // W, P, Z, dW; dX and two terms of dU
+              gemm<T>(b, true, 1, U_stored.matrix(m, r), x, 0, W.matrix(r, t));
+              gemm<T>(b, true, 1, U_stored.matrix(m, r), g, 0, Z.matrix(r, t));
+              gemm<T>(b, false, 1, U_stored.matrix(m, r), Z.matrix(r, t), 1, dx);
+              float const one = 1, none = 0;
+              for (auto [a, z] : {std::pair{x, W.matrix(r, t)}, std::pair{g, Z.matrix(r, t)}})
+                require(cublasGemmEx(b.blas, CUBLAS_OP_N, CUBLAS_OP_T, int(m), int(r), int(t), &one, a.data,
+                                     blas_name<T>, int(m), z.data, blas_name<T>, int(r), &none, U_stored.data(),
+                                     blas_name<T>, int(m), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                        "cublasGemmEx");
+            }}}});
+}
+
+void accumulate_case(bench& b, index_t m, index_t r, int count) {
+  numbers<float> const U(m * r * count);
+  std::vector<matrix_view<float const>> us;
+  std::vector<hoft::compact_wy_view<float>> forms;
+  hoft::carver counter;
+  for (int i = 0; i < count; ++i) hoft::carve_compact_wy<float>(counter, m, r, r);
+  scratch const memory(counter.size());
+  hoft::carver carver(memory.work());
+  for (int i = 0; i < count; ++i) {
+    us.emplace_back(U.data() + i * m * r, m, r);
+    forms.push_back(hoft::carve_compact_wy<float>(carver, m, r, r));
+  }
+  std::span<matrix_view<float const> const> const all(us);
+  std::span<hoft::compact_wy_view<float>> const Q(forms);
+  scratch const work(std::max<index_t>(1, hoft::accumulate_workspace(b.on(), Q)));
+  double const bytes = 8.0 * double(m * r) * count;
+  b.time({"accumulate " + std::to_string(count) + " of " + std::to_string(m) + " x " + std::to_string(r),
+          {{"hoft", bytes, [&] { hoft::accumulate(b.on(), all, Q, hoft::exact{}, work.work()); }},
+           {"hoft_one_by_one", bytes, [&] {
+              for (int i = 0; i < count; ++i)
+                hoft::accumulate(b.on(), us[std::size_t(i)], forms[std::size_t(i)], hoft::exact{}, work.work());
+            }}}});
+}
+
+}  // namespace
+
+int main(int count, char** arguments) try {
+  if (count < 2) {
+    std::cerr << "usage: hoft_gpu_bench <file> [repetitions]\n";
+    return 2;
+  }
+  bench b(count > 2 ? std::stoi(arguments[2]) : 25);
+  apply_case<__nv_bfloat16>(b, 4096, 8192, 16, "bfloat16");
+  apply_case<float>(b, 4096, 8192, 16, "float");
+  apply_case<__nv_bfloat16>(b, 4096, 8192, 64, "bfloat16");
+  accumulate_case(b, 4096, 16, 224);
+  b.write(arguments[1]);
+  return 0;
+} catch (std::exception const& error) {
+  std::cerr << "hoft_gpu_bench: " << error.what() << '\n';
+  return 1;
+}

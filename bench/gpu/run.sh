@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Usage: run.sh [--save] [--tests-only | --bench-only]
+# On a machine with an NVIDIA GPU and CUDA 12.4 or newer: builds for the chip it finds, runs every test of the CUDA
+# backend there with HOFT_REQUIRE_GPU=1, a part of them under compute-sanitizer's four tools, and the benchmarks, whose
+# results it prints and leaves in build/gpu/results.json.
+#   --save  writes bench/results/gpu.json as well, with commit and date
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+save= tests=yes bench=yes
+for option in "$@"; do
+  case $option in
+    --save) save=yes ;;
+    --tests-only) bench= ;;
+    --bench-only) tests= ;;
+    *)
+      echo "run.sh: no option is called '$option'; see the head of bench/gpu/run.sh" >&2
+      exit 2
+      ;;
+  esac
+done
+
+bash scripts/install_packages.sh tests
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+cmake --preset gpu -DCMAKE_CUDA_ARCHITECTURES="$capability"
+cmake --build build/gpu --parallel "$(bash scripts/jobs.sh)" --target cuda_device_test hoft_gpu_bench
+
+if [[ -n $tests ]]; then
+  HOFT_REQUIRE_GPU=1 build/gpu/tests/cuda_device_test
+  for tool in memcheck racecheck initcheck synccheck; do
+    echo "compute-sanitizer $tool"
+    HOFT_REQUIRE_GPU=1 compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/tests/cuda_device_test \
+      --test-case="*zero, parallel*,two streams*"
+  done
+fi
+if [[ -n $bench ]]; then
+  build/gpu/bench/gpu/hoft_gpu_bench build/gpu/results.json
+  if [[ -n $save ]]; then
+    python3 - build/gpu/results.json bench/results/gpu.json <<'PYTHON'
+import datetime, json, subprocess, sys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    results = json.load(file)
+git = lambda *arguments: subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+results = {
+    "command": "bash bench/gpu/run.sh --save",
+    "commit": git("rev-parse", "HEAD"),
+    "uncommitted_changes": bool(git("status", "--porcelain", "--", "include", "bench")),
+    "date": datetime.date.today().isoformat(),
+    **results,
+}
+with open(sys.argv[2], "w", encoding="utf-8") as file:
+    json.dump(results, file, indent=1)
+PYTHON
+  fi
+fi

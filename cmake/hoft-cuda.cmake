@@ -1,0 +1,12 @@
+# hoft::cuda, for sources compiled by nvcc as C++20, wherever CUDA's toolkit is found. Read by the project and by its
+# package.
+find_package(CUDAToolkit 12.4 QUIET)
+if(CUDAToolkit_FOUND AND NOT TARGET hoft::cuda)
+  add_library(hoft_cuda INTERFACE)
+  add_library(hoft::cuda ALIAS hoft_cuda)
+  # The headers alone: nothing of hoft::hoft's is needed but the place where they are.
+  target_include_directories(hoft_cuda INTERFACE $<TARGET_PROPERTY:hoft::hoft,INTERFACE_INCLUDE_DIRECTORIES>)
+  target_compile_options(hoft_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda
+                                             --expt-relaxed-constexpr>)
+  target_link_libraries(hoft_cuda INTERFACE CUDA::cudart CUDA::cublas)
+endif()

@@ -1,0 +1,160 @@
+// hoft/cuda/block.hpp: what a kernel sees of the threads that run it.
+//
+// A kernel is a function object called with a block. Its body is a sequence of steps, block.each(n, f): f(i) for every
+// i in [0, n), by as many threads as there are, and a barrier behind it. Within a step no f may read what another f
+// writes; variables outside a step have one value for the whole block. So a body says what is parallel and not how:
+// threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
+// GPU.
+#pragma once
+#include <hoft/core/scalar.hpp>
+#include <hoft/core/view.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+namespace hoft::cuda {
+
+/// Blocks of a launch.
+struct grid {
+  index_t x = 1, y = 1;
+};
+
+/// Threads of a block, in every kernel.
+inline constexpr int threads = 256;
+
+/// One block, run by the calling thread of the host. `reversed` turns the order of a step round: the result may not
+/// depend on it.
+struct host_block {
+  index_t x, y;
+  grid blocks;
+  std::byte* memory;  ///< shared by the block
+  bool reversed;
+
+  template <class F>
+  HOFT_HOST_DEVICE void each(index_t n, F const& f) const {
+    for (index_t i = 0; i < n; ++i) f(reversed ? n - 1 - i : i);
+  }
+  HOFT_HOST_DEVICE void barrier() const {}
+};
+
+#if defined(__CUDACC__)
+/// One block of the device.
+struct thread_block {
+  index_t x, y;
+  grid blocks;
+  std::byte* memory;
+
+  template <class F>
+  __device__ void each(index_t n, F const& f) const {
+    for (index_t i = threadIdx.x; i < n; i += threads) f(i);
+    __syncthreads();
+  }
+  __device__ void barrier() const { __syncthreads(); }
+};
+#endif
+
+/// Cuts the shared memory of a block. Built without memory it only counts.
+class shared_carver {
+ public:
+  shared_carver() = default;
+  HOFT_HOST_DEVICE constexpr explicit shared_carver(std::byte* memory) : memory_(memory) {}
+  template <class T>
+  HOFT_HOST_DEVICE T* array(index_t count) {
+    std::byte* const at = memory_ == nullptr ? nullptr : memory_ + size_;
+    size_ += (count * index_t(sizeof(T)) + 15) / 16 * 16;
+    return reinterpret_cast<T*>(at);
+  }
+  HOFT_HOST_DEVICE constexpr index_t size() const { return size_; }
+
+ private:
+  std::byte* memory_ = nullptr;
+  index_t size_ = 0;
+};
+
+// --- arithmetic of accumulators, real and complex, on both sides ------------------------------------------------
+
+template <class T>
+HOFT_HOST_DEVICE constexpr T product(T const& a, T const& b) {
+  if constexpr (is_complex<T>)
+    return T(a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real());
+  else return a * b;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T sum(T const& a, T const& b) {
+  if constexpr (is_complex<T>) return T(a.real() + b.real(), a.imag() + b.imag());
+  else return a + b;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T negative(T const& a) {
+  if constexpr (is_complex<T>) return T(-a.real(), -a.imag());
+  else return -a;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T multiply_add(T const& a, T const& b, T const& c) {
+  return sum(product(a, b), c);
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T quotient(T const& a, T const& b) {
+  if constexpr (is_complex<T>) {  // scaled by the larger part of b: no square overflows that the result does not
+    using real = real_t<T>;
+    real const re = b.real(), im = b.imag();
+    bool const wide = (re < 0 ? -re : re) >= (im < 0 ? -im : im);
+    real const ratio = wide ? im / re : re / im, scale = wide ? re + im * ratio : re * ratio + im;
+    return wide ? T((a.real() + a.imag() * ratio) / scale, (a.imag() - a.real() * ratio) / scale)
+                : T((a.real() * ratio + a.imag()) / scale, (a.imag() * ratio - a.real()) / scale);
+  } else {
+    return a / b;
+  }
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T times_real(T const& a, real_t<T> s) {
+  if constexpr (is_complex<T>) return T(a.real() * s, a.imag() * s);
+  else return a * s;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T over_real(T const& a, real_t<T> s) {
+  if constexpr (is_complex<T>) return T(a.real() / s, a.imag() / s);
+  else return a / s;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr T conjugate_if(bool conjugated, T const& a) {
+  return conjugated ? conjugate(a) : a;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr real_t<T> real_part(T const& a) {
+  if constexpr (is_complex<T>) return a.real();
+  else return a;
+}
+template <class T>
+HOFT_HOST_DEVICE constexpr real_t<T> squared(T const& a) {
+  if constexpr (is_complex<T>) return a.real() * a.real() + a.imag() * a.imag();
+  else return a * a;
+}
+/// The larger magnitude of the parts; NaN if either is.
+template <class T>
+HOFT_HOST_DEVICE constexpr real_t<T> magnitude(T const& a) {
+  if constexpr (is_complex<T>) {
+    real_t<T> const re = magnitude(a.real()), im = magnitude(a.imag());
+    return re > im || re != re ? re : im;
+  } else {
+    return a < 0 ? -a : a;
+  }
+}
+
+// Functions of the mathematical library, found on either side.
+template <class R>
+HOFT_HOST_DEVICE R square_root(R a) {
+  using std::sqrt;
+  return sqrt(a);
+}
+/// The power of two just below a > 0; 0 for 0, NaN for what is not finite.
+template <class R>
+HOFT_HOST_DEVICE R power_of_two_below(R a) {
+  using std::ilogb, std::scalbn;
+  if (a == R(0)) return R(0);
+  if (!(a <= std::numeric_limits<R>::max())) return std::numeric_limits<R>::quiet_NaN();
+  return scalbn(R(1), ilogb(a));
+}
+
+}  // namespace hoft::cuda

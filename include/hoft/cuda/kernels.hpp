@@ -1,0 +1,272 @@
+// hoft/cuda/kernels.hpp: kernels on whole matrices. Each is one pass over its operands; what belongs together in one
+// pass has a kernel of its own (accumulate.hpp, apply.hpp).
+#pragma once
+#include <hoft/core/options.hpp>
+#include <hoft/cuda/block.hpp>
+
+namespace hoft::cuda {
+
+/// The sum of f(i) over [0, n), the same for all: a strided sum for each thread, then a tree. Fixed order, no atomics.
+/// partial [threads], shared.
+template <class Block, class T, class F>
+HOFT_HOST_DEVICE T block_sum(Block const& block, T* partial, index_t n, F const& f) {
+  block.each(threads, [&](index_t t) {
+    T total(0);
+    for (index_t i = t; i < n; i += threads) total = sum(total, f(i));
+    partial[t] = total;
+  });
+  for (index_t half = threads / 2; half > 0; half /= 2)
+    block.each(half, [&](index_t t) { partial[t] = sum(partial[t], partial[t + half]); });
+  T const total = partial[0];
+  block.barrier();  // before somebody writes to `partial` again
+  return total;
+}
+/// The largest f(i) >= 0; NaN if one is.
+template <class Block, class T, class F>
+HOFT_HOST_DEVICE T block_max(Block const& block, T* partial, index_t n, F const& f) {
+  auto const larger = [](T a, T b) { return a > b || a != a ? a : b; };
+  block.each(threads, [&](index_t t) {
+    T most(0);
+    for (index_t i = t; i < n; i += threads) most = larger(most, f(i));
+    partial[t] = most;
+  });
+  for (index_t half = threads / 2; half > 0; half /= 2)
+    block.each(half, [&](index_t t) { partial[t] = larger(partial[t], partial[t + half]); });
+  T const most = partial[0];
+  block.barrier();
+  return most;
+}
+
+/// f(i, j) for every element of a matrix [inner, outer], neighbours along `inner`.
+template <class F>
+struct elements {
+  static constexpr index_t tile = 32;
+  index_t inner, outer;
+  F f;
+
+  index_t tiles() const { return (inner + tile - 1) / tile * ((outer + tile - 1) / tile); }
+  static index_t shared_bytes() { return 0; }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    index_t const across = (inner + tile - 1) / tile, all = across * ((outer + tile - 1) / tile);
+    for (index_t at = block.x; at < all; at += block.blocks.x) {
+      index_t const first = at % across * tile, line = at / across * tile;
+      block.each(tile * tile, [&](index_t e) {
+        index_t const i = first + e % tile, j = line + e / tile;
+        if (i < inner && j < outer) f(i, j);
+      });
+    }
+  }
+};
+
+/// C := S + alpha op(A) op(B), any layouts and any conjugation: for what cuBLAS has no name for. S without data is
+/// zero.
+template <class T, class LA, class LB, class LC>
+struct tile_product {
+  static constexpr index_t tile = 32, depth = 16;
+  T alpha;
+  matrix_view<T const, LA> A;
+  bool conjugate_a;
+  matrix_view<T const, LB> B;
+  bool conjugate_b;
+  matrix_view<T const, LC> S;
+  matrix_view<T, LC> C;
+
+  static constexpr index_t shared_bytes() { return (tile * tile + 2 * tile * depth) * index_t(sizeof(T)); }
+  index_t tiles() const { return (C.rows + tile - 1) / tile * ((C.cols + tile - 1) / tile); }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    shared_carver memory(block.memory);
+    T* const total = memory.array<T>(tile * tile);
+    T* const a = memory.array<T>(tile * depth);
+    T* const b = memory.array<T>(tile * depth);
+    index_t const down = (C.rows + tile - 1) / tile, all = down * ((C.cols + tile - 1) / tile);
+    for (index_t at = block.x; at < all; at += block.blocks.x) {
+      index_t const first = at % down * tile, column = at / down * tile;
+      block.each(tile * tile, [&](index_t e) { total[e] = T(0); });
+      for (index_t l = 0; l < A.cols; l += depth) {
+        block.each(tile * depth, [&](index_t e) {  // neighbours in memory by neighbouring threads
+          index_t const i = A.is_col_major ? e % tile : e / depth, d = A.is_col_major ? e / tile : e % depth;
+          bool const inside = first + i < A.rows && l + d < A.cols;
+          a[d * tile + i] = inside ? conjugate_if(conjugate_a, A(first + i, l + d)) : T(0);
+        });
+        block.each(tile * depth, [&](index_t e) {
+          index_t const j = B.is_col_major ? e / depth : e % tile, d = B.is_col_major ? e % depth : e / tile;
+          bool const inside = column + j < B.cols && l + d < B.rows;
+          b[d * tile + j] = inside ? conjugate_if(conjugate_b, B(l + d, column + j)) : T(0);
+        });
+        block.each(tile * tile, [&](index_t e) {
+          T running = total[e];
+          for (index_t d = 0; d < depth; ++d)
+            running = multiply_add(a[d * tile + e % tile], b[d * tile + e / tile], running);
+          total[e] = running;
+        });
+      }
+      block.each(tile * tile, [&](index_t e) {
+        index_t const i = first + (C.is_col_major ? e % tile : e / tile);
+        index_t const j = column + (C.is_col_major ? e / tile : e % tile);
+        if (i >= C.rows || j >= C.cols) return;
+        T const value = product(alpha, total[i - first + (j - column) * tile]);
+        C(i, j) = S.data == nullptr ? value : sum(S(i, j), value);
+      });
+    }
+  }
+};
+
+/// One column for each block: Û := U / ‖U‖, scales(:, j) = (μ, ν) with ‖u‖ = μ ν. As on the CPU: μ = 1 unless squares
+/// would leave the range, else a power of two next to the largest magnitude, 0 for a zero column.
+template <class TU, class LU, class T>
+struct normalise_columns_kernel {
+  using real = real_t<T>;
+  matrix_view<TU, LU> U;
+  matrix_view<T> Uhat;
+  matrix_view<real> scales;
+  real least, most;
+
+  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(real)); }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    real* const partial = shared_carver(block.memory).template array<real>(threads);
+    for (index_t j = block.x; j < U.cols; j += block.blocks.x) {
+      auto const element = [&](index_t i) { return static_cast<T>(U(i, j)); };
+      auto const squares = [&](real mu) {
+        return block_sum(block, partial, U.rows, [&](index_t i) { return squared(over_real(element(i), mu)); });
+      };
+      real mu(1), total = squares(mu);
+      if (!(total >= least && total <= most)) {
+        real const largest = block_max(block, partial, U.rows, [&](index_t i) { return magnitude(element(i)); });
+        mu = power_of_two_below(largest);
+        total = mu == real(0) ? real(1) : squares(mu);
+      }
+      if (U.rows == 0) mu = real(0), total = real(1);
+      real const nu = square_root(total);
+      block.each(U.rows, [&](index_t i) {
+        Uhat(i, j) = over_real(mu == real(0) ? element(i) : over_real(element(i), mu), nu);
+      });
+      block.each(1, [&](index_t) { scales(0, j) = mu, scales(1, j) = nu; });
+    }
+  }
+};
+
+/// One column for each block: du := (d − û (ûᴴd) tau / 2) / ‖u‖; `D` is overwritten.
+template <class T, class TU, class LU>
+struct normalise_columns_backward_kernel {
+  matrix_view<T const> Uhat;
+  matrix_view<real_t<T> const> scales;
+  vector_view<T const> tau;
+  matrix_view<T> D;
+  matrix_view<TU, LU> dU;
+
+  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    T* const partial = shared_carver(block.memory).template array<T>(threads);
+    for (index_t j = block.x; j < D.cols; j += block.blocks.x) {
+      T const along =
+          block_sum(block, partial, D.rows, [&](index_t i) { return product(conjugate(Uhat(i, j)), D(i, j)); });
+      T const factor = negative(times_real(product(along, tau[j]), real_t<T>(0.5)));
+      real_t<T> const mu = scales(0, j), nu = scales(1, j);
+      block.each(D.rows, [&](index_t i) {
+        T const d = multiply_add(Uhat(i, j), factor, D(i, j));
+        dU(i, j) = static_cast<TU>(mu == real_t<T>(0) ? T(0) : over_real(over_real(d, nu), mu));
+      });
+    }
+  }
+};
+
+/// One row for each block: d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
+template <class T, class L>
+struct row_dots_kernel {
+  matrix_view<T const, L> X, Y;
+  vector_view<T> d;
+
+  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    T* const partial = shared_carver(block.memory).template array<T>(threads);
+    for (index_t i = block.x; i < X.rows; i += block.blocks.x) {
+      T const total =
+          block_sum(block, partial, X.cols, [&](index_t j) { return product(X(i, j), conjugate(Y(i, j))); });
+      block.each(1, [&](index_t) { d[i] = sum(d[i], total); });
+    }
+  }
+};
+
+/// One column for each block: d_j := Σ_l conj(X(l, j)) Y(l, j).
+template <class T>
+struct column_dots_kernel {
+  matrix_view<T const> X, Y;
+  vector_view<T> d;
+
+  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    T* const partial = shared_carver(block.memory).template array<T>(threads);
+    for (index_t j = block.x; j < X.cols; j += block.blocks.x) {
+      T const total =
+          block_sum(block, partial, X.rows, [&](index_t i) { return product(conjugate(X(i, j)), Y(i, j)); });
+      block.each(1, [&](index_t) { d[j] = total; });
+    }
+  }
+};
+
+/// F := (diag(1/tau) + A)⁻¹, A strictly upper [r, r], by one block. Diagonal blocks of 16 by columns, all of them at
+/// once; above them T₁₂ = −T₁₁ (A₁₂ T₂₂), pairs of equal level at once, with A₁₂ T₂₂ kept in the triangle that ends as
+/// zero. Nothing is divided by tau.
+template <class Block, class T>
+HOFT_HOST_DEVICE void invert_triangle(Block const& block, matrix_view<T const> A, vector_view<T const> tau,
+                                      matrix_view<T> F) {
+  constexpr index_t direct = 16;
+  index_t const r = A.cols;
+  block.each(r * r, [&](index_t e) { F(e % r, e / r) = e % r == e / r ? tau[e % r] : T(0); });
+  for (index_t step = 1; step < direct; ++step)  // column `step` of every diagonal block
+    block.each(r, [&](index_t i) {
+      index_t const first = i / direct * direct, j = first + step;
+      if (j >= r || i >= j) return;
+      T total(0);
+      for (index_t l = i; l < j; ++l) total = multiply_add(F(i, l), A(l, j), total);
+      F(i, j) = negative(product(total, tau[j]));
+    });
+  for (index_t half = direct; half < r; half *= 2) {
+    // Element (i, c) of a pair whose second half begins at q: i in the first half, c in the second.
+    auto const each_above = [&](auto const& f) {
+      block.each(r * half, [&](index_t e) {
+        index_t const c = e / half, q = c / half * half;
+        if (q / half % 2 == 1) f(q, q - half + e % half, c);
+      });
+    };
+    each_above([&](index_t q, index_t i, index_t c) {
+      T total(0);
+      for (index_t l = q; l <= c; ++l) total = multiply_add(A(i, l), F(l, c), total);
+      F(c, i) = total;
+    });
+    each_above([&](index_t q, index_t i, index_t c) {
+      T total(0);
+      for (index_t l = i; l < q; ++l) total = multiply_add(F(i, l), F(c, l), total);
+      F(i, c) = negative(total);
+    });
+  }
+  block.each(r * r, [&](index_t e) {
+    if (e % r > e / r) F(e % r, e / r) = T(0);
+  });
+}
+
+template <class T>
+struct invert_triangle_kernel {
+  matrix_view<T const> A;
+  vector_view<T const> tau;
+  matrix_view<T> F;
+  static constexpr index_t shared_bytes() { return 0; }
+  template <class Block>
+  HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    invert_triangle(block, A, tau, F);
+  }
+};
+
+}  // namespace hoft::cuda

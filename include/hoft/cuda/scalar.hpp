@@ -1,0 +1,20 @@
+// hoft/cuda/scalar.hpp: CUDA's 16-bit types are stored in 16 bits and computed in float.
+#pragma once
+#include <hoft/core/scalar.hpp>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+namespace hoft {
+
+template <>
+struct scalar_traits<__half> {
+  using accumulator = float;
+};
+
+template <>
+struct scalar_traits<__nv_bfloat16> {
+  using accumulator = float;
+};
+
+}  // namespace hoft

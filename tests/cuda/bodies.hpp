@@ -1,0 +1,190 @@
+// The tests of the CUDA backend, for every machine that runs its kernels: a GPU, or the host in its place. They ask
+// what the tests of the CPU ask, with the same judges and the same allowed errors.
+//
+// A machine has Allocator<T>, whose memory both the host and the machine see, finish(), which waits for what was
+// submitted, and policy() for calls.hpp.
+#pragma once
+#include "calls.hpp"
+
+#include "../support.hpp"
+
+namespace hoft_test {
+
+// Sizes 0 and 1; r > m; around a warp (32), a block of threads (256), a tile of a product (32 x 32, 16 deep), the
+// diagonal blocks of a triangle (16) and a block of reflectors (64).
+struct cuda_shape {
+  index_t m, r, n, block;
+};
+inline constexpr cuda_shape cuda_shapes[] = {
+    {0, 0, 0, 64},    {0, 3, 2, 64},    {1, 0, 1, 64},    {1, 1, 0, 64},     {1, 1, 1, 64},
+    {2, 3, 2, 64},    {5, 3, 0, 64},    {5, 0, 3, 64},    {7, 3, 1, 2},      {6, 9, 5, 4},
+    {31, 15, 17, 64}, {32, 16, 32, 64}, {33, 17, 33, 64}, {64, 8, 16, 64},   {70, 65, 9, 64},
+    {255, 4, 3, 64},  {257, 5, 40, 64}, {300, 33, 5, 64}, {90, 70, 31, 128},
+};
+
+template <class Machine, class T, class L>
+struct cuda_tests {
+  using A = hoft::accumulator_t<T>;
+  using call = calls<Machine, T, L>;
+  template <class S, class M = L>
+  using matrix = padded<S, M, typename Machine::template Allocator<S>>;
+  using work = guarded_memory<typename Machine::template Allocator<std::byte>>;
+  using bytes = std::vector<std::byte, typename Machine::template Allocator<std::byte>>;
+
+  Machine const& machine;
+
+  /// A compact WY form in the machine's memory.
+  struct form {
+    bytes memory;
+    hoft::compact_wy_view<A> view;
+    form(index_t m, index_t r, index_t block) {
+      hoft::carver count;
+      hoft::carve_compact_wy<A>(count, m, r, block);
+      memory.resize(std::size_t(count.size()), std::byte(0xFF));
+      hoft::carver memory_of(hoft::workspace{memory.data(), index_t(memory.size())});
+      view = hoft::carve_compact_wy<A>(memory_of, m, r, block);
+    }
+  };
+
+  form accumulated(dense_matrix<T, L> const& U, index_t wanted, hoft::inverse kind = {}) const {
+    matrix<T> const u(U);
+    form Q(U.rows(), U.cols(), hoft::block_for(U.cols(), kind, wanted));
+    work scratch(call::accumulate_size(machine, Q.view, kind));
+    call::accumulate(machine, u.view(), Q.view, kind, scratch);
+    machine.finish();
+    CHECK(u.intact());
+    CHECK(scratch.intact());
+    return Q;
+  }
+
+  dense_matrix<T, L> applied(form const& Q, dense_matrix<T, L> const& X, side s, op o) const {
+    matrix<T> const x(X);
+    matrix<T> y(X.rows(), X.cols()), in_place(X);
+    index_t const n = s == side::left ? X.cols() : X.rows();
+    matrix<A, col_major> W(Q.view.rank(), n), none(0, 0);
+    work scratch(call::apply_size(machine, Q.view, x.view(), s));
+    call::apply(machine, Q.view, x.view(), y.view(), s, o, scratch, W.view());
+    machine.finish();
+    CHECK(x.intact());
+    CHECK(y.intact());
+    CHECK(W.intact());
+    CHECK(same_bits(x.map(), X));
+    call::apply(machine, Q.view, in_place.view(), in_place.view(), s, o, scratch, none.view());
+    machine.finish();
+    CHECK(in_place.intact());
+    CHECK(scratch.intact());
+    CHECK(same_bits(in_place.map(), y.map()));
+    return y.map();
+  }
+
+  void check_apply() const {
+    unsigned seed = 5100;
+    for (auto const [m, r, n, block] : cuda_shapes) {
+      std::string const label = text_of({{"m", m}, {"r", r}, {"n", n}, {"block", block}});
+      INFO(label);
+      dense_matrix<T, L> const U = gaussian<T, L>(m, r, ++seed);
+      form const Q = accumulated(U, block);
+      for (side s : sides)
+        for (op o : ops) {
+          std::string const how = text_of({{"s", index_t(s)}, {"o", index_t(o)}});
+          INFO(how);
+          dense_matrix<T, L> const X = s == side::left ? gaussian<T, L>(m, n, ++seed) : gaussian<T, L>(n, m, ++seed);
+          auto const Y = reference_apply(U, X, s, o);
+          CHECK(within(applied(Q, X, s, o), Y, per_line<T>(X, Y, s, line_bound<T>(m, r))));
+        }
+    }
+  }
+
+  void check_backward() const {
+    unsigned seed = 6100;
+    for (auto const [m, r, n, block] : cuda_shapes) {
+      std::string const label = text_of({{"m", m}, {"r", r}, {"n", n}, {"block", block}});
+      INFO(label);
+      dense_matrix<T, L> const U = gaussian<T, L>(m, r, ++seed);
+      form const Q = accumulated(U, block);
+      for (side s : sides)
+        for (op o : ops)
+          for (bool from_output : {false, true}) {
+            std::string const how = text_of({{"s", index_t(s)}, {"o", index_t(o)}, {"from output", from_output}});
+            INFO(how);
+            dense_matrix<T, L> const known =
+                s == side::left ? gaussian<T, L>(m, n, ++seed) : gaussian<T, L>(n, m, ++seed);
+            dense_matrix<T, L> const dY = gaussian<T, L>(known.rows(), known.cols(), ++seed);
+            wide_matrix<T> const X =
+                from_output ? reference_apply(U, known, s, hoft::adjoint_of(o)) : wide_matrix<T>(widen(known));
+            auto const expected = reference_backward(U, X, dY, s, o);
+            matrix<T> const x(known), dy(dY);
+            matrix<T> dX(known.rows(), known.cols()), dU(m, r);
+            work scratch(call::apply_backward_size(machine, Q.view, x.view(), s));
+            if (from_output)
+              call::apply_backward_from_output(machine, Q.view, x.view(), dy.view(), dX.view(), dU.view(), s, o,
+                                               scratch);
+            else call::apply_backward(machine, Q.view, x.view(), dy.view(), dX.view(), dU.view(), {}, s, o, scratch);
+            machine.finish();
+            bool const nothing_else = x.intact() && dy.intact() && dX.intact() && dU.intact() && scratch.intact();
+            CHECK(nothing_else);
+            CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, s, line_bound<T>(m, r))));
+            CHECK(within(dU.map(), expected.U, per_reflector<T, T>(U, X, dY, expected.U, n)));
+          }
+    }
+  }
+
+  /// Columns of any length, zero columns, parallel ones, NaN.
+  void check_accumulate() const {
+    index_t const m = 300, r = 40;
+    long double const eps = eps_of<T>();
+    dense_matrix<T, L> U = gaussian<T, L>(m, r, 7100);
+    dense_matrix<A> const columns = U.template cast<A>();
+    hoft::real_t<T> const far =
+        sizeof(T) == 2 ? hoft::real_t<T>(1) : std::sqrt(std::numeric_limits<hoft::real_t<T>>::max());
+    for (index_t i = 0; i < m; ++i) {
+      U(i, 1) = T(0);
+      U(i, 2) = static_cast<T>(columns(i, 2) * A(far));                        // squares overflow
+      U(i, 3) = static_cast<T>(columns(i, 3) / A(far) / A(far < 2 ? 1 : 16));  // squares underflow
+      for (index_t j = 20; j < r; ++j) U(i, j) = U(i, 0);
+    }
+    form const Q = accumulated(U, 64);
+    dense_matrix<T, L> const E = dense_matrix<A>::Identity(m, m).template cast<T>();
+    auto const got = applied(Q, E, side::left, op::plain);
+    auto const expected = reference_apply(U, E);
+    CHECK(within(got, expected, per_line<T>(E, expected, side::left, line_bound<T>(m, r))));
+    if (sizeof(T) > 2) {
+      auto const wide = widen(got);
+      CHECK((times(adjoint_copy(wide), wide) - wide_matrix<T>::Identity(m, m)).norm() <=
+            std::sqrt(static_cast<long double>(m)) * 40 * eps);
+    }
+    U(5, 7) = scalar_of<T>(std::numeric_limits<double>::quiet_NaN());
+    CHECK(all_nan(applied(accumulated(U, 64), gaussian<T, L>(m, 2, 7101), side::left, op::plain)));
+  }
+
+  /// The same bits again and again.
+  void check_bits() const {
+    dense_matrix<T, L> const U = gaussian<T, L>(257, 20, 8100), X = gaussian<T, L>(257, 70, 8101);
+    dense_matrix<T, L> const first = applied(accumulated(U, 64), X, side::left, op::plain);
+    for (int again = 0; again < 10; ++again)
+      CHECK(same_bits(applied(accumulated(U, 64), X, side::left, op::plain), first));
+  }
+};
+
+/// Every test, for machine() of the source that says HOFT_CUDA_TESTS.
+#define HOFT_CUDA_TESTS(Machine, machine, ...)                                           \
+  TEST_CASE_TEMPLATE("apply and accumulate, column-major", T, __VA_ARGS__) {             \
+    cuda_tests<Machine, T, col_major>{machine()}.check_apply();                          \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("apply and accumulate, row-major", T, __VA_ARGS__) {                \
+    cuda_tests<Machine, T, row_major>{machine()}.check_apply();                          \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("apply_backward, column-major", T, __VA_ARGS__) {                   \
+    cuda_tests<Machine, T, col_major>{machine()}.check_backward();                       \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("apply_backward, row-major", T, __VA_ARGS__) {                      \
+    cuda_tests<Machine, T, row_major>{machine()}.check_backward();                       \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("columns of every length, zero, parallel or NaN", T, __VA_ARGS__) { \
+    cuda_tests<Machine, T, row_major>{machine()}.check_accumulate();                     \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("the same bits from every run", T, __VA_ARGS__) {                   \
+    cuda_tests<Machine, T, row_major>{machine()}.check_bits();                           \
+  }
+
+}  // namespace hoft_test

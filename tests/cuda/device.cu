@@ -1,0 +1,44 @@
+#include "device.hpp"
+
+#include <hoft/cuda/policy.hpp>
+
+namespace hoft_test {
+
+using hoft::cuda::detail::require;
+
+std::byte* allocate_managed(std::size_t bytes) {
+  void* memory = nullptr;
+  require(cudaMallocManaged(&memory, bytes == 0 ? 1 : bytes), "cudaMallocManaged");
+  return static_cast<std::byte*>(memory);
+}
+void free_managed(std::byte* memory) { cudaFree(memory); }
+
+struct device_machine::parts {
+  cudaStream_t stream{};
+  cublasHandle_t blas{};
+  hoft::cuda::device policy{};
+  parts() {
+    require(cudaStreamCreate(&stream), "cudaStreamCreate");
+    require(cublasCreate(&blas), "cublasCreate");
+    policy = hoft::cuda::on(stream, blas);
+  }
+  parts(parts const&) = delete;
+  parts& operator=(parts const&) = delete;
+  ~parts() {
+    cublasDestroy(blas);
+    cudaStreamDestroy(stream);
+  }
+};
+
+std::string device_machine::missing() {
+  int count = 0;
+  cudaError_t const answer = cudaGetDeviceCount(&count);
+  if (answer != cudaSuccess) return cudaGetErrorString(answer);
+  return count > 0 ? "" : "CUDA counts no devices";
+}
+
+device_machine::device_machine() : parts_(std::make_shared<parts>()) {}
+hoft::cuda::device const& device_machine::policy() const { return parts_->policy; }
+void device_machine::finish() const { require(cudaStreamSynchronize(parts_->stream), "a kernel"); }
+
+}  // namespace hoft_test

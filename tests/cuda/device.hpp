@@ -1,0 +1,57 @@
+// The GPU as a machine for bodies.hpp, seen by the ordinary compiler: nothing of CUDA's headers.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <string>
+
+namespace hoft::cuda {
+struct device;
+}
+
+namespace hoft_test {
+
+/// Memory that the host and the GPU both see.
+std::byte* allocate_managed(std::size_t bytes);
+void free_managed(std::byte* memory);
+
+class device_machine {
+ public:
+  template <class T>
+  struct Allocator {
+    using value_type = T;
+    Allocator() = default;
+    template <class S>
+    Allocator(Allocator<S> const&) {}
+    T* allocate(std::size_t n) { return reinterpret_cast<T*>(allocate_managed(n * sizeof(T))); }
+    void deallocate(T* memory, std::size_t) { free_managed(reinterpret_cast<std::byte*>(memory)); }
+    template <class S>
+    bool operator==(Allocator<S> const&) const {
+      return true;
+    }
+  };
+
+  /// Why there is no GPU to test on; empty if there is one.
+  static std::string missing();
+
+  device_machine();
+  hoft::cuda::device const& policy() const;
+  void finish() const;
+
+ private:
+  struct parts;
+  std::shared_ptr<parts> parts_;
+};
+
+// What only a GPU can show. Each answers what is wrong, or nothing.
+
+/// accumulate, apply and apply_backward captured in a graph, replayed with other data.
+std::string check_graph();
+/// The same work on two streams at once.
+std::string check_streams();
+/// No call takes memory of the device.
+std::string check_allocations();
+/// A matrix of more than 2³¹ elements; "skipped: ..." if the device has no room for it.
+std::string check_large();
+
+}  // namespace hoft_test

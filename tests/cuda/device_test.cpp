@@ -1,0 +1,41 @@
+// The CUDA backend on a GPU. Without one, all is skipped, or fails if HOFT_REQUIRE_GPU is 1.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include "bodies.hpp"
+#include "device.hpp"
+
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+
+using namespace hoft_test;
+
+namespace {
+
+device_machine const& machine() {
+  static device_machine const only;
+  return only;
+}
+
+}  // namespace
+
+HOFT_CUDA_TESTS(device_machine, machine, float, double, std::complex<float>, Eigen::half, Eigen::bfloat16)
+
+TEST_CASE("a graph of calls replays with other data") { CHECK(check_graph() == ""); }
+TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }
+TEST_CASE("no memory of the device is taken") { CHECK(check_allocations() == ""); }
+TEST_CASE("more than 2^31 elements") {
+  std::string const answer = check_large();
+  if (answer.starts_with("skipped")) MESSAGE(answer);
+  else CHECK(answer == "");
+}
+
+int main(int count, char** arguments) {
+  constexpr int skipped = 77;  // as CMakeLists.txt tells ctest
+  if (std::string const why = device_machine::missing(); !why.empty()) {
+    char const* const required = std::getenv("HOFT_REQUIRE_GPU");
+    bool const fails = required != nullptr && std::strcmp(required, "1") == 0;
+    std::cout << (fails ? "Failed" : "Skipped") << ": no GPU to test on (" << why << ")\n";
+    return fails ? 1 : skipped;
+  }
+  return doctest::Context(count, arguments).run();
+}
