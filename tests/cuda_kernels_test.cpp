@@ -3,6 +3,11 @@
 
 #include "cuda/bodies.hpp"
 #include "cuda/calls_of.hpp"
+#include "everything.hpp"
+
+#include <array>
+#include <span>
+#include <vector>
 
 using namespace hoft_test;
 
@@ -12,7 +17,8 @@ struct host_machine {
   template <class T>
   using Allocator = std::allocator<T>;
   bool reversed = false;
-  hoft::cuda::host policy() const { return {reversed}; }
+  index_t shared_limit = hoft::cuda::host{}.shared_limit;
+  hoft::cuda::host policy() const { return {reversed, shared_limit}; }
   void finish() const {}
 };
 
@@ -35,6 +41,74 @@ TEST_CASE_TEMPLATE("no step depends on the order of its parts", T, float, std::c
     CHECK(same_bits(tests{forwards}.applied(a, X, side::left, op::plain),
                     tests{backwards}.applied(b, X, side::left, op::plain)));
   }
+}
+
+// 20 KB hold what a block of apply sums, and not the columns; 1 KB not even that, so that cuBLAS's part is asked.
+TEST_CASE_TEMPLATE("apply where the columns of a block do not fit", T, float, Eigen::bfloat16) {
+  for (index_t limit : {20 * 1024, 1024})
+    for (auto const [m, r, n] : {std::array<index_t, 3>{300, 5, 40}, {300, 16, 17}}) {
+      host_machine const small{false, limit};
+      dense_matrix<T, row_major> const U = gaussian<T, row_major>(m, r, 9200), X = gaussian<T, row_major>(m, n, 9201);
+      using tests = cuda_tests<host_machine, T, row_major>;
+      auto const Q = tests{host_machine{}}.accumulated(U, 64);
+      auto const Y = reference_apply(U, X);
+      CHECK(within(tests{small}.applied(Q, X, side::left, op::plain), Y,
+                   per_line<T>(X, Y, side::left, line_bound<T>(m, r))));
+    }
+}
+
+TEST_CASE("accumulate of a batch has the bits of single calls") {
+  using T = float;
+  hoft::cuda::host const policy;
+  // Runs of one shape: few, one, more than a launch has room for, and an empty problem.
+  std::vector<dense_matrix<T>> U;
+  auto const append = [&](int count, index_t m, index_t r) {
+    for (int i = 0; i < count; ++i) U.push_back(gaussian<T>(m, r, unsigned(U.size())));
+  };
+  append(3, 40, 6), append(1, 41, 6), append(650, 9, 3), append(1, 5, 0), append(10, 30, 20);
+  std::vector<hoft::compact_wy<T>> together, alone;
+  for (auto const& u : U)
+    for (auto* forms : {&together, &alone}) forms->emplace_back(u.rows(), u.cols(), hoft::exact{}, index_t{8});
+  std::vector<hoft::matrix_view<T const>> views;
+  std::vector<hoft::compact_wy_view<T>> Q;
+  for (std::size_t i = 0; i < U.size(); ++i) {
+    views.push_back(hoft::as_view(std::as_const(U[i])));
+    Q.push_back(together[i].mutable_view());
+    auto q = alone[i].mutable_view();
+    guarded_workspace work(hoft::accumulate_workspace<T>(policy, q.rank(), q.block));
+    hoft::accumulate(policy, views[i], q, hoft::exact{}, work);
+  }
+  guarded_workspace work(hoft::accumulate_workspace(policy, std::span(Q)));
+  hoft::accumulate(policy, std::span<hoft::matrix_view<T const> const>(views), std::span(Q), hoft::exact{}, work);
+  bool same = true;
+  for (std::size_t i = 0; i < U.size(); ++i) {
+    auto const a = together[i].view(), b = alone[i].view();
+    same = same && same_bits(hoft::as_eigen(a.vectors), hoft::as_eigen(b.vectors)) &&
+           same_bits(hoft::as_eigen(a.factor), hoft::as_eigen(b.factor)) &&
+           same_bits(hoft::as_eigen(a.scales), hoft::as_eigen(b.scales));
+  }
+  CHECK(same);
+}
+
+// Both differ by rounding only: 1e-9 in double is a million roundings, and a wrong formula is seen.
+TEST_CASE_TEMPLATE("every call, series and transforms too, agrees with the CPU's", T, double, std::complex<double>) {
+  for (auto const s : {shape{50, 33, 40, 20, 9, 8}, {33, 70, 17, 5, 6, 64}, {20, 20, 5, 0, 3, 64}, {9, 7, 3, 4, 0, 2}})
+    for (bool scaled : {false, true})
+      for (bool keep_q : {false, true}) {
+        everything<T, row_major, hoft::cuda::host> kernels(s, scaled, keep_q, 11);
+        everything<T, row_major> cpu(s, scaled, keep_q, 11);
+        kernels.run({});
+        cpu.run({});
+        CHECK(kernels.intact());
+        std::vector<dense_matrix<T>> expected;
+        cpu.for_each_result([&](char const*, auto const& a) { expected.push_back(a.template cast<T>()); });
+        std::size_t i = 0;
+        kernels.for_each_result([&](char const* name, auto const& a) {
+          double const size = expected[i].norm();
+          dense_matrix<T> const difference = a.template cast<T>() - expected[i++];
+          CHECK_MESSAGE(difference.norm() <= 1e-9 * size, std::string(name), " differs, m = ", s.m);
+        });
+      }
 }
 
 TEST_CASE_TEMPLATE("the inverse of a triangle by one block, of orders around its blocks", T, double,

@@ -129,7 +129,7 @@ class everything {
     carve_saved<T, L>(count, a, s.t, keep_q_);
     carver memory(keep(count.size()));
     auto const saved = carve_saved<T, L>(memory, a, s.t, keep_q_);
-    dense_operator base(policy, in(M));
+    dense_operator base(base_policy(policy), in(M));
     call("forward", forward_workspace(policy, a, x.view()),
          [&](workspace w) { forward(policy, a, base, x.view(), y.view(), saved, w); });
     call("backward", backward_workspace(policy, a, saved), [&](workspace w) {
@@ -166,6 +166,10 @@ class everything {
 
  private:
   static hoft::matrix_view<T const, L> in(padded<T, L> const& a) { return a.view(); }
+  static hoft::cpu base_policy(Policy const& policy) {
+    if constexpr (std::is_same_v<Policy, hoft::cpu>) return policy;
+    else return {};
+  }
   hoft::workspace keep(index_t bytes) {
     kept_.emplace_back(std::size_t(bytes));
     return {kept_.back().data(), bytes};

@@ -190,7 +190,8 @@ void outer_panel(int terms, outer_term<T, col_major> const* term, packed_matrix<
 template <class T, class LW>
 void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> X, matrix_view<T, LW> W) {
   static_assert(std::same_as<LW, row_major>, "a row-major panel has row-major projections");
-  constexpr int vectors = kernel::tile_vectors<T>, lane = kernel::lanes<T>, first_cols = kernel::tile_cols;
+  constexpr int vectors = kernel::tile_vectors<T>, lane = kernel::lanes<T>;
+  constexpr index_t worth_a_tile = 4;  // reflectors: then the first tile, which copies, is 4 or 6 wide
   constexpr index_t width = vectors * lane, depth = 64;
   alignas(64) T block[depth * width];  // a part of X that all reflectors meet: rows of X lie far apart in memory
   if (U.rows == 0)
@@ -205,17 +206,17 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
       kernel::strided<T const> const u{U.slab(i), U.stride, 1};
       T* const w = W.data + j;
       T const* const start = i == 0 ? nullptr : w;
-      if (cols == width && U.cols >= first_cols) {
+      if (cols == width && U.cols >= worth_a_tile) {
         using kernel::passing;
         constexpr bool conj = is_complex<T>;
         int fetched = 0;
         kernel::for_each_tile_col(U.cols, [&](index_t k, auto size) {
           T const* const s = start == nullptr ? start : start + k * W.ld;
           kernel::sum_term<T> const term{block, width, u.at(0, k), rows};
-          int const left = vectors - fetched, others = int((U.cols - k - 1) / first_cols);
+          int const left = vectors - fetched, others = int((U.cols - k - 1) / kernel::tile_cols);
           kernel::fetched<T> const far{x + next + fetched * lane, X.ld, std::max(left > 0 ? 1 : 0, left - others)};
           fetched += far.lines;
-          if constexpr (size == first_cols)
+          if constexpr (size >= worth_a_tile)
             if (k == 0)
               return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch, T>(
                   {x, X.ld, u, rows}, s, W.ld, w, W.ld, far, block);
