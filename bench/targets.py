@@ -291,7 +291,6 @@ TARGETS = [
         "256 × (64², r = 8): accumulate and apply, against Eigen's HouseholderSequence given its form",
         ratio("batch/float/64/64/8", "eigen_sequence"),
         "×",
-        3,
     ),
     Target(
         "batch_threads",

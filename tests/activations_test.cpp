@@ -834,13 +834,13 @@ struct arguments {
 TEST_CASE("forward refuses what does not fit, before it writes or calls the base operator") {
   arguments test;
   using args = arguments;
-  test.forward_refuses("hoft::forward: x.cols is 1, must be >= 2", [](args& s) { s.x_.cols = 1; });
+  test.forward_refuses("hoft::forward: x.cols is 1, must be == 6", [](args& s) { s.x_.cols = 1; });
   test.forward_refuses("hoft::forward: x.rows is 4, must be == 5", [](args& s) { s.x_.rows = 4; });
   test.forward_refuses("hoft::forward: x.ld is 4, must be >= 5", [](args& s) { s.x_.ld = 4; });
   test.forward_refuses("hoft::forward: y.rows is 5, must be == 6", [](args& s) { s.y_.rows = 5; });
   test.forward_refuses("hoft::forward: y.cols is 4, must be == 6", [](args& s) { s.y_.cols = 4; });
   test.forward_refuses("hoft::forward: saved.B.cols is 1, must be == 2", [](args& s) { s.saved.B.cols = 1; });
-  test.forward_refuses("hoft::forward: saved.v.cols is 6, must be == 4", [](args& s) { s.saved.v.cols = 6; });
+  test.forward_refuses("hoft::forward: x.cols is 6, must be == 8", [](args& s) { s.saved.v.cols = 6; });
   test.forward_refuses("hoft::forward: saved.w.rows is 2, must be == 3", [](args& s) { s.saved.w.rows = 2; });
   test.forward_refuses("hoft::forward: saved.q.cols is 3, must be == 4", [](args& s) { s.saved.q.cols = 3; });
   test.forward_refuses("hoft::forward: a.scale.size is 5, must be == 6", [](args& s) { s.view.scale.size = 5; });

@@ -40,6 +40,18 @@ TEST_CASE_TEMPLATE("no step depends on the order of its parts", T, float, std::c
       CHECK(same_bits(hoft::as_eigen(a.view.*part), hoft::as_eigen(b.view.*part)));
     CHECK(same_bits(tests{forwards}.applied(a, X, side::left, op::plain),
                     tests{backwards}.applied(b, X, side::left, op::plain)));
+    auto const gradients = [&](host_machine const& machine) {
+      using call = calls<host_machine, T, row_major>;
+      std::pair<dense_matrix<T, row_major>, dense_matrix<T, row_major>> g{X, U};
+      auto const x = hoft::as_view(X);
+      guarded_workspace work(call::apply_backward_size(machine, a.view, x, side::left));
+      call::apply_backward_from_output(machine, a.view, x, x, hoft::as_view(g.first), hoft::as_view(g.second),
+                                       side::left, op::plain, work);
+      return g;
+    };
+    auto const g = gradients(forwards), h = gradients(backwards);
+    CHECK(same_bits(g.first, h.first));
+    CHECK(same_bits(g.second, h.second));
   }
 }
 

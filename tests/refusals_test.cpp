@@ -53,6 +53,17 @@ auto const plain = op::plain;
 
 }  // namespace
 
+TEST_CASE("a carver refuses memory that is smaller than what was counted") {
+  carver count;
+  carve_compact_wy<double>(count, 9, 4, 4);
+  std::vector<std::byte> memory(std::size_t(count.size()));
+  carver enough({memory.data(), count.size()});
+  carve_compact_wy<double>(enough, 9, 4, 4);
+  CHECK_THROWS_AS(enough.array<double>(64), workspace_error);
+  carver little({memory.data(), 100});
+  CHECK_THROWS_AS(little.array<double>(20), workspace_error);
+}
+
 TEST_CASE("accumulate refuses") {
   problem p;
   refuses<argument_error>("hoft::accumulate: neumann.terms is 0, must be >= 1", [&] { accumulate(p.U, neumann{0}); });
@@ -295,7 +306,9 @@ TEST_CASE("forward, backward and dense refuse") {
   auto const saved = saved_storage.view();
   auto const run = [&](matrix_view<double> xv, matrix_view<double> yv, saved_activations<double, double, col_major> s,
                        workspace w) { forward(p.policy, a, base, xv, yv, s, w); };
-  refuses<shape_error>("hoft::forward: x.cols is 1, must be >= 2",
+  refuses<shape_error>("hoft::forward_workspace: x.cols is 1, must be >= 2",
+                       [&] { static_cast<void>(forward_workspace(p.policy, a, as_view(xs).columns(0, 1))); });
+  refuses<shape_error>("hoft::forward: x.cols is 1, must be == 6",
                        [&] { run(as_view(xs).columns(0, 1), as_view(ys).columns(0, 1), saved, p.work()); });
   refuses<shape_error>("hoft::forward: y.cols is 4, must be == 6",
                        [&] { run(as_view(xs), as_view(ys).columns(0, 4), saved, p.work()); });
@@ -306,7 +319,7 @@ TEST_CASE("forward, backward and dense refuse") {
   };
   refuses<shape_error>("hoft::forward: saved.B.cols is 1, must be == 2",
                        [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.B.cols = 1; }), p.work()); });
-  refuses<shape_error>("hoft::forward: saved.v.cols is 3, must be == 4",
+  refuses<shape_error>("hoft::forward: x.cols is 6, must be == 5",
                        [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.v.cols = 3; }), p.work()); });
   refuses<shape_error>("hoft::forward: saved.w.rows is 1, must be == 3",
                        [&] { run(as_view(xs), as_view(ys), spoilt([](auto& s) { s.w.rows = 1; }), p.work()); });

@@ -14,7 +14,7 @@ struct host {
   using cuda_device_tag = void;
   bool reversed = false;
   index_t shared_limit = 227 * 1024;  ///< bytes that a block may share
-  index_t most_blocks = 7;            ///< of a launch whose blocks take more than one task each
+  index_t most_blocks = 25;           ///< of a launch whose blocks take more than one task each
 };
 
 template <class Kernel>

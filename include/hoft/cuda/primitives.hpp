@@ -6,6 +6,7 @@
 #include <hoft/core/workspace.hpp>
 #include <hoft/cuda/accumulate.hpp>
 #include <hoft/cuda/apply.hpp>
+#include <hoft/cuda/backward.hpp>
 #include <hoft/cuda/kernels.hpp>
 
 #include <algorithm>
@@ -318,6 +319,44 @@ bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view
   if (kernel.shared_bytes() > device.shared_limit) kernel.keeps_columns = false;
   if (kernel.shared_bytes() > device.shared_limit) return false;
   if (!X.empty()) launch(device, kernel.tasks(), kernel);
+  return true;
+}
+
+/// Blocks of backward_in_one_pass: few, since each has a sum of its own.
+template <device_policy Device>
+index_t backward_blocks(Device const& device, index_t tasks) {
+  return std::min(tasks, std::max<index_t>(1, device.most_blocks / 8));
+}
+/// Elements of scratch for backward_in_one_pass.
+template <class T, class L, device_policy Device>
+index_t backward_scratch(Device const& device, index_t m, index_t n, index_t r) {
+  using kernel_type = backward_kernel<T, L, accumulator_t<T>>;
+  if (r > kernel_type::most_reflectors) return 0;
+  return backward_blocks(device, (n + kernel_type::columns - 1) / kernel_type::columns) * kernel_type::part_size(m, r);
+}
+/// dX := op(Q)ᴴ G, and the sums D, dF and E over all columns in `sums`, in one pass over X and G, for a Q of one factor
+/// `q`; false if that has too many reflectors. dX may be G.
+template <device_policy Device, class Factor, class T, class L, class Sums, class A>
+bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from_output, matrix_view<T const, L> X,
+                          matrix_view<T const, L> G, matrix_view<T, L> dX, Sums const& sums, A* scratch) {
+  using kernel_type = backward_kernel<T, L, A>;
+  index_t const m = X.rows, r = q.rank;
+  if (r == 0 || r > kernel_type::most_reflectors || X.empty()) return false;
+  kernel_type const kernel{q.U, q.T, q.gram, q.tau, o, from_output, X, G, dX, scratch};
+  if (kernel.shared_bytes() > device.shared_limit) return false;
+  index_t const blocks = backward_blocks(device, kernel.tasks()), size = kernel_type::part_size(m, r);
+  launch(device, blocks, kernel);
+  auto const add_parts = [&](matrix_view<A> to, A const* first) {
+    index_t const rows = to.rows;
+    for_each_element(device, to, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+      A total(0);
+      for (index_t b = 0; b < blocks; ++b) total = sum(total, first[b * size + i + j * rows]);
+      to(i, j) = total;
+    });
+  };
+  add_parts(sums.D, scratch);
+  add_parts(sums.dF.block(0, 0, r, r), scratch + m * r);
+  add_parts(sums.E.block(0, 0, r, r), scratch + m * r + r * r);
   return true;
 }
 

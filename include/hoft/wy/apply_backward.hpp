@@ -7,6 +7,18 @@ namespace detail {
 
 enum class known { input, output, output_and_projections };
 
+/// A backend may have a kernel for all of it, with scratch of its own.
+template <class Policy, class T, class L>
+concept goes_back_in_one_pass = requires(Policy const& policy) {
+  backward_scratch<T, L>(policy, 0, 0, 0);
+};
+template <class Policy, class T, class L>
+index_t one_pass_scratch(Policy const& policy, index_t m, index_t n, index_t r, index_t block) {
+  if constexpr (goes_back_in_one_pass<Policy, T, L>)
+    if (r <= block) return backward_scratch<T, L>(policy, m, n, r);
+  return 0;
+}
+
 template <class Policy, class A, class T, class L>
 struct apply_backward_pieces {
   oriented_pieces<A> oriented;
@@ -17,14 +29,15 @@ struct apply_backward_pieces {
   gradient_parts<Policy, A, L> parts;
   finish_pieces<A> finish;
   vector_view<A> dtau;
+  A* one_pass;
   apply_backward_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
                         inverse kind, bool explicit_tau, side s)
       : apply_backward_pieces(memory, policy, worker_count(policy), std::min(n, panel_width<T, L>(policy, m)),
-                              panel_width<T, L>(policy, m), m, r, block, kind, explicit_tau, s) {}
+                              panel_width<T, L>(policy, m), m, n, r, block, kind, explicit_tau, s) {}
 
  private:
   apply_backward_pieces(carver& memory, Policy const& policy, index_t workers, index_t w, index_t width_, index_t m,
-                        index_t r, index_t block, inverse kind, bool explicit_tau, side s)
+                        index_t n, index_t r, index_t block, inverse kind, bool explicit_tau, side s)
       : oriented(memory, m, r, block, s),
         width(width_),
         U(carve_packed<A, L>(policy, memory, m, r)),
@@ -35,7 +48,8 @@ struct apply_backward_pieces {
         sums(carve_gradient_sums<A>(memory, m, r, block)),
         parts(memory, policy, m, r, block),
         finish(memory, std::min(block, r), kind, explicit_tau),
-        dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}) {}
+        dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}),
+        one_pass(memory.array<A>(one_pass_scratch<Policy, T, L>(policy, m, n, r, block))) {}
 };
 
 /// W in the layout of the panel: itself, or a copy in `buffer`.
@@ -57,6 +71,10 @@ void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> cons
   bool const blocked = Q.blocks() > 1;
   auto const local = serial(policy);
   auto const& sums = pieces.sums;
+  if constexpr (goes_back_in_one_pass<Policy, T, L>)
+    if (Q.blocks() == 1 && from != known::output_and_projections &&
+        backward_in_one_pass(policy, Q.at(0), o, from == known::output, X, dY, dX, sums, pieces.one_pass))
+      return finish_gradient(policy, Q, o, sums, pieces.dtau, pieces.finish);
   index_t const written = written_by(dY, dX);
   pack(policy, Q.vectors, pieces.U);
   clear(local, sums);
