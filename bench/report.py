@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/performance.md and the plots from bench/results/cpu.json and bench/notes.json.
+"""Writes docs/performance.md and the plots from bench/results/*.json and bench/notes.json.
 
 --check writes nothing and fails when the page is not what would be written.
 """
@@ -13,6 +13,7 @@ import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
+GPU = ROOT / "bench/results/gpu.json"
 PAGE = ROOT / "docs/performance.md"
 
 OPERATIONS = {
@@ -103,7 +104,34 @@ def note_lines(targets, notes):
     return "\n".join(lines) if lines else "Nothing falls short."
 
 
-def page(results, notes):
+def gpu_lines(results):
+    """What bench/gpu/run.sh --save wrote, or that it has not."""
+    if results is None:
+        return paragraph("No results yet: `bash bench/gpu/run.sh --save` makes them on a machine with a GPU.")
+    rows = [["case", "", "us", "time / hoft", "GB/s", "% of a copy"]]
+    for name, case in results["cases"].items():
+        speed = {who: one["bytes"] / one["median_us"] / 1e3 for who, one in case.items()}
+        for who, one in case.items():
+            rows.append(
+                [
+                    name,
+                    who,
+                    f"{one['median_us']:.1f}",
+                    f"{one['median_us'] / case['hoft']['median_us']:.2f}",
+                    f"{speed[who]:.0f}",
+                    f"{100 * speed[who] / speed['copy']:.0f}" if "copy" in case else "-",
+                ]
+            )
+    return paragraph(
+        f"{results['device']}, driver {results['driver']}, runtime {results['runtime']}, {results['date']}, commit "
+        f"`{results['commit'][:12]}`, `{results['command']}`. Medians of alternating repetitions between events of the "
+        "stream; bytes that must move once, by the time.",
+        "",
+        tables.as_markdown(rows),
+    )
+
+
+def page(results, notes, gpu):
     targets = results["targets"]
     judged = [row for row in targets if row["must"] is not None]
     counts = {
@@ -131,6 +159,8 @@ def page(results, notes):
             "",
             "![Rates under the roofline](../bench/results/roofline.png)",
         ),
+        "## On a GPU\n",
+        gpu_lines(gpu),
         "## The machine during the run\n",
         tables.as_markdown(tables.machine_table(results["cases"])) + "\n",
         "## All cases\n",
@@ -154,7 +184,8 @@ def main():
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     notes = json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.exists() else {}
-    text = page(results, notes)
+    gpu = json.loads(GPU.read_text(encoding="utf-8")) if GPU.exists() else None
+    text = page(results, notes, gpu)
     if options.check:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
             sys.exit("docs/performance.md is not what bench/results/cpu.json says: run python3 bench/report.py")

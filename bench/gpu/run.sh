@@ -35,6 +35,7 @@ if [[ -n $tests ]]; then
 fi
 if [[ -n $bench ]]; then
   build/gpu/bench/gpu/hoft_gpu_bench build/gpu/results.json
+  python3 bench/gpu/torch_peers.py build/gpu/results.json
   if [[ -n $save ]]; then
     python3 - build/gpu/results.json bench/results/gpu.json <<'PYTHON'
 import datetime, json, subprocess, sys

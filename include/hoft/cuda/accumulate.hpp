@@ -1,6 +1,6 @@
 // hoft/cuda/accumulate.hpp: compact WY forms of many matrices in one launch, a block for each.
 #pragma once
-#include <hoft/cuda/kernels.hpp>
+#include <hoft/cuda/collectives.hpp>
 
 namespace hoft::cuda {
 
@@ -19,8 +19,6 @@ struct accumulate_kernel {
   real least, most;  ///< sums of squares between these need no scaling
   index_t count;
   problem problems[Most];
-
-  static constexpr index_t tile = 4, tile_elements = tile * tile;
 
   struct shared {
     T* partial;  ///< [threads, tile_elements]
@@ -49,7 +47,13 @@ struct accumulate_kernel {
         matrix_view<T> const gram = matrix_view<T>(p.gram, block_size, r, ld_gram).columns(first, k);
         matrix_view<T> const factor = matrix_view<T>(p.factor, block_size, r, ld_factor).columns(first, k);
         vector_view<T> const tau(p.tau + first, k);
-        form_gram(block, memory, vectors.columns(first, k), gram);
+        matrix_view<T const> const U(vectors.columns(first, k));
+        block_project<1>(
+            block, memory.partial, U, k, [&](index_t, index_t i, index_t j) { return T(U(i, j)); },
+            [&](index_t, index_t i, index_t j, T value) {
+              if (i <= j) gram(i, j) = value;
+            },
+            [](index_t i, index_t j) { return i <= j; });
         block.each(block_size * k, [&](index_t e) {
           index_t const i = e % block_size, j = e / block_size;
           if (i == j) {
@@ -127,40 +131,6 @@ struct accumulate_kernel {
       T const u = element(i, k);
       vectors(i, k) = over_real(mu[k] == real(0) || mu[k] == real(1) ? u : over_real(u, mu[k]), total[k]);
     });
-  }
-
-  /// The upper triangle of UᴴU by tiles of 4 x 4, each summed over slices of rows and then over slices, in order.
-  template <class Block>
-  HOFT_HOST_DEVICE void form_gram(Block const& block, shared const& memory, matrix_view<T> U, matrix_view<T> A) const {
-    index_t const k = U.cols, across = (k + tile - 1) / tile, tiles = across * across;
-    for (index_t first = 0; first < tiles; first += threads) {
-      index_t const here = first + threads < tiles ? threads : tiles - first, slices = threads / here;
-      block.each(here * slices, [&](index_t t) {
-        index_t const at = first + t / slices, i0 = at % across * tile, j0 = at / across * tile;
-        if (i0 > j0) return;
-        T running[tile_elements];
-        for (index_t e = 0; e < tile_elements; ++e) running[e] = T(0);
-        for (index_t l = t % slices; l < m; l += slices) {
-          T left[tile], right[tile];
-          for (index_t e = 0; e < tile; ++e) {
-            left[e] = i0 + e < k ? conjugate(U(l, i0 + e)) : T(0);
-            right[e] = j0 + e < k ? U(l, j0 + e) : T(0);
-          }
-          for (index_t e = 0; e < tile_elements; ++e)
-            running[e] = multiply_add(left[e % tile], right[e / tile], running[e]);
-        }
-        for (index_t e = 0; e < tile_elements; ++e) memory.partial[e * threads + t] = running[e];
-      });
-      block.each(here * tile_elements, [&](index_t t) {
-        index_t const at = first + t / tile_elements, e = t % tile_elements;
-        index_t const i = at % across * tile + e % tile, j = at / across * tile + e / tile;
-        if (i > j || j >= k) return;
-        T running(0);
-        for (index_t s = 0; s < slices; ++s)
-          running = sum(running, memory.partial[e * threads + t / tile_elements * slices + s]);
-        A(i, j) = running;
-      });
-    }
   }
 };
 

@@ -1,6 +1,6 @@
 // hoft/cuda/apply.hpp: Y = X − U F UᴴX in one pass over X.
 #pragma once
-#include <hoft/cuda/kernels.hpp>
+#include <hoft/cuda/collectives.hpp>
 
 namespace hoft::cuda {
 
@@ -8,8 +8,8 @@ namespace hoft::cuda {
 /// are read again, from the second-level cache, if they do not.
 template <class T, class L, class A>
 struct apply_kernel {
-  static constexpr index_t columns = 16, tile = 4, tile_elements = tile * tile;
-  static constexpr index_t most_reflectors = 64;  ///< tiles of W that threads share: 16 x 4
+  static constexpr index_t columns = 16;
+  static constexpr index_t most_reflectors = 64;  ///< W has 64 tiles then, of four slices of rows each
 
   matrix_view<A const> U, F;
   bool adjoint;
@@ -18,15 +18,13 @@ struct apply_kernel {
   matrix_view<A> W;  ///< [r, n], or empty
   bool keeps_columns;
 
-  HOFT_HOST_DEVICE index_t rank() const { return (U.cols + tile - 1) / tile * tile; }
-
   struct shared {
     A *partial, *W, *minus_Z;
     T* X;
     HOFT_HOST_DEVICE shared(shared_carver& memory, apply_kernel const& k)
         : partial(memory.template array<A>(threads * tile_elements)),
-          W(memory.template array<A>(k.rank() * columns)),
-          minus_Z(memory.template array<A>(k.rank() * columns)),
+          W(memory.template array<A>(k.U.cols * columns)),
+          minus_Z(memory.template array<A>(k.U.cols * columns)),
           X(memory.template array<T>(k.keeps_columns ? k.X.rows * columns : 0)) {}
   };
   index_t shared_bytes() const {
@@ -40,8 +38,7 @@ struct apply_kernel {
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     shared_carver carver(block.memory);
     shared const memory(carver, *this);
-    index_t const m = X.rows, r = U.cols, padded = rank();
-    index_t const tiles = padded / tile * (columns / tile), slices = threads / tiles;
+    index_t const m = X.rows, r = U.cols;
     for (index_t task = block.x; task * columns < X.cols; task += block.blocks.x) {
       index_t const first = task * columns, count = first + columns < X.cols ? columns : X.cols - first;
       auto const x = [&](index_t i, index_t c) {
@@ -53,36 +50,19 @@ struct apply_kernel {
           index_t const i = X.is_col_major ? e % m : e / count, c = X.is_col_major ? e / m : e % count;
           memory.X[c * m + i] = X(i, first + c);
         });
-      block.each(tiles * slices, [&](index_t t) {
-        index_t const at = t / slices, k0 = at % (padded / tile) * tile, c0 = at / (padded / tile) * tile;
-        A running[tile_elements];
-        for (index_t e = 0; e < tile_elements; ++e) running[e] = A(0);
-        for (index_t i = t % slices; i < m; i += slices) {
-          A left[tile], right[tile];
-          for (index_t e = 0; e < tile; ++e) {
-            left[e] = k0 + e < r ? conjugate(A(U(i, k0 + e))) : A(0);
-            right[e] = x(i, c0 + e);
-          }
-          for (index_t e = 0; e < tile_elements; ++e)
-            running[e] = multiply_add(left[e % tile], right[e / tile], running[e]);
-        }
-        for (index_t e = 0; e < tile_elements; ++e) memory.partial[e * threads + t] = running[e];
-      });
-      block.each(padded * columns, [&](index_t e) {
-        index_t const k = e % padded, c = e / padded;
-        index_t const at = k / tile + c / tile * (padded / tile), part = k % tile + c % tile * tile;
+      block_project<1>(
+          block, memory.partial, U, columns, [&](index_t, index_t i, index_t c) { return x(i, c); },
+          [&](index_t, index_t k, index_t c, A value) {
+            memory.W[k * columns + c] = value;
+            if (!W.empty() && c < count) W(k, first + c) = value;
+          },
+          every_tile{});
+      block.each(r * columns, [&](index_t e) {
+        index_t const k = e / columns, c = e % columns;
         A running(0);
-        for (index_t s = 0; s < slices; ++s) running = sum(running, memory.partial[part * threads + at * slices + s]);
-        memory.W[c * padded + k] = running;
-        if (!W.empty() && k < r && c < count) W(k, first + c) = running;
-      });
-      block.each(padded * columns, [&](index_t e) {
-        index_t const k = e % padded, c = e / padded;
-        A running(0);
-        if (k < r)
-          for (index_t l = 0; l < r; ++l)
-            running = multiply_add(adjoint ? conjugate(A(F(l, k))) : A(F(k, l)), memory.W[c * padded + l], running);
-        memory.minus_Z[k * columns + c] = negative(running);
+        for (index_t l = 0; l < r; ++l)
+          running = multiply_add(adjoint ? conjugate(A(F(l, k))) : A(F(k, l)), memory.W[l * columns + c], running);
+        memory.minus_Z[e] = negative(running);
       });
       block.each(m, [&](index_t i) {
         A running[columns];

@@ -1,7 +1,7 @@
 // hoft/cuda/backward.hpp: the gradients of Y = X − U F UᴴX in one pass over X and dY.
 #pragma once
 #include <hoft/core/options.hpp>
-#include <hoft/cuda/kernels.hpp>
+#include <hoft/cuda/collectives.hpp>
 
 namespace hoft::cuda {
 
@@ -10,7 +10,7 @@ namespace hoft::cuda {
 /// The formulas are those of backward_panel (wy/gradient.hpp).
 template <class T, class L, class A>
 struct backward_kernel {
-  static constexpr index_t columns = 16, tile = 4, tile_elements = tile * tile;
+  static constexpr index_t columns = 16;
   static constexpr index_t most_reflectors = 64;
 
   matrix_view<A const> U, F, gram;
@@ -25,10 +25,9 @@ struct backward_kernel {
   index_t tasks() const { return (X.cols + columns - 1) / columns; }
 
   struct shared {
-    A *partial_X, *partial_G, *UX, *P, *W, *minus_Z, *dW;
+    A *partial, *UX, *P, *W, *minus_Z, *dW;
     HOFT_HOST_DEVICE shared(shared_carver& memory, index_t r)
-        : partial_X(memory.template array<A>(threads * tile_elements)),
-          partial_G(memory.template array<A>(threads * tile_elements)),
+        : partial(memory.template array<A>(2 * threads * tile_elements)),
           UX(memory.template array<A>(r * columns)),
           P(memory.template array<A>(r * columns)),
           W(memory.template array<A>(r * columns)),
@@ -53,7 +52,10 @@ struct backward_kernel {
       index_t const first = task * columns, count = first + columns < X.cols ? columns : X.cols - first;
       auto const x = [&](index_t i, index_t c) { return c < count ? static_cast<A>(X(i, first + c)) : A(0); };
       auto const g = [&](index_t i, index_t c) { return c < count ? static_cast<A>(G(i, first + c)) : A(0); };
-      project(block, s, x, g);
+      block_project<2>(
+          block, s.partial, U, columns, [&](index_t n, index_t i, index_t c) { return n == 0 ? x(i, c) : g(i, c); },
+          [&](index_t n, index_t k, index_t c, A value) { (n == 0 ? s.UX : s.P)[k * columns + c] = value; },
+          every_tile{});
       form_small(block, s);
       block.each(r * r, [&](index_t e) {
         index_t const k = e % r, l = e / r;
@@ -87,41 +89,6 @@ struct backward_kernel {
   }
 
  private:
-  /// UX := Uᴴx, P := Uᴴg, by tiles of 4 x 4 over slices of rows, added in order.
-  template <class Block, class FX, class FG>
-  HOFT_HOST_DEVICE void project(Block const& block, shared const& s, FX const& x, FG const& g) const {
-    index_t const m = X.rows, r = U.cols, down = (r + tile - 1) / tile;
-    index_t const tiles = down * (columns / tile), slices = threads / tiles;
-    block.each(tiles * slices, [&](index_t t) {
-      index_t const at = t / slices, k0 = at % down * tile, c0 = at / down * tile;
-      A sum_X[tile_elements], sum_G[tile_elements];
-      for (index_t e = 0; e < tile_elements; ++e) sum_X[e] = sum_G[e] = A(0);
-      for (index_t i = t % slices; i < m; i += slices) {
-        A left[tile], from_X[tile], from_G[tile];
-        for (index_t e = 0; e < tile; ++e) {
-          left[e] = k0 + e < r ? conjugate(A(U(i, k0 + e))) : A(0);
-          from_X[e] = x(i, c0 + e), from_G[e] = g(i, c0 + e);
-        }
-        for (index_t e = 0; e < tile_elements; ++e) {
-          sum_X[e] = multiply_add(left[e % tile], from_X[e / tile], sum_X[e]);
-          sum_G[e] = multiply_add(left[e % tile], from_G[e / tile], sum_G[e]);
-        }
-      }
-      for (index_t e = 0; e < tile_elements; ++e)
-        s.partial_X[e * threads + t] = sum_X[e], s.partial_G[e * threads + t] = sum_G[e];
-    });
-    block.each(r * columns, [&](index_t e) {
-      index_t const k = e / columns, c = e % columns;
-      index_t const at = k / tile + c / tile * down, part = k % tile + c % tile * tile;
-      A sum_X(0), sum_G(0);
-      for (index_t l = 0; l < slices; ++l) {
-        sum_X = sum(sum_X, s.partial_X[part * threads + at * slices + l]);
-        sum_G = sum(sum_G, s.partial_G[part * threads + at * slices + l]);
-      }
-      s.UX[e] = sum_X, s.P[e] = sum_G;
-    });
-  }
-
   /// (op(F) V)(k, c), op adjoint or not, V [r, columns] by rows.
   HOFT_HOST_DEVICE A row_times(matrix_view<A const> M, bool adjoint, A const* V, index_t k, index_t c) const {
     A total(0);

@@ -2,40 +2,9 @@
 // pass has a kernel of its own (accumulate.hpp, apply.hpp).
 #pragma once
 #include <hoft/core/options.hpp>
-#include <hoft/cuda/block.hpp>
+#include <hoft/cuda/collectives.hpp>
 
 namespace hoft::cuda {
-
-/// The sum of f(i) over [0, n), the same for all: a strided sum for each thread, then a tree. Fixed order, no atomics.
-/// partial [threads], shared.
-template <class Block, class T, class F>
-HOFT_HOST_DEVICE T block_sum(Block const& block, T* partial, index_t n, F const& f) {
-  block.each(threads, [&](index_t t) {
-    T total(0);
-    for (index_t i = t; i < n; i += threads) total = sum(total, f(i));
-    partial[t] = total;
-  });
-  for (index_t half = threads / 2; half > 0; half /= 2)
-    block.each(half, [&](index_t t) { partial[t] = sum(partial[t], partial[t + half]); });
-  T const total = partial[0];
-  block.barrier();  // before somebody writes to `partial` again
-  return total;
-}
-/// The largest f(i) >= 0; NaN if one is.
-template <class Block, class T, class F>
-HOFT_HOST_DEVICE T block_max(Block const& block, T* partial, index_t n, F const& f) {
-  auto const larger = [](T a, T b) { return a > b || a != a ? a : b; };
-  block.each(threads, [&](index_t t) {
-    T most(0);
-    for (index_t i = t; i < n; i += threads) most = larger(most, f(i));
-    partial[t] = most;
-  });
-  for (index_t half = threads / 2; half > 0; half /= 2)
-    block.each(half, [&](index_t t) { partial[t] = larger(partial[t], partial[t + half]); });
-  T const most = partial[0];
-  block.barrier();
-  return most;
-}
 
 /// f(i, j) for every element of a matrix [inner, outer], neighbours along `inner`.
 template <class F>
@@ -215,47 +184,6 @@ struct column_dots_kernel {
     }
   }
 };
-
-/// F := (diag(1/tau) + A)⁻¹, A strictly upper [r, r], by one block. Diagonal blocks of 16 by columns, all of them at
-/// once; above them T₁₂ = −T₁₁ (A₁₂ T₂₂), pairs of equal level at once, with A₁₂ T₂₂ kept in the triangle that ends as
-/// zero. Nothing is divided by tau.
-template <class Block, class T>
-HOFT_HOST_DEVICE void invert_triangle(Block const& block, matrix_view<T const> A, vector_view<T const> tau,
-                                      matrix_view<T> F) {
-  constexpr index_t direct = 16;
-  index_t const r = A.cols;
-  block.each(r * r, [&](index_t e) { F(e % r, e / r) = e % r == e / r ? tau[e % r] : T(0); });
-  for (index_t step = 1; step < direct; ++step)  // column `step` of every diagonal block
-    block.each(r, [&](index_t i) {
-      index_t const first = i / direct * direct, j = first + step;
-      if (j >= r || i >= j) return;
-      T total(0);
-      for (index_t l = i; l < j; ++l) total = multiply_add(F(i, l), A(l, j), total);
-      F(i, j) = negative(product(total, tau[j]));
-    });
-  for (index_t half = direct; half < r; half *= 2) {
-    // Element (i, c) of a pair whose second half begins at q: i in the first half, c in the second.
-    auto const each_above = [&](auto const& f) {
-      block.each(r * half, [&](index_t e) {
-        index_t const c = e / half, q = c / half * half;
-        if (q / half % 2 == 1) f(q, q - half + e % half, c);
-      });
-    };
-    each_above([&](index_t q, index_t i, index_t c) {
-      T total(0);
-      for (index_t l = q; l <= c; ++l) total = multiply_add(A(i, l), F(l, c), total);
-      F(c, i) = total;
-    });
-    each_above([&](index_t q, index_t i, index_t c) {
-      T total(0);
-      for (index_t l = i; l < q; ++l) total = multiply_add(F(i, l), F(c, l), total);
-      F(i, c) = negative(total);
-    });
-  }
-  block.each(r * r, [&](index_t e) {
-    if (e % r > e / r) F(e % r, e / r) = T(0);
-  });
-}
 
 template <class T>
 struct invert_triangle_kernel {

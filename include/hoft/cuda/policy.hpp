@@ -16,13 +16,13 @@ struct device {
   using execution_policy_tag = void;
   using cuda_device_tag = void;
   cudaStream_t stream;
-  cublasHandle_t blas;   ///< its stream is set to `stream`; its pointer mode is left as it is
+  cublasHandle_t blas;   ///< its stream is set to `stream` if it is another; its pointer mode is left as it is
   index_t shared_limit;  ///< bytes that a block may share
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
 };
 
 /// The policy for a stream and a cuBLAS handle of the caller's on the current device. For capture in a graph, cuBLAS
-/// wants a workspace of the caller's (cublasSetWorkspace).
+/// wants a workspace of the caller's: cublasSetStream first, which resets it, then cublasSetWorkspace.
 /// @throws hoft::cuda_error if there is no device
 inline device on(cudaStream_t stream, cublasHandle_t blas) {
   int current = 0, shared = 0, processors = 0;
@@ -37,8 +37,9 @@ inline device on(cudaStream_t stream, cublasHandle_t blas) {
 namespace detail {
 
 #if defined(__CUDACC__)
+// __grid_constant__: a kernel object is read where its arguments lie, and not copied by every thread.
 template <class Kernel>
-__global__ void __launch_bounds__(threads) run(Kernel kernel) {
+__global__ void __launch_bounds__(threads) run(__grid_constant__ Kernel const kernel) {
   extern __shared__ __align__(16) std::byte memory[];
   kernel(thread_block{index_t(blockIdx.x), index_t(blockIdx.y), {index_t(gridDim.x), index_t(gridDim.y)}, memory});
 }
@@ -67,6 +68,13 @@ struct blas_type<std::complex<double>> {
   static constexpr cudaDataType_t value = CUDA_C_64F;
   static constexpr cublasComputeType_t compute = CUBLAS_COMPUTE_64F_PEDANTIC;
 };
+
+/// Sets the handle's stream, unless it is that one already: setting it takes a workspace of the caller's away.
+inline void use_stream(cublasHandle_t blas, cudaStream_t stream) {
+  cudaStream_t now = nullptr;
+  require(cublasGetStream(blas, &now), "cublasGetStream");
+  if (now != stream) require(cublasSetStream(blas, stream), "cublasSetStream");
+}
 
 /// The handle's pointer mode set to the host's for the length of a call.
 class host_scalars {
@@ -115,7 +123,7 @@ bool multiply_matrices(device const& policy, T alpha, matrix_view<T const, LA> A
   using type = detail::blas_type<T>;
   T const beta(S.data == nullptr ? 0 : 1);
   detail::host_scalars const scalars(policy.blas);
-  detail::require(cublasSetStream(policy.blas, policy.stream), "cublasSetStream");
+  detail::use_stream(policy.blas, policy.stream);
   detail::require(cublasGemmEx_64(policy.blas, name(A.is_col_major, conjugate_a), name(B.is_col_major, conjugate_b),
                                   C.rows, C.cols, A.cols, &alpha, A.data, type::value, A.ld, B.data, type::value, B.ld,
                                   &beta, C.data, type::value, C.ld, type::compute, CUBLAS_GEMM_DEFAULT),
