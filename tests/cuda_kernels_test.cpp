@@ -26,7 +26,7 @@ host_machine machine() { return {}; }
 
 }  // namespace
 
-HOFT_CUDA_TESTS(host_machine, machine, float, double, std::complex<float>, Eigen::half, Eigen::bfloat16)
+HOFT_CUDA_TESTS(host_machine, machine, HOFT_CUDA_SCALARS)
 
 TEST_CASE_TEMPLATE("no step depends on the order of its parts", T, float, std::complex<float>, Eigen::half) {
   for (auto const [m, r, n, block] : {cuda_shape{70, 65, 40, 64}, {300, 33, 9, 16}, {33, 6, 70, 64}}) {

@@ -10,6 +10,12 @@
 
 namespace hoft_test {
 
+#if defined(HOFT_TEST_FEW_SCALARS)
+#define HOFT_CUDA_SCALARS float, std::complex<float>, Eigen::half
+#else
+#define HOFT_CUDA_SCALARS float, double, std::complex<float>, Eigen::half, Eigen::bfloat16
+#endif
+
 // Sizes 0 and 1; r > m; around a warp (32), a block of threads (256), a tile of a product (32 x 32, 16 deep), the
 // diagonal blocks of a triangle (16) and a block of reflectors (64).
 struct cuda_shape {

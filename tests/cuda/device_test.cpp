@@ -18,7 +18,7 @@ device_machine const& machine() {
 
 }  // namespace
 
-HOFT_CUDA_TESTS(device_machine, machine, float, double, std::complex<float>, Eigen::half, Eigen::bfloat16)
+HOFT_CUDA_TESTS(device_machine, machine, HOFT_CUDA_SCALARS)
 
 TEST_CASE("a graph of calls replays with other data") { CHECK(check_graph() == ""); }
 TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }

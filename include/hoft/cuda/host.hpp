@@ -3,18 +3,39 @@
 #pragma once
 #include <hoft/cuda/primitives.hpp>
 
+#include <barrier>
 #include <cstddef>
+#include <thread>
 #include <vector>
 
 namespace hoft::cuda {
 
-/// Every block in turn, every step of a block as a loop, backwards if `reversed`.
+/// Every block in turn. With one worker a step is a loop, backwards if `reversed`. With more, that many threads run the
+/// whole body as the threads of a GPU do, each with variables of its own, and meet behind every step: a missing barrier
+/// or a step whose parts depend on each other is a data race, which ThreadSanitizer sees.
 struct host {
   using execution_policy_tag = void;
   using cuda_device_tag = void;
   bool reversed = false;
   index_t shared_limit = 227 * 1024;  ///< bytes that a block may share
   index_t most_blocks = 25;           ///< of a launch whose blocks take more than one task each
+  int workers = 1;
+};
+
+/// One block, as one of several threads sees it.
+struct threaded_block {
+  index_t x, y;
+  grid blocks;
+  std::byte* memory;
+  index_t worker, workers;
+  std::barrier<>* meeting;
+
+  template <class F>
+  void each(index_t n, F const& f) const {
+    for (index_t i = worker; i < n; i += workers) f(i);
+    barrier();
+  }
+  void barrier() const { meeting->arrive_and_wait(); }
 };
 
 template <class Kernel>
@@ -24,7 +45,17 @@ void launch(host const& device, index_t tasks, Kernel const& kernel) {
   index_t const blocks = std::min(tasks, device.most_blocks);
   for (index_t b = 0; b < blocks; ++b) {
     index_t const x = device.reversed ? blocks - 1 - b : b;
-    kernel(host_block{x, 0, {blocks, 1}, shared.data(), device.reversed});
+    if (device.workers <= 1) {
+      kernel(host_block{x, 0, {blocks, 1}, shared.data(), device.reversed});
+      continue;
+    }
+    std::barrier<> meeting(device.workers);
+    std::vector<std::jthread> others;
+    auto const work = [&](index_t worker) {
+      kernel(threaded_block{x, 0, {blocks, 1}, shared.data(), worker, device.workers, &meeting});
+    };
+    for (int worker = 1; worker < device.workers; ++worker) others.emplace_back(work, worker);
+    work(0);
   }
 }
 
