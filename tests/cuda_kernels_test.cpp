@@ -55,18 +55,30 @@ TEST_CASE_TEMPLATE("no step depends on the order of its parts", T, float, std::c
   }
 }
 
-// 20 KB hold what a block of apply sums, and not the columns; 1 KB not even that, so that cuBLAS's part is asked.
-TEST_CASE_TEMPLATE("apply where the columns of a block do not fit", T, float, Eigen::bfloat16) {
-  for (index_t limit : {20 * 1024, 1024})
+// 20 KB hold what a block of apply sums, and not the columns; 13 KB not even that, nor what accumulate and the
+// gradients take: then everything goes through primitives.
+TEST_CASE_TEMPLATE("where a block shares little memory", T, float, Eigen::bfloat16) {
+  for (index_t limit : {20 * 1024, 13 * 1024}) {
+    host_machine const small{false, limit};
+    using tests = cuda_tests<host_machine, T, row_major>;
+    tests{small}.check_unusual_gradients();
     for (auto const [m, r, n] : {std::array<index_t, 3>{300, 5, 40}, {300, 16, 17}}) {
-      host_machine const small{false, limit};
       dense_matrix<T, row_major> const U = gaussian<T, row_major>(m, r, 9200), X = gaussian<T, row_major>(m, n, 9201);
-      using tests = cuda_tests<host_machine, T, row_major>;
-      auto const Q = tests{host_machine{}}.accumulated(U, 64);
       auto const Y = reference_apply(U, X);
-      CHECK(within(tests{small}.applied(Q, X, side::left, op::plain), Y,
+      CHECK(within(tests{small}.applied(tests{small}.accumulated(U, 64), X, side::left, op::plain), Y,
                    per_line<T>(X, Y, side::left, line_bound<T>(m, r))));
     }
+  }
+}
+
+TEST_CASE("more reflectors than a block has threads") {
+  using T = float;
+  index_t const m = 320, r = 300;
+  dense_matrix<T> const U = gaussian<T>(m, r, 9300), X = gaussian<T>(m, 3, 9301);
+  using tests = cuda_tests<host_machine, T, col_major>;
+  auto const Y = reference_apply(U, X);
+  CHECK(within(tests{host_machine{}}.applied(tests{host_machine{}}.accumulated(U, 64), X, side::left, op::plain), Y,
+               per_line<T>(X, Y, side::left, line_bound<T>(m, r))));
 }
 
 TEST_CASE("accumulate of a batch has the bits of single calls") {
@@ -109,7 +121,7 @@ TEST_CASE_TEMPLATE("every call, series and transforms too, agrees with the CPU's
       for (bool keep_q : {false, true}) {
         everything<T, row_major, hoft::cuda::host> kernels(s, scaled, keep_q, 11);
         everything<T, row_major> cpu(s, scaled, keep_q, 11);
-        kernels.run({});
+        kernels.run({.reversed = scaled != keep_q});
         cpu.run({});
         CHECK(kernels.intact());
         std::vector<dense_matrix<T>> expected;

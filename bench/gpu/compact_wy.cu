@@ -49,17 +49,32 @@ class numbers {
   T* data() const { return data_; }
   index_t bytes() const { return count_ * index_t(sizeof(T)); }
   matrix_view<T> matrix(index_t m, index_t n) const { return {data_, m, n}; }
-  hoft::workspace work() const { return {reinterpret_cast<std::byte*>(data_), bytes()}; }
 
  private:
   T* data_ = nullptr;
   index_t count_;
 };
-using scratch = numbers<unsigned char>;
+/// Memory of the device.
+class scratch {
+ public:
+  explicit scratch(index_t bytes) : bytes_(bytes) { require(cudaMalloc(&data_, std::size_t(bytes) + 1), "cudaMalloc"); }
+  scratch(scratch const&) = delete;
+  scratch& operator=(scratch const&) = delete;
+  ~scratch() { cudaFree(data_); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  hoft::workspace work() const { return {as<std::byte>(), bytes_}; }
+
+ private:
+  void* data_ = nullptr;
+  index_t bytes_;
+};
 
 struct contestant {
   std::string name;
-  double bytes;  ///< that must move; 0: not counted
+  double bytes;  ///< that must move
   std::function<void()> run;
   std::vector<float> microseconds = {};
   double median() const {
@@ -84,6 +99,7 @@ class bench {
     require(cusolverDnSetStream(solver, stream), "cusolverDnSetStream");
     require(cudaEventCreate(&begin_), "cudaEventCreate");
     require(cudaEventCreate(&end_), "cudaEventCreate");
+    on_ = hoft::cuda::on(stream, blas);
   }
   bench(bench const&) = delete;
   bench& operator=(bench const&) = delete;
@@ -99,13 +115,14 @@ class bench {
   void time(contest c) {
     for (int round = -2; round < repetitions_; ++round)
       for (contestant& one : c.contestants) {
+        // Several calls in a row, so that the host's time for submitting them does not show.
         require(cudaEventRecord(begin_, stream), "cudaEventRecord");
-        one.run();
+        for (int call = 0; call < calls; ++call) one.run();
         require(cudaEventRecord(end_, stream), "cudaEventRecord");
         require(cudaEventSynchronize(end_), "cudaEventSynchronize");
         float milliseconds = 0;
         require(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
-        if (round >= 0) one.microseconds.push_back(1000 * milliseconds);
+        if (round >= 0) one.microseconds.push_back(1000 * milliseconds / calls);
       }
     for (contestant const& one : c.contestants)
       std::printf("%-34s %-26s %10.1f us  x %6.2f  %7.1f GB/s\n", c.name.c_str(), one.name.c_str(), one.median(),
@@ -138,7 +155,7 @@ class bench {
     if (!out.flush()) throw std::runtime_error("cannot write " + path);
   }
 
-  hoft::cuda::device on() const { return hoft::cuda::on(stream, blas); }
+  hoft::cuda::device const& on() const { return on_; }
 
   cudaStream_t stream{};
   cublasHandle_t blas{};
@@ -146,8 +163,10 @@ class bench {
   std::vector<contest> contests;
 
  private:
+  static constexpr int calls = 10;
   int repetitions_;
   cudaEvent_t begin_{}, end_{};
+  hoft::cuda::device on_{};
 };
 
 template <class T>
@@ -162,11 +181,22 @@ void gemm(bench& b, bool transposed, float alpha, matrix_view<T> A, matrix_view<
           "cublasGemmEx");
 }
 
+/// C := A Bᵀ + beta C.
+template <class T>
+void gemm_transposed(bench& b, matrix_view<T> A, matrix_view<T> B, float beta, matrix_view<T> C) {
+  float const one = 1;
+  require(cublasGemmEx(b.blas, CUBLAS_OP_N, CUBLAS_OP_T, int(C.rows), int(C.cols), int(A.cols), &one, A.data,
+                       blas_name<T>, int(A.ld), B.data, blas_name<T>, int(B.ld), &beta, C.data, blas_name<T>, int(C.ld),
+                       CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+          "cublasGemmEx");
+}
+
 /// X [m, t] by columns: t tokens of m features, which is tokens x features in row-major order.
 template <class T>
 void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
-  numbers<float> const U(m * r);
-  numbers<T> const U_stored(m * r, 0.01f), F(r * r), X(m * t), Y(m * t), W(r * t), Z(r * t), G(m * t), dX(m * t);
+  numbers<float> const U(m * r, 1, 2);
+  numbers<T> const U_stored(m * r, 0.01f, 3), F(r * r, 0.1f, 4), X(m * t, 1, 5), Y(m * t, 1, 6), W(r * t), P(r * t),
+      Z(r * t), dW(r * t), G(m * t, 1, 7), dX(m * t), dU_stored(m * r);
   hoft::carver count;
   hoft::carve_compact_wy<float>(count, m, r, r);
   scratch const form(count.size()), dU(m * r * 4);
@@ -209,8 +239,7 @@ void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
     applies.contestants.push_back({"cusolver_ormqr", 2 * once, [&, size] {
                                      require(cusolverDnSormqr(b.solver, CUBLAS_SIDE_LEFT, CUBLAS_OP_N, int(m), int(t),
                                                               int(r), U_stored.data(), int(m), tau.data(), x.data,
-                                                              int(m), reinterpret_cast<float*>(solver_work->data()),
-                                                              size, info.data()),
+                                                              int(m), solver_work->as<float>(), size, info.data()),
                                              "cusolverDnSormqr");
                                    }});
   }
@@ -219,20 +248,20 @@ void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
           {{"hoft", 3 * once,
             [&] {
               hoft::apply_backward(b.on(), Q, matrix_view<T const>(x), matrix_view<T const>(g), dx,
-                                   matrix_view<float>(reinterpret_cast<float*>(dU.data()), m, r),
-                                   hoft::vector_view<float>{}, left, plain, work.work());
+                                   matrix_view<float>(dU.as<float>(), m, r), hoft::vector_view<float>{}, left, plain,
+                                   work.work());
             }},
            copy,
-           {"cublas_products", 3 * once, [&] {  // W, P, Z, dW; dX and two terms of dU
+           {"cublas_products", 3 * once, [&] {
               gemm<T>(b, true, 1, U_stored.matrix(m, r), x, 0, W.matrix(r, t));
-              gemm<T>(b, true, 1, U_stored.matrix(m, r), g, 0, Z.matrix(r, t));
-              gemm<T>(b, false, 1, U_stored.matrix(m, r), Z.matrix(r, t), 1, dx);
-              float const one = 1, none = 0;
-              for (auto [a, z] : {std::pair{x, W.matrix(r, t)}, std::pair{g, Z.matrix(r, t)}})
-                require(cublasGemmEx(b.blas, CUBLAS_OP_N, CUBLAS_OP_T, int(m), int(r), int(t), &one, a.data,
-                                     blas_name<T>, int(m), z.data, blas_name<T>, int(r), &none, U_stored.data(),
-                                     blas_name<T>, int(m), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                        "cublasGemmEx");
+              gemm<T>(b, true, 1, U_stored.matrix(m, r), g, 0, P.matrix(r, t));
+              gemm<T>(b, false, -1, F.matrix(r, r), W.matrix(r, t), 0, Z.matrix(r, t));
+              gemm<T>(b, true, -1, F.matrix(r, r), P.matrix(r, t), 0, dW.matrix(r, t));
+              require(cudaMemcpyAsync(dX.data(), G.data(), std::size_t(G.bytes()), cudaMemcpyDeviceToDevice, b.stream),
+                      "cudaMemcpyAsync");
+              gemm<T>(b, false, 1, U_stored.matrix(m, r), dW.matrix(r, t), 1, dx);
+              gemm_transposed<T>(b, g, Z.matrix(r, t), 0, dU_stored.matrix(m, r));
+              gemm_transposed<T>(b, x, dW.matrix(r, t), 1, dU_stored.matrix(m, r));
             }}}});
 }
 

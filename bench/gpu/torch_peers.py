@@ -26,12 +26,11 @@ V = torch.randn(m, r, device="cuda").tril(-1) * 0.01 + torch.eye(m, r, device="c
 tau = 2 / (V * V).sum(0)
 X = torch.randn(m, t, device="cuda")
 S = torch.triu(V.t() @ V, 1) + torch.diag(1 / tau)
-# householder_product gives as many columns as there are reflectors: all of Q takes m of them, the others the identity.
-V_square = torch.cat([V, torch.eye(m, m - r, device="cuda")], 1)
-tau_square = torch.cat([tau, torch.zeros(m - r, device="cuda")])
+# householder_product gives as many columns as its first argument has: all of Q, for r reflectors.
+V_square = torch.cat([V, torch.zeros(m, m - r, device="cuda")], 1)
 peers = {
     "torch_ormqr": lambda: torch.ormqr(V, tau, X),
-    "torch_householder_product": lambda: torch.linalg.householder_product(V_square, tau_square) @ X,
+    "torch_householder_product": lambda: torch.linalg.householder_product(V_square, tau) @ X,
     "torch_compact_wy": lambda: X - V @ (torch.linalg.solve_triangular(S, V.t() @ X, upper=True)),
 }
 samples = {name: [] for name in peers}

@@ -17,15 +17,15 @@ namespace hoft_test {
 #endif
 
 // Sizes 0 and 1; r > m; around a warp (32), a block of threads (256), a tile of a product (32 x 32, 16 deep), the
-// diagonal blocks of a triangle (16) and a block of reflectors (64).
+// diagonal blocks of a triangle (16) and what one pass takes (64 reflectors).
 struct cuda_shape {
   index_t m, r, n, block;
 };
 inline constexpr cuda_shape cuda_shapes[] = {
-    {0, 0, 0, 64},    {0, 3, 2, 64},    {1, 0, 1, 64},    {1, 1, 0, 64},    {1, 1, 1, 64},
-    {2, 3, 2, 64},    {5, 3, 0, 64},    {5, 0, 3, 64},    {7, 3, 1, 2},     {6, 9, 5, 4},
-    {31, 15, 17, 64}, {32, 16, 32, 64}, {33, 17, 33, 64}, {64, 8, 16, 64},  {20, 5, 100, 64},
-    {70, 65, 9, 64},  {255, 4, 3, 64},  {257, 5, 40, 64}, {300, 33, 5, 64}, {90, 70, 31, 128},
+    {0, 0, 0, 64},    {0, 3, 2, 64},     {1, 0, 1, 64},     {1, 1, 0, 64},   {1, 1, 1, 64},    {2, 3, 2, 64},
+    {5, 3, 0, 64},    {5, 0, 3, 64},     {7, 3, 1, 2},      {6, 9, 5, 4},    {31, 15, 17, 64}, {32, 16, 32, 64},
+    {33, 17, 33, 64}, {64, 8, 16, 64},   {20, 5, 100, 64},  {70, 65, 9, 64}, {255, 4, 3, 64},  {257, 5, 40, 64},
+    {300, 33, 5, 64}, {90, 70, 31, 128}, {100, 64, 35, 64},
 };
 
 template <class Machine, class T, class L>
@@ -163,6 +163,52 @@ struct cuda_tests {
     CHECK(all_nan(applied(accumulated(U, 64), gaussian<T, L>(m, 2, 7101), side::left, op::plain)));
   }
 
+  /// Gradients where columns are zero, huge or tiny; dX on top of dY.
+  void check_unusual_gradients() const {
+    index_t const m = 70, r = 9, n = 40;
+    dense_matrix<T, L> U = gaussian<T, L>(m, r, 8200);
+    using real = hoft::real_t<T>;
+    real const far = sizeof(T) == 2 ? real(8) : std::sqrt(std::numeric_limits<real>::max());
+    dense_matrix<A> const columns = U.template cast<A>();
+    for (index_t i = 0; i < m; ++i) {
+      U(i, 2) = T(0);
+      U(i, 4) = static_cast<T>(columns(i, 4) * A(far));
+      U(i, 5) = static_cast<T>(columns(i, 5) / A(far));
+    }
+    form const Q = accumulated(U, 64);
+    dense_matrix<T, L> const known = gaussian<T, L>(m, n, 8201), dY = gaussian<T, L>(m, n, 8202);
+    for (bool from_output : {false, true}) {
+      std::string const how = text_of({{"from output", from_output}});
+      INFO(how);
+      wide_matrix<T> const X =
+          from_output ? reference_apply(U, known, side::left, op::adjoint) : wide_matrix<T>(widen(known));
+      auto const expected = reference_backward(U, X, dY, side::left, op::plain);
+      matrix<T> const x(known), dy(dY);
+      matrix<T> dX(dY), dU(m, r);
+      work scratch(call::apply_backward_size(machine, Q.view, x.view(), side::left));
+      hoft::matrix_view<T const, L> const g = dX.view();
+      if (from_output)
+        call::apply_backward_from_output(machine, Q.view, x.view(), g, dX.view(), dU.view(), side::left, op::plain,
+                                         scratch);
+      else call::apply_backward(machine, Q.view, x.view(), g, dX.view(), dU.view(), {}, side::left, op::plain, scratch);
+      machine.finish();
+      CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, side::left, line_bound<T>(m, r))));
+      CHECK(within(dU.map(), expected.U, per_reflector<T, T>(U, X, dY, expected.U, n)));
+      dense_matrix<T, L> const first_X = dX.map(), first_U = dU.map();
+      for (int again = 0; again < 3; ++again) {
+        dX.map() = dY;
+        if (from_output)
+          call::apply_backward_from_output(machine, Q.view, x.view(), g, dX.view(), dU.view(), side::left, op::plain,
+                                           scratch);
+        else
+          call::apply_backward(machine, Q.view, x.view(), g, dX.view(), dU.view(), {}, side::left, op::plain, scratch);
+        machine.finish();
+        CHECK(same_bits(dX.map(), first_X));
+        CHECK(same_bits(dU.map(), first_U));
+      }
+    }
+  }
+
   /// The same bits again and again.
   void check_bits() const {
     dense_matrix<T, L> const U = gaussian<T, L>(257, 20, 8100), X = gaussian<T, L>(257, 70, 8101);
@@ -188,6 +234,9 @@ struct cuda_tests {
   }                                                                                      \
   TEST_CASE_TEMPLATE("columns of every length, zero, parallel or NaN", T, __VA_ARGS__) { \
     cuda_tests<Machine, T, row_major>{machine()}.check_accumulate();                     \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("gradients of unusual columns", T, __VA_ARGS__) {                   \
+    cuda_tests<Machine, T, row_major>{machine()}.check_unusual_gradients();              \
   }                                                                                      \
   TEST_CASE_TEMPLATE("the same bits from every run", T, __VA_ARGS__) {                   \
     cuda_tests<Machine, T, row_major>{machine()}.check_bits();                           \

@@ -6,12 +6,12 @@ namespace hoft_test {
 
 using hoft::cuda::detail::require;
 
-std::byte* allocate_managed(std::size_t bytes) {
+std::byte* allocate_pinned(std::size_t bytes) {
   void* memory = nullptr;
-  require(cudaMallocManaged(&memory, bytes == 0 ? 1 : bytes), "cudaMallocManaged");
+  require(cudaHostAlloc(&memory, bytes == 0 ? 1 : bytes, cudaHostAllocMapped), "cudaHostAlloc");
   return static_cast<std::byte*>(memory);
 }
-void free_managed(std::byte* memory) { cudaFree(memory); }
+void free_pinned(std::byte* memory) { cudaFreeHost(memory); }
 
 struct device_machine::parts {
   cudaStream_t stream{};

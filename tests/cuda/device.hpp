@@ -11,9 +11,9 @@ struct device;
 
 namespace hoft_test {
 
-/// Memory that the host and the GPU both see.
-std::byte* allocate_managed(std::size_t bytes);
-void free_managed(std::byte* memory);
+/// Memory of the host that the GPU reads and writes where it lies.
+std::byte* allocate_pinned(std::size_t bytes);
+void free_pinned(std::byte* memory);
 
 class device_machine {
  public:
@@ -23,8 +23,8 @@ class device_machine {
     Allocator() = default;
     template <class S>
     Allocator(Allocator<S> const&) {}
-    T* allocate(std::size_t n) { return reinterpret_cast<T*>(allocate_managed(n * sizeof(T))); }
-    void deallocate(T* memory, std::size_t) { free_managed(reinterpret_cast<std::byte*>(memory)); }
+    T* allocate(std::size_t n) { return reinterpret_cast<T*>(allocate_pinned(n * sizeof(T))); }
+    void deallocate(T* memory, std::size_t) { free_pinned(reinterpret_cast<std::byte*>(memory)); }
     template <class S>
     bool operator==(Allocator<S> const&) const {
       return true;
@@ -46,11 +46,13 @@ class device_machine {
 // What only a GPU can show. Each answers what is wrong, or nothing.
 
 /// accumulate, apply and apply_backward captured in a graph, replayed with other data.
-std::string check_graph();
+std::string check_graphs();
 /// The same work on two streams at once.
 std::string check_streams();
-/// No call takes memory of the device.
+/// No call keeps memory of the device. (A call that takes some and gives it back fails in a graph's capture.)
 std::string check_allocations();
+/// A batch of more problems than a launch has room for.
+std::string check_batches();
 /// A matrix of more than 2³¹ elements; "skipped: ..." if the device has no room for it.
 std::string check_large();
 

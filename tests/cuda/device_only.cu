@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <random>
+#include <span>
 #include <vector>
 
 namespace hoft_test {
@@ -27,8 +28,9 @@ class device_bytes {
     return static_cast<T*>(memory_);
   }
   hoft::workspace work() const { return {as<std::byte>(), size_}; }
-  void write(void const* from) const {
+  void write(void const* from) const {  // and wait: other streams do not
     require(cudaMemcpy(memory_, from, std::size_t(size_), cudaMemcpyHostToDevice), "cudaMemcpy");
+    require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   }
   std::vector<std::byte> read() const {
     std::vector<std::byte> to(static_cast<std::size_t>(size_));
@@ -49,21 +51,18 @@ std::vector<float> random(index_t count, unsigned seed) {
   return numbers;
 }
 
-/// A stream, a handle with a workspace of its own, and a job: Q from U, Y := Q X, and the gradients for dY = X.
+/// A stream, a handle with a workspace of its own, and a job: Q from U, Y := Q X, and the gradients for dY = X. With
+/// blocks of 16 it goes through primitives and cuBLAS, with one block through the kernels of one pass.
 struct job {
-  static constexpr index_t m = 520, n = 300, r = 20, block = 16, blas_bytes = index_t{1} << 25;
+  static constexpr index_t m = 520, n = 300, r = 20, blas_bytes = index_t{1} << 25;
+  index_t block;
   cudaStream_t stream{};
   cublasHandle_t blas{};
   device_bytes blas_memory{blas_bytes}, U{m * r * 4}, X{m * n * 4}, Y{m * n * 4}, dX{m * n * 4}, dU{m * r * 4};
   hoft::compact_wy_view<float> Q;
-  device_bytes form{form_size()}, scratch{index_t{1} << 24};
+  device_bytes form{index_t{1} << 20}, scratch{index_t{1} << 27};
 
-  static index_t form_size() {
-    hoft::carver count;
-    hoft::carve_compact_wy<float>(count, m, r, block);
-    return count.size();
-  }
-  job() {
+  explicit job(index_t block_size) : block(block_size) {
     require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     require(cublasCreate(&blas), "cublasCreate");
     require(cublasSetStream(blas, stream), "cublasSetStream");
@@ -104,8 +103,10 @@ struct job {
 
 }  // namespace
 
-std::string check_graph() {
-  job direct, captured;
+namespace {
+
+std::string check_graph(index_t block) {
+  job direct(block), captured(block);
   captured.set(1);
   cudaGraph_t graph{};
   cudaGraphExec_t executable{};
@@ -128,8 +129,8 @@ std::string check_graph() {
   return wrong;
 }
 
-std::string check_streams() {
-  job alone, a, b;
+std::string check_streams(index_t block) {
+  job alone(block), a(block), b(block);
   std::string wrong;
   for (unsigned seed = 1; seed <= 10; ++seed) {
     alone.set(seed);
@@ -150,8 +151,8 @@ std::string check_streams() {
   return wrong;
 }
 
-std::string check_allocations() {
-  job j;
+std::string check_allocations(index_t block) {
+  job j(block);
   j.set(1);
   j.run();  // kernels are loaded on their first launch
   j.finish();
@@ -163,12 +164,44 @@ std::string check_allocations() {
   return before == after ? "" : "free memory went from " + std::to_string(before) + " to " + std::to_string(after);
 }
 
+/// A batch of more problems than one launch takes, against single calls.
+std::string check_batch() {
+  constexpr index_t m = 50, r = 6, count = 700;
+  job j(16);
+  device_bytes U{m * r * count * 4}, together{index_t{1} << 24}, alone{index_t{1} << 24};
+  U.write(random(m * r * count, 5).data());
+  auto const on = hoft::cuda::on(j.stream, j.blas);
+  std::vector<hoft::matrix_view<float const>> us;
+  std::vector<hoft::compact_wy_view<float>> Q;
+  hoft::carver a(together.work()), b(alone.work());
+  require(cudaMemset(together.as<void>(), 0, std::size_t{1} << 24), "cudaMemset");
+  require(cudaMemset(alone.as<void>(), 0, std::size_t{1} << 24), "cudaMemset");
+  require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  for (index_t i = 0; i < count; ++i) {
+    us.emplace_back(U.as<float const>() + i * m * r, m, r);
+    Q.push_back(hoft::carve_compact_wy<float>(a, m, r, r));
+    auto q = hoft::carve_compact_wy<float>(b, m, r, r);
+    hoft::accumulate(on, us.back(), q, hoft::exact{}, j.scratch.work());
+  }
+  hoft::accumulate(on, std::span<hoft::matrix_view<float const> const>(us), std::span(Q), hoft::exact{},
+                   j.scratch.work());
+  j.finish();
+  return together.read() == alone.read() ? "" : "a batch has other bits than single calls";
+}
+
+}  // namespace
+
+std::string check_graphs() { return check_graph(16) + check_graph(32); }
+std::string check_streams() { return check_streams(16) + check_streams(32); }
+std::string check_allocations() { return check_allocations(16) + check_allocations(32); }
+std::string check_batches() { return check_batch(); }
+
 std::string check_large() {
   constexpr index_t m = 4096, n = 530000, r = 16, last = 48;  // 2.17e9 elements of 2 bytes
   std::size_t available = 0, total = 0;
   require(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
   if (available < std::size_t(m * n * 2) + (std::size_t{1} << 30)) return "skipped: too little memory";
-  job j;  // for its stream and handle
+  job j(16);  // for its stream and handle
   using T = __nv_bfloat16;
   device_bytes U{m * r * 4}, X{m * n * 2}, few{m * last * 2}, scratch{index_t{1} << 26};
   U.write(random(m * r, 3).data());
@@ -178,6 +211,7 @@ std::string check_large() {
   few.write(columns.data());
   require(cudaMemcpy(X.as<T>() + m * (n - last), columns.data(), columns.size() * 2, cudaMemcpyHostToDevice),
           "cudaMemcpy");
+  require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   hoft::carver count;
   hoft::carve_compact_wy<float>(count, m, r, r);
   device_bytes form{count.size()};

@@ -20,9 +20,10 @@ device_machine const& machine() {
 
 HOFT_CUDA_TESTS(device_machine, machine, HOFT_CUDA_SCALARS)
 
-TEST_CASE("a graph of calls replays with other data") { CHECK(check_graph() == ""); }
+TEST_CASE("a graph of calls replays with other data") { CHECK(check_graphs() == ""); }
 TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }
 TEST_CASE("no memory of the device is taken") { CHECK(check_allocations() == ""); }
+TEST_CASE("a batch has the bits of single calls") { CHECK(check_batches() == ""); }
 TEST_CASE("more than 2^31 elements") {
   std::string const answer = check_large();
   if (answer.starts_with("skipped")) MESSAGE(answer);

@@ -1,4 +1,4 @@
-// hoft/core/cost.hpp: flops and bytes of each operation, one count for documentation, tests and benchmarks.
+// hoft/core/cost.hpp: flops and bytes of each operation, one count for documentation and benchmarks.
 #pragma once
 #include <hoft/core/view.hpp>
 

@@ -16,7 +16,6 @@ struct accumulate_kernel {
   };
   index_t m, r, block_size;
   index_t ld_U, ld_vectors, ld_factor, ld_gram, ld_scales;
-  real least, most;  ///< sums of squares between these need no scaling
   index_t count;
   problem problems[Most];
 
@@ -28,17 +27,18 @@ struct accumulate_kernel {
           mu(memory.template array<real>(r)),
           total(memory.template array<real>(r)) {}
   };
-  index_t shared_bytes() const {
+  static index_t bytes_for(index_t r) {
     shared_carver counter;
     shared(counter, r);
     return counter.size();
   }
+  index_t shared_bytes() const { return bytes_for(r); }
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     shared_carver carver(block.memory);
     shared const memory(carver, r);
-    for (index_t at = block.x; at < count; at += block.blocks.x) {
+    for (index_t at = block.x; at < count; at += block.blocks) {
       problem const& p = problems[at];
       matrix_view<T> const vectors(p.vectors, m, r, ld_vectors);
       normalise(block, memory, {p.U, m, r, ld_U}, vectors, {p.scales, 2, r, ld_scales});
@@ -86,7 +86,7 @@ struct accumulate_kernel {
     real* const partial = reinterpret_cast<real*>(memory.partial);
     real *const mu = memory.mu, *const total = memory.total;
     auto const element = [&](index_t i, index_t k) { return static_cast<T>(U(i, k)); };
-    auto const is_safe = [&](index_t k) { return total[k] >= least && total[k] <= most; };
+    auto const is_safe = [&](index_t k) { return is_safe_sum(total[k]); };
     auto const sum_squares = [&](index_t k, index_t s, index_t slices, index_t at) {
       real running(0);
       for (index_t i = s; i < m; i += slices)
@@ -104,7 +104,6 @@ struct accumulate_kernel {
     for (index_t k = 0; k < r; ++k) all_safe = all_safe && is_safe(k);
     block.barrier();
     if (!all_safe) {
-      auto const larger = [](real a, real b) { return a > b || a != a ? a : b; };
       each_column(
           block,
           [&](index_t k, index_t s, index_t slices, index_t at) {

@@ -39,7 +39,7 @@ struct apply_kernel {
     shared_carver carver(block.memory);
     shared const memory(carver, *this);
     index_t const m = X.rows, r = U.cols;
-    for (index_t task = block.x; task * columns < X.cols; task += block.blocks.x) {
+    for (index_t task = block.x; task * columns < X.cols; task += block.blocks) {
       index_t const first = task * columns, count = first + columns < X.cols ? columns : X.cols - first;
       auto const x = [&](index_t i, index_t c) {
         if (c >= count) return A(0);

@@ -48,7 +48,7 @@ struct backward_kernel {
     A* const part = parts + block.x * part_size(m, r);
     matrix_view<A> const D(part, m, r), dF(part + m * r, r, r), E(part + m * r + r * r, r, r);
     block.each(2 * r * r, [&](index_t e) { part[m * r + e] = A(0); });
-    for (index_t task = block.x; task * columns < X.cols; task += block.blocks.x) {
+    for (index_t task = block.x; task * columns < X.cols; task += block.blocks) {
       index_t const first = task * columns, count = first + columns < X.cols ? columns : X.cols - first;
       auto const x = [&](index_t i, index_t c) { return c < count ? static_cast<A>(X(i, first + c)) : A(0); };
       auto const g = [&](index_t i, index_t c) { return c < count ? static_cast<A>(G(i, first + c)) : A(0); };

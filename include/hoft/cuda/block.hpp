@@ -15,10 +15,12 @@
 
 namespace hoft::cuda {
 
-/// Blocks of a launch.
-struct grid {
-  index_t x = 1, y = 1;
-};
+// Lambdas that are handed to a kernel. (nvcc keeps one that may run on either side in memory of its own.)
+#if defined(__CUDACC__)
+#define HOFT_KERNEL_LAMBDA __device__
+#else
+#define HOFT_KERNEL_LAMBDA
+#endif
 
 /// Threads of a block, in every kernel.
 inline constexpr int threads = 256;
@@ -26,8 +28,7 @@ inline constexpr int threads = 256;
 /// One block, run by the calling thread of the host. `reversed` turns the order of a step round: the result may not
 /// depend on it.
 struct host_block {
-  index_t x, y;
-  grid blocks;
+  index_t x, blocks;  ///< which one of how many
   std::byte* memory;  ///< shared by the block
   bool reversed;
 
@@ -41,8 +42,7 @@ struct host_block {
 #if defined(__CUDACC__)
 /// One block of the device.
 struct thread_block {
-  index_t x, y;
-  grid blocks;
+  index_t x, blocks;  ///< which one of how many
   std::byte* memory;
 
   template <class F>

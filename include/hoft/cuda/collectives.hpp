@@ -5,6 +5,18 @@
 
 namespace hoft::cuda {
 
+/// The larger of two numbers >= 0; NaN if one is.
+template <class T>
+HOFT_HOST_DEVICE constexpr T larger(T a, T b) {
+  return a > b || a != a ? a : b;
+}
+/// Columns whose sum of squares is in this range need no scaling: what their small elements lose does not show.
+template <class R>
+HOFT_HOST_DEVICE constexpr bool is_safe_sum(R squares) {
+  using limits = std::numeric_limits<R>;
+  return squares >= limits::min() / (limits::epsilon() * limits::epsilon()) && squares <= limits::max();
+}
+
 /// The sum of f(i) over [0, n), the same for all: a strided sum for each thread, then a tree. Fixed order, no atomics.
 /// partial [threads], shared.
 template <class Block, class T, class F>
@@ -23,7 +35,6 @@ HOFT_HOST_DEVICE T block_sum(Block const& block, T* partial, index_t n, F const&
 /// The largest f(i) >= 0; NaN if one is.
 template <class Block, class T, class F>
 HOFT_HOST_DEVICE T block_max(Block const& block, T* partial, index_t n, F const& f) {
-  auto const larger = [](T a, T b) { return a > b || a != a ? a : b; };
   block.each(threads, [&](index_t t) {
     T most(0);
     for (index_t i = t; i < n; i += threads) most = larger(most, f(i));

@@ -24,8 +24,7 @@ struct host {
 
 /// One block, as one of several threads sees it.
 struct threaded_block {
-  index_t x, y;
-  grid blocks;
+  index_t x, blocks;
   std::byte* memory;
   index_t worker, workers;
   std::barrier<>* meeting;
@@ -40,19 +39,21 @@ struct threaded_block {
 
 template <class Kernel>
 void launch(host const& device, index_t tasks, Kernel const& kernel) {
-  // Uninitialised memory is NaN here, and its length exact, so that what is read before it is written shows.
-  std::vector<std::byte> shared(std::size_t(kernel.shared_bytes()), std::byte(0xFF));
+  hoft::detail::require_at_most<workspace_error>("cuda::launch", "the memory that a block shares",
+                                                 kernel.shared_bytes(), device.shared_limit);
   index_t const blocks = std::min(tasks, device.most_blocks);
   for (index_t b = 0; b < blocks; ++b) {
     index_t const x = device.reversed ? blocks - 1 - b : b;
+    // Uninitialised memory is NaN here, and its length exact, so that what is read before it is written shows.
+    std::vector<std::byte> shared(std::size_t(kernel.shared_bytes()), std::byte(0xFF));
     if (device.workers <= 1) {
-      kernel(host_block{x, 0, {blocks, 1}, shared.data(), device.reversed});
+      kernel(host_block{x, blocks, shared.data(), device.reversed});
       continue;
     }
     std::barrier<> meeting(device.workers);
     std::vector<std::jthread> others;
     auto const work = [&](index_t worker) {
-      kernel(threaded_block{x, 0, {blocks, 1}, shared.data(), worker, device.workers, &meeting});
+      kernel(threaded_block{x, blocks, shared.data(), worker, device.workers, &meeting});
     };
     for (int worker = 1; worker < device.workers; ++worker) others.emplace_back(work, worker);
     work(0);

@@ -1,5 +1,5 @@
 // hoft/cuda/kernels.hpp: kernels on whole matrices. Each is one pass over its operands; what belongs together in one
-// pass has a kernel of its own (accumulate.hpp, apply.hpp).
+// pass has a kernel of its own (accumulate.hpp, apply.hpp, backward.hpp).
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/collectives.hpp>
@@ -19,7 +19,7 @@ struct elements {
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     index_t const across = (inner + tile - 1) / tile, all = across * ((outer + tile - 1) / tile);
-    for (index_t at = block.x; at < all; at += block.blocks.x) {
+    for (index_t at = block.x; at < all; at += block.blocks) {
       index_t const first = at % across * tile, line = at / across * tile;
       block.each(tile * tile, [&](index_t e) {
         index_t const i = first + e % tile, j = line + e / tile;
@@ -52,7 +52,7 @@ struct tile_product {
     T* const a = memory.array<T>(tile * depth);
     T* const b = memory.array<T>(tile * depth);
     index_t const down = (C.rows + tile - 1) / tile, all = down * ((C.cols + tile - 1) / tile);
-    for (index_t at = block.x; at < all; at += block.blocks.x) {
+    for (index_t at = block.x; at < all; at += block.blocks) {
       index_t const first = at % down * tile, column = at / down * tile;
       block.each(tile * tile, [&](index_t e) { total[e] = T(0); });
       for (index_t l = 0; l < A.cols; l += depth) {
@@ -92,25 +92,23 @@ struct normalise_columns_kernel {
   matrix_view<TU, LU> U;
   matrix_view<T> Uhat;
   matrix_view<real> scales;
-  real least, most;
 
   static constexpr index_t shared_bytes() { return threads * index_t(sizeof(real)); }
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     real* const partial = shared_carver(block.memory).template array<real>(threads);
-    for (index_t j = block.x; j < U.cols; j += block.blocks.x) {
+    for (index_t j = block.x; j < U.cols; j += block.blocks) {
       auto const element = [&](index_t i) { return static_cast<T>(U(i, j)); };
       auto const squares = [&](real mu) {
         return block_sum(block, partial, U.rows, [&](index_t i) { return squared(over_real(element(i), mu)); });
       };
       real mu(1), total = squares(mu);
-      if (!(total >= least && total <= most)) {
+      if (!is_safe_sum(total)) {
         real const largest = block_max(block, partial, U.rows, [&](index_t i) { return magnitude(element(i)); });
         mu = power_of_two_below(largest);
         total = mu == real(0) ? real(1) : squares(mu);
       }
-      if (U.rows == 0) mu = real(0), total = real(1);
       real const nu = square_root(total);
       block.each(U.rows, [&](index_t i) {
         Uhat(i, j) = over_real(mu == real(0) ? element(i) : over_real(element(i), mu), nu);
@@ -120,13 +118,13 @@ struct normalise_columns_kernel {
   }
 };
 
-/// One column for each block: du := (d − û (ûᴴd) tau / 2) / ‖u‖; `D` is overwritten.
+/// One column for each block: du := (d − û (ûᴴd) tau / 2) / ‖u‖.
 template <class T, class TU, class LU>
 struct normalise_columns_backward_kernel {
   matrix_view<T const> Uhat;
   matrix_view<real_t<T> const> scales;
   vector_view<T const> tau;
-  matrix_view<T> D;
+  matrix_view<T const> D;
   matrix_view<TU, LU> dU;
 
   static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
@@ -134,7 +132,7 @@ struct normalise_columns_backward_kernel {
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     T* const partial = shared_carver(block.memory).template array<T>(threads);
-    for (index_t j = block.x; j < D.cols; j += block.blocks.x) {
+    for (index_t j = block.x; j < D.cols; j += block.blocks) {
       T const along =
           block_sum(block, partial, D.rows, [&](index_t i) { return product(conjugate(Uhat(i, j)), D(i, j)); });
       T const factor = negative(times_real(product(along, tau[j]), real_t<T>(0.5)));
@@ -158,7 +156,7 @@ struct row_dots_kernel {
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     T* const partial = shared_carver(block.memory).template array<T>(threads);
-    for (index_t i = block.x; i < X.rows; i += block.blocks.x) {
+    for (index_t i = block.x; i < X.rows; i += block.blocks) {
       T const total =
           block_sum(block, partial, X.cols, [&](index_t j) { return product(X(i, j), conjugate(Y(i, j))); });
       block.each(1, [&](index_t) { d[i] = sum(d[i], total); });
@@ -177,7 +175,7 @@ struct column_dots_kernel {
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
     T* const partial = shared_carver(block.memory).template array<T>(threads);
-    for (index_t j = block.x; j < X.cols; j += block.blocks.x) {
+    for (index_t j = block.x; j < X.cols; j += block.blocks) {
       T const total =
           block_sum(block, partial, X.rows, [&](index_t i) { return product(conjugate(X(i, j)), Y(i, j)); });
       block.each(1, [&](index_t) { d[j] = total; });

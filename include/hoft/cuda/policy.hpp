@@ -11,7 +11,8 @@ namespace hoft::cuda {
 
 /// Compute on the GPU that is current, in the order of a stream. Matrices and workspace are memory of that device. A
 /// call returns when its kernels have been submitted; nothing is allocated or waited for, and a stream that is being
-/// captured records it. Results have the same bits from run to run.
+/// captured records it. Results have the same bits from run to run, as long as the handle serves this stream alone
+/// (cuBLAS promises no more); a handle serves one thread of the host at a time.
 struct device {
   using execution_policy_tag = void;
   using cuda_device_tag = void;
@@ -41,7 +42,7 @@ namespace detail {
 template <class Kernel>
 __global__ void __launch_bounds__(threads) run(__grid_constant__ Kernel const kernel) {
   extern __shared__ __align__(16) std::byte memory[];
-  kernel(thread_block{index_t(blockIdx.x), index_t(blockIdx.y), {index_t(gridDim.x), index_t(gridDim.y)}, memory});
+  kernel(thread_block{index_t(blockIdx.x), index_t(gridDim.x), memory});
 }
 #endif
 
@@ -98,13 +99,15 @@ class host_scalars {
 /// kernel(block) by as many blocks as there are tasks, at most `most_blocks`.
 template <class Kernel>
 void launch(device const& policy, index_t tasks, Kernel const& kernel) {
+  auto const function = reinterpret_cast<void const*>(detail::run<Kernel>);
   index_t const shared = kernel.shared_bytes();
-  if (shared > 48 * 1024)
-    detail::require(cudaFuncSetAttribute(detail::run<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
-                    "cudaFuncSetAttribute");
-  auto const blocks = unsigned(std::min(tasks, policy.most_blocks));
-  detail::run<Kernel><<<blocks, unsigned(threads), std::size_t(shared), policy.stream>>>(kernel);
-  detail::require(cudaGetLastError(), "the launch of a kernel");
+  // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
+  detail::require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(policy.shared_limit)),
+                  "cudaFuncSetAttribute");
+  dim3 const blocks(unsigned(std::min(tasks, policy.most_blocks))), size{unsigned(threads)};
+  void* arguments[] = {const_cast<Kernel*>(&kernel)};
+  detail::require(cudaLaunchKernel(function, blocks, size, arguments, std::size_t(shared), policy.stream),
+                  "the launch of a kernel");
 }
 #endif
 

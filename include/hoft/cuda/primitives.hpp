@@ -62,6 +62,12 @@ void for_each_problem(Device const&, index_t count, Body const& body) {
 
 // --- element by element -----------------------------------------------------------------------------------------
 
+template <class F>
+struct turned {
+  F f;
+  HOFT_HOST_DEVICE void operator()(index_t j, index_t i) const { f(i, j); }
+};
+
 /// f(i, j) for every element of X, along its lines.
 template <device_policy Device, class T, class L, class F>
 void for_each_element(Device const& device, matrix_view<T, L> X, F const& f) {
@@ -70,8 +76,7 @@ void for_each_element(Device const& device, matrix_view<T, L> X, F const& f) {
     elements<F> const kernel{X.rows, X.cols, f};
     launch(device, kernel.tiles(), kernel);
   } else {
-    auto const turned = [f] HOFT_HOST_DEVICE(index_t j, index_t i) { f(i, j); };
-    elements<decltype(turned)> const kernel{X.cols, X.rows, turned};
+    elements<turned<F>> const kernel{X.cols, X.rows, {f}};
     launch(device, kernel.tiles(), kernel);
   }
 }
@@ -80,8 +85,8 @@ template <device_policy Device, class TX, class LX, class TY, class LY>
 void copy(Device const& device, matrix_view<TX, LX> X, matrix_view<TY, LY> Y) {
   if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data)) return;
   using A = accumulator_t<TX>;
-  for_each_element(device, Y,
-                   [=] HOFT_HOST_DEVICE(index_t i, index_t j) { Y(i, j) = static_cast<TY>(static_cast<A>(X(i, j))); });
+  for_each_element(
+      device, Y, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { Y(i, j) = static_cast<TY>(static_cast<A>(X(i, j))); });
 }
 template <device_policy Device, class TX, class TY>
 void copy(Device const& device, vector_view<TX> x, vector_view<TY> y) {
@@ -90,7 +95,7 @@ void copy(Device const& device, vector_view<TX> x, vector_view<TY> y) {
 
 template <device_policy Device, class T, class L>
 void fill(Device const& device, T value, matrix_view<T, L> X) {
-  for_each_element(device, X, [=] HOFT_HOST_DEVICE(index_t i, index_t j) { X(i, j) = value; });
+  for_each_element(device, X, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { X(i, j) = value; });
 }
 template <device_policy Device, class T>
 void fill(Device const& device, T value, vector_view<T> x) {
@@ -99,49 +104,49 @@ void fill(Device const& device, T value, vector_view<T> x) {
 
 template <device_policy Device, class T>
 void set_diagonal(Device const& device, vector_view<T const> d, matrix_view<T> D) {
-  for_each_element(device, D, [=] HOFT_HOST_DEVICE(index_t i, index_t j) { D(i, j) = i == j ? d[i] : T(0); });
+  for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { D(i, j) = i == j ? d[i] : T(0); });
 }
 template <device_policy Device, class T, class L>
 void set_identity(Device const& device, matrix_view<T, L> E) {
   using A = accumulator_t<T>;
   for_each_element(device, E,
-                   [=] HOFT_HOST_DEVICE(index_t i, index_t j) { E(i, j) = static_cast<T>(A(i == j ? 1 : 0)); });
+                   [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { E(i, j) = static_cast<T>(A(i == j ? 1 : 0)); });
 }
 
 template <device_policy Device, class TX, class LX, class T, class LY>
 void conjugate_copy(Device const& device, matrix_view<TX, LX> X, matrix_view<T, LY> Y) {
-  for_each_element(device, Y, [=] HOFT_HOST_DEVICE(index_t i, index_t j) { Y(i, j) = conjugate(T(X(i, j))); });
+  for_each_element(device, Y, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { Y(i, j) = conjugate(T(X(i, j))); });
 }
 template <device_policy Device, class T, class L>
 void conjugate_in_place(Device const& device, matrix_view<T, L> X) {
   if constexpr (is_complex<T>)
-    for_each_element(device, X, [=] HOFT_HOST_DEVICE(index_t i, index_t j) { X(i, j) = conjugate(T(X(i, j))); });
+    for_each_element(device, X, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { X(i, j) = conjugate(T(X(i, j))); });
 }
 
 template <device_policy Device, class T, class L>
 void add(Device const& device, std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y) {
-  for_each_element(device, Y, [=] HOFT_HOST_DEVICE(index_t i, index_t j) { Y(i, j) = sum(Y(i, j), T(X(i, j))); });
+  for_each_element(device, Y, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { Y(i, j) = sum(Y(i, j), T(X(i, j))); });
 }
 template <device_policy Device, class T, class L>
 void negate(Device const& device, matrix_view<T, L> X) {
-  for_each_element(device, X, [=] HOFT_HOST_DEVICE(index_t i, index_t j) { X(i, j) = negative(T(X(i, j))); });
+  for_each_element(device, X, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { X(i, j) = negative(T(X(i, j))); });
 }
 
 template <device_policy Device, class TA, class LA, class T>
 void unit_lower(Device const& device, matrix_view<TA, LA> A, matrix_view<T> V) {
-  for_each_element(device, V, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, V, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     V(i, j) = i < j ? T(0) : i == j ? T(1) : static_cast<T>(A(i, j));
   });
 }
 template <device_policy Device, class T, class TA, class LA>
 void strictly_lower(Device const& device, matrix_view<T const> D, matrix_view<TA, LA> dA) {
-  for_each_element(device, dA, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, dA, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     dA(i, j) = static_cast<TA>(i > j ? T(D(i, j)) : T(0));
   });
 }
 template <device_policy Device, class T>
 void keep_strictly_upper(Device const& device, matrix_view<T> A) {
-  for_each_element(device, A, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, A, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     if (i >= j) A(i, j) = T(0);
   });
 }
@@ -149,13 +154,13 @@ void keep_strictly_upper(Device const& device, matrix_view<T> A) {
 template <device_policy Device, class T, class L>
 void scale_rows(Device const& device, vector_view<T const> d, op o, std::type_identity_t<matrix_view<T const, L>> X,
                 matrix_view<T, L> Y) {
-  for_each_element(device, Y, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, Y, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     Y(i, j) = product(conjugate_if(o == op::adjoint, T(d[i])), T(X(i, j)));
   });
 }
 template <device_policy Device, class A, class T, class L>
 void divide_rows(Device const& device, vector_view<A const> d, matrix_view<T, L> X) {
-  for_each_element(device, X, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, X, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     X(i, j) = static_cast<T>(quotient(static_cast<A>(X(i, j)), A(d[i])));
   });
 }
@@ -165,11 +170,7 @@ void divide_rows(Device const& device, vector_view<A const> d, matrix_view<T, L>
 template <device_policy Device, class TU, class LU, class T>
 void normalise_columns(Device const& device, matrix_view<TU, LU> U, matrix_view<T> Uhat,
                        matrix_view<real_t<T>> scales) {
-  using limits = std::numeric_limits<real_t<T>>;
-  if (U.cols == 0) return;
-  normalise_columns_kernel<TU, LU, T> const kernel{
-      U, Uhat, scales, limits::min() / (limits::epsilon() * limits::epsilon()), limits::max()};
-  launch(device, U.cols, kernel);
+  if (U.cols > 0) launch(device, U.cols, normalise_columns_kernel<TU, LU, T>{U, Uhat, scales});
 }
 template <device_policy Device, class T, class TU, class LU>
 void normalise_columns_backward(Device const& device, matrix_view<T const> Uhat, matrix_view<real_t<T> const> scales,
@@ -240,7 +241,7 @@ template <device_policy Device, class T, class LZ>
 void multiply_inverse_factor(Device const& device, matrix_view<T const> A, vector_view<T const> tau, op o,
                              std::type_identity_t<matrix_view<T const, LZ>> Z, matrix_view<T, LZ> W) {
   multiply(device, T(1), A, o, Z, W);
-  for_each_element(device, W, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, W, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     T const t = conjugate_if(o == op::adjoint, T(tau[i]));
     W(i, j) = t == T(0) ? T(0) : sum(W(i, j), quotient(T(Z(i, j)), t));
   });
@@ -251,7 +252,7 @@ void multiply_inverse_factor(Device const& device, matrix_view<T const> A, vecto
 template <device_policy Device, class T>
 void gram_upper(Device const& device, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
   project(device, U, U, A);
-  for_each_element(device, A, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+  for_each_element(device, A, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     if (i == j && tau.size > 0) {
       real_t<T> const square = real_part(A(j, j));
       tau[j] = square == real_t<T>(0) ? T(0) : T(real_t<T>(2) / square);
@@ -270,12 +271,14 @@ index_t form_factor_scratch(Device const&, index_t) {
 
 // --- algorithms that are one kernel -----------------------------------------------------------------------------
 
-/// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; their bits do not depend on what runs
-/// beside them.
+/// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
+/// cannot share as much memory as one of them takes.
 template <device_policy Device, class TU, class LU, class Form>
-void accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU> const> U, std::span<Form> Q) {
+bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU> const> U, std::span<Form> Q) {
   using T = typename Form::value_type;
-  using limits = std::numeric_limits<real_t<T>>;
+  constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for
+  for (auto const& u : U)
+    if (accumulate_kernel<TU, LU, T, few>::bytes_for(u.cols) > device.shared_limit) return false;
   auto const run = [&]<int Most>(std::size_t first, std::size_t count) {
     auto const& u = U[first];
     auto const& q = Q[first];
@@ -283,7 +286,6 @@ void accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
     kernel.m = u.rows, kernel.r = u.cols, kernel.block_size = q.block;
     kernel.ld_U = u.ld, kernel.ld_vectors = q.vectors.ld, kernel.ld_factor = q.factor.ld, kernel.ld_gram = q.gram.ld,
     kernel.ld_scales = q.scales.ld;
-    kernel.least = limits::min() / (limits::epsilon() * limits::epsilon()), kernel.most = limits::max();
     kernel.count = index_t(count);
     for (std::size_t i = 0; i < count; ++i) {
       auto const& p = Q[first + i];
@@ -297,7 +299,6 @@ void accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
            a.vectors.ld == b.vectors.ld && a.factor.ld == b.factor.ld && a.gram.ld == b.gram.ld &&
            a.scales.ld == b.scales.ld;
   };
-  constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for
   for (std::size_t first = 0; first < U.size();) {
     std::size_t count = 1;
     while (count < many && first + count < U.size() && alike(first, first + count)) ++count;
@@ -307,6 +308,7 @@ void accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
     }
     first += count;
   }
+  return true;
 }
 
 /// Y := X − U op(F) UᴴX in one pass over X, and W := UᴴX if it has a place; false if there are too many reflectors.
@@ -314,25 +316,31 @@ template <device_policy Device, class A, class T, class L>
 bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view<A const> F, op o,
                        matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A> W) {
   using kernel_type = apply_kernel<T, L, A>;
-  if (U.cols == 0 || U.cols > kernel_type::most_reflectors) return false;
+  if (X.empty() || U.cols == 0 || U.cols > kernel_type::most_reflectors) return false;
   kernel_type kernel{U, F, o == op::adjoint, X, Y, W, true};
   if (kernel.shared_bytes() > device.shared_limit) kernel.keeps_columns = false;
   if (kernel.shared_bytes() > device.shared_limit) return false;
-  if (!X.empty()) launch(device, kernel.tasks(), kernel);
+  launch(device, kernel.tasks(), kernel);
   return true;
 }
 
-/// Blocks of backward_in_one_pass: few, since each has a sum of its own.
+/// Blocks of backward_in_one_pass: few, since each has a sum of its own, and all sums should stay in the second-level
+/// cache. 0 where that leaves most of a device idle.
 template <device_policy Device>
-index_t backward_blocks(Device const& device, index_t tasks) {
-  return std::min(tasks, std::max<index_t>(1, device.most_blocks / 8));
+index_t backward_blocks(Device const& device, index_t columns, index_t part_bytes) {
+  constexpr index_t cache = index_t{40} << 20, at_a_time = 16;
+  index_t const wanted = std::min((columns + at_a_time - 1) / at_a_time, std::max<index_t>(1, device.most_blocks / 8));
+  index_t const fit = cache / std::max<index_t>(part_bytes, 1);
+  return 2 * fit < wanted ? 0 : std::min(wanted, fit);
 }
 /// Elements of scratch for backward_in_one_pass.
 template <class T, class L, device_policy Device>
 index_t backward_scratch(Device const& device, index_t m, index_t n, index_t r) {
-  using kernel_type = backward_kernel<T, L, accumulator_t<T>>;
+  using A = accumulator_t<T>;
+  using kernel_type = backward_kernel<T, L, A>;
   if (r > kernel_type::most_reflectors) return 0;
-  return backward_blocks(device, (n + kernel_type::columns - 1) / kernel_type::columns) * kernel_type::part_size(m, r);
+  index_t const size = kernel_type::part_size(m, r);
+  return backward_blocks(device, n, size * index_t(sizeof(A))) * size;
 }
 /// dX := op(Q)ᴴ G, and the sums D, dF and E over all columns in `sums`, in one pass over X and G, for a Q of one factor
 /// `q`; false if that has too many reflectors. dX may be G.
@@ -343,12 +351,13 @@ bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from
   index_t const m = X.rows, r = q.rank;
   if (r == 0 || r > kernel_type::most_reflectors || X.empty()) return false;
   kernel_type const kernel{q.U, q.T, q.gram, q.tau, o, from_output, X, G, dX, scratch};
-  if (kernel.shared_bytes() > device.shared_limit) return false;
-  index_t const blocks = backward_blocks(device, kernel.tasks()), size = kernel_type::part_size(m, r);
+  index_t const size = kernel_type::part_size(m, r);
+  index_t const blocks = backward_blocks(device, X.cols, size * index_t(sizeof(A)));
+  if (blocks == 0 || kernel.shared_bytes() > device.shared_limit) return false;
   launch(device, blocks, kernel);
   auto const add_parts = [&](matrix_view<A> to, A const* first) {
     index_t const rows = to.rows;
-    for_each_element(device, to, [=] HOFT_HOST_DEVICE(index_t i, index_t j) {
+    for_each_element(device, to, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
       A total(0);
       for (index_t b = 0; b < blocks; ++b) total = sum(total, first[b * size + i + j * rows]);
       to(i, j) = total;
@@ -360,9 +369,9 @@ bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from
   return true;
 }
 
-// --- packed reflectors: the view itself, where it lies ----------------------------------------------------------
+// --- packed reflectors ------------------------------------------------------------------------------------------
 
-/// U [m, r] for panels of any layout: a view that `pack` lets stand for the matrix, or a conjugated copy of it.
+/// U [m, r] for panels of any layout: a copy by columns without padding.
 template <class T>
 struct packed_matrix {
   matrix_view<T> elements;

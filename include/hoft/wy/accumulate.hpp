@@ -107,7 +107,7 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   Q.kind = kind;
   Q.explicit_tau = false;
   if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>)
-    if (!kind.truncated) return accumulate_in_one_launch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1));
+    if (!kind.truncated && accumulate_in_one_launch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1))) return;
   normalise_columns(policy, U, Q.vectors, Q.scales);
   detail::form_factors(policy, Q, pieces);
 }

@@ -197,8 +197,10 @@ index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q,
 
 /// E := the first k columns of Q: LAPACK's orgqr, torch.linalg.householder_product.
 ///
-/// @param E    [m, k] Out: k <= m
-/// @param work at least materialize_workspace bytes
+/// @param policy where to compute
+/// @param Q      [m, m] of rank r
+/// @param E      [m, k] Out: k <= m. Must not overlap Q
+/// @param work   at least materialize_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, before anything is written
 ///
 /// Cost and accuracy: those of `apply` to [m, k].

@@ -169,8 +169,7 @@ index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const&
 /// @param dY     shape of X, In
 /// @param dX     shape of X, Out: op(Q)ᴴ G. May be dY itself; must not overlap X
 /// @param dU     [m, r] Out: with respect to the caller's columns. uᴴdu = 0, and du = 0 for a zero column. With
-/// explicit
-///               tau: with respect to V, zero on and above the diagonal
+///               explicit tau: with respect to V, zero on and above the diagonal
 /// @param dtau   [r] Out with explicit tau (the true derivative, also at tau = 0); size 0 otherwise
 /// @param s, o   as in the forward pass
 /// @param work   at least apply_backward_workspace bytes
@@ -178,8 +177,8 @@ index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const&
 ///
 /// Cost: 10 m n r flops and one pass over X and dY for one block of reflectors; with more blocks 14 m n r, and the
 /// panel of X that is in cache runs forward once more. Accuracy: relative error of dX as of `apply`; dU to a small
-/// multiple of √n ε ‖X‖ ‖G‖ / ‖u‖. Same bits for any number of threads. Source: math in docs/mathematics.md (section
-/// 2).
+/// multiple of √n ε ‖X‖ ‖G‖ / ‖u‖. Same bits for any number of threads.
+/// Source: docs/mathematics.md, section 2.
 template <execution_policy Policy, class A, class TX, class TG, class T, class L, class TU, class LU, class TT>
 void apply_backward(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<TG, L> dY,
                     matrix_view<T, L> dX, matrix_view<TU, LU> dU, vector_view<TT> dtau, side s, op o, workspace work) {

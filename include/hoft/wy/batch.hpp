@@ -69,7 +69,7 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
   if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>) {
     if (!kind.truncated) {
       for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
-      return accumulate_in_one_launch(policy, U, Q);
+      if (accumulate_in_one_launch(policy, U, Q)) return;
     }
   }
   for_each_problem(policy, count, [&](index_t worker, index_t i) {
