@@ -1,6 +1,6 @@
 # hoft::cuda, for sources compiled by nvcc, wherever CUDA's toolkit is found. Read by the project and by its package.
 find_package(CUDAToolkit 12.4 QUIET)
-if(CUDAToolkit_FOUND AND NOT TARGET hoft::cuda)
+if(CUDAToolkit_FOUND AND TARGET CUDA::cublas AND NOT TARGET hoft::cuda)
   add_library(hoft_cuda INTERFACE)
   add_library(hoft::cuda ALIAS hoft_cuda)
   # The headers alone: nothing of hoft::hoft's is needed but the place where they are.
