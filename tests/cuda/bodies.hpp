@@ -83,6 +83,15 @@ struct cuda_tests {
     return y.map();
   }
 
+  /// dX and dU from the input or the output X of the forward pass.
+  template <class Work>
+  void back(form const& Q, bool from_output, hoft::matrix_view<T const, L> X, hoft::matrix_view<T const, L> dY,
+            hoft::matrix_view<T, L> dX, hoft::matrix_view<T, L> dU, side s, op o, Work& scratch) const {
+    if (from_output) call::apply_backward_from_output(machine, Q.view, X, dY, dX, dU, s, o, scratch);
+    else call::apply_backward(machine, Q.view, X, dY, dX, dU, {}, s, o, scratch);
+    machine.finish();
+  }
+
   void check_apply() const {
     unsigned seed = 5100;
     for (auto const [m, r, n, block] : cuda_shapes) {
@@ -122,11 +131,7 @@ struct cuda_tests {
             matrix<T> const x(known), dy(dY);
             matrix<T> dX(known.rows(), known.cols()), dU(m, r);
             work scratch(call::apply_backward_size(machine, Q.view, x.view(), s));
-            if (from_output)
-              call::apply_backward_from_output(machine, Q.view, x.view(), dy.view(), dX.view(), dU.view(), s, o,
-                                               scratch);
-            else call::apply_backward(machine, Q.view, x.view(), dy.view(), dX.view(), dU.view(), {}, s, o, scratch);
-            machine.finish();
+            back(Q, from_output, x.view(), dy.view(), dX.view(), dU.view(), s, o, scratch);
             bool const nothing_else = x.intact() && dy.intact() && dX.intact() && dU.intact() && scratch.intact();
             CHECK(nothing_else);
             CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, s, line_bound<T>(m, r))));
@@ -187,22 +192,13 @@ struct cuda_tests {
       matrix<T> dX(dY), dU(m, r);
       work scratch(call::apply_backward_size(machine, Q.view, x.view(), side::left));
       hoft::matrix_view<T const, L> const g = dX.view();
-      if (from_output)
-        call::apply_backward_from_output(machine, Q.view, x.view(), g, dX.view(), dU.view(), side::left, op::plain,
-                                         scratch);
-      else call::apply_backward(machine, Q.view, x.view(), g, dX.view(), dU.view(), {}, side::left, op::plain, scratch);
-      machine.finish();
+      back(Q, from_output, x.view(), g, dX.view(), dU.view(), side::left, op::plain, scratch);
       CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, side::left, line_bound<T>(m, r))));
       CHECK(within(dU.map(), expected.U, per_reflector<T, T>(U, X, dY, expected.U, n)));
       dense_matrix<T, L> const first_X = dX.map(), first_U = dU.map();
       for (int again = 0; again < 3; ++again) {
         dX.map() = dY;
-        if (from_output)
-          call::apply_backward_from_output(machine, Q.view, x.view(), g, dX.view(), dU.view(), side::left, op::plain,
-                                           scratch);
-        else
-          call::apply_backward(machine, Q.view, x.view(), g, dX.view(), dU.view(), {}, side::left, op::plain, scratch);
-        machine.finish();
+        back(Q, from_output, x.view(), g, dX.view(), dU.view(), side::left, op::plain, scratch);
         CHECK(same_bits(dX.map(), first_X));
         CHECK(same_bits(dU.map(), first_U));
       }

@@ -17,34 +17,30 @@ HOFT_HOST_DEVICE constexpr bool is_safe_sum(R squares) {
   return squares >= limits::min() / (limits::epsilon() * limits::epsilon()) && squares <= limits::max();
 }
 
-/// The sum of f(i) over [0, n), the same for all: a strided sum for each thread, then a tree. Fixed order, no atomics.
-/// partial [threads], shared.
-template <class Block, class T, class F>
-HOFT_HOST_DEVICE T block_sum(Block const& block, T* partial, index_t n, F const& f) {
+/// f(0), ..., f(n - 1) combined, the same for all, beginning with T(0): strided by threads, then a tree. Fixed order,
+/// no atomics. partial [threads], shared.
+template <class Block, class T, class F, class Combine>
+HOFT_HOST_DEVICE T block_reduce(Block const& block, T* partial, index_t n, F const& f, Combine const& combine) {
   block.each(threads, [&](index_t t) {
-    T total(0);
-    for (index_t i = t; i < n; i += threads) total = sum(total, f(i));
-    partial[t] = total;
+    T running(0);
+    for (index_t i = t; i < n; i += threads) running = combine(running, f(i));
+    partial[t] = running;
   });
   for (index_t half = threads / 2; half > 0; half /= 2)
-    block.each(half, [&](index_t t) { partial[t] = sum(partial[t], partial[t + half]); });
+    block.each(half, [&](index_t t) { partial[t] = combine(partial[t], partial[t + half]); });
   T const total = partial[0];
   block.barrier();  // before somebody writes to `partial` again
   return total;
 }
+/// The sum of f(i).
+template <class Block, class T, class F>
+HOFT_HOST_DEVICE T block_sum(Block const& block, T* partial, index_t n, F const& f) {
+  return block_reduce(block, partial, n, f, [](T a, T b) { return sum(a, b); });
+}
 /// The largest f(i) >= 0; NaN if one is.
 template <class Block, class T, class F>
 HOFT_HOST_DEVICE T block_max(Block const& block, T* partial, index_t n, F const& f) {
-  block.each(threads, [&](index_t t) {
-    T most(0);
-    for (index_t i = t; i < n; i += threads) most = larger(most, f(i));
-    partial[t] = most;
-  });
-  for (index_t half = threads / 2; half > 0; half /= 2)
-    block.each(half, [&](index_t t) { partial[t] = larger(partial[t], partial[t + half]); });
-  T const most = partial[0];
-  block.barrier();
-  return most;
+  return block_reduce(block, partial, n, f, [](T a, T b) { return larger(a, b); });
 }
 
 /// Register tiles of block_project.

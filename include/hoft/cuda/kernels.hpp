@@ -145,30 +145,12 @@ struct normalise_columns_backward_kernel {
   }
 };
 
-/// One row for each block: d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
+/// One column for each block: d_j := Σ_l conj(X(l, j)) Y(l, j), or added to d_j.
 template <class T, class L>
-struct row_dots_kernel {
+struct column_dots_kernel {
   matrix_view<T const, L> X, Y;
   vector_view<T> d;
-
-  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
-
-  template <class Block>
-  HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    T* const partial = shared_carver(block.memory).template array<T>(threads);
-    for (index_t i = block.x; i < X.rows; i += block.blocks) {
-      T const total =
-          block_sum(block, partial, X.cols, [&](index_t j) { return product(X(i, j), conjugate(Y(i, j))); });
-      block.each(1, [&](index_t) { d[i] = sum(d[i], total); });
-    }
-  }
-};
-
-/// One column for each block: d_j := Σ_l conj(X(l, j)) Y(l, j).
-template <class T>
-struct column_dots_kernel {
-  matrix_view<T const> X, Y;
-  vector_view<T> d;
+  bool adds;
 
   static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
 
@@ -178,7 +160,7 @@ struct column_dots_kernel {
     for (index_t j = block.x; j < X.cols; j += block.blocks) {
       T const total =
           block_sum(block, partial, X.rows, [&](index_t i) { return product(conjugate(X(i, j)), Y(i, j)); });
-      block.each(1, [&](index_t) { d[j] = total; });
+      block.each(1, [&](index_t) { d[j] = adds ? sum(d[j], total) : total; });
     }
   }
 };
