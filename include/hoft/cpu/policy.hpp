@@ -16,9 +16,8 @@ namespace cpu_backend {
 
 /// Compute on the CPU. Results have the same bits for every number of threads.
 /// `threads` > 1 starts threads for each parallel part of a call (nothing is kept between them; starting them is the
-/// one thing that allocates, and takes longer than
-/// a small problem, which wants one thread).
-/// Workspace grows with `threads`, used or not. A value below 1 counts as 1.
+/// one thing that allocates, and takes longer than a small problem, which wants one thread). Workspace grows with
+/// `threads`, used or not. A value below 1 counts as 1.
 struct cpu {
   using execution_policy_tag = void;
   int threads = 1;
