@@ -1,8 +1,11 @@
 // The kernels of the CUDA backend by threads that meet behind every step, as a GPU runs them: the same bits as in one
 // thread, and no data race for ThreadSanitizer.
+#include <hoft/cuda/dense.hpp>
 #include <hoft/cuda/host.hpp>
 
 #include "everything.hpp"
+
+#include <array>
 
 using namespace hoft_test;
 
@@ -18,5 +21,28 @@ TEST_CASE_TEMPLATE("every call by several threads a block", T, float, std::compl
       dense_matrix<T> const actual = a.template cast<T>();
       CHECK_MESSAGE(same_bits(actual, expected[i++]), std::string(name), " differs, m = ", s.m);
     });
+  }
+}
+
+// Blocks that may share so little that four of them, or two, take the features of a matrix together.
+TEST_CASE_TEMPLATE("clusters of blocks of several threads", T, float, Eigen::bfloat16) {
+  using hoft::cuda::host;
+  index_t const m = 100, r = 9, n = 90;
+  dense_matrix<T> const U = gaussian<T>(m, r, 1), X = gaussian<T>(m, n, 2), dY = gaussian<T>(m, n, 3);
+  hoft::compact_wy<float> const Q = hoft::accumulate(U);
+  auto const x = hoft::as_view(X), g = hoft::as_view(dY);
+  for (index_t limit : {20, 36, 50}) {
+    auto const results = [&](host const& device) {
+      std::array<dense_matrix<T>, 3> out{dense_matrix<T>(m, n), dense_matrix<T>(m, n), dense_matrix<T>(m, r)};
+      guarded_workspace apply_work(hoft::apply_workspace(device, Q.view(), x));
+      hoft::apply(device, Q.view(), x, hoft::as_view(out[0]), side::left, op::plain, apply_work);
+      guarded_workspace work(hoft::apply_backward_workspace(device, Q.view(), x));
+      hoft::apply_backward(device, Q.view(), x, g, hoft::as_view(out[1]), hoft::as_view(out[2]),
+                           hoft::vector_view<float>{}, side::left, op::plain, work);
+      return out;
+    };
+    auto const one = results({.shared_limit = limit * 1024});
+    auto const many = results({.shared_limit = limit * 1024, .workers = 2});
+    for (std::size_t i = 0; i < one.size(); ++i) CHECK(same_bits(one[i], many[i]));
   }
 }

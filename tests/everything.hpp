@@ -5,6 +5,8 @@
 #include <hoft/hoft.hpp>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace hoft_test {
 
@@ -13,12 +15,13 @@ struct shape {
 };
 
 /// Inputs and outputs of one run. `scaled` chooses SHOFT or HOFT, `keep_q` whether the forward pass saves q.
-template <class T, class L, class Policy = hoft::cpu>
+/// `Memory` is an allocator of what the policy's calls read and write.
+template <class T, class L, class Policy = hoft::cpu, template <class> class Memory = std::allocator>
 class everything {
  public:
   using A = hoft::accumulator_t<T>;
-  using out = padded<T, L>;
-  using acc = padded<A, col_major>;
+  using out = padded<T, L, Memory<T>>;
+  using acc = padded<A, col_major, Memory<A>>;
 
   everything(shape s, bool scaled, bool keep_q, unsigned seed)
       : shape_(s),
@@ -32,8 +35,8 @@ class everything {
         dMhat(gaussian<T, L>(s.m, s.n, seed + 6)),
         x(gaussian<T, L>(s.n, s.t + s.rv, seed + 7)),
         dy(gaussian<T, L>(s.m, s.t + s.rv, seed + 8)),
-        tau(gaussian<T>(s.ru, 1, seed + 9)),
-        scale(gaussian<T>(scaled ? s.m : 0, 1, seed + 10)),
+        tau(gaussian<A>(s.ru, 1, seed + 9)),
+        scale(gaussian<A>(scaled ? s.m : 0, 1, seed + 10)),
         Y(s.m, s.t),
         Xr(gaussian<T, L>(s.t, s.m, seed + 11)),
         E(s.m, s.m),
@@ -54,11 +57,9 @@ class everything {
         wV(s.n, s.rv),
         fU(s.m, s.ru),
         fV(s.n, s.rv),
-        dtau(s.ru),
-        ws(scaled ? s.m : 0),
-        fs(scaled ? s.m : 0) {
-    dtau.setZero(), ws.setZero(), fs.setZero();
-  }
+        dtau(s.ru, 1),
+        ws(scaled ? s.m : 0, 1),
+        fs(scaled ? s.m : 0, 1) {}
 
   /// around(name, call): runs `call`, and may watch it.
   template <class Around>
@@ -75,7 +76,7 @@ class everything {
     compact_wy_view<A> QU = form(s.m, s.ru, s.block), QV = form(s.n, s.rv, std::max<index_t>(1, s.rv)),
                        QT = form(s.m, s.ru, s.block), QN = form(s.m, s.ru, std::max<index_t>(1, s.ru));
     auto const call = [&](char const* name, index_t bytes, auto const& f) {
-      guarded_workspace work(bytes);
+      guarded_memory<Memory<std::byte>> work(bytes);
       around(name, [&] { f(workspace(work)); });
       CHECK_MESSAGE(work.intact(), std::string(name), " wrote outside its workspace");
     };
@@ -84,7 +85,7 @@ class everything {
     call("accumulate V", accumulate_workspace<A>(policy, s.rv, QV.block),
          [&](workspace w) { accumulate(policy, in(V), QV, exactly, w); });
     call("accumulate tau", accumulate_workspace<A>(policy, s.ru, s.block),
-         [&](workspace w) { accumulate(policy, geqrf.view(), as_vector_view(tau), QT, w); });
+         [&](workspace w) { accumulate(policy, geqrf.view(), vector(tau), QT, w); });
     call("accumulate neumann", accumulate_workspace<A>(policy, s.ru, QN.block, neumann{2}),
          [&](workspace w) { accumulate(policy, in(U), QN, neumann{2}, w); });
     call("apply", apply_workspace(policy, QU, in(X)),
@@ -100,41 +101,39 @@ class everything {
     call("apply_backward_from_output", apply_backward_workspace(policy, QU, in(Y)), [&](workspace w) {
       apply_backward_from_output(policy, QU, in(Y), in(dY), dXout.view(), dUout.view(), none, side::left, op::plain, w);
     });
-    padded<T, L> Yt(s.m, s.t);
+    out Yt(s.m, s.t);
     call("apply saving", apply_workspace(policy, QT, in(X)),
          [&](workspace w) { apply(policy, QT, in(X), Yt.view(), side::left, op::plain, w, W.view()); });
     call("apply_backward_from_output, W", apply_backward_workspace(policy, QT, in(Yt)), [&](workspace w) {
-      apply_backward_from_output(policy, QT, in(Yt), W.view(), in(dY), dXt.view(), dV.view(), as_vector_view(dtau),
-                                 side::left, op::plain, w);
+      apply_backward_from_output(policy, QT, in(Yt), W.view(), in(dY), dXt.view(), dV.view(), vector(dtau), side::left,
+                                 op::plain, w);
     });
-    padded<T, L> Yn(s.m, s.t);
+    out Yn(s.m, s.t);
     call("apply neumann", apply_workspace(policy, QN, in(X)),
          [&](workspace w) { apply(policy, QN, in(X), Yn.view(), side::left, op::plain, w); });
     call("apply_backward neumann", apply_backward_workspace(policy, QN, in(X)), [&](workspace w) {
       apply_backward(policy, QN, in(X), in(dY), Yn.view(), dUout.view(), none, side::left, op::plain, w);
     });
 
-    dense_matrix<A> const s_acc = scale.template cast<A>();
-    adapter_view<A const> const a{QU, QV, vector_view<A const>(s_acc.data(), s_acc.size())};
+    adapter_view<A const> const a{QU, QV, vector(scale)};
     call("merge", merge_workspace(policy, a, in(M)), [&](workspace w) { merge(policy, a, in(M), Mhat.view(), w); });
     Mback.map() = Mhat.map();
     call("unmerge", unmerge_workspace(policy, a, Mback.view()),
          [&](workspace w) { unmerge(policy, a, Mback.view(), w); });
-    call("merge_backward", merge_backward_workspace(policy, a, in(M)), [&](workspace w) {
-      merge_backward(policy, a, in(M), in(dMhat), wU.view(), wV.view(), as_vector_view(ws), w);
-    });
+    call("merge_backward", merge_backward_workspace(policy, a, in(M)),
+         [&](workspace w) { merge_backward(policy, a, in(M), in(dMhat), wU.view(), wV.view(), vector(ws), w); });
     call("low_rank", low_rank_workspace(policy, a, in(M)),
          [&](workspace w) { low_rank(policy, a, in(M), left.view(), right.view(), w); });
     carver count;
     carve_saved<T, L>(count, a, s.t, keep_q_);
     carver memory(keep(count.size()));
     auto const saved = carve_saved<T, L>(memory, a, s.t, keep_q_);
-    dense_operator base(base_policy(policy), in(M));
+    auto const base = base_of(policy, in(M));
     call("forward", forward_workspace(policy, a, x.view()),
          [&](workspace w) { forward(policy, a, base, x.view(), y.view(), saved, w); });
     call("backward", backward_workspace(policy, a, saved), [&](workspace w) {
       backward(policy, a, base, in(x).columns(0, s.t), in(y).columns(0, s.t), saved, dy.view(), dx.view(), fU.view(),
-               fV.view(), as_vector_view(fs), w);
+               fV.view(), vector(fs), w);
     });
     Ytau = Yt.map(), Yneumann = Yn.map();
   }
@@ -148,27 +147,34 @@ class everything {
     f("apply", Y.map()), f("apply right", Xr.map()), f("materialize", E.map()), f("apply tau", Ytau);
     f("apply_backward dX", dX.map()), f("apply_backward dU", dU.map());
     f("from output dX", dXout.map()), f("neumann dU", dUout.map()), f("neumann dX", Yneumann);
-    f("W", W.map()), f("tau dX", dXt.map()), f("tau dV", dV.map()), f("dtau", dtau);
+    f("W", W.map()), f("tau dX", dXt.map()), f("tau dV", dV.map()), f("dtau", dtau.map());
     f("merge", Mhat.map()), f("unmerge", Mback.map()), f("merge dU", wU.map()), f("merge dV", wV.map()),
-        f("merge ds", ws);
+        f("merge ds", ws.map());
     f("low rank L", left.map()), f("low rank R", right.map());
     f("forward y", y.map().leftCols(shape_.t)), f("backward dx", dx.map().leftCols(shape_.t));
-    f("backward dU", fU.map()), f("backward dV", fV.map()), f("backward ds", fs);
+    f("backward dU", fU.map()), f("backward dV", fV.map()), f("backward ds", fs.map());
   }
   bool intact() const {
     bool all = true;
     for (auto const* a : {&U, &V,  &geqrf, &M,   &X,    &dY,    &dMhat, &x,  &dy,   &Y,    &Xr,
                           &E, &dX, &dXout, &dXt, &Mhat, &Mback, &y,     &dx, &left, &right})
       all = all && a->intact();
-    for (auto const* a : {&W, &dU, &dUout, &dV, &wU, &wV, &fU, &fV}) all = all && a->intact();
+    for (auto const* a : {&tau, &scale, &W, &dU, &dUout, &dV, &wU, &wV, &fU, &fV, &dtau, &ws, &fs})
+      all = all && a->intact();
     return all;
   }
 
  private:
-  static hoft::matrix_view<T const, L> in(padded<T, L> const& a) { return a.view(); }
-  static hoft::cpu base_policy(Policy const& policy) {
-    if constexpr (std::is_same_v<Policy, hoft::cpu>) return policy;
-    else return {};
+  static hoft::matrix_view<T const, L> in(out const& a) { return a.view(); }
+  template <class Column>
+  static auto vector(Column& a) {
+    auto const whole = a.view();
+    return hoft::vector_view<std::remove_pointer_t<decltype(whole.data)>>(whole.data, whole.rows);
+  }
+  /// The policy's own operator of a dense weight, found by its type.
+  static auto base_of(Policy const& policy, hoft::matrix_view<T const, L> weight) {
+    if constexpr (std::is_same_v<Policy, hoft::cpu>) return hoft::dense_operator(policy, weight);
+    else return dense(policy, weight);
   }
   hoft::workspace keep(index_t bytes) {
     kept_.emplace_back(std::size_t(bytes));
@@ -178,12 +184,39 @@ class everything {
   shape shape_;
   bool keep_q_;
   out U, V, geqrf, M, X, dY, dMhat, x, dy;
-  Eigen::Matrix<T, Eigen::Dynamic, 1> tau, scale;
+  acc tau, scale;
   out Y, Xr, E, dX, dXout, dXt, Mhat, Mback, y, dx, left, right;
-  acc W, dU, dUout, dV, wU, wV, fU, fV;
-  Eigen::Matrix<A, Eigen::Dynamic, 1> dtau, ws, fs;
+  acc W, dU, dUout, dV, wU, wV, fU, fV, dtau, ws, fs;
   dense_matrix<T, L> Ytau, Yneumann;
-  std::vector<std::vector<std::byte>> kept_;
+  std::vector<std::vector<std::byte, Memory<std::byte>>> kept_;
 };
+
+/// Names and values of all results.
+template <class T>
+using named_results = std::vector<std::pair<std::string, dense_matrix<T>>>;
+template <class T, class Everything>
+named_results<T> results_of(Everything const& all) {
+  named_results<T> results;
+  all.for_each_result([&](char const* name, auto const& a) { results.emplace_back(name, a.template cast<T>()); });
+  return results;
+}
+
+/// Compares run(shape, scaled, keep_q, seed), the results of another backend, with those of the CPU. They differ by
+/// rounding only: 1e-9 in double is a million roundings, and a wrong formula is seen.
+template <class T, class Run>
+void check_everything(Run const& run) {
+  for (auto const s : {shape{50, 33, 40, 20, 9, 8}, {33, 70, 17, 5, 6, 64}, {20, 20, 5, 0, 3, 64}, {9, 7, 3, 4, 0, 2}})
+    for (bool scaled : {false, true})
+      for (bool keep_q : {false, true}) {
+        everything<T, row_major> cpu(s, scaled, keep_q, 11);
+        cpu.run({});
+        named_results<T> const expected = results_of<T>(cpu), actual = run(s, scaled, keep_q, 11u);
+        REQUIRE(actual.size() == expected.size());
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          auto const& [name, value] = expected[i];
+          CHECK_MESSAGE((actual[i].second - value).norm() <= 1e-9 * value.norm(), name, " differs, m = ", s.m);
+        }
+      }
+}
 
 }  // namespace hoft_test

@@ -12,7 +12,11 @@
 #endif
 
 // The next loop has a constant number of turns and is written out in full, so that its arrays live in registers.
-#if defined(__clang__)
+#if defined(__CUDA_ARCH__)
+#define HOFT_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__)  // nvcc's pass for the host warns of all three
+#define HOFT_UNROLL
+#elif defined(__clang__)
 #define HOFT_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define HOFT_UNROLL _Pragma("GCC unroll 32")

@@ -2,6 +2,7 @@
 // and views of device memory; sources that call them are compiled by nvcc.
 #pragma once
 #include <hoft/core/cost.hpp>
+#include <hoft/cuda/dense.hpp>
 #include <hoft/cuda/policy.hpp>
 #include <hoft/transform/backward.hpp>
 #include <hoft/transform/forward.hpp>

@@ -8,6 +8,8 @@
 
 #include "../support.hpp"
 
+#include <span>
+
 namespace hoft_test {
 
 #if defined(HOFT_TEST_FEW_SCALARS)
@@ -38,6 +40,14 @@ struct cuda_tests {
   using bytes = std::vector<std::byte, typename Machine::template Allocator<std::byte>>;
 
   Machine const& machine;
+  std::span<cuda_shape const> shapes = cuda_shapes;
+  bool aligned = false;  ///< lines of matrices begin where 16 bytes are copied at a time
+
+  index_t padding(index_t rows, index_t cols) const {
+    return aligned ? 16 - (std::same_as<L, col_major> ? rows : cols) % 8 : 3;
+  }
+  matrix<T> as_padded(dense_matrix<T, L> const& X) const { return matrix<T>(X, padding(X.rows(), X.cols())); }
+  matrix<T> room_for(index_t rows, index_t cols) const { return matrix<T>(rows, cols, padding(rows, cols)); }
 
   /// A compact WY form in the machine's memory.
   struct form {
@@ -64,8 +74,8 @@ struct cuda_tests {
   }
 
   dense_matrix<T, L> applied(form const& Q, dense_matrix<T, L> const& X, side s, op o) const {
-    matrix<T> const x(X);
-    matrix<T> y(X.rows(), X.cols()), in_place(X);
+    matrix<T> const x = as_padded(X);
+    matrix<T> y = room_for(X.rows(), X.cols()), in_place = as_padded(X);
     index_t const n = s == side::left ? X.cols() : X.rows();
     matrix<A, col_major> W(Q.view.rank(), n), none(0, 0);
     work scratch(call::apply_size(machine, Q.view, x.view(), s));
@@ -94,7 +104,7 @@ struct cuda_tests {
 
   void check_apply() const {
     unsigned seed = 5100;
-    for (auto const [m, r, n, block] : cuda_shapes) {
+    for (auto const [m, r, n, block] : shapes) {
       std::string const label = text_of({{"m", m}, {"r", r}, {"n", n}, {"block", block}});
       INFO(label);
       dense_matrix<T, L> const U = gaussian<T, L>(m, r, ++seed);
@@ -112,7 +122,7 @@ struct cuda_tests {
 
   void check_backward() const {
     unsigned seed = 6100;
-    for (auto const [m, r, n, block] : cuda_shapes) {
+    for (auto const [m, r, n, block] : shapes) {
       std::string const label = text_of({{"m", m}, {"r", r}, {"n", n}, {"block", block}});
       INFO(label);
       dense_matrix<T, L> const U = gaussian<T, L>(m, r, ++seed);
@@ -128,8 +138,8 @@ struct cuda_tests {
             wide_matrix<T> const X =
                 from_output ? reference_apply(U, known, s, hoft::adjoint_of(o)) : wide_matrix<T>(widen(known));
             auto const expected = reference_backward(U, X, dY, s, o);
-            matrix<T> const x(known), dy(dY);
-            matrix<T> dX(known.rows(), known.cols()), dU(m, r);
+            matrix<T> const x = as_padded(known), dy = as_padded(dY);
+            matrix<T> dX = room_for(known.rows(), known.cols()), dU(m, r);
             work scratch(call::apply_backward_size(machine, Q.view, x.view(), s));
             back(Q, from_output, x.view(), dy.view(), dX.view(), dU.view(), s, o, scratch);
             bool const nothing_else = x.intact() && dy.intact() && dX.intact() && dU.intact() && scratch.intact();

@@ -1,7 +1,7 @@
 // The CUDA backend on a GPU. Without one, all is skipped, or fails if HOFT_REQUIRE_GPU is 1.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "bodies.hpp"
-#include "device.hpp"
+#include "device_everything.hpp"
 
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +20,9 @@ device_machine const& machine() {
 
 HOFT_CUDA_TESTS(device_machine, machine, HOFT_CUDA_SCALARS)
 
+TEST_CASE_TEMPLATE("every call, series and transforms too, agrees with the CPU's", T, double, std::complex<double>) {
+  check_everything<T>([](auto const&... of) { return everything_on_device<T>(machine(), of...); });
+}
 TEST_CASE("a graph of calls replays with other data") { CHECK(check_graphs() == ""); }
 TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }
 TEST_CASE("no memory of the device is taken") { CHECK(check_allocations() == ""); }

@@ -4,14 +4,28 @@
 // i in [0, n), by as many threads as there are, and a barrier behind it. Within a step no f may read what another f
 // writes; variables outside a step have one value for the whole block. So a body says what is parallel and not how:
 // threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
-// GPU.
+// GPU. Two more kinds of step: block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp), and block.fetch(n, f),
+// which begins copies of 16 bytes whose ends block.fetched() waits for.
+//
+// A kernel may be called with a cluster instead: blocks that run at the same time and read each other's memory.
+// cluster.members(f) calls f(block, member) for each of them, cluster.barrier() waits for all, and
+// cluster.of_member(other, block, p) is p, in the memory of `block`, at its place in the other's. Nothing but memory
+// goes from one call of members to the next.
 #pragma once
 #include <hoft/core/scalar.hpp>
 #include <hoft/core/view.hpp>
+#include <hoft/cuda/warp.hpp>
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
+
+#if defined(__CUDACC__)
+#include <cooperative_groups.h>
+#include <cub/block/block_reduce.cuh>
+#include <cuda_pipeline_primitives.h>
+#endif
 
 namespace hoft::cuda {
 
@@ -24,19 +38,15 @@ namespace hoft::cuda {
 
 /// Threads of a block, in every kernel.
 inline constexpr int threads = 256;
+inline constexpr int warps = threads / lanes;
 
-/// One block, run by the calling thread of the host. `reversed` turns the order of a step round: the result may not
-/// depend on it.
-struct host_block {
-  index_t x, blocks;  ///< which one of how many
-  std::byte* memory;  ///< shared by the block
-  bool reversed;
-
-  template <class F>
-  HOFT_HOST_DEVICE void each(index_t n, F const& f) const {
-    for (index_t i = 0; i < n; ++i) f(reversed ? n - 1 - i : i);
-  }
-  HOFT_HOST_DEVICE void barrier() const {}
+/// What block.fetch copies at a time, and from where to where: aligned like its size.
+struct alignas(16) chunk {
+  std::uint32_t word[4];
+};
+struct chunk_copy {
+  void* to;
+  void const* from;
 };
 
 #if defined(__CUDACC__)
@@ -50,7 +60,70 @@ struct thread_block {
     for (index_t i = threadIdx.x; i < n; i += threads) f(i);
     __syncthreads();
   }
+  template <class F>
+  __device__ void each_warp(index_t n, F const& f) const {
+    for (index_t i = threadIdx.x / lanes; i < n; i += warps) f(lane_warp{}, i);
+    __syncthreads();
+  }
+  template <class F>
+  __device__ void fetch(index_t n, F const& f) const {
+    for (index_t i = threadIdx.x; i < n; i += threads) {
+      chunk_copy const c = f(i);
+      __pipeline_memcpy_async(c.to, c.from, sizeof(chunk));
+    }
+    __pipeline_commit();
+  }
+  __device__ void fetched() const {
+    __pipeline_wait_prior(0);
+    __syncthreads();
+  }
+  /// f(0), ..., f(threads - 1) combined in a fixed order, the same for all. partial [threads], shared.
+  template <class T, class F, class Combine>
+  __device__ T combined(T* partial, F const& f, Combine const& combine) const {
+    using reduction = cub::BlockReduce<T, threads, cub::BLOCK_REDUCE_WARP_REDUCTIONS>;
+    using storage = typename reduction::TempStorage;
+    static_assert(sizeof(storage) <= threads * sizeof(T));
+    T const total = reduction(*reinterpret_cast<storage*>(partial)).Reduce(f(index_t(threadIdx.x)), combine);
+    __syncthreads();
+    if (threadIdx.x == 0) partial[0] = total;
+    __syncthreads();
+    T const all = partial[0];
+    __syncthreads();  // before somebody writes to `partial` again
+    return all;
+  }
   __device__ void barrier() const { __syncthreads(); }
+};
+
+/// The blocks of a cluster, of which the calling thread sees its own.
+struct thread_cluster {
+  index_t x, clusters;  ///< which one of how many
+  thread_block block;
+  index_t size;
+
+#if __CUDA_ARCH__ >= 900
+  template <class F>
+  __device__ void members(F const& f) const {
+    f(block, size == 1 ? index_t(0) : index_t(cooperative_groups::this_cluster().block_rank()));
+  }
+  __device__ void barrier() const {
+    if (size == 1) __syncthreads();
+    else cooperative_groups::this_cluster().sync();
+  }
+  template <class T>
+  __device__ T* of_member(index_t member, thread_block const&, T* mine) const {
+    return size == 1 ? mine : cooperative_groups::this_cluster().map_shared_rank(mine, unsigned(member));
+  }
+#else  // no clusters of several blocks
+  template <class F>
+  __device__ void members(F const& f) const {
+    f(block, index_t(0));
+  }
+  __device__ void barrier() const { __syncthreads(); }
+  template <class T>
+  __device__ T* of_member(index_t, thread_block const&, T* mine) const {
+    return mine;
+  }
+#endif
 };
 #endif
 
@@ -71,6 +144,15 @@ class shared_carver {
   std::byte* memory_ = nullptr;
   index_t size_ = 0;
 };
+
+/// e = quotient n + remainder, for numbers below 2³²: in 64 bits a GPU takes several times as long.
+struct division {
+  index_t quotient, remainder;
+};
+HOFT_HOST_DEVICE constexpr division divide(index_t e, index_t n) {
+  auto const e32 = std::uint32_t(e), n32 = std::uint32_t(n);
+  return {index_t(e32 / n32), index_t(e32 % n32)};
+}
 
 // --- arithmetic of accumulators, real and complex, on both sides ------------------------------------------------
 

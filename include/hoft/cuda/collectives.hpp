@@ -17,20 +17,18 @@ HOFT_HOST_DEVICE constexpr bool is_safe_sum(R squares) {
   return squares >= limits::min() / (limits::epsilon() * limits::epsilon()) && squares <= limits::max();
 }
 
-/// f(0), ..., f(n - 1) combined, the same for all, beginning with T(0): strided by threads, then a tree. Fixed order,
-/// no atomics. partial [threads], shared.
+/// f(0), ..., f(n - 1) combined, the same for all, beginning with T(0): strided by threads, then over threads in a
+/// fixed order. partial [threads], shared.
 template <class Block, class T, class F, class Combine>
 HOFT_HOST_DEVICE T block_reduce(Block const& block, T* partial, index_t n, F const& f, Combine const& combine) {
-  block.each(threads, [&](index_t t) {
-    T running(0);
-    for (index_t i = t; i < n; i += threads) running = combine(running, f(i));
-    partial[t] = running;
-  });
-  for (index_t half = threads / 2; half > 0; half /= 2)
-    block.each(half, [&](index_t t) { partial[t] = combine(partial[t], partial[t + half]); });
-  T const total = partial[0];
-  block.barrier();  // before somebody writes to `partial` again
-  return total;
+  return block.combined(
+      partial,
+      [&](index_t t) {
+        T running(0);
+        for (index_t i = t; i < n; i += threads) running = combine(running, f(i));
+        return running;
+      },
+      combine);
 }
 /// The sum of f(i).
 template <class Block, class T, class F>
@@ -44,7 +42,7 @@ HOFT_HOST_DEVICE T block_max(Block const& block, T* partial, index_t n, F const&
 }
 
 /// Register tiles of block_project.
-inline constexpr index_t tile = 4, tile_elements = tile * tile;
+inline constexpr index_t register_tile = 4, tile_elements = register_tile * register_tile;
 
 /// out(n, k, c, Σ_i conj(U(i, k)) x(n, i, c)) for N matrices x of `columns` columns, by tiles of 4 x 4, each summed
 /// over slices of rows and then over slices, in order. Tiles for which wanted(k, c) is false at their first element are
@@ -52,23 +50,24 @@ inline constexpr index_t tile = 4, tile_elements = tile * tile;
 template <index_t N, class Block, class T, class X, class Out, class Wanted>
 HOFT_HOST_DEVICE void block_project(Block const& block, T* partial, matrix_view<T const> U, index_t columns, X const& x,
                                     Out const& out, Wanted const& wanted) {
-  index_t const r = U.cols, down = (r + tile - 1) / tile, tiles = down * ((columns + tile - 1) / tile);
+  index_t const r = U.cols, down = (r + register_tile - 1) / register_tile,
+                tiles = down * ((columns + register_tile - 1) / register_tile);
   for (index_t first = 0; first < tiles; first += threads) {
     index_t const here = first + threads < tiles ? threads : tiles - first, slices = threads / here;
     block.each(here * slices, [&](index_t t) {
-      index_t const at = first + t / slices, k0 = at % down * tile, c0 = at / down * tile;
+      index_t const at = first + t / slices, k0 = at % down * register_tile, c0 = at / down * register_tile;
       if (!wanted(k0, c0)) return;
       T running[N][tile_elements];
       for (index_t n = 0; n < N; ++n)
         for (index_t e = 0; e < tile_elements; ++e) running[n][e] = T(0);
       for (index_t i = t % slices; i < U.rows; i += slices) {
-        T left[tile];
-        for (index_t e = 0; e < tile; ++e) left[e] = k0 + e < r ? conjugate(T(U(i, k0 + e))) : T(0);
+        T left[register_tile];
+        for (index_t e = 0; e < register_tile; ++e) left[e] = k0 + e < r ? conjugate(T(U(i, k0 + e))) : T(0);
         for (index_t n = 0; n < N; ++n) {
-          T right[tile];
-          for (index_t e = 0; e < tile; ++e) right[e] = c0 + e < columns ? x(n, i, c0 + e) : T(0);
+          T right[register_tile];
+          for (index_t e = 0; e < register_tile; ++e) right[e] = c0 + e < columns ? x(n, i, c0 + e) : T(0);
           for (index_t e = 0; e < tile_elements; ++e)
-            running[n][e] = multiply_add(left[e % tile], right[e / tile], running[n][e]);
+            running[n][e] = multiply_add(left[e % register_tile], right[e / register_tile], running[n][e]);
         }
       }
       for (index_t n = 0; n < N; ++n)
@@ -76,7 +75,8 @@ HOFT_HOST_DEVICE void block_project(Block const& block, T* partial, matrix_view<
     });
     block.each(here * tile_elements, [&](index_t t) {
       index_t const at = first + t / tile_elements, e = t % tile_elements;
-      index_t const k0 = at % down * tile, c0 = at / down * tile, k = k0 + e % tile, c = c0 + e / tile;
+      index_t const k0 = at % down * register_tile, c0 = at / down * register_tile, k = k0 + e % register_tile,
+                    c = c0 + e / register_tile;
       if (k >= r || c >= columns || !wanted(k0, c0)) return;
       for (index_t n = 0; n < N; ++n) {
         T total(0);

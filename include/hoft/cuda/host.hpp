@@ -4,59 +4,194 @@
 #include <hoft/cuda/primitives.hpp>
 
 #include <barrier>
+#include <bit>
 #include <cstddef>
+#include <cstring>
+#include <memory>
 #include <thread>
 #include <vector>
 
 namespace hoft::cuda {
 
-/// Every block in turn. With one worker a step is a loop, backwards if `reversed`. With more, that many threads run the
-/// whole body as the threads of a GPU do, each with variables of its own, and meet behind every step: a missing barrier
-/// or a step whose parts depend on each other is a data race, which ThreadSanitizer sees.
+/// Every block or cluster in turn. With one worker a step is a loop, backwards if `reversed`. With more, that many
+/// threads run the whole body as the threads of a GPU do, each with variables of its own, and meet behind every step: a
+/// missing barrier or a step whose parts depend on each other is a data race, which ThreadSanitizer sees.
 struct host {
   using execution_policy_tag = void;
   using cuda_device_tag = void;
   bool reversed = false;
   index_t shared_limit = 227 * 1024;  ///< bytes that a block may share
   index_t most_blocks = 25;           ///< of a launch whose blocks take more than one task each
-  int workers = 1;
+  index_t workers = 1;                ///< threads of a block
+  index_t most_cluster = 8;           ///< blocks of a cluster; 0: no kernel for clusters runs
+  index_t processors() const { return (most_blocks + 7) / 8; }
 };
 
-/// One block, as one of several threads sees it.
-struct threaded_block {
-  index_t x, blocks;
-  std::byte* memory;
+/// The lanes of a warp, one after another.
+struct host_warp {
+  template <class T>
+  struct held {
+    T of[lanes];
+    T& operator[](int lane) { return of[lane]; }
+    T const& operator[](int lane) const { return of[lane]; }
+  };
+  template <class F>
+  void each_lane(F const& f) const {
+    for (int lane = 0; lane < lanes; ++lane) f(lane);
+  }
+  void multiply_add(held<left_tile> const& a, held<right_tile> const& b, held<sum_tile>& c) const {
+    float A[16][16], B[16][8];
+    auto const number = [](bfloat16_pair two, int half) {
+      return std::bit_cast<float>(half == 0 ? two << 16 : two & 0xFFFF0000u);
+    };
+    each_lane([&](int lane) {
+      for (int half = 0; half < 2; ++half) {
+        for (int e = 0; e < 4; ++e) {
+          place const at = place_in(left_tile{}, lane, e);
+          A[at.row][at.column + half] = number(a[lane].pair[e], half);
+        }
+        for (int e = 0; e < 2; ++e) {
+          place const at = place_in(right_tile{}, lane, e);
+          B[at.row + half][at.column] = number(b[lane].pair[e], half);
+        }
+      }
+    });
+    each_lane([&](int lane) {
+      for (int e = 0; e < 4; ++e) {
+        place const at = place_in(sum_tile{}, lane, e);
+        for (int k = 0; k < 16; ++k) c[lane].element[e] += A[at.row][k] * B[k][at.column];
+      }
+    });
+  }
+};
+
+/// One block, as one of several threads sees it, or as the only one does. Parts of a step go backwards if `reversed`;
+/// what is fetched arrives when somebody waits for it and not before.
+struct host_block {
+  index_t x, blocks;  ///< which one of how many
+  std::byte* memory;  ///< shared by the block
+  bool reversed;
   index_t worker, workers;
-  std::barrier<>* meeting;
+  std::barrier<>* meeting;  ///< of the workers; none if there is one
+  std::vector<chunk_copy>* fetching;
 
   template <class F>
   void each(index_t n, F const& f) const {
-    for (index_t i = worker; i < n; i += workers) f(i);
+    for (index_t i = worker; i < n; i += workers) f(reversed ? n - 1 - i : i);
     barrier();
   }
-  void barrier() const { meeting->arrive_and_wait(); }
+  template <class F>
+  void each_warp(index_t n, F const& f) const {
+    each(n, [&](index_t i) { f(host_warp{}, i); });
+  }
+  template <class F>
+  void fetch(index_t n, F const& f) const {
+    for (index_t i = worker; i < n; i += workers) fetching->push_back(f(i));
+  }
+  void fetched() const {
+    for (chunk_copy const& c : *fetching) std::memcpy(c.to, c.from, sizeof(chunk));
+    fetching->clear();
+    barrier();
+  }
+  template <class T, class F, class Combine>
+  T combined(T* partial, F const& f, Combine const& combine) const {
+    each(threads, [&](index_t t) { partial[t] = f(t); });
+    for (index_t half = threads / 2; half > 0; half /= 2)
+      each(half, [&](index_t t) { partial[t] = combine(partial[t], partial[t + half]); });
+    T const total = partial[0];
+    barrier();  // before somebody writes to `partial` again
+    return total;
+  }
+  void barrier() const {
+    if (meeting != nullptr) meeting->arrive_and_wait();
+  }
 };
 
+/// A cluster, as one thread sees it: one of each block's, or the only one for all.
+struct host_cluster {
+  index_t x, clusters, size;
+  std::vector<host_block> const& blocks;  ///< all of them, or the thread's own
+  std::byte* const* memory;               ///< of each block
+  std::barrier<>* meeting;                ///< of all threads of the cluster; none if there is one
+
+  template <class F>
+  void members(F const& f) const {
+    for (host_block const& block : blocks) f(block, block.x);
+  }
+  void barrier() const {
+    if (meeting != nullptr) meeting->arrive_and_wait();
+  }
+  template <class T>
+  T* of_member(index_t member, host_block const& block, T* mine) const {
+    return reinterpret_cast<T*>(memory[member] + (reinterpret_cast<std::byte*>(mine) - block.memory));
+  }
+};
+
+/// Calls body(worker) by so many threads, this one among them.
+template <class Body>
+void run_workers(index_t workers, Body const& body) {
+  std::vector<std::jthread> others;
+  for (index_t worker = 1; worker < workers; ++worker) others.emplace_back(body, worker);
+  body(index_t{0});
+}
+
+/// Shared memory. What is not written yet is NaN, and the length exact, so that reading it shows.
 template <class Kernel>
-void launch(host const& device, index_t tasks, Kernel const& kernel) {
+std::vector<std::byte> shared_memory(host const& device, Kernel const& kernel) {
   hoft::detail::require_at_most<workspace_error>("cuda::launch", "the memory that a block shares",
                                                  kernel.shared_bytes(), device.shared_limit);
+  return std::vector<std::byte>(std::size_t(kernel.shared_bytes()), std::byte(0xFF));
+}
+
+/// kernel(block) by `tasks` blocks, at most as many as the device takes.
+template <class Kernel>
+void launch(host const& device, index_t tasks, Kernel const& kernel) {
   index_t const blocks = std::min(tasks, device.most_blocks);
   for (index_t b = 0; b < blocks; ++b) {
     index_t const x = device.reversed ? blocks - 1 - b : b;
-    // Uninitialised memory is NaN here, and its length exact, so that what is read before it is written shows.
-    std::vector<std::byte> shared(std::size_t(kernel.shared_bytes()), std::byte(0xFF));
+    std::vector<std::byte> shared = shared_memory(device, kernel);
+    std::barrier<> meeting(device.workers);
+    run_workers(device.workers, [&](index_t worker) {
+      std::vector<chunk_copy> fetching;
+      kernel(host_block{x, blocks, shared.data(), device.reversed, worker, device.workers,
+                        device.workers > 1 ? &meeting : nullptr, &fetching});
+    });
+  }
+}
+
+/// kernel(cluster) by so many clusters of `size` blocks.
+template <class Kernel>
+void launch_clusters(host const& device, index_t clusters, index_t size, Kernel const& kernel) {
+  for (index_t b = 0; b < clusters; ++b) {
+    index_t const x = device.reversed ? clusters - 1 - b : b;
+    std::vector<std::vector<std::byte>> shared(std::size_t(size), shared_memory(device, kernel));
+    std::vector<std::byte*> memory;
+    for (auto& s : shared) memory.push_back(s.data());
+    auto const block = [&](index_t member, index_t worker, std::barrier<>* meeting, std::vector<chunk_copy>& fetching) {
+      return host_block{member,  size,     memory[std::size_t(member)], device.reversed, worker, device.workers,
+                        meeting, &fetching};
+    };
     if (device.workers <= 1) {
-      kernel(host_block{x, blocks, shared.data(), device.reversed});
+      std::vector<std::vector<chunk_copy>> fetching{std::size_t(size)};
+      std::vector<host_block> all;
+      for (index_t m = 0; m < size; ++m) {
+        index_t const member = device.reversed ? size - 1 - m : m;
+        all.push_back(block(member, 0, nullptr, fetching[std::size_t(member)]));
+      }
+      kernel(host_cluster{x, clusters, size, all, memory.data(), nullptr});
       continue;
     }
-    std::barrier<> meeting(device.workers);
-    std::vector<std::jthread> others;
-    auto const work = [&](index_t worker) {
-      kernel(threaded_block{x, blocks, shared.data(), worker, device.workers, &meeting});
-    };
-    for (int worker = 1; worker < device.workers; ++worker) others.emplace_back(work, worker);
-    work(0);
+    std::vector<std::unique_ptr<std::barrier<>>> meetings;
+    for (index_t member = 0; member < size; ++member)
+      meetings.push_back(std::make_unique<std::barrier<>>(device.workers));
+    std::barrier<> all_meet(size * device.workers);
+    run_workers(size * device.workers, [&](index_t thread) {
+      index_t const member = thread / device.workers;
+      std::vector<chunk_copy> fetching;
+      std::vector<host_block> const own{
+          block(member, thread % device.workers, meetings[std::size_t(member)].get(), fetching)};
+      kernel(host_cluster{x, clusters, size, own, memory.data(), &all_meet});
+    });
   }
 }
 

@@ -4,6 +4,8 @@
 #include <hoft/cuda/accumulate.hpp>
 #include <hoft/cuda/apply.hpp>
 #include <hoft/cuda/backward.hpp>
+#include <hoft/cuda/cluster_apply.hpp>
+#include <hoft/cuda/cluster_backward.hpp>
 #include <hoft/cuda/elements.hpp>
 
 #include <algorithm>
@@ -52,12 +54,47 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
   return true;
 }
 
+/// How clusters share m features.
+struct cluster_shape {
+  index_t size = 0;      ///< blocks of one; 0: no shape fits
+  index_t rows = 0;      ///< features of each block
+  index_t buffers = 0;   ///< of columns that are fetched
+  index_t clusters = 0;  ///< that the device runs at a time
+};
+/// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
+/// bytes(rows, buffers): what a block shares.
+template <device_policy Device, class Bytes>
+cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
+  constexpr index_t strip = 32;
+  for (index_t blocks : {2, 1})
+    for (index_t buffers : {2, 1})
+      for (index_t size = 1; size <= device.most_cluster; size *= 2) {
+        index_t const rows = ((m + size - 1) / size + strip - 1) / strip * strip, shared = bytes(rows, buffers);
+        if (shared * blocks > device.shared_limit) continue;
+        index_t const at_a_time = std::min(device.most_blocks, device.processors() * (device.shared_limit / shared));
+        return {size, rows, buffers, std::max<index_t>(1, at_a_time / size)};
+      }
+  return {};
+}
+
 /// Y := X − U op(F) UᴴX in one pass over X, and W := UᴴX if it has a place; false if there are too many reflectors.
 template <device_policy Device, class A, class T, class L>
 bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view<A const> F, op o,
                        matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A> W) {
   using kernel_type = apply_kernel<T, L, A>;
   if (X.empty() || U.cols == 0 || U.cols > kernel_type::most_reflectors) return false;
+  if constexpr (std::same_as<A, float>) {
+    cluster_apply_kernel<T> kernel{U, F, o == op::adjoint, X, Y, W};
+    cluster_shape const shape = shape_clusters(device, U.rows, [&](index_t rows, index_t buffers) {
+      kernel.rows = rows, kernel.buffers = buffers;
+      return kernel.shared_bytes();
+    });
+    if (shape.size > 0) {
+      kernel.rows = shape.rows, kernel.buffers = shape.buffers;
+      launch_clusters(device, std::min(kernel.tasks(), shape.clusters), shape.size, kernel);
+      return true;
+    }
+  }
   kernel_type kernel{U, F, o == op::adjoint, X, Y, W, true};
   if (kernel.shared_bytes() > device.shared_limit) kernel.keeps_columns = false;
   if (kernel.shared_bytes() > device.shared_limit) return false;
@@ -74,39 +111,59 @@ index_t backward_blocks(Device const& device, index_t columns, index_t part_byte
   index_t const fit = cache / std::max<index_t>(part_bytes, 1);
   return 2 * fit < wanted ? 0 : std::min(wanted, fit);
 }
+/// How backward_in_one_pass goes about it.
+struct backward_plan {
+  index_t parts = 0;      ///< that are summed apart: blocks, or clusters; 0: not in one pass
+  cluster_shape shape{};  ///< its size is 0 for blocks
+};
+template <class T, class L, device_policy Device>
+backward_plan plan_backward(Device const& device, index_t m, index_t n, index_t r) {
+  using A = accumulator_t<T>;
+  if (r == 0 || m == 0 || n == 0 || r > backward_kernel<T, L, A>::most_reflectors) return {};
+  if constexpr (std::same_as<A, float>) {
+    using kernel = cluster_backward_kernel<T>;
+    cluster_shape const shape =
+        shape_clusters(device, m, [&](index_t rows, index_t) { return kernel::bytes_for(m, r, rows); });
+    if (shape.size > 0) return {std::min(shape.clusters, (n + kernel::columns - 1) / kernel::columns), shape};
+  }
+  return {backward_blocks(device, n, gradient_part<A>::size(m, r) * index_t(sizeof(A)))};
+}
 /// Elements of scratch for backward_in_one_pass.
 template <class T, class L, device_policy Device>
 index_t backward_scratch(Device const& device, index_t m, index_t n, index_t r) {
-  using A = accumulator_t<T>;
-  using kernel_type = backward_kernel<T, L, A>;
-  if (r > kernel_type::most_reflectors) return 0;
-  index_t const size = kernel_type::part_size(m, r);
-  return backward_blocks(device, n, size * index_t(sizeof(A))) * size;
+  return plan_backward<T, L>(device, m, n, r).parts * gradient_part<accumulator_t<T>>::size(m, r);
 }
 /// dX := op(Q)ᴴ G, and the sums D, dF and E over all columns in `sums`, in one pass over X and G, for a Q of one factor
 /// `q`; false if that has too many reflectors. dX may be G.
 template <device_policy Device, class Factor, class T, class L, class Sums, class A>
 bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from_output, matrix_view<T const, L> X,
                           matrix_view<T const, L> G, matrix_view<T, L> dX, Sums const& sums, A* scratch) {
-  using kernel_type = backward_kernel<T, L, A>;
   index_t const m = X.rows, r = q.rank;
-  if (r == 0 || r > kernel_type::most_reflectors || X.empty()) return false;
-  kernel_type const kernel{q.U, q.T, q.gram, q.tau, o, from_output, X, G, dX, scratch};
-  index_t const size = kernel_type::part_size(m, r);
-  index_t const blocks = backward_blocks(device, X.cols, size * index_t(sizeof(A)));
-  if (blocks == 0 || kernel.shared_bytes() > device.shared_limit) return false;
-  launch(device, blocks, kernel);
-  auto const add_parts = [&](matrix_view<A> to, A const* first) {
+  backward_plan const plan = plan_backward<T, L>(device, m, X.cols, r);
+  if (plan.parts == 0) return false;
+  small_gradients<A> const small{q.T, q.gram, q.tau, o, from_output};
+  if (plan.shape.size == 0) {
+    backward_kernel<T, L, A> const kernel{q.U, small, X, G, dX, scratch};
+    if (kernel.shared_bytes() > device.shared_limit) return false;
+    launch(device, plan.parts, kernel);
+  } else if constexpr (std::same_as<A, float>) {
+    launch_clusters(device, plan.parts, plan.shape.size,
+                    cluster_backward_kernel<T>{q.U, small, X, G, dX, scratch, plan.shape.rows});
+  }
+  index_t const size = gradient_part<A>::size(m, r), parts = plan.parts;
+  auto const add_parts = [&](matrix_view<A> to, matrix_view<A> first) {
     index_t const rows = to.rows;
+    A const* const of_first = first.data;
     for_each_element(device, to, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
       A total(0);
-      for (index_t b = 0; b < blocks; ++b) total = sum(total, first[b * size + i + j * rows]);
+      for (index_t b = 0; b < parts; ++b) total = sum(total, of_first[b * size + i + j * rows]);
       to(i, j) = total;
     });
   };
-  add_parts(sums.D, scratch);
-  add_parts(sums.dF.block(0, 0, r, r), scratch + m * r);
-  add_parts(sums.E.block(0, 0, r, r), scratch + m * r + r * r);
+  gradient_part<A> const first(scratch, 0, m, r);
+  add_parts(sums.D, first.D);
+  add_parts(sums.dF.block(0, 0, r, r), first.dF);
+  add_parts(sums.E.block(0, 0, r, r), first.E);
   return true;
 }
 

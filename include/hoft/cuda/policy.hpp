@@ -20,19 +20,23 @@ struct device {
   cublasHandle_t blas;   ///< its stream is set to `stream` if it is another; its pointer mode is left as it is
   index_t shared_limit;  ///< bytes that a block may share
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
+  index_t most_cluster;  ///< blocks of a cluster: 8, which all GPUs with clusters can, or 1
+  index_t processors() const { return most_blocks / blocks_each; }
+  static constexpr index_t blocks_each = 2048 / threads;  ///< that a processor runs at a time
 };
 
 /// The policy for a stream and a cuBLAS handle of the caller's on the current device. For capture in a graph, cuBLAS
 /// wants a workspace of the caller's: cublasSetStream first, which resets it, then cublasSetWorkspace.
 /// @throws hoft::cuda_error if there is no device
 inline device on(cudaStream_t stream, cublasHandle_t blas) {
-  int current = 0, shared = 0, processors = 0;
+  int current = 0, shared = 0, processors = 0, clusters = 0;
   detail::require(cudaGetDevice(&current), "cudaGetDevice");
   detail::require(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, current),
                   "cudaDeviceGetAttribute");
   detail::require(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, current),
                   "cudaDeviceGetAttribute");
-  return {stream, blas, shared, index_t(processors) * (2048 / threads)};
+  detail::require(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, current), "cudaDeviceGetAttribute");
+  return {stream, blas, shared, processors * device::blocks_each, clusters != 0 ? 8 : 1};
 }
 
 namespace detail {
@@ -43,6 +47,13 @@ template <class Kernel>
 __global__ void __launch_bounds__(threads) run(__grid_constant__ Kernel const kernel) {
   extern __shared__ __align__(16) std::byte memory[];
   kernel(thread_block{index_t(blockIdx.x), index_t(gridDim.x), memory});
+}
+// Two blocks a processor, as shape_clusters wants it.
+template <class Kernel>
+__global__ void __launch_bounds__(threads, 2) run_cluster(__grid_constant__ Kernel const kernel, index_t size) {
+  extern __shared__ __align__(16) std::byte memory[];
+  index_t const x = index_t(blockIdx.x) / size, clusters = index_t(gridDim.x) / size;
+  kernel(thread_cluster{x, clusters, {x, clusters, memory}, size});
 }
 #endif
 
@@ -96,20 +107,59 @@ class host_scalars {
 }  // namespace detail
 
 #if defined(__CUDACC__)
+namespace detail {
+/// `function` by so many blocks in clusters of `size`.
+inline void launch(device const& policy, void const* function, index_t blocks, index_t size, index_t shared,
+                   void** arguments) {
+  // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
+  require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(policy.shared_limit)),
+          "cudaFuncSetAttribute");
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {unsigned(size), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(blocks));
+  config.blockDim = dim3(unsigned(threads));
+  config.dynamicSmemBytes = std::size_t(shared);
+  config.stream = policy.stream;
+  config.attrs = &cluster;
+  config.numAttrs = size > 1 ? 1 : 0;
+  require(cudaLaunchKernelExC(&config, function, arguments), "the launch of a kernel");
+}
+}  // namespace detail
+
 /// kernel(block) by as many blocks as there are tasks, at most `most_blocks`.
 template <class Kernel>
 void launch(device const& policy, index_t tasks, Kernel const& kernel) {
-  auto const function = reinterpret_cast<void const*>(detail::run<Kernel>);
-  index_t const shared = kernel.shared_bytes();
-  // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
-  detail::require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(policy.shared_limit)),
-                  "cudaFuncSetAttribute");
-  dim3 const blocks(unsigned(std::min(tasks, policy.most_blocks))), size{unsigned(threads)};
   void* arguments[] = {const_cast<Kernel*>(&kernel)};
-  detail::require(cudaLaunchKernel(function, blocks, size, arguments, std::size_t(shared), policy.stream),
-                  "the launch of a kernel");
+  detail::launch(policy, reinterpret_cast<void const*>(detail::run<Kernel>), std::min(tasks, policy.most_blocks), 1,
+                 kernel.shared_bytes(), arguments);
+}
+/// kernel(cluster) by so many clusters of `size` blocks.
+template <class Kernel>
+void launch_clusters(device const& policy, index_t clusters, index_t size, Kernel const& kernel) {
+  void* arguments[] = {const_cast<Kernel*>(&kernel), &size};
+  detail::launch(policy, reinterpret_cast<void const*>(detail::run_cluster<Kernel>), clusters * size, size,
+                 kernel.shared_bytes(), arguments);
 }
 #endif
+
+/// C [m, n], by columns, := A B for 16-bit storage, with sums in float.
+template <class T, class LA, class LB>
+void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
+  static_assert(sizeof(T) == 2 && std::same_as<accumulator_t<T>, float>);
+  if (C.empty()) return;
+  if (A.cols == 0) return fill(policy, static_cast<T>(0.0f), C);
+  cudaDataType_t const type = significand_bits<T> == 8 ? CUDA_R_16BF : CUDA_R_16F;
+  float const one = 1, zero = 0;
+  detail::host_scalars const scalars(policy.blas);
+  detail::use_stream(policy.blas, policy.stream);
+  detail::require(
+      cublasGemmEx_64(policy.blas, A.is_col_major ? CUBLAS_OP_N : CUBLAS_OP_T,
+                      B.is_col_major ? CUBLAS_OP_N : CUBLAS_OP_T, C.rows, C.cols, A.cols, &one, A.data, type, A.ld,
+                      B.data, type, B.ld, &zero, C.data, type, C.ld, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      "cublasGemmEx");
+}
 
 /// C [m, n], by columns, := S + alpha op(A) op(B) by cuBLAS; false if it has no name for the operation.
 template <class T, class LA, class LB, class LC>
