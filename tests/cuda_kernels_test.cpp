@@ -77,6 +77,7 @@ TEST_CASE_TEMPLATE("clusters of every size, and none", T, float, Eigen::half, Ei
       cuda_tests<host_machine, T, row_major>{machine, some, true}.check_backward();
       cuda_tests<host_machine, T, col_major>{machine, some, odd}.check_apply();
       cuda_tests<host_machine, T, col_major>{machine, some, odd}.check_backward();
+      if (limit == 36) cuda_tests<host_machine, T, col_major>{machine}.check_accumulate();
     }
 }
 

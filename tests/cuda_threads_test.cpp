@@ -27,13 +27,18 @@ TEST_CASE_TEMPLATE("every call by several threads a block", T, float, std::compl
 // Blocks that may share so little that four of them, or two, take the features of a matrix together.
 TEST_CASE_TEMPLATE("clusters of blocks of several threads", T, float, Eigen::bfloat16) {
   using hoft::cuda::host;
-  index_t const m = 100, r = 9, n = 90;
+  index_t const m = 300, r = 9, n = 90;
   dense_matrix<T> const U = gaussian<T>(m, r, 1), X = gaussian<T>(m, n, 2), dY = gaussian<T>(m, n, 3);
   hoft::compact_wy<float> const Q = hoft::accumulate(U);
   auto const x = hoft::as_view(X), g = hoft::as_view(dY);
-  for (index_t limit : {20, 36, 50}) {
+  for (index_t limit : {24, 36, 60}) {
     auto const results = [&](host const& device) {
-      std::array<dense_matrix<T>, 3> out{dense_matrix<T>(m, n), dense_matrix<T>(m, n), dense_matrix<T>(m, r)};
+      std::array<dense_matrix<T>, 4> out{dense_matrix<T>(m, n), dense_matrix<T>(m, n), dense_matrix<T>(m, r)};
+      hoft::compact_wy<float> form(m, r, hoft::exact{}, 4);  // three factors
+      auto view = form.mutable_view();
+      guarded_workspace accumulate_work(hoft::accumulate_workspace<float>(device, r, 4));
+      hoft::accumulate(device, hoft::as_view(U), view, hoft::exact{}, accumulate_work);
+      out[3] = hoft::as_eigen(form.view().factor).template cast<T>();
       guarded_workspace apply_work(hoft::apply_workspace(device, Q.view(), x));
       hoft::apply(device, Q.view(), x, hoft::as_view(out[0]), side::left, op::plain, apply_work);
       guarded_workspace work(hoft::apply_backward_workspace(device, Q.view(), x));

@@ -10,23 +10,57 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <span>
 
 namespace hoft::cuda {
 
+/// How clusters share m features.
+struct cluster_shape {
+  index_t size = 0;      ///< blocks of one; 0: no shape fits
+  index_t rows = 0;      ///< features of each block
+  index_t buffers = 0;   ///< of columns that are fetched
+  index_t clusters = 0;  ///< that the device runs at a time
+};
+/// The smallest clusters of which a processor holds as many blocks as wanted, or as can be, better with two buffers
+/// than with one. bytes(rows, buffers): what a block shares.
+template <device_policy Device, class Bytes>
+cluster_shape shape_clusters(Device const& device, index_t m, index_t wanted, Bytes const& bytes) {
+  constexpr index_t strip = 32;
+  for (index_t blocks = wanted; blocks > 0; blocks /= 2)
+    for (index_t buffers : {2, 1})
+      for (index_t size = 1; size <= device.most_cluster; size *= 2) {
+        index_t const rows = ((m + size - 1) / size + strip - 1) / strip * strip, shared = bytes(rows, buffers);
+        if (shared * blocks > device.shared_limit) continue;
+        index_t const at_a_time = std::min(device.most_blocks, device.processors() * (device.shared_limit / shared));
+        return {size, rows, buffers, std::max<index_t>(1, at_a_time / size)};
+      }
+  return {};
+}
+
 /// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
-/// cannot share as much memory as one of them takes.
+/// cannot share as much memory as one of them takes, or one has 2³² elements. The same problem gets the same bits alone and in any batch.
 template <device_policy Device, class TU, class LU, class Form>
 bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU> const> U, std::span<Form> Q) {
   using T = typename Form::value_type;
   constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for
-  for (auto const& u : U)
-    if (accumulate_kernel<TU, LU, T, few>::bytes_for(u.cols) > device.shared_limit) return false;
+  using kernel_for_few = accumulate_kernel<TU, LU, T, few>;
+  constexpr index_t most_elements = std::numeric_limits<std::uint32_t>::max();  // what `divide` takes
+  for (std::size_t i = 0; i < U.size(); ++i)
+    if (kernel_for_few::bytes_for(U[i].cols, Q[i].block, 0) > device.shared_limit ||
+        U[i].rows > most_elements / std::max<index_t>(U[i].cols, 1))
+      return false;
   auto const run = [&]<int Most>(std::size_t first, std::size_t count) {
     auto const& u = U[first];
     auto const& q = Q[first];
+    cluster_shape shape = shape_clusters(
+        device, u.rows, 4, [&](index_t rows, index_t) { return kernel_for_few::bytes_for(u.cols, q.block, rows); });
     accumulate_kernel<TU, LU, T, Most> kernel{};
     kernel.m = u.rows, kernel.r = u.cols, kernel.block_size = q.block;
+    kernel.keeps_slice = shape.size > 0;
+    if (!kernel.keeps_slice) shape = {1, u.rows, 0, std::max<index_t>(1, device.most_blocks / 4)};
+    kernel.rows = shape.rows;
     kernel.ld_U = u.ld, kernel.ld_vectors = q.vectors.ld, kernel.ld_factor = q.factor.ld, kernel.ld_gram = q.gram.ld,
     kernel.ld_scales = q.scales.ld;
     kernel.count = index_t(count);
@@ -34,7 +68,7 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
       auto const& p = Q[first + i];
       kernel.problems[i] = {U[first + i].data, p.vectors.data, p.factor.data, p.gram.data, p.tau.data, p.scales.data};
     }
-    launch(device, index_t(count), kernel);
+    launch_clusters(device, std::min(index_t(count), shape.clusters), shape.size, kernel);
   };
   auto const alike = [&](std::size_t i, std::size_t j) {
     auto const &a = Q[i], &b = Q[j];
@@ -54,29 +88,6 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
   return true;
 }
 
-/// How clusters share m features.
-struct cluster_shape {
-  index_t size = 0;      ///< blocks of one; 0: no shape fits
-  index_t rows = 0;      ///< features of each block
-  index_t buffers = 0;   ///< of columns that are fetched
-  index_t clusters = 0;  ///< that the device runs at a time
-};
-/// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
-/// bytes(rows, buffers): what a block shares.
-template <device_policy Device, class Bytes>
-cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
-  constexpr index_t strip = 32;
-  for (index_t blocks : {2, 1})
-    for (index_t buffers : {2, 1})
-      for (index_t size = 1; size <= device.most_cluster; size *= 2) {
-        index_t const rows = ((m + size - 1) / size + strip - 1) / strip * strip, shared = bytes(rows, buffers);
-        if (shared * blocks > device.shared_limit) continue;
-        index_t const at_a_time = std::min(device.most_blocks, device.processors() * (device.shared_limit / shared));
-        return {size, rows, buffers, std::max<index_t>(1, at_a_time / size)};
-      }
-  return {};
-}
-
 /// Y := X − U op(F) UᴴX in one pass over X, and W := UᴴX if it has a place; false if there are too many reflectors.
 template <device_policy Device, class A, class T, class L>
 bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view<A const> F, op o,
@@ -85,7 +96,7 @@ bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view
   if (X.empty() || U.cols == 0 || U.cols > kernel_type::most_reflectors) return false;
   if constexpr (std::same_as<A, float>) {
     cluster_apply_kernel<T> kernel{U, F, o == op::adjoint, X, Y, W};
-    cluster_shape const shape = shape_clusters(device, U.rows, [&](index_t rows, index_t buffers) {
+    cluster_shape const shape = shape_clusters(device, U.rows, 2, [&](index_t rows, index_t buffers) {
       kernel.rows = rows, kernel.buffers = buffers;
       return kernel.shared_bytes();
     });
@@ -123,7 +134,7 @@ backward_plan plan_backward(Device const& device, index_t m, index_t n, index_t 
   if constexpr (std::same_as<A, float>) {
     using kernel = cluster_backward_kernel<T>;
     cluster_shape const shape =
-        shape_clusters(device, m, [&](index_t rows, index_t) { return kernel::bytes_for(m, r, rows); });
+        shape_clusters(device, m, 2, [&](index_t rows, index_t) { return kernel::bytes_for(m, r, rows); });
     if (shape.size > 0) return {std::min(shape.clusters, (n + kernel::columns - 1) / kernel::columns), shape};
   }
   return {backward_blocks(device, n, gradient_part<A>::size(m, r) * index_t(sizeof(A)))};
