@@ -40,7 +40,8 @@ cluster_shape shape_clusters(Device const& device, index_t m, index_t wanted, By
 }
 
 /// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
-/// cannot share as much memory as one of them takes, or one has 2³² elements. The same problem gets the same bits alone and in any batch.
+/// cannot share as much memory as one of them takes, or one has 2³² elements. The same problem gets the same bits alone
+/// and in any batch.
 template <device_policy Device, class TU, class LU, class Form>
 bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU> const> U, std::span<Form> Q) {
   using T = typename Form::value_type;
