@@ -2,6 +2,7 @@
 
 import statistics
 
+from tables import bound_text, value_text
 from targets import Target, evaluate
 
 
@@ -41,24 +42,36 @@ TARGETS = [
     Target("hra", "step time, HRA / HOFT", time_ratio("hra_r", "hoft"), "×", 10, 20),
     Target("oft", "step time, OFT / HOFT", time_ratio("oft", "hoft"), "×", 2, 4),
     Target("dora", "step time, DoRA / HOFT", time_ratio("dora_r", "hoft"), "×", 1.6, 2),
-    Target("paper", "step time, the paper's formulation in eager PyTorch / HOFT", time_ratio("paper", "hoft"), "×", 2, 3),
+    Target(
+        "paper", "step time, the paper's formulation in eager PyTorch / HOFT", time_ratio("paper", "hoft"), "×", 2, 3
+    ),
     Target("merge", "merge of one weight, of a device copy of it", merge_share, "%", 50, 75),
-    Target("paper_compiled", "step time, the same under torch.compile / HOFT", time_ratio("paper_compiled", "hoft"), "×"),
+    Target(
+        "paper_compiled", "step time, the same under torch.compile / HOFT", time_ratio("paper_compiled", "hoft"), "×"
+    ),
     Target("hra_2r", "step time, HRA of 2 r reflectors / HOFT", time_ratio("hra_2r", "hoft"), "×"),
     Target("boft", "step time, BOFT / HOFT", time_ratio("boft", "hoft"), "×"),
     Target("lora_2r", "step time, LoRA of rank 2 r / HOFT", time_ratio("lora_2r", "hoft"), "×"),
     Target("frozen", "step time, HOFT / the frozen layer", time_ratio("hoft", "frozen"), "×"),
     Target("spare_rows", "step time, HOFT without the copy of x / LoRA", time_ratio("hoft_spare_rows", "lora_r"), "×"),
     Target("shoft_memory", "peak memory, SHOFT / LoRA", memory_ratio("shoft", "lora_r"), "×"),
-    Target("from_output", "peak memory, SHOFT with q recovered / LoRA", memory_ratio("shoft_from_output", "lora_r"), "×"),
+    Target(
+        "from_output", "peak memory, SHOFT with q recovered / LoRA", memory_ratio("shoft_from_output", "lora_r"), "×"
+    ),
 ]
 # The same ratios from the tables of the HOFT paper, LLaMA-3.1-8B and LLaMA-2-7B.
 IN_PAPER = {"hoft_lora": 1.53, "shoft_lora": 1.73, "hoft_memory": 1.33, "hra": 8.3, "oft": 1.7, "dora": 1.4}
 
 
-def target_table(results):
-    from tables import bound_text, value_text
+def verdict(results, row):
+    if row is None:
+        return "not measured"
+    if results["dry_run"]:
+        return "a dry run"
+    return "" if row["verdict"] == "reported" else row["verdict"]
 
+
+def target_table(results):
     measured = {row["id"]: row for row in evaluate(results, TARGETS)}
     rows = [["sums over the shapes", "measured", "must", "reach for", "the paper", ""]]
     for target in TARGETS:
@@ -71,10 +84,21 @@ def target_table(results):
                 bound_text(target.must, bounds),
                 bound_text(target.reach, bounds),
                 f"{IN_PAPER[target.id]:.2f}" if target.id in IN_PAPER else "",
-                ("" if row["verdict"] == "reported" else row["verdict"]) if row else "not measured",
+                verdict(results, row),
             ]
         )
     return rows
+
+
+def ratios_to_lora(results, what):
+    """[(contestant, its sum / LoRA's)] of those that ran for every shape."""
+    found = []
+    for name in results["contestants"]:
+        try:
+            found.append((name, total(results, name, what) / total(results, "lora_r", what)))
+        except KeyError:
+            continue
+    return found
 
 
 def spread(times):

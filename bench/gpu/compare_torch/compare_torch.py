@@ -151,6 +151,8 @@ def run_shape(setup, clock, options, deadline):
         if options.only and name not in options.only:
             continue
         try:
+            if time.monotonic() > deadline:
+                raise peers.CannotRun("no time was left")
             contestant = make(setup)
             difference = check(name, contestant, setup, torch.float32)
             step = lambda c=contestant: (c.clear(), c.step(setup.dy))
@@ -205,16 +207,21 @@ def run_merge(options, dtype, device, extension, clock, deadline):
     difference, bound = worst_difference(results[:1], [expected]), allowed(dtype, options.rank)
     if not difference <= bound:
         raise AssertionError(f"merge differs from its formula by {difference:.3g}, more than {bound:.3g}")
-    runs = {"copy": (copy, calls_for(copy, clock, options.sample_ms)),
-            "hoft": (merge, calls_for(merge, clock, options.sample_ms))}
+    runs = {
+        "copy": (copy, calls_for(copy, clock, options.sample_ms)),
+        "hoft": (merge, calls_for(merge, clock, options.sample_ms)),
+    }
     samples = time_all(runs, clock, options.repetitions, deadline)
     size = weights[0].numel() * weights[0].element_size()
     return {
         "shape": f"{m}x{n}",
         "bytes": 2 * size,
         "difference": difference,
-        **{name: {"ms": [t / 8 for t in times], "median_ms": statistics.median(times) / 8}
-           for name, times in samples.items() if times},
+        **{
+            name: {"ms": [t / 8 for t in times], "median_ms": statistics.median(times) / 8}
+            for name, times in samples.items()
+            if times
+        },
     }
 
 
@@ -237,8 +244,12 @@ def git(*arguments):
 
 
 def machine(device):
-    found = {"torch": torch.__version__, "peft": peers.peft.__version__ if peers.peft else None,
-             "python": sys.version.split()[0], "toolkit": torch.version.cuda}
+    found = {
+        "torch": torch.__version__,
+        "peft": peers.peft.__version__ if peers.peft else None,
+        "python": sys.version.split()[0],
+        "toolkit": torch.version.cuda,
+    }
     if device == "cuda":
         found["device"] = torch.cuda.get_device_name()
         found["capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
@@ -286,6 +297,13 @@ def parse(arguments):
     return options
 
 
+def write(path, results):
+    """All or nothing; after each shape, so that a run that is stopped leaves what it had."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
 def main(arguments=None):
     options = parse(arguments)
     if options.build_only:
@@ -310,10 +328,12 @@ def main(arguments=None):
     if options.device == "cpu":
         check_small(torch.float64, options.device, extension, why)
     results = {
-        "command": "python3 bench/gpu/compare_torch/compare_torch.py " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "command": "python3 bench/gpu/compare_torch/compare_torch.py "
+        + " ".join(sys.argv[1:] if arguments is None else arguments),
         "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain", "--", "include", "bench")),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "dry_run": options.device == "cpu",
         "machine": machine(options.device),
         "dtype": options.dtype,
         "tokens": options.tokens,
@@ -332,11 +352,9 @@ def main(arguments=None):
         print("\n" + tables.as_text(training.case_table(name, results["cases"][name])), flush=True)
         if options.device == "cuda":
             torch.cuda.empty_cache()
+        if options.out:
+            write(options.out, results)
     print("\n" + tables.as_text(training.target_table(results)))
-    if options.out:
-        part = options.out.with_name(options.out.name + ".part")
-        part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, options.out)
 
 
 if __name__ == "__main__":

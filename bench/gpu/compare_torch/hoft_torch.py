@@ -6,6 +6,12 @@ import pathlib
 import torch
 import torch.utils.cpp_extension
 
+# PyTorch hides the conversions and operators of CUDA's 16-bit types; hoft computes with them.
+SHOWN = [
+    f"-U__CUDA_NO_{name}__"
+    for name in ("HALF_OPERATORS", "HALF_CONVERSIONS", "HALF2_OPERATORS", "BFLOAT16_CONVERSIONS")
+]
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 
@@ -22,7 +28,7 @@ def build(device, verbose=False):
         sources=[str(HERE / "extension" / name) for name in ("bindings.cpp", source)],
         extra_include_paths=[str(ROOT / "include")] + ([eigen] if device == "cpu" else []),
         extra_cflags=["-std=c++20", "-O3"] + (["-march=native"] if device == "cpu" else []),
-        extra_cuda_cflags=["-std=c++20", "-O3", "--extended-lambda", "--expt-relaxed-constexpr"],
+        extra_cuda_cflags=["-std=c++20", "-O3", "--extended-lambda", "--expt-relaxed-constexpr", *SHOWN],
         build_directory=str(folder),
         with_cuda=device == "cuda",
         verbose=verbose,
@@ -72,9 +78,7 @@ class Adapted(torch.nn.Module):
 
     def forward(self, x):
         tokens = x.reshape(-1, x.shape[-1])
-        y = _Adapted.apply(
-            tokens, self.u, self.v, self.s, self.weight, self.extension, self.keep_q, self.spare_rows
-        )
+        y = _Adapted.apply(tokens, self.u, self.v, self.s, self.weight, self.extension, self.keep_q, self.spare_rows)
         return y.reshape(*x.shape[:-1], -1)
 
 

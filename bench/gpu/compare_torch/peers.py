@@ -111,7 +111,9 @@ def from_peft(setup, name, **options):
             result.clear()
             return result
         except Exception as error:  # whatever PEFT meets is told in the table
-            reasons.append(f"{kind}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+            reasons.append(
+                f"{kind}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            )
     raise CannotRun("; ".join(reasons))
 
 
@@ -135,9 +137,7 @@ CONTESTANTS = {
     ),
     "boft": (
         "PEFT BOFT, blocks of 8, two factors",
-        lambda s: from_peft(
-            s, "BOFTConfig", boft_block_size=8, boft_n_butterfly_factor=2, init_weights=False
-        ),
+        lambda s: from_peft(s, "BOFTConfig", boft_block_size=8, boft_n_butterfly_factor=2, init_weights=False),
     ),
     "hra_r": ("PEFT HRA of r reflectors", lambda s: from_peft(s, "HRAConfig", r=s.rank, init_weights=False)),
     "hra_2r": ("PEFT HRA of 2 r reflectors", lambda s: from_peft(s, "HRAConfig", r=2 * s.rank, init_weights=False)),
