@@ -151,7 +151,9 @@ def training_lines(results):
         "![A training step over LoRA's](../bench/results/gpu_training.png)",
         "\n".join(contestants),
     ]
-    parts += [tables.as_markdown(training.case_table(name, case)) for name, case in results["cases"].items()]
+    for name, case in results["cases"].items():
+        parts.append(tables.as_markdown(training.case_table(name, case)))
+        parts += ["- " + line for line in training.reasons(case)]
     return "\n\n".join(parts) + "\n"
 
 

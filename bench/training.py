@@ -114,7 +114,7 @@ def case_table(name, case):
     rows = [[name, "parameters", "adapters", "step ms", "±%", "samples", "time / LoRA", "peak MiB", "memory / LoRA"]]
     for who, one in case.items():
         if "cannot_run" in one:
-            rows.append([who, "cannot run", one["cannot_run"].replace("|", "/")] + 6 * [""])
+            rows.append([who, "cannot run"] + 7 * [""])
             continue
         ratio = lambda what: f"{one[what] / base[what]:.2f}" if base and base[what] and one[what] else "-"
         rows.append(
@@ -131,3 +131,8 @@ def case_table(name, case):
             ]
         )
     return rows
+
+
+def reasons(case):
+    """Why a contestant could not run, a line each."""
+    return [f"{who} cannot run: {one['cannot_run']}" for who, one in case.items() if "cannot_run" in one]

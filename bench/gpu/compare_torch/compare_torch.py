@@ -318,11 +318,12 @@ def main(arguments=None):
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = False
     extension, why = None, ""
-    try:
-        extension = hoft_torch.build(options.device)
-    except (RuntimeError, OSError, ImportError) as error:
-        why = "the extension does not build: " + (str(error).strip().splitlines() or ["?"])[0]
-        print(f"compare_torch.py: {why}", file=sys.stderr)
+    if not options.only or any("hoft" in name for name in options.only):
+        try:
+            extension = hoft_torch.build(options.device)
+        except (RuntimeError, OSError, ImportError) as error:
+            why = "the extension does not build"
+            print(f"compare_torch.py: {why}: {error}", file=sys.stderr)
     dtype, clock = TYPES[options.dtype], CudaClock() if options.device == "cuda" else WallClock()
     check_small(torch.float32, options.device, extension, why)
     if options.device == "cpu":
@@ -350,11 +351,15 @@ def main(arguments=None):
         name = "x".join(map(str, shape))
         results["cases"][name] = run_shape(setup, clock, options, left(len(options.shapes) - number))
         print("\n" + tables.as_text(training.case_table(name, results["cases"][name])), flush=True)
+        print("\n".join(training.reasons(results["cases"][name])))
         if options.device == "cuda":
             torch.cuda.empty_cache()
         if options.out:
             write(options.out, results)
     print("\n" + tables.as_text(training.target_table(results)))
+    missing = {name for case in results["cases"].values() for name in case if "cannot_run" in case[name]}
+    if any("hoft" in name for name in missing):
+        sys.exit("compare_torch.py: hoft itself did not run")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def paper(setup, compiled=False):
     return Contestant(lambda x: function(x, setup.weight, u, v), leaf(setup.x), [u, v], formula)
 
 
-def from_peft(setup, name, **options):
+def from_peft(setup, name, formula=None, **options):
     """Adapters in the type of the weight, which spares PEFT all conversions; where PEFT fails with that, float ones
     under autocast."""
     if peft is None:
@@ -103,7 +103,7 @@ def from_peft(setup, name, **options):
                     return layer(x)
 
             parameters = [p for p in layer.parameters() if p.requires_grad]
-            result = Contestant(forward, leaf(setup.x), parameters, adapters=kind)
+            result = Contestant(forward, leaf(setup.x), parameters, formula, kind)
             result.step(setup.dy)
             for p in parameters:
                 if p.grad is None or not bool(torch.isfinite(p.grad).all()) or float(p.grad.abs().max()) == 0:
@@ -118,7 +118,17 @@ def from_peft(setup, name, **options):
 
 
 def lora(setup, rank, **options):
-    return from_peft(setup, "LoraConfig", r=rank, lora_alpha=rank, init_lora_weights=False, **options)
+    """M + B A with lora_alpha = rank, that is without a factor. DoRA is checked by PEFT alone."""
+    formula = lambda x, weight, p: torch.nn.functional.linear(x, weight + p[1] @ p[0])
+    return from_peft(
+        setup,
+        "LoraConfig",
+        None if options else formula,
+        r=rank,
+        lora_alpha=rank,
+        init_lora_weights=False,
+        **options,
+    )
 
 
 # name: (what it is, how to make it)
