@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """One training step of adapted linear layers, forward and backward, by hoft beside PyTorch and PEFT: time and peak
-memory. Every contestant is checked before it is timed. Writes every sample as JSON and prints the tables.
+memory. Contestants are checked before they are timed, and one that differs from its formula is not timed. Writes every
+sample as JSON and prints the tables.
 
 Uses the PyTorch and PEFT of the Python that runs it; see README.md beside this file.
 """
@@ -80,6 +81,22 @@ def allowed(dtype, rank):
     return 10.5 * eps if dtype == torch.bfloat16 else (2 * rank + 2) * 64 * eps
 
 
+class Differs(Exception):
+    """A contestant's results are not those of its formula."""
+
+
+def require_close(name, got, expected, dtype, rank):
+    difference, bound = worst_difference(got, expected), allowed(dtype, rank)
+    if not difference <= bound:
+        raise Differs(f"{name} differs from its formula by {difference:.3g}, more than {bound:.3g}")
+    return difference
+
+
+def reason_of(error):
+    text = (str(error).strip().splitlines() or [""])[0]
+    return text if isinstance(error, (peers.CannotRun, Differs)) else f"{type(error).__name__}: {text}"
+
+
 def check(name, contestant, setup, judge_type):
     """The difference from the formula in plain PyTorch, or None for what PEFT itself defines."""
     if contestant.formula is None:
@@ -90,10 +107,7 @@ def check(name, contestant, setup, judge_type):
     weight = wide(setup.weight)
     expected = results_of(lambda x: contestant.formula(x, weight, parameters), x, parameters, wide(setup.dy))
     got = results_of(contestant.forward, contestant.x, contestant.parameters, setup.dy)
-    difference, bound = worst_difference(got, expected), allowed(setup.weight.dtype, setup.rank)
-    if not difference <= bound:
-        raise AssertionError(f"{name} differs from its formula by {difference:.3g}, more than {bound:.3g}")
-    return difference
+    return require_close(name, got, expected, setup.weight.dtype, setup.rank)
 
 
 class CudaClock:
@@ -160,11 +174,8 @@ def run_shape(setup, clock, options, deadline):
             contestant.clear()
             peak = clock.peak_bytes(step)
             contestant.clear()
-        except AssertionError:
-            raise
-        except Exception as error:
-            reason = str(error) if isinstance(error, peers.CannotRun) else f"{type(error).__name__}: {error}"
-            case[name] = {"cannot_run": reason.splitlines()[0] if reason else type(error).__name__}
+        except Exception as error:  # told in the table; the others go on
+            case[name] = {"cannot_run": reason_of(error)}
             continue
         ready[name] = (step, calls)
         case[name] = {
@@ -204,9 +215,7 @@ def run_merge(options, dtype, device, extension, clock, deadline):
     merge()
     identity = torch.eye(n, dtype=torch.float32, device=device)
     expected = formulas.by_reflectors(identity, weights[0].float(), u.float(), v.float(), s.float()).t()
-    difference, bound = worst_difference(results[:1], [expected]), allowed(dtype, options.rank)
-    if not difference <= bound:
-        raise AssertionError(f"merge differs from its formula by {difference:.3g}, more than {bound:.3g}")
+    difference = require_close("merge", results[:1], [expected], dtype, options.rank)
     runs = {
         "copy": (copy, calls_for(copy, clock, options.sample_ms)),
         "hoft": (merge, calls_for(merge, clock, options.sample_ms)),
@@ -226,7 +235,8 @@ def run_merge(options, dtype, device, extension, clock, deadline):
 
 
 def check_small(dtype, device, extension, why):
-    """Where a wrong formula shows: ranks near the sizes, and no roundings to 16 bits."""
+    """What differs where a wrong formula shows: ranks near the sizes, and no roundings to 16 bits."""
+    failed = []
     with torch.random.fork_rng():
         torch.manual_seed(2)
         for shape in ((40, 56), (96, 32)):
@@ -236,6 +246,9 @@ def check_small(dtype, device, extension, why):
                     check(name, peers.CONTESTANTS[name][1](setup), setup, torch.float64)
                 except peers.CannotRun:
                     pass
+                except Exception as error:
+                    failed.append(f"{name}, {dtype}, {shape[0]}x{shape[1]}: {reason_of(error)}")
+    return failed
 
 
 def git(*arguments):
@@ -325,9 +338,9 @@ def main(arguments=None):
             why = "the extension does not build"
             print(f"compare_torch.py: {why}: {error}", file=sys.stderr)
     dtype, clock = TYPES[options.dtype], CudaClock() if options.device == "cuda" else WallClock()
-    check_small(torch.float32, options.device, extension, why)
+    failed = check_small(torch.float32, options.device, extension, why)
     if options.device == "cpu":
-        check_small(torch.float64, options.device, extension, why)
+        failed += check_small(torch.float64, options.device, extension, why)
     results = {
         "command": "python3 bench/gpu/compare_torch/compare_torch.py "
         + " ".join(sys.argv[1:] if arguments is None else arguments),
@@ -340,12 +353,17 @@ def main(arguments=None):
         "tokens": options.tokens,
         "rank": options.rank,
         "contestants": {name: what for name, (what, _) in peers.CONTESTANTS.items()},
+        "failed_checks": failed,
         "cases": {},
         "merge": None,
     }
     left = lambda parts: time.monotonic() + max(0.0, deadline - time.monotonic()) / parts
     if extension is not None and not options.only:
-        results["merge"] = run_merge(options, dtype, options.device, extension, clock, left(4))
+        try:
+            results["merge"] = run_merge(options, dtype, options.device, extension, clock, left(4))
+        except Exception as error:
+            results["merge"] = {"cannot_run": reason_of(error)}
+            failed.append(f"merge: {reason_of(error)}")
     for number, shape in enumerate(options.shapes):
         setup = make_setup(shape, options.tokens, options.rank, dtype, options.device, extension, why)
         name = "x".join(map(str, shape))
@@ -357,9 +375,12 @@ def main(arguments=None):
         if options.out:
             write(options.out, results)
     print("\n" + tables.as_text(training.target_table(results)))
-    missing = {name for case in results["cases"].values() for name in case if "cannot_run" in case[name]}
-    if any("hoft" in name for name in missing):
-        sys.exit("compare_torch.py: hoft itself did not run")
+    for name, case in results["cases"].items():
+        failed += [
+            f"{name}: {line}" for line in training.reasons(case) if "hoft" in line.split()[0] or "differs" in line
+        ]
+    if failed:
+        sys.exit("compare_torch.py: these should have run, and agreed:\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":
