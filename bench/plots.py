@@ -16,6 +16,7 @@ except ImportError:
 
 from series import bandwidth, over_hoft, speed
 from tables import by_operation, peers_of
+from training import ratios_to_lora
 
 HOFT, PEER, SLOWER = "#0072B2", "#E69F00", "#D55E00"  # Okabe and Ito's
 LARGE = "4096/4096/16"
@@ -139,6 +140,27 @@ def draw_roofline(cases, path):
         axis.set_ylabel("GFLOP/s")
         axis.legend(loc="lower right", title="filled: hoft; hollow: fastest peer", ncols=2, fontsize=7)
     figure.savefig(path)
+
+
+def draw_training(results, path):
+    """Step time and peak memory over LoRA's, summed over the shapes."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for axis, what, text in zip(axes, ("median_ms", "peak_bytes"), ("step time", "peak memory")):
+        ratios = sorted(ratios_to_lora(results, what), key=lambda item: -item[1])
+        axis.set_title(f"{text} / LoRA's of rank r, sums over the shapes (logarithmic)")
+        if not ratios:
+            axis.set_axis_off()
+            continue
+        names, values = zip(*ratios)
+        bars = axis.barh(names, values, color=[HOFT if "hoft" in name else PEER for name in names], height=0.7)
+        axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=2, fontsize=7)
+        axis.axvline(1, color="black", linewidth=1)
+        axis.set_xscale("log")
+        axis.set_xlim(0.8 * min(values), 1.5 * max(values))
+        plain_ticks(axis.xaxis)
+        axis.grid(axis="y", visible=False)
+    figure.savefig(path)
+    plt.close(figure)
 
 
 def draw(results, folder):

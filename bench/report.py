@@ -10,10 +10,11 @@ import pathlib
 import sys
 
 import tables
+import training
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
-GPU = ROOT / "bench/results/gpu.json"
+GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_training.json"
 PAGE = ROOT / "docs/performance.md"
 
 OPERATIONS = {
@@ -131,7 +132,32 @@ def gpu_lines(results):
     )
 
 
-def page(results, notes, gpu):
+def training_lines(results):
+    """What bench/gpu/compare_torch measured, or that it has not."""
+    if results is None:
+        return paragraph(
+            "No results yet, and no part of it has run on a GPU: `bash bench/gpu/run.sh --compare-only --save` makes "
+            "them there ([what is measured, and how](../bench/gpu/compare_torch/README.md))."
+        )
+    machine = results["machine"]
+    changed = ", with uncommitted changes" if results["uncommitted_changes"] else ""
+    contestants = [f"- `{name}`: {what}" for name, what in results["contestants"].items()]
+    parts = [
+        f"{machine['device']}, driver {machine['driver']}, CUDA {machine['toolkit']}, PyTorch {machine['torch']}, PEFT "
+        f"{machine['peft']}, {results['date']}, commit `{(results['commit'] or 'unknown')[:12]}`{changed}, "
+        f"`{results['command']}`. {results['dtype']}, {results['tokens']} tokens, r = {results['rank']}; shapes are "
+        "out × in. [What is measured, and how](../bench/gpu/compare_torch/README.md).",
+        tables.as_markdown(training.target_table(results)),
+        "![A training step over LoRA's](../bench/results/gpu_training.png)",
+        "\n".join(contestants),
+    ]
+    for name, case in results["cases"].items():
+        parts.append(tables.as_markdown(training.case_table(name, case)))
+        parts += ["- " + line for line in training.reasons(case)]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(results, notes, gpu, gpu_training):
     targets = results["targets"]
     judged = [row for row in targets if row["must"] is not None]
     counts = {
@@ -161,6 +187,8 @@ def page(results, notes, gpu):
         ),
         "## On a GPU\n",
         gpu_lines(gpu),
+        "### A training step beside PyTorch and PEFT\n",
+        training_lines(gpu_training),
         "## The machine during the run\n",
         tables.as_markdown(tables.machine_table(results["cases"])) + "\n",
         "## All cases\n",
@@ -184,8 +212,10 @@ def main():
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     notes = json.loads(NOTES.read_text(encoding="utf-8")) if NOTES.exists() else {}
-    gpu = json.loads(GPU.read_text(encoding="utf-8")) if GPU.exists() else None
-    text = page(results, notes, gpu)
+    gpu, gpu_training = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else None for path in (GPU, TRAINING)
+    )
+    text = page(results, notes, gpu, gpu_training)
     if options.check:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
             sys.exit("docs/performance.md is not what bench/results/cpu.json says: run python3 bench/report.py")
@@ -194,6 +224,8 @@ def main():
     import plots  # only here: the check needs no matplotlib
 
     plots.draw(results, RESULTS.parent)
+    if gpu_training is not None:
+        plots.draw_training(gpu_training, RESULTS.parent / "gpu_training.png")
 
 
 if __name__ == "__main__":

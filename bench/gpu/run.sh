@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# Usage: run.sh [--save] [--built] [--tests-only | --bench-only]
+# Usage: run.sh [--save] [--built] [--tests-only | --bench-only | --compare-only]
 # On a machine with an NVIDIA GPU and CUDA 12.4 or newer: builds for the chip it finds, runs every test of the CUDA
-# backend there with HOFT_REQUIRE_GPU=1, a part of them under compute-sanitizer's four tools, and the benchmarks, whose
-# results it prints and leaves in build/gpu/results.json.
-#   --save   writes bench/results/gpu.json as well, with commit and date
+# backend there with HOFT_REQUIRE_GPU=1, a part of them under compute-sanitizer's four tools, the benchmarks, whose
+# results it prints and leaves in build/gpu/results.json, and within nine minutes the comparison of a training step with
+# PyTorch and PEFT (compare_torch/README.md), in build/gpu/training.json.
+#   --save   writes bench/results/gpu.json and gpu_training.json as well, with commit and date
 #   --built  builds nothing: build/gpu comes from a machine with the tests' packages (there: run.sh --build-only)
 #   --build-only  for the chips in CMAKE_CUDA_ARCHITECTURES, by default 90
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-save= build=yes tests=yes bench=yes
+save= build=yes tests=yes bench=yes compare=yes
 for option in "$@"; do
   case $option in
     --save) save=yes ;;
     --built) build= ;;
-    --build-only) tests= bench= ;;
-    --tests-only) bench= ;;
-    --bench-only) tests= ;;
+    --build-only) tests= bench= compare= ;;
+    --tests-only) bench= compare= ;;
+    --bench-only) tests= compare= ;;
+    --compare-only) build= tests= bench= ;; # its extension is built by PyTorch
     *)
       echo "run.sh: no option is called '$option'; see the head of bench/gpu/run.sh" >&2
       exit 2
@@ -62,5 +64,16 @@ results = {
 with open(sys.argv[2], "w", encoding="utf-8") as file:
     json.dump(results, file, indent=1)
 PYTHON
+  fi
+fi
+if [[ -n $compare ]]; then
+  if ! python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    echo "run.sh: no comparison: the PyTorch of $(command -v python3) is missing or finds no GPU" >&2
+    # Asked for alone, that is a failure.
+    [[ -n $bench ]] || exit 1
+  else
+    mkdir -p build/gpu
+    timeout 540 python3 bench/gpu/compare_torch/compare_torch.py --limit=420 --out=build/gpu/training.json
+    if [[ -n $save ]]; then cp build/gpu/training.json bench/results/gpu_training.json; fi
   fi
 fi
