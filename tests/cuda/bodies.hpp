@@ -13,7 +13,7 @@
 namespace hoft_test {
 
 #if defined(HOFT_TEST_FEW_SCALARS)
-#define HOFT_CUDA_SCALARS float, std::complex<float>, Eigen::half
+#define HOFT_CUDA_SCALARS std::complex<float>, Eigen::half
 #else
 #define HOFT_CUDA_SCALARS float, double, std::complex<float>, Eigen::half, Eigen::bfloat16
 #endif
