@@ -23,6 +23,9 @@ struct host_machine {
   using Allocator = std::allocator<T>;
   hoft::cuda::host device{};
   hoft::cuda::host const& policy() const { return device; }
+  host_machine limited(index_t shared, index_t cluster) const {
+    return {{.reversed = shared / 1024 % 8 == 4, .shared_limit = shared, .most_blocks = 9, .most_cluster = cluster}};
+  }
   void finish() const {}
 };
 
@@ -57,28 +60,6 @@ TEST_CASE_TEMPLATE("no step depends on the order of its parts", T, float, std::c
     CHECK(same_bits(g.first, h.first));
     CHECK(same_bits(g.second, h.second));
   }
-}
-
-// Little memory takes large clusters; none are there where most_cluster is 0. Lines that begin at multiples of 16 bytes
-// are fetched, others are not.
-TEST_CASE_TEMPLATE("clusters of every size, and none", T, float, Eigen::half, Eigen::bfloat16) {
-  constexpr cuda_shape some[] = {{1, 1, 1, 64},    {33, 17, 33, 64}, {31, 15, 17, 64}, {64, 8, 16, 64},
-                                 {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}};
-  bool odd = false;
-  for (index_t most : {0, 1, 2, 8})
-    for (index_t limit : {24, 36, 60, 227}) {
-      if (most == 0 && limit < 227) continue;
-      odd = !odd;
-      host_machine const machine{
-          {.reversed = odd, .shared_limit = limit * 1024, .most_blocks = 9, .most_cluster = most}};
-      std::string const label = text_of({{"most", most}, {"limit", limit}});
-      INFO(label);
-      cuda_tests<host_machine, T, row_major>{machine, some, true}.check_apply();
-      cuda_tests<host_machine, T, row_major>{machine, some, true}.check_backward();
-      cuda_tests<host_machine, T, col_major>{machine, some, odd}.check_apply();
-      cuda_tests<host_machine, T, col_major>{machine, some, odd}.check_backward();
-      if (limit == 36) cuda_tests<host_machine, T, col_major>{machine}.check_accumulate();
-    }
 }
 
 TEST_CASE("a float is the sum of its parts") {

@@ -2,7 +2,8 @@
 // what the tests of the CPU ask, with the same judges and the same allowed errors.
 //
 // A machine has Allocator<T>, whose memory both the host and the machine see, finish(), which waits for what was
-// submitted, and policy() for calls.hpp.
+// submitted, policy() for calls.hpp, and limited(bytes, blocks), the same with less memory for a block to share and
+// smaller clusters.
 #pragma once
 #include "calls.hpp"
 
@@ -215,6 +216,27 @@ struct cuda_tests {
     }
   }
 
+  /// Blocks that may share little memory take large clusters; none are there where most_cluster is 0. Lines that begin
+  /// at multiples of 16 bytes are fetched, others are not.
+  void check_clusters() const {
+    constexpr cuda_shape some[] = {{1, 1, 1, 64},    {33, 17, 33, 64}, {31, 15, 17, 64}, {64, 8, 16, 64},
+                                   {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}};
+    if constexpr (std::same_as<A, float>)  // others know no clusters
+      for (index_t most : {0, 1, 2, 8})
+        for (index_t limit : {24, 36, 60, 160}) {
+          if (most == 0 && limit < 160) continue;
+          std::string const label = text_of({{"most", most}, {"limit", limit}});
+          INFO(label);
+          Machine const few = machine.limited(limit * 1024, most);
+          for (bool lines : {false, true}) {
+            cuda_tests<Machine, T, L> const tests{few, some, lines};
+            tests.check_apply();
+            tests.check_backward();
+          }
+          if (limit == 36) cuda_tests<Machine, T, L>{few}.check_accumulate();
+        }
+  }
+
   /// The same bits again and again.
   void check_bits() const {
     dense_matrix<T, L> const U = gaussian<T, L>(257, 20, 8100), X = gaussian<T, L>(257, 70, 8101);
@@ -243,6 +265,9 @@ struct cuda_tests {
   }                                                                                      \
   TEST_CASE_TEMPLATE("gradients of unusual columns", T, __VA_ARGS__) {                   \
     cuda_tests<Machine, T, row_major>{machine()}.check_unusual_gradients();              \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("clusters of every size, and none", T, __VA_ARGS__) {               \
+    cuda_tests<Machine, T, row_major>{machine()}.check_clusters();                       \
   }                                                                                      \
   TEST_CASE_TEMPLATE("the same bits from every run", T, __VA_ARGS__) {                   \
     cuda_tests<Machine, T, row_major>{machine()}.check_bits();                           \

@@ -2,6 +2,8 @@
 
 #include <hoft/cuda/policy.hpp>
 
+#include <algorithm>
+
 namespace hoft_test {
 
 using hoft::cuda::detail::require;
@@ -39,6 +41,13 @@ std::string device_machine::missing() {
 
 device_machine::device_machine() : parts_(std::make_shared<parts>()) {}
 hoft::cuda::device const& device_machine::policy() const { return parts_->policy; }
+device_machine device_machine::limited(std::ptrdiff_t shared, std::ptrdiff_t cluster) const {
+  device_machine other;
+  auto& policy = other.parts_->policy;
+  policy.shared_limit = std::min<hoft::index_t>(policy.shared_limit, shared);
+  policy.most_cluster = std::min<hoft::index_t>(policy.most_cluster, cluster);
+  return other;
+}
 void device_machine::finish() const { require(cudaStreamSynchronize(parts_->stream), "a kernel"); }
 
 }  // namespace hoft_test

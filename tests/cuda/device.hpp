@@ -37,6 +37,8 @@ class device_machine {
   device_machine();
   hoft::cuda::device const& policy() const;
   void finish() const;
+  /// Another one, whose blocks share less memory and whose clusters have at most so many blocks.
+  device_machine limited(std::ptrdiff_t shared, std::ptrdiff_t cluster) const;
 
  private:
   struct parts;
