@@ -24,7 +24,7 @@ struct host_machine {
   hoft::cuda::host device{};
   hoft::cuda::host const& policy() const { return device; }
   host_machine limited(index_t shared, index_t cluster) const {
-    return {{.reversed = shared / 1024 % 8 == 4, .shared_limit = shared, .most_blocks = 9, .most_cluster = cluster}};
+    return {{.reversed = shared / 1024 % 16 == 12, .shared_limit = shared, .most_blocks = 9, .most_cluster = cluster}};
   }
   void finish() const {}
 };
@@ -62,6 +62,29 @@ TEST_CASE_TEMPLATE("no step depends on the order of its parts", T, float, std::c
   }
 }
 
+// As the manual of PTX has it for mma.m16n8k16 on bfloat16: element i of a lane, in registers of two or one.
+TEST_CASE("lanes hold what the matrix instruction takes from them") {
+  using namespace hoft::cuda;
+  for (int lane = 0; lane < 32; ++lane) {
+    int const group = lane >> 2, in_group = lane & 3;
+    for (int i = 0; i < 8; i += 2) {
+      place const a = place_in(left_tile{}, lane, i / 2);
+      CHECK(a.row == (i < 2 || (i >= 4 && i < 6) ? group : group + 8));
+      CHECK(a.column == in_group * 2 + (i & 1) + (i >= 4 ? 8 : 0));
+    }
+    for (int i = 0; i < 4; i += 2) {
+      place const b = place_in(right_tile{}, lane, i / 2);
+      CHECK(b.row == in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0));
+      CHECK(b.column == group);
+    }
+    for (int i = 0; i < 4; ++i) {
+      place const c = place_in(sum_tile{}, lane, i);
+      CHECK(c.row == (i < 2 ? group : group + 8));
+      CHECK(c.column == in_group * 2 + (i & 1));
+    }
+  }
+}
+
 TEST_CASE("a float is the sum of its parts") {
   std::mt19937 generator(5);
   std::uniform_int_distribution<std::uint32_t> any;
@@ -79,6 +102,22 @@ TEST_CASE("a float is the sum of its parts") {
       else CHECK(std::isnan(total) == (std::isnan(whole) || std::isinf(whole)));
     }
   }
+}
+
+// Rows are whole multiples of 16 bytes, and do not begin at one: nothing may be fetched (the host refuses it).
+TEST_CASE_TEMPLATE("matrices that begin anywhere", T, float, Eigen::half, Eigen::bfloat16) {
+  index_t const m = 64, r = 7, n = 40;
+  dense_matrix<T> const U = gaussian<T>(m, r, 9400), X = gaussian<T>(m, n, 9401);
+  hoft::compact_wy<float> const Q = hoft::accumulate(U);
+  hoft::cuda::host const device;
+  padded<T, col_major> x(m + 1, n, 7);
+  auto const shifted = x.view().block(1, 0, m, n);
+  hoft::as_eigen(shifted) = X;
+  dense_matrix<T> Y(m, n);
+  guarded_workspace work(hoft::apply_workspace(device, Q.view(), shifted));
+  hoft::apply(device, Q.view(), hoft::as_view(X), hoft::as_view(Y), side::left, op::plain, work);
+  hoft::apply(device, Q.view(), shifted, shifted, side::left, op::plain, work);
+  CHECK(same_bits(hoft::as_eigen(shifted), Y));
 }
 
 // 20 KB hold what a block of apply sums, and not the columns; 13 KB not even that, nor what accumulate and the
@@ -112,13 +151,14 @@ TEST_CASE("accumulate of a batch has the bits of single calls") {
   hoft::cuda::host const policy;
   // Runs of one shape: few, one, more than a launch has room for, and an empty problem.
   std::vector<dense_matrix<T>> U;
-  auto const append = [&](int count, index_t m, index_t r) {
-    for (int i = 0; i < count; ++i) U.push_back(gaussian<T>(m, r, unsigned(U.size())));
+  std::vector<index_t> blocks;
+  auto const append = [&](int count, index_t m, index_t r, index_t block = 8) {
+    for (int i = 0; i < count; ++i) U.push_back(gaussian<T>(m, r, unsigned(U.size()))), blocks.push_back(block);
   };
-  append(3, 40, 6), append(1, 41, 6), append(650, 9, 3), append(1, 5, 0), append(10, 30, 20);
+  append(3, 40, 6), append(1, 41, 6), append(650, 9, 3), append(1, 5, 0), append(10, 30, 20), append(2, 30, 20, 4);
   std::vector<hoft::compact_wy<T>> together, alone;
-  for (auto const& u : U)
-    for (auto* forms : {&together, &alone}) forms->emplace_back(u.rows(), u.cols(), hoft::exact{}, index_t{8});
+  for (std::size_t i = 0; i < U.size(); ++i)
+    for (auto* forms : {&together, &alone}) forms->emplace_back(U[i].rows(), U[i].cols(), hoft::exact{}, blocks[i]);
   std::vector<hoft::matrix_view<T const>> views;
   std::vector<hoft::compact_wy_view<T>> Q;
   for (std::size_t i = 0; i < U.size(); ++i) {

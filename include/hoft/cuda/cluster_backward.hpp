@@ -21,25 +21,41 @@ struct cluster_backward_kernel {
   float* parts;      ///< of every cluster
   index_t rows = 0;  ///< of a slice, a multiple of 32
 
-  struct shared {
-    float *u, *partial, *w;
+  /// What is made of the projections.
+  struct made {
     small_gradients<float>::arrays arrays;
     left_tile* dW;
     right_tile *minus_Z_right, *dW_right;
+    HOFT_HOST_DEVICE made(shared_carver memory, feature_slice const& slice)
+        : arrays(memory, slice.rank),
+          dW(memory.template array<left_tile>(slice.left_tiles())),
+          minus_Z_right(memory.template array<right_tile>(slice.right_tiles())),
+          dW_right(memory.template array<right_tile>(slice.right_tiles())),
+          bytes(memory.size()) {}
+    index_t bytes;
+  };
+  struct shared {
+    float *u, *w;
+    std::byte* room;  ///< for the partial sums of projections, and then for what is made of them
+    float* partial;
+    made of;
     sum_tile* D;
     T *x, *g;
     HOFT_HOST_DEVICE shared(shared_carver& memory, feature_slice const& slice)
         : u(memory.template array<float>(slice.padded_rank() * slice.stride())),
-          partial(memory.template array<float>(warps * columns * slice.padded_rank())),
           w(memory.template array<float>(2 * 2 * columns * slice.padded_rank())),
-          arrays(memory, slice.rank),
-          dW(memory.template array<left_tile>(slice.left_tiles())),
-          minus_Z_right(memory.template array<right_tile>(slice.right_tiles())),
-          dW_right(memory.template array<right_tile>(slice.right_tiles())),
+          room(memory.template array<std::byte>(room_for(slice))),
+          partial(reinterpret_cast<float*>(room)),
+          of(shared_carver(room), slice),
           D(memory.template array<sum_tile>(slice.sum_tiles())),
           x(memory.template array<T>(slice.tile_size())),
           g(memory.template array<T>(slice.tile_size())) {}
   };
+  static HOFT_HOST_DEVICE index_t room_for(feature_slice const& slice) {
+    index_t const sums = warps * columns * slice.padded_rank() * index_t(sizeof(float));
+    index_t const results = made(shared_carver(), slice).bytes;
+    return sums > results ? sums : results;
+  }
   static index_t bytes_for(index_t m, index_t r, index_t rows) {
     shared_carver counter;
     shared(counter, {m, rows, r, 0});
@@ -80,7 +96,7 @@ struct cluster_backward_kernel {
       });
       cluster.barrier();
       members([&](auto const& block, feature_slice const& slice, shared const& s) {
-        auto const& small_of = s.arrays;
+        auto const& small_of = s.of.arrays;
         block.each(2 * columns * r, [&](index_t e) {
           auto const [which, rest] = divide(e, columns * r);
           auto const [c, k] = divide(rest, r);
@@ -92,12 +108,12 @@ struct cluster_backward_kernel {
         small.form(block, small_of);
         if (slice.first == 0) small.add(block, small_of, part.dF, part.E);
         auto const dW = [&](index_t k, index_t c) { return small_of.dW[k * columns + c]; };
-        slice.split_left(block, dW, s.dW);
-        slice.split_right(block, dW, s.dW_right);
+        slice.split_left(block, dW, s.of.dW);
+        slice.split_right(block, dW, s.of.dW_right);
         slice.split_right(
-            block, [&](index_t k, index_t c) { return small_of.minus_Z[k * columns + c]; }, s.minus_Z_right);
-        slice.outer(block, s.g, s.minus_Z_right, s.x, s.dW_right, s.D);
-        slice.update(block, s.u, s.dW, s.g);
+            block, [&](index_t k, index_t c) { return small_of.minus_Z[k * columns + c]; }, s.of.minus_Z_right);
+        slice.outer(block, s.g, s.of.minus_Z_right, s.x, s.of.dW_right, s.D);
+        slice.update(block, s.u, s.of.dW, s.g);
         slice.store_tile(block, s.g, dX, task * columns);
         if (task + cluster.clusters < end) fetch(block, slice, s, task + cluster.clusters);
       });

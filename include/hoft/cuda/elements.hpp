@@ -1,5 +1,6 @@
 // hoft/cuda/elements.hpp: walks over panels, and what is done element by element. `Device` is the policy of a GPU, or
-// of the host that stands in for one in tests: it has launch(device, tasks, kernel) and multiply_matrices(device, ...).
+// of the host that stands in for one in tests: it has launch(device, tasks, kernel), launch_clusters(...) and
+// multiply_matrices(...).
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/kernels.hpp>

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct host {
   index_t shared_limit = 227 * 1024;  ///< bytes that a block may share
   index_t most_blocks = 25;           ///< of a launch whose blocks take more than one task each
   index_t workers = 1;                ///< threads of a block
-  index_t most_cluster = 8;           ///< blocks of a cluster; 0: no kernel for clusters runs
+  index_t most_cluster = 8;           ///< blocks of a cluster; 0: apply and its gradients have none
   index_t processors() const { return (most_blocks + 7) / 8; }
 };
 
@@ -86,7 +87,13 @@ struct host_block {
   }
   template <class F>
   void fetch(index_t n, F const& f) const {
-    for (index_t i = worker; i < n; i += workers) fetching->push_back(f(i));
+    for (index_t i = worker; i < n; i += workers) {
+      chunk_copy const c = f(i);
+      for (void const* end : {static_cast<void const*>(c.to), c.from})
+        if (reinterpret_cast<std::uintptr_t>(end) % sizeof(chunk) != 0)
+          throw std::logic_error("hoft::cuda: a fetch from or to no multiple of 16 bytes, which a GPU refuses");
+      fetching->push_back(c);
+    }
   }
   void fetched() const {
     for (chunk_copy const& c : *fetching) std::memcpy(c.to, c.from, sizeof(chunk));
@@ -191,6 +198,9 @@ void launch_clusters(host const& device, index_t clusters, index_t size, Kernel 
       std::vector<host_block> const own{
           block(member, thread % device.workers, meetings[std::size_t(member)].get(), fetching)};
       kernel(host_cluster{x, clusters, size, own, memory.data(), &all_meet});
+      // A block's memory ends with the block.
+      own[0].barrier();
+      if (own[0].worker == 0) std::memset(own[0].memory, 0xFF, shared[std::size_t(member)].size());
     });
   }
 }

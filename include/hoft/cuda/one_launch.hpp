@@ -23,20 +23,30 @@ struct cluster_shape {
   index_t buffers = 0;   ///< of columns that are fetched
   index_t clusters = 0;  ///< that the device runs at a time
 };
-/// The smallest clusters of which a processor holds as many blocks as wanted, or as can be, better with two buffers
-/// than with one. bytes(rows, buffers): what a block shares.
-template <device_policy Device, class Bytes>
-cluster_shape shape_clusters(Device const& device, index_t m, index_t wanted, Bytes const& bytes) {
+/// Features of each block of a cluster that shares m of them.
+inline index_t slice_rows(index_t m, index_t size) {
   constexpr index_t strip = 32;
-  for (index_t blocks = wanted; blocks > 0; blocks /= 2)
+  return ((m + size - 1) / size + strip - 1) / strip * strip;
+}
+/// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
+/// bytes(rows, buffers): what a block shares.
+template <device_policy Device, class Bytes>
+cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
+  constexpr index_t reserved = 1024;  // of each block, by the system, beside what it may ask for
+  for (index_t blocks : {2, 1})
     for (index_t buffers : {2, 1})
       for (index_t size = 1; size <= device.most_cluster; size *= 2) {
-        index_t const rows = ((m + size - 1) / size + strip - 1) / strip * strip, shared = bytes(rows, buffers);
-        if (shared * blocks > device.shared_limit) continue;
-        index_t const at_a_time = std::min(device.most_blocks, device.processors() * (device.shared_limit / shared));
-        return {size, rows, buffers, std::max<index_t>(1, at_a_time / size)};
+        index_t const rows = slice_rows(m, size), shared = bytes(rows, buffers);
+        if ((shared + reserved) * blocks > device.shared_limit + reserved) continue;
+        return {size, rows, buffers, std::max<index_t>(1, device.processors() * blocks / size)};
       }
   return {};
+}
+
+/// As few clusters as take no more rounds than `most` would: not all processors can be in one.
+inline index_t evenly(index_t tasks, index_t most) {
+  index_t const rounds = (tasks + most - 1) / most;
+  return (tasks + rounds - 1) / rounds;
 }
 
 /// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
@@ -45,7 +55,7 @@ cluster_shape shape_clusters(Device const& device, index_t m, index_t wanted, By
 template <device_policy Device, class TU, class LU, class Form>
 bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU> const> U, std::span<Form> Q) {
   using T = typename Form::value_type;
-  constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for
+  constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for: 32 KB, 4 KB before driver 530
   using kernel_for_few = accumulate_kernel<TU, LU, T, few>;
   constexpr index_t most_elements = std::numeric_limits<std::uint32_t>::max();  // what `divide` takes
   for (std::size_t i = 0; i < U.size(); ++i)
@@ -56,11 +66,14 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
     auto const& u = U[first];
     auto const& q = Q[first];
     cluster_shape shape = shape_clusters(
-        device, u.rows, 4, [&](index_t rows, index_t) { return kernel_for_few::bytes_for(u.cols, q.block, rows); });
+        device, u.rows, [&](index_t rows, index_t) { return kernel_for_few::bytes_for(u.cols, q.block, rows); });
     accumulate_kernel<TU, LU, T, Most> kernel{};
     kernel.m = u.rows, kernel.r = u.cols, kernel.block_size = q.block;
     kernel.keeps_slice = shape.size > 0;
-    if (!kernel.keeps_slice) shape = {1, u.rows, 0, std::max<index_t>(1, device.most_blocks / 4)};
+    if (!kernel.keeps_slice) {
+      index_t const size = std::max<index_t>(1, device.most_cluster);
+      shape = {size, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.processors() / size)};
+    }
     kernel.rows = shape.rows;
     kernel.ld_U = u.ld, kernel.ld_vectors = q.vectors.ld, kernel.ld_factor = q.factor.ld, kernel.ld_gram = q.gram.ld,
     kernel.ld_scales = q.scales.ld;
@@ -69,7 +82,7 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
       auto const& p = Q[first + i];
       kernel.problems[i] = {U[first + i].data, p.vectors.data, p.factor.data, p.gram.data, p.tau.data, p.scales.data};
     }
-    launch_clusters(device, std::min(index_t(count), shape.clusters), shape.size, kernel);
+    launch_clusters(device, evenly(index_t(count), shape.clusters), shape.size, kernel);
   };
   auto const alike = [&](std::size_t i, std::size_t j) {
     auto const &a = Q[i], &b = Q[j];
@@ -97,13 +110,13 @@ bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view
   if (X.empty() || U.cols == 0 || U.cols > kernel_type::most_reflectors) return false;
   if constexpr (std::same_as<A, float>) {
     cluster_apply_kernel<T> kernel{U, F, o == op::adjoint, X, Y, W};
-    cluster_shape const shape = shape_clusters(device, U.rows, 2, [&](index_t rows, index_t buffers) {
+    cluster_shape const shape = shape_clusters(device, U.rows, [&](index_t rows, index_t buffers) {
       kernel.rows = rows, kernel.buffers = buffers;
       return kernel.shared_bytes();
     });
     if (shape.size > 0) {
       kernel.rows = shape.rows, kernel.buffers = shape.buffers;
-      launch_clusters(device, std::min(kernel.tasks(), shape.clusters), shape.size, kernel);
+      launch_clusters(device, evenly(kernel.tasks(), shape.clusters), shape.size, kernel);
       return true;
     }
   }
@@ -135,8 +148,8 @@ backward_plan plan_backward(Device const& device, index_t m, index_t n, index_t 
   if constexpr (std::same_as<A, float>) {
     using kernel = cluster_backward_kernel<T>;
     cluster_shape const shape =
-        shape_clusters(device, m, 2, [&](index_t rows, index_t) { return kernel::bytes_for(m, r, rows); });
-    if (shape.size > 0) return {std::min(shape.clusters, (n + kernel::columns - 1) / kernel::columns), shape};
+        shape_clusters(device, m, [&](index_t rows, index_t) { return kernel::bytes_for(m, r, rows); });
+    if (shape.size > 0) return {evenly((n + kernel::columns - 1) / kernel::columns, shape.clusters), shape};
   }
   return {backward_blocks(device, n, gradient_part<A>::size(m, r) * index_t(sizeof(A)))};
 }

@@ -20,13 +20,15 @@ struct device {
   cublasHandle_t blas;   ///< its stream is set to `stream` if it is another; its pointer mode is left as it is
   index_t shared_limit;  ///< bytes that a block may share
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
-  index_t most_cluster;  ///< blocks of a cluster: 8, which all GPUs with clusters can, or 1
+  index_t most_cluster;  ///< blocks of a cluster: 8, which a whole GPU with clusters can, or 1
   index_t processors() const { return most_blocks / blocks_each; }
   static constexpr index_t blocks_each = 2048 / threads;  ///< that a processor runs at a time
 };
 
-/// The policy for a stream and a cuBLAS handle of the caller's on the current device. For capture in a graph, cuBLAS
-/// wants a workspace of the caller's: cublasSetStream first, which resets it, then cublasSetWorkspace.
+#if defined(__CUDACC__)
+/// The policy for a stream and a cuBLAS handle of the caller's on the current device, in sources of nvcc. For capture
+/// in a graph, cuBLAS wants a workspace of the caller's: cublasSetStream first, which resets it, then
+/// cublasSetWorkspace.
 /// @throws hoft::cuda_error if there is no device
 inline device on(cudaStream_t stream, cublasHandle_t blas) {
   int current = 0, shared = 0, processors = 0, clusters = 0;
@@ -36,8 +38,16 @@ inline device on(cudaStream_t stream, cublasHandle_t blas) {
   detail::require(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, current),
                   "cudaDeviceGetAttribute");
   detail::require(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, current), "cudaDeviceGetAttribute");
+  // A device with clusters may be running code that was compiled for one without.
+  int major = 0, minor = 0, compiled = 0;
+  detail::require(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, current), "cudaDeviceGetAttribute");
+  detail::require(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, current), "cudaDeviceGetAttribute");
+  for (int architecture : {__CUDA_ARCH_LIST__})
+    if (architecture <= major * 100 + minor * 10) compiled = std::max(compiled, architecture);
+  if (compiled < 900) clusters = 0;
   return {stream, blas, shared, processors * device::blocks_each, clusters != 0 ? 8 : 1};
 }
+#endif
 
 namespace detail {
 
@@ -104,6 +114,23 @@ class host_scalars {
   cublasPointerMode_t before_{};
 };
 
+/// Sums of 16-bit products are kept in float, those that several blocks make too, for the length of a call.
+class sums_in_float {
+ public:
+  explicit sums_in_float(cublasHandle_t blas) : blas_(blas) {
+    require(cublasGetMathMode(blas_, &before_), "cublasGetMathMode");
+    require(cublasSetMathMode(blas_, cublasMath_t(before_ | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+            "cublasSetMathMode");
+  }
+  sums_in_float(sums_in_float const&) = delete;
+  sums_in_float& operator=(sums_in_float const&) = delete;
+  ~sums_in_float() { cublasSetMathMode(blas_, before_); }
+
+ private:
+  cublasHandle_t blas_;
+  cublasMath_t before_{};
+};
+
 }  // namespace detail
 
 #if defined(__CUDACC__)
@@ -138,6 +165,7 @@ void launch(device const& policy, index_t tasks, Kernel const& kernel) {
 /// kernel(cluster) by so many clusters of `size` blocks.
 template <class Kernel>
 void launch_clusters(device const& policy, index_t clusters, index_t size, Kernel const& kernel) {
+  static_assert(sizeof(Kernel) + sizeof(size) <= 32764, "what the arguments of a kernel have room for");
   void* arguments[] = {const_cast<Kernel*>(&kernel), &size};
   detail::launch(policy, reinterpret_cast<void const*>(detail::run_cluster<Kernel>), clusters * size, size,
                  kernel.shared_bytes(), arguments);
@@ -153,6 +181,7 @@ void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_vi
   cudaDataType_t const type = significand_bits<T> == 8 ? CUDA_R_16BF : CUDA_R_16F;
   float const one = 1, zero = 0;
   detail::host_scalars const scalars(policy.blas);
+  detail::sums_in_float const sums(policy.blas);
   detail::use_stream(policy.blas, policy.stream);
   detail::require(
       cublasGemmEx_64(policy.blas, A.is_col_major ? CUBLAS_OP_N : CUBLAS_OP_T,

@@ -229,7 +229,7 @@ struct feature_slice {
     });
   }
 
-  /// Which products of parts are taken: errors of 2⁻¹⁵ of what 16 bits round, of 2⁻²³ of what a float does.
+  /// Which products of parts are taken: of bfloat16 all, of half but one below 2⁻²², of floats but one below 2⁻³⁰.
   template <class T>
   static constexpr int last_parts = sizeof(T) == 2 ? 2 : 3;
 

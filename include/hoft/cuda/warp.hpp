@@ -19,13 +19,13 @@ inline constexpr int lanes = 32;
 using bfloat16_pair = std::uint32_t;
 
 // What a lane holds of each tile.
-struct left_tile {  ///< of A: two neighbours of a row in each register
+struct alignas(16) left_tile {  ///< of A: two neighbours of a row in each register
   bfloat16_pair pair[4];
 };
-struct right_tile {  ///< of B: two neighbours of a column in each register
+struct alignas(8) right_tile {  ///< of B: two neighbours of a column in each register
   bfloat16_pair pair[2];
 };
-struct sum_tile {  ///< of C
+struct alignas(16) sum_tile {  ///< of C
   float element[4];
 };
 
@@ -42,6 +42,10 @@ HOFT_HOST_DEVICE constexpr place place_in(sum_tile, int lane, int e) {
 }
 
 #if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#error "hoft's kernels need compute capability 8.0 or newer: CMAKE_CUDA_ARCHITECTURES, or nvcc -arch=sm_80"
+#endif
+
 /// The calling thread's warp.
 struct lane_warp {
   template <class T>
@@ -80,8 +84,9 @@ struct split_pair {
   bfloat16_pair part[Parts];
 };
 
-/// a and b in parts, the largest first: each is what fits of the rest, cut and not rounded. Exact down to 2⁻¹³³, the
-/// smallest bfloat16; NaN stays NaN, and infinity has NaN among its parts.
+/// a and b in parts, the largest first: each is what fits of the rest, cut and not rounded, so that part p is below
+/// 2^(1 − 8 p) of the whole. Exact down to 2⁻¹³³, the smallest bfloat16, which cuts numbers below 10⁻³³; NaN stays NaN,
+/// and infinity has NaN among its parts.
 template <int Parts>
 HOFT_HOST_DEVICE constexpr split_pair<Parts> split(float a, float b) {
   split_pair<Parts> s{};
@@ -122,8 +127,7 @@ HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<Tile> 
   });
 }
 
-/// c += a b for tiles in parts, smallest products first, without those of parts p and q with p + q > Last: they are
-/// below 2^(1 − 8 Last) of the product.
+/// c += a b for tiles in parts, smallest products first, without those of parts p and q with p + q > Last.
 template <int Last, class Warp, int P, int Q, class Left, class Right, class Sum>
 HOFT_HOST_DEVICE void multiply_add(Warp const& warp, Left const (&a)[P], Right const (&b)[Q], Sum& c) {
   HOFT_UNROLL
