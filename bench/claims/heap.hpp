@@ -1,0 +1,14 @@
+// heap.hpp: how many bytes the C library has lent at most.
+#pragma once
+#include <cstddef>
+
+namespace bench::claims {
+
+std::size_t heap_in_use();
+/// The most in use since the last call of heap_forget_peak.
+std::size_t heap_peak();
+void heap_forget_peak();
+/// Keeps what was freed for the next request: else large requests would be timed with the clearing of their pages.
+void heap_keep_memory();
+
+}  // namespace bench::claims

@@ -1,0 +1,13 @@
+// all.hpp: the methods that the harness knows, in the order of its tables. A new one is a header and a line here.
+#pragma once
+#include "hoft_exact.hpp"
+#include "hoft_two_terms.hpp"
+#include "shoft.hpp"
+#include "hra.hpp"
+#include "hra_dense.hpp"
+#include "oft.hpp"
+#include "oft_neumann.hpp"
+#include "boft.hpp"
+#include "lora.hpp"
+#include "dora.hpp"
+#include "full.hpp"
