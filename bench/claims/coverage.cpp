@@ -64,7 +64,7 @@ descent descend(methods::method<double>& method, target const& t, int steps, std
   auto const seconds = [&] { return double(std::clock() - start) / CLOCKS_PER_SEC; };
   for (int step = 1; step <= steps; ++step) {
     method.merge(as_view(t.M), as_view(Mhat));
-    matrix const error = Mhat - t.wanted;
+    matrix error = Mhat - t.wanted;
     double const residual = error.norm() / t.wanted.norm();
     if (residual < found.residual) found.residual = residual;
     if (residual < reached && std::isnan(found.seconds_to_reach)) found.seconds_to_reach = seconds();

@@ -55,7 +55,7 @@ class trial {
       y_ = room<T>("y", s_.m, t);
       assign(numbers<T>("x", s_.n, t), x_);
     }
-    if (pass_ == "merge_backward") dMhat_ = numbers<T>("dMhat", s_.m, s_.n);
+    if (pass_ == "merge_backward") dMhat_ = room<T>("dMhat", s_.m, s_.n);
     if (pass_ == "backward") {
       dy_ = room<T>("dy", s_.m, t);
       dx_ = room<T>("dx", s_.n, t);
@@ -72,6 +72,7 @@ class trial {
   }
   /// What the pass may have overwritten.
   void refresh() {
+    if (pass_ == "merge_backward") assign(numbers<T>("dMhat", s_.m, s_.n), dMhat_);
     if (pass_ == "backward") assign(numbers<T>("dy", dy_.rows, dy_.cols), dy_);
   }
   void run() {
@@ -100,8 +101,8 @@ class trial {
   std::string pass_;
   sizes s_;
   std::unique_ptr<methods::method<T>> method_;
-  matrix_view<T const> M_, dMhat_;
-  matrix_view<T> Mhat_, x_, y_, dy_, dx_;
+  matrix_view<T const> M_;
+  matrix_view<T> Mhat_, dMhat_, x_, y_, dy_, dx_;
 };
 
 }  // namespace bench::claims

@@ -12,10 +12,12 @@ class boft : public block_rotations<T> {
       .text = "BOFT, k butterfly factors of blocks by the exact Cayley map",
       .variables = "mnbkt",
       .parameters = "m * k * (b - 1) / 2",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"2*m*n*b*k + 4*m*b**2*k", "2*m*n + m*b*k", "m*b*k + 2*b*min(n, max(32, 2**16/m))"},
+      .merge_backward = {"6*m*n*b*k + 5*m*b**2*k", "3*m*n + 2*m*b*k", "2*m*b*k + (m + 2*b)*min(n, max(32, 2**16/m))"},
+      .forward = {"2*m*n*t + 2*m*b*k*t + 4*m*b**2*k", "m*n + (m + n)*t + m*b*k",
+                  "m*b*k + 2*b*min(t, max(32, 2**16/m))"},
+      .backward = {"2*m*n*t + 6*m*b*k*t + 5*m*b**2*k", "m*n + (3*m + n)*t + 2*m*b*k",
+                   "2*m*b*k + (m + 2*b)*min(t, max(32, 2**16/m))"},
       .coverage = "bk",
   };
   boft(sizes const& s, std::mt19937_64&) : block_rotations<T>("boft", s.m, s.b, s.k, cayley::exact) {}
@@ -25,9 +27,8 @@ class boft : public block_rotations<T> {
     as_eigen(Mhat) = as_eigen(M);
     this->apply(Mhat);
   }
-  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T const> dMhat) override {
-    matrix<T> G = as_eigen(dMhat);
-    this->turn_back(Mhat, as_view(G));
+  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
+    this->turn_back(Mhat, dMhat);
   }
   void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
     this->form();

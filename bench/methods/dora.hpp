@@ -14,10 +14,11 @@ class dora : public method<T> {
       .text = "DoRA, with the gradient of the norms",
       .variables = "mnrt",
       .parameters = "(m + n) * r + m",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"4*m*n*r + 5*m*n + 2*(m + n)*r**2", "3*m*n + (m + n)*r", "2*m*r"},
+      .merge_backward = {"6*m*n*r + 2*m*n + (4*m + 2*n)*r**2", "2*m*n + 3*(m + n)*r", "5*m*r"},
+      .forward = {"2*m*n*(t + r + 1) + 2*(m + n)*r*(t + r)", "2*m*n + (m + n)*(t + r)", "2*m*r + r*t"},
+      .backward = {"2*m*n*(t + r) + 4*(m + n)*r*t + (4*m + 2*n)*r**2", "2*m*n + (2*m + 2*n)*t + 3*(m + n)*r",
+                   "3*m*r + 2*r*t"},
   };
   dora(sizes const& s, std::mt19937_64& rng)
       : B_(this->make(s.m, s.r)), A_(this->make(s.r, s.n)), magnitude_(this->make(s.m, 1)) {
@@ -31,7 +32,7 @@ class dora : public method<T> {
     multiply(as_view(B_.value), as_view(A_.value), Mhat, 1, 1);
     scale_rows(as_eigen(Mhat));
   }
-  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const> dMhat) override {
+  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T> dMhat) override {
     auto const G = as_eigen(dMhat);
     matrix<T> GA(M.rows, A_.value.rows());
     multiply_nt(dMhat, as_view(A_.value), as_view(GA));

@@ -12,16 +12,16 @@ class full : public method<T> {
       .text = "full fine-tuning",
       .variables = "mnt",
       .parameters = "m * n",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"m*n", "3*m*n", "0"},
+      .merge_backward = {"0", "2*m*n", "0"},
+      .forward = {"2*m*n*t + m*n", "3*m*n + (m + n)*t", "m*n"},
+      .backward = {"4*m*n*t + 2*m*n", "2*m*n + (m + 2*n)*t", "m*n"},
       .coverage = "all",
   };
   full(sizes const& s, std::mt19937_64&) : D_(this->make(s.m, s.n)) {}
 
   void merge(matrix_view<T const> M, matrix_view<T> Mhat) override { as_eigen(Mhat) = as_eigen(M) + D_.value; }
-  void merge_backward(matrix_view<T const>, matrix_view<T const>, matrix_view<T const> dMhat) override {
+  void merge_backward(matrix_view<T const>, matrix_view<T const>, matrix_view<T> dMhat) override {
     D_.gradient = as_eigen(dMhat);
   }
   void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {

@@ -29,7 +29,7 @@ class hoft_adapter : public method<T> {
     hoft::merge(hoft::cpu{}, a, M, Mhat, scratch(hoft::merge_workspace(hoft::cpu{}, a, Mhat)));
   }
 
-  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const> dMhat) override {
+  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T> dMhat) override {
     auto const a = adapter_->view();
     hoft::merge_backward(hoft::cpu{}, a, M, dMhat, as_view(U_.gradient), as_view(V_.gradient), scale_gradient(),
                          scratch(hoft::merge_backward_workspace(hoft::cpu{}, a, M)));

@@ -14,10 +14,10 @@ class hra : public method<T> {
       .text = "HRA, reflections one by one",
       .variables = "mnrt",
       .parameters = "m * r",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"4*m*n*r", "2*m*n + m*r", "m*r"},
+      .merge_backward = {"12*m*n*r", "3*m*n + 2*m*r", "m*r + min(m*n, 2**17)"},
+      .forward = {"2*m*n*t + 4*m*r*t", "m*n + (m + n)*t + m*r", "m*r"},
+      .backward = {"2*m*n*t + 12*m*r*t", "m*n + (3*m + n)*t + 2*m*r", "m*r + min(m*t, 2**17)"},
       .coverage = "r",
   };
   hra(sizes const& s, std::mt19937_64& rng) : U_(this->make(s.m, s.r)) { fill_paired(U_.value, rng); }
@@ -27,9 +27,8 @@ class hra : public method<T> {
     Q_.emplace(U_.value);
     Q_->apply(Mhat);
   }
-  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T const> dMhat) override {
-    matrix<T> G = as_eigen(dMhat);
-    Q_->backward(Mhat, as_view(G), U_.gradient);
+  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
+    Q_->backward(Mhat, dMhat, U_.gradient);
   }
   void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
     multiply(M, x, y);

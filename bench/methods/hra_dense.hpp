@@ -14,10 +14,11 @@ class hra_dense : public method<T> {
       .text = "HRA with its product of reflections and the adapted weight formed",
       .variables = "mnrt",
       .parameters = "m * r",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"2*m**2*n + 4*m**2*r", "2*m*n + 2*m**2 + m*r", "m**2 + m*r"},
+      .merge_backward = {"2*m**2*n + 12*m**2*r", "2*m*n + 3*m**2 + 2*m*r", "2*m**2 + m*r + min(m**2, 2**17)"},
+      .forward = {"2*m*n*t + 2*m**2*n + 4*m**2*r", "3*m*n + 2*m**2 + (m + n)*t + m*r", "m*n + m**2 + m*r"},
+      .backward = {"4*m*n*t + 2*m**2*n + 12*m**2*r", "4*m*n + 3*m**2 + (m + 2*n)*t + 2*m*r",
+                   "2*m*n + 2*m**2 + m*r + min(m**2, 2**17)"},
   };
   hra_dense(sizes const& s, std::mt19937_64& rng) : U_(this->make(s.m, s.r)) { fill_paired(U_.value, rng); }
 
@@ -28,7 +29,7 @@ class hra_dense : public method<T> {
     reflections_->apply(as_view(Q_));
     multiply(as_view(Q_), M, Mhat);
   }
-  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const> dMhat) override {
+  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T> dMhat) override {
     matrix<T> dQ(M.rows, M.rows);
     multiply_nt(dMhat, M, as_view(dQ));
     reflections_->backward(as_view(Q_), as_view(dQ), U_.gradient);

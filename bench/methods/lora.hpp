@@ -12,10 +12,10 @@ class lora : public method<T> {
       .text = "LoRA",
       .variables = "mnrt",
       .parameters = "(m + n) * r",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"2*m*n*(r + 1)", "2*m*n + (m + n)*r", "0"},
+      .merge_backward = {"4*m*n*r", "m*n + 2*(m + n)*r", "0"},
+      .forward = {"2*m*n*t + 2*(m + n)*r*t", "m*n + (m + n)*(t + r)", "r*t"},
+      .backward = {"2*m*n*t + 4*(m + n)*r*t", "m*n + (m + 2*n)*t + 2*(m + n)*r", "2*r*t"},
       .coverage = "r",
   };
   lora(sizes const& s, std::mt19937_64& rng) : B_(this->make(s.m, s.r)), A_(this->make(s.r, s.n)) {
@@ -26,7 +26,7 @@ class lora : public method<T> {
     as_eigen(Mhat) = as_eigen(M);
     multiply(as_view(B_.value), as_view(A_.value), Mhat, 1, 1);
   }
-  void merge_backward(matrix_view<T const>, matrix_view<T const>, matrix_view<T const> dMhat) override {
+  void merge_backward(matrix_view<T const>, matrix_view<T const>, matrix_view<T> dMhat) override {
     multiply_nt(dMhat, as_view(A_.value), as_view(B_.gradient));
     multiply_tn(as_view(B_.value), dMhat, as_view(A_.gradient));
   }

@@ -64,9 +64,9 @@ class method {
   /// Columns behind the tokens of x, y, dy and dx that are scratch for the method.
   virtual index_t spare() const { return 0; }
 
-  /// On the weight: Mhat from M, both [m, n]; gradients from dMhat = ∂L/∂M̂.
+  /// On the weight: Mhat from M, both [m, n]; gradients from dMhat = ∂L/∂M̂, which may be overwritten.
   virtual void merge(matrix_view<T const> M, matrix_view<T> Mhat) = 0;
-  virtual void merge_backward(matrix_view<T const> M, matrix_view<T const> Mhat, matrix_view<T const> dMhat) = 0;
+  virtual void merge_backward(matrix_view<T const> M, matrix_view<T const> Mhat, matrix_view<T> dMhat) = 0;
   /// On activations: y [m, t] = M̂ x; gradients and dx from dy = ∂L/∂y, which may be overwritten.
   virtual void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) = 0;
   virtual void backward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T const> y, matrix_view<T> dy,

@@ -12,10 +12,11 @@ class oft : public block_rotations<T> {
       .text = "OFT, blocks by the exact Cayley map",
       .variables = "mnbt",
       .parameters = "m * (b - 1) / 2",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"2*m*n*b + 4*m*b**2", "2*m*n + m*b", "m*b + 2*b*min(n, max(32, 2**16/m))"},
+      .merge_backward = {"6*m*n*b + 5*m*b**2", "3*m*n + 2*m*b", "2*m*b + (m + 2*b)*min(n, max(32, 2**16/m))"},
+      .forward = {"2*m*n*t + 2*m*b*t + 4*m*b**2", "m*n + (m + n)*t + m*b", "m*b + 2*b*min(t, max(32, 2**16/m))"},
+      .backward = {"2*m*n*t + 6*m*b*t + 5*m*b**2", "m*n + (3*m + n)*t + 2*m*b",
+                   "2*m*b + (m + 2*b)*min(t, max(32, 2**16/m))"},
       .coverage = "b",
   };
   oft(sizes const& s, std::mt19937_64&) : block_rotations<T>("oft", s.m, s.b, 1, cayley::exact) {}
@@ -25,9 +26,8 @@ class oft : public block_rotations<T> {
     as_eigen(Mhat) = as_eigen(M);
     this->apply(Mhat);
   }
-  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T const> dMhat) override {
-    matrix<T> G = as_eigen(dMhat);
-    this->turn_back(Mhat, as_view(G));
+  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
+    this->turn_back(Mhat, dMhat);
   }
   void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
     this->form();

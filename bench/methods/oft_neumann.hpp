@@ -13,10 +13,12 @@ class oft_neumann : public block_rotations<T> {
       .text = "OFT, blocks by five terms of the Neumann series (OFTv2)",
       .variables = "mnbt",
       .parameters = "m * (b - 1) / 2",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"2*m*n*b + 9*m*b**2", "2*m*n + 5*m*b", "5*m*b + 2*b*min(n, max(32, 2**16/m))"},
+      .merge_backward = {"4*m*n*b + 18*m*b**2", "3*m*n + 6*m*b", "6*m*b + (m + 2*b)*min(n, max(32, 2**16/m))"},
+      .forward = {"2*m*n*t + 2*m*b*t + 9*m*b**2", "m*n + (2*m + n)*t + 5*m*b",
+                  "5*m*b + m*t + 2*b*min(t, max(32, 2**16/m))"},
+      .backward = {"2*m*n*t + 4*m*b*t + 18*m*b**2", "m*n + (3*m + n)*t + 6*m*b",
+                   "6*m*b + m*t + (m + 2*b)*min(t, max(32, 2**16/m))"},
   };
   oft_neumann(sizes const& s, std::mt19937_64&) : block_rotations<T>("oft_neumann", s.m, s.b, 1, cayley::neumann) {}
 
@@ -26,9 +28,8 @@ class oft_neumann : public block_rotations<T> {
     as_eigen(Mhat) = as_eigen(M);
     this->apply(Mhat);
   }
-  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const> dMhat) override {
-    matrix<T> G = as_eigen(dMhat);
-    this->turn_back(M, as_view(G));
+  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T> dMhat) override {
+    this->turn_back(M, dMhat);
   }
   void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
     this->form();

@@ -12,10 +12,12 @@ class shoft : public hoft_adapter<T> {
       .text = "SHOFT, HOFT with a scale for each row, by hoft",
       .variables = "mnrt",
       .parameters = "(m + n) * r",
-      .merge = {"TODO", "TODO", "TODO"},
-      .merge_backward = {"TODO", "TODO", "TODO"},
-      .forward = {"TODO", "TODO", "TODO"},
-      .backward = {"TODO", "TODO", "TODO"},
+      .merge = {"8*m*n*r + 4*(m + n)*r**2", "2*m*n + (m + n)*r", "6*m*r + 4*n*r"},
+      .merge_backward = {"20*m*n*r + 8*(m + n)*r**2 + 4*m*n", "2*m*n + 2*(m + n)*r", "13*m*r + 11*n*r"},
+      .forward = {"2*m*n*(t + r) + (6*m + 2*n)*r*t + (4*m + 2*n)*r**2", "m*n + (m + n)*(t + r)",
+                  "7*m*r + 4*n*r + 5*r*t + m*t"},
+      .backward = {"2*m*n*(t + r) + (12*m + 4*n + 8*r)*r*t + (8*m + 2*n)*r**2", "m*n + 2*(m + n)*(t + r) + m*t",
+                   "11*m*r + 5*n*r + 8*r*t + m*t"},
       .coverage = "r",
   };
   shoft(sizes const& s, std::mt19937_64& rng) : hoft_adapter<T>(s, rng, hoft::exact{}, true) {}
