@@ -12,14 +12,14 @@ namespace {
 std::atomic<std::size_t> in_use{0}, peak{0};
 
 void* lent(void* p) {
-  if (p == nullptr) return p;
+  if (p == nullptr || bench::claims::uncounted_heap::depth > 0) return p;
   std::size_t const now = in_use += malloc_usable_size(p);
   for (std::size_t most = peak; now > most && !peak.compare_exchange_weak(most, now);) {
   }
   return p;
 }
 void returned(void* p) {
-  if (p != nullptr) in_use -= malloc_usable_size(p);
+  if (p != nullptr && bench::claims::uncounted_heap::depth == 0) in_use -= malloc_usable_size(p);
 }
 
 }  // namespace

@@ -5,6 +5,16 @@
 namespace bench::claims {
 
 std::size_t heap_in_use();
+/// While one lives, requests are not counted: a product's own panels are the same scratch for every method.
+class uncounted_heap {
+ public:
+  uncounted_heap() { ++depth; }
+  ~uncounted_heap() { --depth; }
+  uncounted_heap(uncounted_heap const&) = delete;
+  uncounted_heap& operator=(uncounted_heap const&) = delete;
+  static inline thread_local int depth = 0;
+};
+
 /// The most in use since the last call of heap_forget_peak.
 std::size_t heap_peak();
 void heap_forget_peak();

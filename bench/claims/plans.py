@@ -76,7 +76,7 @@ def key(method, which, sizes):
 def cases(methods, grid, table1, models):
     """All cases of a grid, each once, and those of the reduced models."""
     found = {}
-    one_token = {row["method"] for row in table1["rows"]}
+    one_token = {row.get("token_method", row["method"]) for row in table1["rows"]}
     for method in methods.values():
         for which in PASSES:
             on_weight = which.startswith("merge")

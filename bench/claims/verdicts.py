@@ -14,9 +14,7 @@ REACHED, MISSED = 0.05, 0.2  # of the residual, relative to the target
 
 def swept_samples(data, quantity, method, which, token=False):
     """Dict from swept letters to (x, samples), of the points that were measured."""
-    grid = data["grids"]["time" if quantity in ("time", "memory") else "count"]
-    if quantity == "memory":
-        grid = data["grids"]["count"]
+    grid = data["grids"]["time" if quantity == "time" else "count"]
     sweeps = plans.sweeps_of(method, grid, token, which.startswith("merge"))
     table = data["times"] if quantity == "time" else data["counts"]
     found = {}
@@ -53,14 +51,15 @@ def table1(data):
         cells.append({"row": row["name"], "cell": "parameters", "printed": row["parameters"], "verdict": verdict,
                       "claims": [judged]})
         for cell, which, token in (("one token", "forward", True), ("on the weight", "merge", False)):
+            by = data["methods"][row.get("token_method", row["method"])] if token else method
             claims = [
-                claim(swept_samples(data, quantity, method, which, token), row["terms"], "bound", quantity,
+                claim(swept_samples(data, quantity, by, which, token), row["terms"], "bound", quantity,
                       quantity == "time")
                 for quantity in ("flops", "time")
             ]
             # Complexities speak of operations; times stand beside them.
             cells.append({"row": row["name"], "cell": cell, "printed": row["printed"],
-                          "verdict": claims[0]["verdict"], "claims": claims})
+                          "method": by["name"], "verdict": claims[0]["verdict"], "claims": claims})
         cells.append(coverage_cell(data, row))
     return cells
 

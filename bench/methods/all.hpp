@@ -2,6 +2,8 @@
 #pragma once
 #include "hoft_exact.hpp"
 #include "hoft_two_terms.hpp"
+#include "hoft_in_turn_exact.hpp"
+#include "hoft_in_turn_two_terms.hpp"
 #include "shoft.hpp"
 #include "hra.hpp"
 #include "hra_dense.hpp"
