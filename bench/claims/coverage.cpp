@@ -37,7 +37,7 @@ struct target {
 
 /// The least ‖Q M − wanted‖_F over orthogonal Q (Procrustes), relative to ‖wanted‖_F.
 double procrustes(target const& t) {
-  Eigen::BDCSVD<matrix> const svd(t.wanted * t.M.transpose(), Eigen::ComputeFullU | Eigen::ComputeFullV);
+  Eigen::JacobiSVD<matrix> const svd(t.wanted * t.M.transpose(), Eigen::ComputeFullU | Eigen::ComputeFullV);
   matrix const Q = svd.matrixU() * svd.matrixV().transpose();
   return (Q * t.M - t.wanted).norm() / t.wanted.norm();
 }

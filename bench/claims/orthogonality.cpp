@@ -4,8 +4,6 @@
 
 #include <hoft/hoft.hpp>
 
-#include <Eigen/SVD>
-
 #include <cmath>
 #include <ostream>
 #include <random>
@@ -52,8 +50,7 @@ matrix correlated(index_t m, index_t n, std::mt19937_64& rng) {
 }
 
 double drift(Eigen::VectorXd const& before, matrix const& after) {
-  Eigen::BDCSVD<matrix> const svd(after);
-  return (svd.singularValues() - before).cwiseAbs().maxCoeff() / before(0);
+  return (hoft::singular_values(after) - before).cwiseAbs().maxCoeff() / before(0);
 }
 
 template <class Body>
@@ -104,7 +101,7 @@ void sides(int largest_m, int largest_r, int seeds, std::ostream& out) {
           matrix const M = related ? correlated(rows, cols, rng) : gaussian(rows, cols, rng);
           matrix const U = reflectors(false, rows, left ? r : 0, rng), V = reflectors(false, cols, right ? r : 0, rng);
           double const energy = hoft::hyperspherical_energy(M);
-          Eigen::VectorXd const singular = Eigen::BDCSVD<matrix>(M).singularValues();
+          Eigen::VectorXd const singular = hoft::singular_values(M);
           for (int terms : all_terms) {
             matrix Mhat = M;
             hoft::merge(hoft::adapter<double>(U, V, kind_of(terms)), Mhat);

@@ -57,9 +57,7 @@ class block_rotations : public method<T> {
       for (index_t j = count(); j-- > 0;)
         for (index_t i = 0; i < blocks_; ++i) {
           if (from_output) rotate(true, j, i, x, work);
-          gather(j, i, x, work.in(w));
-          gather(j, i, g, work.out(w));
-          multiply_nt<T>(work.out(w), work.in(w), as_view(dQ).columns((j * blocks_ + i) * b_, b_), 1, 1);
+          add_outer(j, i, x, g, as_view(dQ).columns((j * blocks_ + i) * b_, b_), work);
           rotate(true, j, i, g, work);
         }
     });
@@ -103,20 +101,67 @@ class block_rotations : public method<T> {
     as_eigen(rows).bottomRows(h_) = as_eigen(X).middleRows(second, h_);
   }
   void rotate(bool transpose, index_t j, index_t i, matrix_view<T> X, scratch& work) const {
+    if (with_small_block([&](auto b) { rotate_small<b>(transpose, j, i, X); })) return;
     auto const [first, second] = groups(j, i);
     auto const in = work.in(X.cols), out = work.out(X.cols);
     gather(j, i, X, in);
-    if (b_ <= 8) {  // too small for a product with packed operands
-      auto const Q = as_eigen(rotation(j, i));
-      if (transpose) as_eigen(out).noalias() = Q.transpose().lazyProduct(as_eigen(in));
-      else as_eigen(out).noalias() = Q.lazyProduct(as_eigen(in));
-    } else if (transpose) {
-      multiply_tn(rotation(j, i), in, out);
-    } else {
-      multiply(rotation(j, i), in, out);
-    }
+    if (transpose) multiply_tn(rotation(j, i), in, out);
+    else multiply(rotation(j, i), in, out);
     as_eigen(X).middleRows(first, h_) = as_eigen(out).topRows(h_);
     as_eigen(X).middleRows(second, h_) = as_eigen(out).bottomRows(h_);
+  }
+  /// dQ += G Xᵀ over the rows of the block.
+  void add_outer(index_t j, index_t i, matrix_view<T const> X, matrix_view<T const> G, matrix_view<T> dQ,
+                 scratch& work) const {
+    if (with_small_block([&](auto b) {
+          block<b> sum = Eigen::Map<block<b>>(dQ.data);
+          for (index_t c = 0; c < X.cols; ++c)
+            sum.noalias() += rows_of<b>(j, i, G, c) * rows_of<b>(j, i, X, c).transpose();
+          Eigen::Map<block<b>>(dQ.data) = sum;
+        }))
+      return;
+    gather(j, i, X, work.in(X.cols));
+    gather(j, i, G, work.out(X.cols));
+    multiply_nt<T>(work.out(X.cols), work.in(X.cols), dQ, 1, 1);
+  }
+
+  // Blocks too small for a product with packed operands are matrices of fixed size, column by column.
+  template <int B>
+  using block = Eigen::Matrix<T, B, B>;
+
+  template <class Body>
+  bool with_small_block(Body const& body) const {
+    switch (b_) {
+      case 2:
+        return body(std::integral_constant<int, 2>{}), true;
+      case 4:
+        return body(std::integral_constant<int, 4>{}), true;
+      case 8:
+        return body(std::integral_constant<int, 8>{}), true;
+      case 16:
+        return body(std::integral_constant<int, 16>{}), true;
+      default:
+        return false;
+    }
+  }
+  template <int B>
+  Eigen::Matrix<T, B, 1> rows_of(index_t j, index_t i, matrix_view<T const> X, index_t c) const {
+    auto const [first, second] = groups(j, i);
+    Eigen::Matrix<T, B, 1> rows;
+    rows.template head<B / 2>() = as_eigen(X).col(c).template segment<B / 2>(first);
+    rows.template tail<B / 2>() = as_eigen(X).col(c).template segment<B / 2>(second);
+    return rows;
+  }
+  template <int B>
+  void rotate_small(bool transpose, index_t j, index_t i, matrix_view<T> X) const {
+    auto const [first, second] = groups(j, i);
+    block<B> Q = Eigen::Map<block<B> const>(rotation(j, i).data);
+    if (transpose) Q.transposeInPlace();
+    for (index_t c = 0; c < X.cols; ++c) {
+      Eigen::Matrix<T, B, 1> const turned = Q.lazyProduct(rows_of<B>(j, i, X, c));
+      as_eigen(X).col(c).template segment<B / 2>(first) = turned.template head<B / 2>();
+      as_eigen(X).col(c).template segment<B / 2>(second) = turned.template tail<B / 2>();
+    }
   }
 
   /// s K, K skew with the parameters above its diagonal.
