@@ -3,9 +3,9 @@
 A sample is a dict: sizes (letters to numbers) and values (the repetitions). A sweep is a list of samples in which one
 variable, or several by one factor, grows and everything else is held.
 
-A claim O(f₁ + f₂ + …) has a constant before each term. It gets the best ones: the nonnegative cᵢ that make
-Σ cᵢ fᵢ / measured nearest to 1 over all sweeps of the claim at once, so that a constant found in one sweep must serve
-in all of them. The claimed exponent of a sweep is the slope of that fit in log-log coordinates over the swept points,
+A claim O(f₁ + f₂ + …) has a constant before each term. It gets the best ones: the nonnegative cᵢ that bring
+F = Σ cᵢ fᵢ nearest to the measurements y by Σ log²(F / y) over all sweeps of the claim at once, so that a constant found
+in one sweep must serve in all of them. The claimed exponent of a sweep is the slope of that fit in log-log coordinates over the swept points,
 and stands beside the slope of the measurements over the same points, with its interval.
 """
 
@@ -65,13 +65,36 @@ def interval(x, samples, seed=1, draws=2000):
     return float(min(low, centre)), float(max(high, centre))
 
 
-def nonnegative_fit(terms, y, steps=20000):
-    """c >= 0 that minimises ‖1 − Σ cᵢ termsᵢ / y‖ (Lawson and Hanson's active sets)."""
-    A = np.asarray(terms, float).T / np.asarray(y, float)[:, None]
+def symmetric_fit(terms, y, rounds=100):
+    """c >= 0 that minimises Σ log²(F / y), F = Σ cᵢ termsᵢ: too large by a factor counts as much as too small.
+
+    Least squares again and again with the weights for which the minimum of the squares is one of the logarithms:
+    (F − y) / (F L) = log(F / y) / F with the logarithmic mean L = (F − y) / log(F / y) of the round before.
+    """
+    c = nonnegative_fit(terms, y, y)
+    best, least = c, math.inf
+    for _ in range(rounds):
+        fit = c @ terms
+        if not (fit > 0).all():
+            break
+        logarithms = np.log(fit / y)
+        distance = float(logarithms @ logarithms)
+        if distance < least:
+            best, least = c, distance
+        near = abs(logarithms) < 1e-6
+        mean = np.where(near, np.sqrt(fit * y), (fit - y) / np.where(near, 1, logarithms))
+        c = nonnegative_fit(terms, y, np.sqrt(fit * mean))
+    return best
+
+
+def nonnegative_fit(terms, y, weights, steps=20000):
+    """c >= 0 that minimises ‖(y − Σ cᵢ termsᵢ) / weights‖ (Lawson and Hanson's active sets)."""
+    weights = np.asarray(weights, float)
+    A = np.asarray(terms, float).T / weights[:, None]
     sizes = np.linalg.norm(A, axis=0)
     scale = np.where(sizes > 0, sizes, 1.0)
     A = A / scale
-    b = np.ones(len(A))
+    b = np.asarray(y, float) / weights
     active = np.zeros(A.shape[1], bool)
     c = np.zeros(A.shape[1])
     for _ in range(steps):
@@ -126,7 +149,7 @@ def judge(sweeps, terms, kind, margin, seed=1):
     everything = [sample for _, samples in sweeps.values() for sample in samples]
     y = medians(everything)
     values = np.array([[term(sample["sizes"]) for sample in everything] for term in terms])
-    constants = nonnegative_fit(values, y)
+    constants = symmetric_fit(values, y)
     parts = constants[:, None] * values
     fit = parts.sum(axis=0)
     shares = (parts / np.where(fit > 0, fit, 1)).max(axis=1)

@@ -46,5 +46,7 @@ def evaluate(formula, sizes):
 
 def printed(formula):
     """As the page shows it."""
-    text = formula.replace("**17", "¹⁷").replace("**16", "¹⁶").replace("**2", "²").replace("**3", "³")
-    return text.replace("*", " ").replace("  ", " ")
+    text = formula
+    for power, sign in (("17", "¹⁷"), ("16", "¹⁶"), ("2", "²"), ("3", "³")):
+        text = text.replace(f"**{power}", sign)
+    return text.replace(" * ", " ").replace("*", " ")

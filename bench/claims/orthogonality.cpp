@@ -1,5 +1,6 @@
 // orthogonality.cpp: how far the truncated inverse is from an orthogonal Q, and what each side of HOFT keeps.
 #include "commands.hpp"
+#include "departure.hpp"
 #include "progress.hpp"
 
 #include <hoft/hoft.hpp>
@@ -32,15 +33,6 @@ matrix reflectors(bool paired, index_t m, index_t r, std::mt19937_64& rng) {
 constexpr int all_terms[] = {2, 3, 4, 0};  // 0: the exact inverse
 hoft::inverse kind_of(int terms) {
   return terms == 0 ? hoft::inverse(hoft::exact{}) : hoft::inverse(hoft::neumann{terms});
-}
-
-/// ‖I − QQᵀ‖_F of Q = I − U T Uᵀ without an m×m product: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and G = UᵀU, and
-/// ‖U S Uᵀ‖_F² = tr(G S G S). In long double, so that the measure's own rounding stays below that of T and U.
-long double departure(hoft::compact_wy<double> const& Q) {
-  using wide = Eigen::Matrix<long double, Eigen::Dynamic, Eigen::Dynamic>;
-  wide const U = Q.vectors().cast<long double>(), T = Q.factor().cast<long double>();
-  wide const G = U.transpose() * U, S = T + T.transpose() - T * G * T.transpose(), GS = G * S;
-  return std::sqrt(std::max(0.0L, GS.cwiseProduct(GS.transpose()).sum()));
 }
 
 /// Columns that share a direction: c + g / 2, g Gaussian.

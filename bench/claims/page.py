@@ -13,7 +13,7 @@ METHOD = """\
   has at its peak beyond inputs, outputs, parameters and gradients, in numbers of four bytes. Both are the same at every run.
 - **Times** are processor times in float on one thread by Google Benchmark; the repetitions of all cases alternate at random, and a point is their median. Google
   Benchmark's own complexity fits know single powers without an interval, so the fits here are made apart.
-- A claim is a sum of terms, each with a constant of its own. It gets the constants that suit it best: nonnegative, least squares of relative errors, **the same
+- A claim is a sum of terms, each with a constant of its own. It gets the constants that suit it best: nonnegative, least squares of logarithms, **the same
   constants in all sweeps at once**. With times, a constant for each call and (for the declared costs) one for each number moved stand beside the flops.
 - **The claimed exponent** of a sweep is the slope of that fit in log-log coordinates, **the measured one** the slope of the measurements over the same points, with a 95 %
   interval from a bootstrap over the repetitions (a single value where nothing varies). A sweep of m = n grows both sides together: it tells m n from m + n.
@@ -121,7 +121,7 @@ def table1_details(results):
         parts.append(f"### {cell['row']}, {cell['cell']}: {cell['verdict']}\n")
         if cell["cell"] == "coverage":
             residuals = ", ".join(f"{target.replace('_', '-')} {value:.2g}" for target, value in cell["residuals"].items())
-            parts.append(f"{cell['printed']}, {cell['parameters']:.0f} parameters: {cell['why']}. Largest residuals: {residuals}.\n")
+            parts.append(f"{cell['printed']}, {cell['parameters']:.0f} parameters: {cell['why']}. {cell['argument']} Largest residuals: {residuals}.\n")
         else:
             parts.append(f"{printed(cell['printed'])}. {remarks(cell)}\n".replace(". \n", ".\n"))
             parts.append(claim_table(cell["claims"]))
@@ -130,7 +130,7 @@ def table1_details(results):
 
 
 def one_by_one(results):
-    rows = [["r", "HRA, one by one, µs", "HOFT, both sides, µs", "ratio"]]
+    rows = [["r", "HRA, one by one, µs", "HOFT, both sides, µs", "ratio for one reflector"]]
     rows += [[row["r"], f"{row['hra_us']:.0f}", f"{row['hoft_us']:.0f}", f"{row['ratio']:.2f}"]
              for row in results["one_by_one"]]
     base = results["grids"]["time"]["base"]
@@ -230,12 +230,20 @@ def declared(results):
                 f"{by_variable[v]['measured']:.2f} / {number(by_variable[v]['claimed'])}" if v in by_variable else ""
                 for v in swept(results, method["name"])
             ]
+            if quantity == "parameters":
+                continue
             rows.append([which.replace("_", " "), quantity, text,
                          f"{ratio['least']:.2f} … {ratio['most']:.2f}" if ratio else "", *exponents,
                          emphasised(claim["verdict"])])
-        parts += [f"### {method['name']}\n", f"{method['text']}; trains {printed(method['parameters'])} parameters.\n", table(rows),
+        parts += [f"### {method['name']}\n", f"{method['text']}; trains {printed(method['parameters'])} parameters ({trained(results, method['name'])}).\n", table(rows),
                   f"![{method['name']}]({PLOTS}/declared_{method['name']}.png)\n"]
     return "\n".join(parts)
+
+
+def trained(results, method):
+    found = [claim["verdict"] for claim in results["declared"]
+             if claim["method"] == method and claim["quantity"] == "parameters"]
+    return "counted: " + ", ".join(found)
 
 
 def swept(results, method):
@@ -258,16 +266,16 @@ def text(results):
         head(results),
         METHOD.format(shortest=4, margins=margins, order=results["order"]),
         "## Table 1 of the HOFT paper\n",
-        f"{results['source'][0].upper()}{results['source'][1:]}. A weight is adapted by its product with M as well, so each complexity is judged in both readings: "
+        f"Source: {results['source']}. A weight is adapted by its product with M as well, so each complexity is judged in both readings: "
         "**one token**, y = M̂ x for one x with the rotation made from its parameters, as the paper derives it, and **on the weight**, M̂ formed from M, as the "
         "paper's implementation trains. The verdict of a complexity is that of the counted flops; times stand beside it. Each verdict leads to its plot.\n",
         table1_summary(results),
         table1_details(results),
         "## One by one\n",
-        "That HRA applies its reflections one after another costs no flops, but time:\n",
+        "HRA applies its reflections one after another; hoft takes blocks of them. Time on the weight, and the time of HRA for one reflector over that of hoft:\n",
         one_by_one(results),
         "## Orthogonality of the truncated inverse\n",
-        "‖I − QQᵀ‖_F/√m without a product of order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ, G = UᵀU, so its norm is √tr(G S G S), in long double from U and T in double. Medians over seeds.\n",
+        "‖I − QQᵀ‖_F/√m without a product of order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ, G = UᵀU, so its norm is √tr(G S G S), in long double from U and T as they are stored, in double; what products with Q round comes on top. Medians over seeds; an exact 0 is a trace below zero by rounding.\n",
         orthogonality(results),
         f"![Orthogonality]({PLOTS}/orthogonality.png)\n",
         "## What each side keeps\n",

@@ -80,16 +80,20 @@ class Exponents(unittest.TestCase):
             constants = np.where(rng.random(3) < 0.4, 0, rng.uniform(0.5, 2, 3))
             if not constants.any():
                 continue
-            found = fits.nonnegative_fit(f, constants @ f)
-            np.testing.assert_allclose(found, constants, atol=1e-8)
+            np.testing.assert_allclose(fits.symmetric_fit(f, constants @ f), constants, atol=1e-8)
         for _ in range(200):  # whatever is measured: no better constants in any allowed direction
             f, y = rng.uniform(0.1, 10, (4, 12)), rng.uniform(0.5, 2, 12)
-            found = fits.nonnegative_fit(f, y)
+            found = fits.nonnegative_fit(f, y, y)
             relative = (f / y).T
             gradient = relative.T @ (1 - relative @ found)
             self.assertTrue((found >= 0).all())
             self.assertLess(gradient.max(), 1e-6)
             self.assertLess(abs(gradient[found > 0]).max(), 1e-6)
+
+
+    def test_too_large_and_too_small_count_alike(self):
+        y = np.array([1.0, 100.0])
+        np.testing.assert_allclose(fits.symmetric_fit(np.ones((1, 2)), y), [10.0], rtol=1e-6)
 
 
 class Verdicts(unittest.TestCase):

@@ -48,6 +48,9 @@ def main():
         check(len(cells) == 4 * len(results["table1_rows"]), "Table 1 has a cell without a verdict")
         for name in ("OFT", "HRA", "HOFT"):
             check(cells[name, "parameters"]["verdict"] == fits.HOLDS, f"the parameters of {name} are as printed")
+        for claim in results["declared"]:
+            if claim["quantity"] == "parameters":
+                check(claim["verdict"] == fits.HOLDS, f"{claim['method']} trains other parameters than it declares")
         check(cells["HRA", "on the weight"]["verdict"] == fits.FAILS, "HRA on the weight takes m n r")
 
         # The page names a plot for each cell and has no value missing.

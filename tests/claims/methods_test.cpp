@@ -2,8 +2,10 @@
 // against plain definitions, and numbers that count.
 #include "../../bench/claims/counted.hpp"
 
+#include "../../bench/claims/departure.hpp"
 #include "../../bench/claims/trial.hpp"
 
+#include <hoft/api/orthogonality.hpp>
 #include <hoft/reference/gradient.hpp>
 #include <hoft/reference/reflectors.hpp>
 #include <hoft/reference/singular_values.hpp>
@@ -183,6 +185,17 @@ TEST_CASE("the factors of the butterfly couple all rows") {
   CHECK((merged(*by, dense::Identity(16, 16)).array().abs() > 0).all());
   sizes const fewer{16, 16, 1, 2, 3, 1};
   CHECK(!(merged(*somewhere(find<double>("boft"), fewer), dense::Identity(16, 16)).array().abs() > 0).all());
+}
+
+TEST_CASE("the departure from orthogonality without a dense Q is that of the dense Q") {
+  dense const U = gaussian(24, 6, 7);
+  for (index_t terms : {1, 2, 3, 4}) {
+    auto const Q = hoft::accumulate(U, hoft::neumann{terms});
+    // orthogonality_error takes I − QᵀQ, which has the norm of I − QQᵀ.
+    double const whole = hoft::orthogonality_error(Q) * std::sqrt(24.0);
+    CHECK(double(bench::claims::departure(Q)) == doctest::Approx(whole).epsilon(1e-10));
+  }
+  CHECK(double(bench::claims::departure(hoft::accumulate(U))) <= 1e-14);
 }
 
 TEST_CASE("sizes that a method cannot have are refused") {
