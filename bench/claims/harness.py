@@ -277,6 +277,7 @@ def main():
         figures.draw(results, options.out)
     show(results)
     if options.save:
+        page.text(results)  # what fails here must not cost the results before
         shutil.rmtree(SAVED, ignore_errors=True)
         SAVED.mkdir(parents=True)
         write_tables(results, SAVED)

@@ -220,7 +220,7 @@ def declared(results):
     for method in results["methods"]:
         rows = [["pass", "", "declared", "counted / declared", *(letters(v) for v in swept(results, method["name"])), "verdict"]]
         for claim in results["declared"]:
-            if claim["method"] != method["name"]:
+            if claim["method"] != method["name"] or claim["quantity"] == "parameters":
                 continue
             which, quantity = claim["pass"], claim["quantity"]
             by_variable = {row["variable"]: row for row in claim["rows"]}
@@ -230,8 +230,6 @@ def declared(results):
                 f"{by_variable[v]['measured']:.2f} / {number(by_variable[v]['claimed'])}" if v in by_variable else ""
                 for v in swept(results, method["name"])
             ]
-            if quantity == "parameters":
-                continue
             rows.append([which.replace("_", " "), quantity, text,
                          f"{ratio['least']:.2f} … {ratio['most']:.2f}" if ratio else "", *exponents,
                          emphasised(claim["verdict"])])
