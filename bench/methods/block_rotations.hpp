@@ -26,7 +26,28 @@ class block_rotations : public method<T> {
     for (index_t j = 0; j < k; ++j) this->make(b * (b - 1) / 2, blocks_);
   }
 
- protected:
+  void merge(matrix_view<T const> M, matrix_view<T> Mhat) override {
+    z_.resize(0, 0);
+    form();
+    as_eigen(Mhat) = as_eigen(M);
+    apply(Mhat);
+  }
+  void merge_backward(matrix_view<T const> M, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
+    turn_back(kind_ == cayley::exact ? Mhat : M, dMhat);
+  }
+  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+    form();
+    multiply(M, x, y);
+    if (kind_ != cayley::exact) z_ = as_eigen(y);
+    apply(y);
+  }
+  void backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const> y, matrix_view<T> dy,
+                matrix_view<T> dx) override {
+    turn_back(kind_ == cayley::exact ? y : as_view(std::as_const(z_)), dy);
+    multiply_tn(M, dy, dx);
+  }
+
+ private:
   /// The rotations anew from the parameters.
   void form() {
     rotations_.resize(b_, m_ * count());
@@ -65,7 +86,6 @@ class block_rotations : public method<T> {
       for (index_t i = 0; i < blocks_; ++i) form_backward(j, i, as_view(dQ).columns((j * blocks_ + i) * b_, b_));
   }
 
- private:
   static constexpr index_t terms = 5;
 
   struct scratch {
@@ -231,6 +251,7 @@ class block_rotations : public method<T> {
   index_t m_, b_, h_, blocks_;
   cayley kind_;
   matrix<T> rotations_, series_;  ///< [b, m k]: the blocks side by side; the partial sums of each
+  matrix<T> z_;                   ///< M x, for what is only nearly a rotation: y does not give it back
 };
 
 }  // namespace bench::methods

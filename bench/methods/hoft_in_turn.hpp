@@ -9,6 +9,24 @@
 
 namespace bench::methods {
 
+/// The costs do not depend on the inverse.
+constexpr description describe_hoft_in_turn(char const* name, char const* text) {
+  return {
+      .name = name,
+      .text = text,
+      .variables = "mnrt",
+      .parameters = "(m + n) * r",
+      .merge = {"8*m*n*r + 4*(m + n)*r**2", "4*m*n + (m + n)*r",
+                "2*(m + n)*r + 3*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 5*r**2"},
+      .merge_backward = {"18*m*n*r + (8*m + 10*n)*r**2", "6*m*n + 2*(m + n)*r",
+                         "4*(m + n)*r + 5*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 18*r**2"},
+      .forward = {"2*m*n*t + 4*(m + n)*r*t + 2*(m + n)*r**2", "m*n + (2*m + 3*n)*t + (m + n)*r",
+                  "n*t + (2*m + 2*n + t)*r + 2*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 5*r**2"},
+      .backward = {"2*m*n*t + (8*m + 10*n)*r*t + 2*(m + n)*r**2", "m*n + (3*m + 5*n)*t + 2*(m + n)*r",
+                   "(3*m + 3*n + t)*r + 6*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 9*r**2"},
+  };
+}
+
 template <class T>
 class hoft_in_turn : public method<T> {
  public:

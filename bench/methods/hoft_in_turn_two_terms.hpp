@@ -7,20 +7,8 @@ namespace bench::methods {
 template <class T>
 class hoft_in_turn_two_terms : public hoft_in_turn<T> {
  public:
-  static constexpr description about{
-      .name = "hoft_in_turn_two_terms",
-      .text = "HOFT as Q_V x, then M, then Q_U, with the inverse cut after two terms, by hoft",
-      .variables = "mnrt",
-      .parameters = "(m + n) * r",
-      .merge = {"8*m*n*r + 4*(m + n)*r**2", "4*m*n + (m + n)*r",
-                "2*(m + n)*r + 3*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 5*r**2"},
-      .merge_backward = {"18*m*n*r + (8*m + 10*n)*r**2", "6*m*n + 2*(m + n)*r",
-                         "4*(m + n)*r + 5*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 18*r**2"},
-      .forward = {"2*m*n*t + 4*(m + n)*r*t + 2*(m + n)*r**2", "m*n + (2*m + 3*n)*t + (m + n)*r",
-                  "n*t + (2*m + 2*n + t)*r + 2*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 5*r**2"},
-      .backward = {"2*m*n*t + (8*m + 10*n)*r*t + 2*(m + n)*r**2", "m*n + (3*m + 5*n)*t + 2*(m + n)*r",
-                   "(3*m + 3*n + t)*r + 6*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 9*r**2"},
-  };
+  static constexpr description about = describe_hoft_in_turn(
+      "hoft_in_turn_two_terms", "HOFT as Q_V x, then M, then Q_U, with the inverse cut after two terms, by hoft");
   hoft_in_turn_two_terms(sizes const& s, std::mt19937_64& rng) : hoft_in_turn<T>(s, rng, hoft::neumann{2}) {}
 };
 

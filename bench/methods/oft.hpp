@@ -21,25 +21,6 @@ class oft : public block_rotations<T> {
       .coverage = "b",
   };
   oft(sizes const& s, std::mt19937_64&) : block_rotations<T>("oft", s.m, s.b, 1, cayley::exact) {}
-
-  void merge(matrix_view<T const> M, matrix_view<T> Mhat) override {
-    this->form();
-    as_eigen(Mhat) = as_eigen(M);
-    this->apply(Mhat);
-  }
-  void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
-    this->turn_back(Mhat, dMhat);
-  }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
-    this->form();
-    multiply(M, x, y);
-    this->apply(y);
-  }
-  void backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const> y, matrix_view<T> dy,
-                matrix_view<T> dx) override {
-    this->turn_back(y, dy);
-    multiply_tn(M, dy, dx);
-  }
 };
 
 }  // namespace bench::methods

@@ -21,30 +21,6 @@ class oft_neumann : public block_rotations<T> {
                    "6*m*b + m*t + (m + 2*b)*min(t, max(32, 2**16/m)) + 5*b**2"},
   };
   oft_neumann(sizes const& s, std::mt19937_64&) : block_rotations<T>("oft_neumann", s.m, s.b, 1, cayley::neumann) {}
-
-  void merge(matrix_view<T const> M, matrix_view<T> Mhat) override {
-    z_.resize(0, 0);
-    this->form();
-    as_eigen(Mhat) = as_eigen(M);
-    this->apply(Mhat);
-  }
-  void merge_backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T> dMhat) override {
-    this->turn_back(M, dMhat);
-  }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
-    this->form();
-    multiply(M, x, y);
-    z_ = as_eigen(y);
-    this->apply(y);
-  }
-  void backward(matrix_view<T const> M, matrix_view<T const>, matrix_view<T const>, matrix_view<T> dy,
-                matrix_view<T> dx) override {
-    this->turn_back(as_view(z_), dy);
-    multiply_tn(M, dy, dx);
-  }
-
- private:
-  matrix<T> z_;  ///< M x: Q is only nearly a rotation, so that it cannot be had from y
 };
 
 }  // namespace bench::methods
