@@ -266,7 +266,7 @@ def text(results):
         "## Table 1 of the HOFT paper\n",
         f"Source: {results['source']}. A weight is adapted by its product with M as well, so each complexity is judged in both readings: "
         "**one token**, y = M̂ x for one x with the rotation made from its parameters, as the paper derives it, and **on the weight**, M̂ formed from M, as the "
-        "paper's implementation trains. The verdict of a complexity is that of the counted flops; times stand beside it. Each verdict leads to its plot.\n",
+        "formula M̂ = Q_U M Q_V reads. The verdict of a complexity is that of the counted flops; times stand beside it. Each verdict leads to its plot.\n",
         table1_summary(results),
         table1_details(results),
         "## One by one\n",
@@ -278,8 +278,8 @@ def text(results):
         f"![Orthogonality]({PLOTS}/orthogonality.png)\n",
         "## What each side keeps\n",
         "The change of the hyperspherical energy, relative, and the largest change of a singular value, relative to the largest one. Left: Q_U M, M [longer, 64]; right: M Q_V, M [64, longer], up to 1024 "
-        "columns, since the energy of n columns takes n² m; both: Q_U M Q_V, M [longer, 64]. Correlated columns share a direction. The left side keeps the energy to rounding, "
-        "the right side does not even with the exact inverse; singular values are what all three keep.\n",
+        "columns, since the energy of n columns takes n² m; both: Q_U M Q_V, M [longer, 64]. Correlated columns share a direction. An orthogonal factor on the left "
+        "keeps all distances between columns and so their energy; one on the right mixes columns; singular values are what all three forms keep when Q is orthogonal.\n",
         sides(results),
         f"![Energy]({PLOTS}/energy.png)\n\n![Singular values]({PLOTS}/singular_values.png)\n",
         "## Coverage\n",
