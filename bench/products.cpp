@@ -1,29 +1,15 @@
 // products.cpp: the three libraries' products, instantiated here only.
 #include "products.hpp"
 
+#include "eigen_gemm.hpp"
 #include "lapack.hpp"
 
 #include <hoft/cpu/product.hpp>
-#include <hoft/eigen/as_eigen.hpp>
 
 #include <stdexcept>
 
 namespace bench::detail {
 namespace {
-
-template <class T, class L>
-void eigen_gemm(bool transpose_a, bool transpose_b, T alpha, matrix_view<T const, L> A, matrix_view<T const, L> B,
-                T beta, matrix_view<T, L> C) {
-  auto const a = hoft::as_eigen(A), b = hoft::as_eigen(B);
-  auto c = hoft::as_eigen(C);
-  auto const assign = [&](auto const& product) {
-    if (beta == T(0)) c.noalias() = alpha * product;
-    else c.noalias() += alpha * product;
-  };
-  if (transpose_a) assign(a.transpose() * b);
-  else if (transpose_b) assign(a * b.transpose());
-  else assign(a * b);
-}
 
 template <class T, class L>
 void hoft_gemm(bool transpose_a, bool transpose_b, T alpha, matrix_view<T const, L> A, matrix_view<T const, L> B,

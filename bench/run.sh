@@ -5,6 +5,9 @@
 #   --cpu         the only kind there is
 #   --quick       the smallest shapes and few repetitions: that everything runs and all contestants agree
 #   --save        writes bench/results/cpu.json, its plots and docs/performance.md
+#   --claims      measures instead what docs/complexity.md says of complexity, orthogonality and coverage (minutes; --quick:
+#                 the smallest sizes), results in build/bench/results/claims; --save writes bench/results/claims and
+#                 docs/complexity.md. --gpu: the same on a GPU, which nothing here can do yet
 #   --only=REGEX  only cases whose name (operation/type/m/n/r) matches, without PyTorch
 # Google Benchmark's options go to the program, for example --benchmark_filter=/hoft: then without PyTorch, too.
 set -euo pipefail
@@ -13,6 +16,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command="bash bench/run.sh${*:+ $*}"
 quick=()
 save=
+claims=
+gpu=
 partial=
 options=()
 for option in "$@"; do
@@ -20,6 +25,8 @@ for option in "$@"; do
     --cpu) ;;
     --quick) quick=(--quick) ;;
     --save) save=yes ;;
+    --claims) claims=yes ;;
+    --gpu) gpu=yes ;;
     --only=* | --benchmark_*) partial=yes options+=("$option") ;;
     *)
       echo "run.sh: no option is called '$option'; see the head of bench/run.sh" >&2
@@ -32,9 +39,38 @@ if [[ -n $save && (-n $partial || ${#quick[@]} -gt 0) ]]; then
   exit 2
 fi
 
-bash scripts/install_packages.sh bench
-cmake --preset bench
-cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)"
+if [[ -n $claims && -n $partial ]]; then
+  echo "run.sh: --claims knows --quick, --save and --gpu only" >&2
+  exit 2
+fi
+if [[ -n $gpu ]]; then
+  if [[ -z $claims ]]; then
+    echo "run.sh: --gpu goes with --claims; the other benchmarks of a GPU are bench/gpu/run.sh" >&2
+  elif ! command -v nvidia-smi >/dev/null || ! nvidia-smi >/dev/null 2>&1; then
+    echo "run.sh: --gpu: there is no GPU here (nvidia-smi finds none)" >&2
+  else
+    echo "run.sh: --gpu: the sweeps of the claims have no program for GPUs yet" >&2
+  fi
+  exit 2
+fi
+
+# build <target>: the machine's own optimised binary of that name.
+build() {
+  bash scripts/install_packages.sh bench
+  cmake --preset bench
+  cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)" --target "$1"
+}
+
+if [[ -n $claims ]]; then
+  build hoft_claims
+  level=full
+  [[ ${#quick[@]} -eq 0 ]] || level=quick
+  rm -rf build/bench/results/claims
+  exec nice -n 5 /usr/bin/python3 bench/claims/harness.py --program=build/bench/bench/claims/hoft_claims \
+    --out=build/bench/results/claims --level="$level" --command="$command" ${save:+--save}
+fi
+
+build hoft_bench
 
 # hoft runs on one thread unless told otherwise; so do its peers.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1

@@ -1,0 +1,47 @@
+// count.cpp: flops by numbers that count, bytes by a heap that counts: the same on every machine and at every run.
+#include "counted.hpp"
+
+#include "commands.hpp"
+#include "heap.hpp"
+#include "progress.hpp"
+#include "trial.hpp"
+
+#include <ostream>
+
+namespace bench::claims {
+namespace {
+
+double flops_of(planned const& p) {
+  trial<counted> t(p);
+  t.prepare();
+  t.refresh();
+  counted::flops = 0;
+  t.run();
+  return double(counted::flops);
+}
+
+double bytes_of(planned const& p) {
+  trial<float> t(p);
+  t.refresh();
+  std::size_t const before = heap_in_use();
+  t.prepare();
+  heap_forget_peak();
+  t.run();
+  return double(heap_peak() - before) + t.spare_bytes();
+}
+
+}  // namespace
+
+void count(std::vector<planned> const& plan, std::ostream& out) {
+  out << "method\tpass\tm\tn\tr\tb\tk\tt\tparameters\tflops\tbytes\n";
+  out.precision(17);
+  progress shown("counting", plan.size());
+  for (planned const& p : plan) {
+    out << p.method << '\t' << p.pass;
+    for (index_t size : {p.s.m, p.s.n, p.s.r, p.s.b, p.s.k, p.s.t}) out << '\t' << size;
+    out << '\t' << trial<float>(p).trained() << '\t' << flops_of(p) << '\t' << bytes_of(p) << '\n';
+    shown.step();
+  }
+}
+
+}  // namespace bench::claims

@@ -1,0 +1,52 @@
+"""Formulas in m, n, r, b, k and t, written as Python expressions with + - * / ** and min and max."""
+
+import ast
+import operator
+
+VARIABLES = "mnrbkt"
+OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+FUNCTIONS = {"min": min, "max": max}
+
+
+class FormulaError(ValueError):
+    """Says which formula and what in it is not allowed."""
+
+
+def evaluate(formula, sizes):
+    """The value of the formula for the sizes, a dict from letters to numbers."""
+
+    def value(node):
+        if isinstance(node, ast.Expression):
+            return value(node.body)
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            return node.value
+        if isinstance(node, ast.Name) and node.id in VARIABLES:
+            return sizes[node.id]
+        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            return OPERATORS[type(node.op)](value(node.left), value(node.right))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in FUNCTIONS and not node.keywords:
+            return FUNCTIONS[node.func.id](*map(value, node.args))
+        raise FormulaError(
+            f"formula '{formula}': '{ast.unparse(node)}' is none of the letters {', '.join(VARIABLES)}, a number, "
+            "+ - * / **, min or max"
+        )
+
+    try:
+        tree = ast.parse(formula, mode="eval")
+    except SyntaxError as error:
+        raise FormulaError(f"formula '{formula}' is no expression: {error.msg}") from error
+    return float(value(tree))
+
+
+def printed(formula):
+    """As the page shows it."""
+    text = formula
+    for power, sign in (("17", "¹⁷"), ("16", "¹⁶"), ("2", "²"), ("3", "³")):
+        text = text.replace(f"**{power}", sign)
+    return text.replace(" * ", " ").replace("*", " ")

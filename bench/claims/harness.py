@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""Measures the claims on complexity with hoft_claims, judges them, and writes JSON, CSV, plots and docs/complexity.md.
+
+  harness.py --program=build/bench/bench/claims/hoft_claims --out=DIR [--level=full|quick|tiny] [--save --command=TEXT]
+  harness.py --report   docs/complexity.md and its plots anew from bench/results/claims/results.json
+  harness.py --check    fails when docs/complexity.md is not what those results say
+"""
+
+import argparse
+import csv
+import datetime
+import io
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+import page
+import plans
+import verdicts
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+SAVED, PAGE = ROOT / "bench/results/claims", ROOT / "docs/complexity.md"
+INTEGERS = {*plans.LETTERS, "terms", "seed"}
+
+
+def fail(message):
+    sys.exit(f"harness.py: {message}")
+
+
+def table(path):
+    """Rows of a table with tabs, numbers as numbers."""
+
+    def number(name, text):
+        try:
+            return int(text) if name in INTEGERS else float(text)
+        except ValueError:
+            return text
+
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: number(name, text) for name, text in row.items()} for row in csv.DictReader(file, delimiter="\t")]
+
+
+class Stages:
+    """Runs the program and says how long all of it still takes, by how the stages so far kept to what is expected."""
+
+    def __init__(self, program, expected):
+        self.program, self.expected, self.done, self.start = program, dict(expected), 0.0, time.monotonic()
+
+    def run(self, command, *options):
+        rest = sum(self.expected.values())
+        pace = (time.monotonic() - self.start) / self.done if self.done else 1.0
+        print(f"claims: {command}; about {max(1, round(rest * pace / 60))} min remain in all", flush=True)
+        status = subprocess.run([self.program, command, *options], check=False).returncode
+        if status != 0:
+            fail(f"'{self.program} {command}' ended with status {status}")
+        self.done += self.expected.pop(command, 0)
+
+
+def write_plan(path, keys):
+    path.write_text("".join(" ".join(map(str, key)) + "\n" for key in keys), encoding="utf-8")
+
+
+def read_counts(path):
+    return {
+        (row["method"], row["pass"], *(row[letter] for letter in plans.LETTERS)): {
+            "parameters": row["parameters"], "flops": row["flops"], "memory": row["bytes"] / 4,
+        }
+        for row in table(path)
+    }
+
+
+def read_times(path):
+    """Nanoseconds of processor time of each repetition."""
+    times = {}
+    with open(path, encoding="utf-8") as file:
+        report = json.load(file)
+    for run in report["benchmarks"]:
+        if run["run_type"] != "iteration":
+            continue
+        method, which, *sizes = run["run_name"].split("/")[:8]
+        times.setdefault((method, which, *map(int, sizes)), []).append(float(run["cpu_time"]))
+    return times, report["context"]
+
+
+def measure(program, out, level_name):
+    level = plans.LEVELS[level_name]
+    table1 = json.loads((HERE / "table1.json").read_text(encoding="utf-8"))
+    models = json.loads((HERE / "models.json").read_text(encoding="utf-8"))
+    stages = Stages(program, level["seconds"])
+    stages.run("describe", f"--out={out / 'methods.tsv'}")
+    methods = {row["name"]: {name: str(value) if value != "" else "" for name, value in row.items()}
+               for row in raw_table(out / "methods.tsv")}
+    for command in ("count", "time"):
+        write_plan(out / f"{command}.plan", plans.cases(methods, level[command], table1, models))
+    stages.run("count", f"--plan={out / 'count.plan'}", f"--out={out / 'counts.tsv'}")
+    stages.run("time", f"--plan={out / 'time.plan'}", f"--out={out / 'times.json'}",
+               f"--repetitions={level['repetitions']}", f"--min-time={level['min_time']}")
+    for command in ("orthogonality", "sides", "coverage"):
+        stages.run(command, f"--out={out / (command + '.tsv')}", *level[command])
+    times, context = read_times(out / "times.json")
+    return {
+        "methods": methods,
+        "table1": table1,
+        "models": models,
+        "grids": {"count": level["count"], "time": level["time"]},
+        "counts": read_counts(out / "counts.tsv"),
+        "times": times,
+        "orthogonality": table(out / "orthogonality.tsv"),
+        "sides": table(out / "sides.tsv"),
+        "coverage": table(out / "coverage.tsv"),
+        "order": int(dict(option[2:].split("=") for option in level["coverage"])["order"]),
+        "context": context,
+    }
+
+
+def raw_table(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def git(*words):
+    found = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def judged(data, level, command, seconds):
+    processor = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
+                      if line.startswith("model name")), platform.processor())
+    return {
+        "command": command,
+        "level": level,
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "load_at_start": data["context"].get("load_avg", []),
+        "seconds": round(seconds),
+        "repetitions": plans.LEVELS[level]["repetitions"],
+        "margins": verdicts.MARGINS,
+        "grids": data["grids"],
+        "order": data["order"],
+        "methods": list(data["methods"].values()),
+        "source": data["table1"]["source"],
+        "table1_rows": data["table1"]["rows"],
+        "table1": verdicts.table1(data),
+        "declared": verdicts.declared(data),
+        "flops_ratios": verdicts.ratios(data, "flops"),
+        "memory_ratios": verdicts.ratios(data, "memory"),
+        "one_by_one": verdicts.side_by_side(data),
+        "orthogonality": data["orthogonality"],
+        "sides": data["sides"],
+        "coverage": data["coverage"],
+        "models": verdicts.models(data),
+        "model_shapes": data["models"],
+        "samples": [
+            {"case": "/".join(map(str, key)), **data["counts"].get(key, {}),
+             **({"ns": [round(v) for v in data["times"][key]]} if key in data["times"] else {})}
+            for key in sorted({*data["counts"], *data["times"]})
+        ],
+    }
+
+
+def rounded(value):
+    """Floats at six digits: what is known of them, and a third of the bytes."""
+    if isinstance(value, float):
+        return None if value != value else float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(part) for part in value]
+    return value
+
+
+def write(path, text):
+    """Whole or not at all."""
+    unfinished = path.with_suffix(path.suffix + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def as_csv(rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def claim_rows(results):
+    """One row a claim and swept variable, as the terminal and claims.csv show them."""
+    rows = []
+
+    def add(what, claim, printed):
+        for row in claim["rows"]:
+            rows.append({"claim": what, "quantity": claim["quantity"], "formula": printed, "variable": row["variable"],
+                         "from": row["from"], "to": row["to"], "claimed": row["claimed"], "measured": row["measured"],
+                         "low": row["low"], "high": row["high"], "r2": row["r2"], "verdict": row["verdict"]})
+
+    for cell in results["table1"]:
+        for claim in cell["claims"]:
+            add(f"Table 1, {cell['row']}, {cell['cell']}", claim, cell["printed"])
+    for claim in results["declared"]:
+        add(f"{claim['method']}, {claim['pass']}", claim, " + ".join(claim["terms"]))
+    return rows
+
+
+def write_tables(results, out):
+    write(out / "results.json", json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n")
+    write(out / "claims.csv", as_csv(claim_rows(results)))
+    for name in ("orthogonality", "sides", "coverage", "models"):
+        write(out / f"{name}.csv", as_csv(results[name]))
+
+
+def load_saved():
+    path = SAVED / "results.json"
+    if not path.exists():
+        fail("bench/results/claims/results.json is missing: bash bench/run.sh --claims --save writes it")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def report(results):
+    import figures  # only here: --check needs no matplotlib
+
+    write(PAGE, page.text(results))
+    figures.draw(results, SAVED)
+
+
+def show(results):
+    for row in claim_rows(results):
+        print(f"{row['claim']:<38} {row['quantity']:<10} {row['variable']:<2} {row['from']:>5g}–{row['to']:<5g} claimed "
+              f"{row['claimed'] if row['claimed'] is not None else float('nan'):5.2f}  measured {row['measured']:5.2f} "
+              f"[{row['low']:5.2f}, {row['high']:5.2f}]  R² {row['r2']:.3f}  {row['verdict']}")
+    print()
+    for cell in results["table1"]:
+        print(f"Table 1, {cell['row']}, {cell['cell']}: {cell['printed']}: {cell['verdict']}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=pathlib.Path, help="hoft_claims")
+    parser.add_argument("--out", type=pathlib.Path, help="the folder of the results; made anew")
+    parser.add_argument("--level", choices=plans.LEVELS, default="full")
+    parser.add_argument("--save", action="store_true", help="also bench/results/claims and docs/complexity.md")
+    parser.add_argument("--command", default="", help="what the page says it was made by")
+    parser.add_argument("--no-plots", action="store_true", help="tables only")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.check:
+        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page.text(load_saved()):
+            fail("docs/complexity.md is not what bench/results/claims/results.json says: run "
+                 "/usr/bin/python3 bench/claims/harness.py --report")
+        return
+    if options.report:
+        return report(load_saved())
+    if options.program is None or options.out is None:
+        parser.error("--program and --out are needed, or --report, or --check")
+    if not options.program.is_file():
+        fail(f"there is no program '{options.program}'")
+    if options.save and options.level != "full":
+        fail("--save keeps whole runs only")
+    options.out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    data = measure(options.program.resolve(), options.out, options.level)
+    print("claims: judging", flush=True)
+    results = rounded(judged(data, options.level, options.command, time.monotonic() - start))
+    write_tables(results, options.out)
+    if not options.no_plots:
+        import figures
+
+        figures.draw(results, options.out)
+    show(results)
+    if options.save:
+        page.text(results)  # what fails here must not cost the results before
+        shutil.rmtree(SAVED, ignore_errors=True)
+        SAVED.mkdir(parents=True)
+        write_tables(results, SAVED)
+        report(results)
+    print(f"claims: {time.monotonic() - start:.0f} s; tables and plots in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

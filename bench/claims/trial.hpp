@@ -1,0 +1,108 @@
+// trial.hpp: one method at one size, and its passes by name.
+#pragma once
+#include "../data.hpp"
+#include "../methods/method.hpp"
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace bench::claims {
+
+using hoft::index_t;
+using hoft::matrix_view;
+using methods::sizes;
+
+inline constexpr char const* pass_names[] = {"merge", "merge_backward", "forward", "backward"};
+
+/// A line of a plan: method, pass, m, n, r, b, k, t.
+struct planned {
+  std::string method, pass;
+  sizes s;
+  std::string name() const;  ///< the fields with / between them
+};
+
+/// @throws std::invalid_argument that names the file, the line and what is wrong with it
+std::vector<planned> read_plan(std::string const& file);
+
+/// @throws std::invalid_argument if no method is called so
+template <class T>
+methods::entry<T> const& find(std::string const& name) {
+  std::string known;
+  for (auto const& e : methods::list<T>()) {
+    if (e.about->name == name) return e;
+    known += (known.empty() ? "" : ", ") + std::string(e.about->name);
+  }
+  throw std::invalid_argument("no method is called '" + name + "'; the methods are " + known);
+}
+
+/// The method with all arguments of its passes. Numbers are uniform in [-1, 1), parameters as training starts.
+template <class T>
+class trial {
+ public:
+  explicit trial(planned const& p) : pass_(p.pass), s_(p.s) {
+    // Rooms have a fixed size.
+    index_t const most = index_t{1} << 24, columns = std::max(s_.n, s_.t + s_.r);
+    methods::require(std::max(s_.m, s_.n) * columns <= most, p.name() + " is too large");
+    std::mt19937_64 rng(1);
+    method_ = find<T>(p.method).make(s_, rng);
+    M_ = numbers<T>("M", s_.m, s_.n);
+    index_t const t = s_.t + method_->spare();
+    if (on_weight()) {
+      Mhat_ = room<T>("Mhat", s_.m, s_.n);
+    } else {
+      x_ = room<T>("x", s_.n, t);
+      y_ = room<T>("y", s_.m, t);
+      assign(numbers<T>("x", s_.n, t), x_);
+    }
+    if (pass_ == "merge_backward") dMhat_ = room<T>("dMhat", s_.m, s_.n);
+    if (pass_ == "backward") {
+      dy_ = room<T>("dy", s_.m, t);
+      dx_ = room<T>("dx", s_.n, t);
+    }
+  }
+
+  methods::method<T>& method() { return *method_; }
+  bool on_weight() const { return pass_ == "merge" || pass_ == "merge_backward"; }
+  bool is_backward() const { return pass_ == "merge_backward" || pass_ == "backward"; }
+
+  /// The forward pass, if the pass is a backward one.
+  void prepare() {
+    if (is_backward()) run_forward();
+  }
+  /// What the pass may have overwritten.
+  void refresh() {
+    if (pass_ == "merge_backward") assign(numbers<T>("dMhat", s_.m, s_.n), dMhat_);
+    if (pass_ == "backward") assign(numbers<T>("dy", dy_.rows, dy_.cols), dy_);
+  }
+  void run() {
+    if (pass_ == "merge_backward") method_->merge_backward(M_, Mhat_, dMhat_);
+    else if (pass_ == "backward") method_->backward(M_, x_, y_, dy_, dx_);
+    else run_forward();
+  }
+
+  double trained() const {
+    double count = 0;
+    for (auto const& p : method_->parameters()) count += double(p.value.size());
+    return count;
+  }
+  /// Bytes of the columns that arguments have for the method's use.
+  double spare_bytes() const {
+    if (on_weight()) return 0;
+    return double((s_.m + s_.n) * method_->spare()) * double(sizeof(T)) * (is_backward() ? 2 : 1);
+  }
+
+ private:
+  void run_forward() {
+    if (on_weight()) method_->merge(M_, Mhat_);
+    else method_->forward(M_, x_, y_);
+  }
+
+  std::string pass_;
+  sizes s_;
+  std::unique_ptr<methods::method<T>> method_;
+  matrix_view<T const> M_;
+  matrix_view<T> Mhat_, dMhat_, x_, y_, dy_, dx_;
+};
+
+}  // namespace bench::claims

@@ -1,0 +1,176 @@
+"""From what was measured to claims with verdicts."""
+
+import numpy as np
+
+import fits
+import plans
+from formulas import evaluate
+
+# How far an exponent may be from the claimed one. Counts are exact but for lower-order terms; memory is lent in whole
+# panels; times bend with caches and with the length of a product's inner loop.
+MARGINS = {"parameters": 0.02, "flops": 0.1, "memory": 0.15, "time": 0.25}
+REACHED, MISSED = 0.05, 0.2  # of the residual, relative to the target
+
+
+def swept_samples(data, quantity, method, which, token=False):
+    """Dict from swept letters to (x, samples), of the points that were measured."""
+    grid = data["grids"]["time" if quantity == "time" else "count"]
+    sweeps = plans.sweeps_of(method, grid, token, which.startswith("merge"))
+    table = data["times"] if quantity == "time" else data["counts"]
+    found = {}
+    for letters, points in sweeps.items():
+        samples = []
+        for x, sizes in points:
+            entry = table[plans.key(method["name"], which, sizes)]
+            values = entry if quantity == "time" else [entry[quantity]]
+            samples.append((x, {"sizes": sizes, "values": values}))
+        found[letters] = ([x for x, _ in samples], [sample for _, sample in samples])
+    return found
+
+
+def claim(sweeps, formulas, kind, quantity, constant):
+    terms = [lambda sizes, text=text: evaluate(text, sizes) for text in formulas]
+    if constant:
+        terms.append(lambda sizes: 1.0)
+    judged = fits.judge(sweeps, terms, kind, MARGINS[quantity])
+    return {"quantity": quantity, "terms": list(formulas) + (["1"] if constant else []), **judged}
+
+
+def parameters(data, method, formula):
+    """A count must be equal at every point, which says more than its exponents."""
+    swept = swept_samples(data, "parameters", method, "merge")
+    judged = claim(swept, [formula], "growth", "parameters", False)
+    equal = all(
+        sample["values"][0] == evaluate(formula, sample["sizes"]) for _, samples in swept.values() for sample in samples
+    )
+    return {**judged, "verdict": fits.HOLDS if equal else fits.FAILS}
+
+
+def table1(data):
+    cells = []
+    for row in data["table1"]["rows"]:
+        method = data["methods"][row["method"]]
+        judged = parameters(data, method, row["parameters"])
+        cells.append({"row": row["name"], "cell": "parameters", "printed": row["parameters"],
+                      "verdict": judged["verdict"], "claims": [judged]})
+        for cell, which, token in (("one token", "forward", True), ("on the weight", "merge", False)):
+            by = data["methods"][row.get("token_method", row["method"])] if token else method
+            claims = [
+                claim(swept_samples(data, quantity, by, which, token), row["terms"], "bound", quantity,
+                      quantity == "time")
+                for quantity in ("flops", "time")
+            ]
+            # Complexities speak of operations; times stand beside them.
+            cells.append({"row": row["name"], "cell": cell, "printed": row["printed"],
+                          "method": by["name"], "verdict": claims[0]["verdict"], "claims": claims})
+        cells.append(coverage_cell(data, row))
+    return cells
+
+
+def coverage_cell(data, row):
+    runs = [run for run in data["coverage"] if run["method"] == row["method"]]
+    m = data["order"]
+    wanted = {letter: {"m": m, "2": 2, "log2 m": m.bit_length() - 1, "m - 1": m - 1}[text]
+              for letter, text in row["covers"].items()}
+    at = [run for run in runs if all(run[letter] == value for letter, value in wanted.items())]
+    if not at:
+        raise ValueError(f"coverage of {row['method']} was not measured at {wanted}")
+    two_sided = row["method"].startswith("hoft")
+    targets = ["rotation", "reflection"] + (["two_sided"] if two_sided else [])
+    residuals = {target: max(run["residual"] for run in at if run["target"] == target) for target in targets}
+    best = {target: min(run["residual"] for run in at if run["target"] == target) for target in targets}
+    parameters, dimension = at[0]["parameters"], m * (m - 1) // 2
+    reached = [target for target in targets if residuals[target] <= REACHED]
+    missed = [target for target in targets if best[target] > MISSED]
+    verdict = fits.FAILS if missed else fits.HOLDS if len(reached) == len(targets) else fits.UNKNOWN
+    if verdict == fits.HOLDS:
+        why = "every target is reached"
+    elif not two_sided and parameters < dimension:
+        why = f"{parameters:.0f} parameters cannot reach the {dimension} dimensions of O({m})"
+    elif missed and reached:
+        why = f"{' and '.join(reached)}: reached; {' and '.join(missed)}: not"
+    else:
+        why = "descent ends at a distance from " + " and ".join(t for t in targets if t not in reached)
+    return {"row": row["name"], "cell": "coverage", "printed": row["coverage"], "verdict": verdict, "why": why, "argument": row.get("argument", ""),
+            "residuals": residuals, "parameters": parameters, "claims": []}
+
+
+def declared(data):
+    claims = []
+    for method in data["methods"].values():
+        claims.append({"method": method["name"], "pass": "merge",
+                       **parameters(data, method, method["parameters"])})
+        for which in plans.PASSES:
+            costs = {part: method[f"{which}_{part}"] for part in ("flops", "moved", "memory")}
+            for quantity, formulas, constant in (
+                ("flops", [costs["flops"]], False),
+                ("memory", [costs["memory"]], True),
+                ("time", [text for text in (costs["flops"], costs["moved"]) if text != "0"], True),
+            ):
+                about = {"method": method["name"], "pass": which}
+                swept = swept_samples(data, quantity, method, which)
+                if quantity != "time" and formulas == ["0"]:
+                    nothing = all(not any(s["values"]) for _, samples in swept.values() for s in samples)
+                    claims.append({**about, "quantity": quantity, "terms": ["0"], "rows": [], "margin": 0.0,
+                                   "kind": "growth", "verdict": fits.HOLDS if nothing else fits.FAILS})
+                    continue
+                claims.append({**about, **claim(swept, formulas, "growth", quantity, constant)})
+    return claims
+
+
+def ratios(data, quantity):
+    """Counted over declared, at the base size and over all points: how good the constants of the formulas are."""
+    rows = []
+    for method in data["methods"].values():
+        for which in plans.PASSES:
+            formula = method[f"{which}_{quantity}"]
+            if formula == "0":
+                continue
+            values = [
+                sample["values"][0] / evaluate(formula, sample["sizes"])
+                for _, samples in swept_samples(data, quantity, method, which).values()
+                for sample in samples
+            ]
+            rows.append({"method": method["name"], "pass": which, "least": min(values), "most": max(values),
+                         "median": float(np.median(values))})
+    return rows
+
+
+def models(data):
+    """Sums over the linear layers of each model: by the formulas, and measured at the reduced scale."""
+    rows, spec = [], data["models"]
+    for model in spec["models"]:
+        for method in data["methods"].values():
+            row = {"model": model["name"], "method": method["name"], "parameters": 0.0, "flops": 0.0, "moved": 0.0,
+                   "memory": 0.0, "reduced_parameters": 0.0, "reduced_ms": 0.0, "reduced_flops": 0.0,
+                   "reduced_memory": 0.0, "reduced_formula_flops": 0.0, "reduced_formula_memory": 0.0}
+            for layer in model["linear"]:
+                count = layer["count"] * model["layers"]
+                whole = {"m": layer["m"], "n": layer["n"], "t": spec["tokens"], **spec["sizes"]}
+                small = plans.reduced(layer, spec)
+                row["parameters"] += count * evaluate(method["parameters"], whole)
+                # After the forward pass of a step comes its backward pass, whose peak has what the forward pass saved.
+                row["memory"] += count * evaluate(method["backward_memory"], whole)
+                row["reduced_formula_memory"] += count * evaluate(method["backward_memory"], small)
+                for which in ("forward", "backward"):
+                    key = plans.key(method["name"], which, small)
+                    row["flops"] += count * evaluate(method[f"{which}_flops"], whole)
+                    row["moved"] += count * evaluate(method[f"{which}_moved"], whole)
+                    row["reduced_formula_flops"] += count * evaluate(method[f"{which}_flops"], small)
+                    row["reduced_flops"] += count * data["counts"][key]["flops"]
+                    row["reduced_ms"] += count * float(np.median(data["times"][key])) / 1e6
+                row["reduced_memory"] += count * data["counts"][key]["memory"]
+                row["reduced_parameters"] += count * data["counts"][key]["parameters"]
+            rows.append(row)
+    return rows
+
+
+def side_by_side(data):
+    """Reflections one by one beside hoft's blocks of them, on the weight; hoft has 2 r of them, r on each side."""
+    rows = []
+    one = swept_samples(data, "time", data["methods"]["hra"], "merge")["r"]
+    two = swept_samples(data, "time", data["methods"]["hoft_exact"], "merge")["r"]
+    for r, hra, hoft in zip(one[0], one[1], two[1]):
+        hra_us, hoft_us = (float(np.median(sample["values"])) / 1e3 for sample in (hra, hoft))
+        rows.append({"r": r, "hra_us": hra_us, "hoft_us": hoft_us, "ratio": 2 * hra_us / hoft_us})
+    return rows

@@ -1,0 +1,173 @@
+"""The statistics of the harness on synthetic measurements whose exponents are known."""
+
+import math
+import pathlib
+import sys
+import unittest
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench/claims"))
+
+import fits
+import formulas
+import plans
+import verdicts
+
+M = (64, 128, 256, 512, 1024)
+R = (2, 4, 8, 16, 32, 64)
+BASE = {"m": 256, "n": 256, "r": 16, "b": 16, "k": 3, "t": 32}
+
+
+def sweep(letters, values, law, rng=None, repetitions=9, noise=0.0):
+    """Repetitions of law(sizes) with noise, now and then a large outlier, as another process would make."""
+    samples = []
+    for value in values:
+        sizes = {**BASE, **dict.fromkeys(letters, value)}
+        exact = law(**sizes)
+        drawn = np.full(repetitions, float(exact))
+        if rng is not None:
+            drawn = exact * np.exp(noise * rng.standard_normal(repetitions))
+            drawn *= np.where(rng.random(repetitions) < 0.03, 3.0, 1.0)
+        samples.append({"sizes": sizes, "values": drawn.tolist()})
+    return list(values), samples
+
+
+def sweeps(law, rng=None, **noise):
+    return {"m": sweep("m", M, law, rng, **noise), "n": sweep("n", M, law, rng, **noise),
+            "mn": sweep("mn", M, law, rng, **noise), "r": sweep("r", R, law, rng, **noise)}
+
+
+def terms(*texts):
+    return [lambda sizes, text=text: formulas.evaluate(text, sizes) for text in texts]
+
+
+def judge(law, claimed, kind="bound", margin=0.1, rng=None, **noise):
+    return fits.judge(sweeps(law, rng, **noise), terms(*claimed), kind, margin)
+
+
+class Exponents(unittest.TestCase):
+    def test_slopes_of_powers_are_exact(self):
+        for exponent in (-1.5, 0.0, 1.0, 2.0, 3.0):
+            x, samples = sweep("m", M, lambda m, **_: 7.0 * m**exponent)
+            self.assertAlmostEqual(float(fits.slope(x, fits.medians(samples))), exponent, places=12)
+            self.assertAlmostEqual(fits.straightness(x, fits.medians(samples)), 1.0, places=12)
+
+    def test_intervals_cover_the_true_exponent_as_often_as_they_say(self):
+        rng = np.random.default_rng(5)
+        for repetitions in (5, 9):
+            covered, trials = 0, 400
+            for trial in range(trials):
+                x, samples = sweep("m", M, lambda m, **_: m**2, rng, repetitions=repetitions, noise=0.05)
+                low, high = fits.interval(x, samples, seed=trial, draws=400)
+                covered += low <= 2 <= high
+            # 95 % of 400 has a standard deviation of 1.1 %; medians of few draws err a little towards too wide.
+            self.assertGreater(covered / trials, 0.91)
+            self.assertLess(covered / trials, 0.995)
+
+    def test_intervals_shrink_with_the_noise(self):
+        widths = []
+        for noise in (0.2, 0.02):
+            x, samples = sweep("m", M, lambda m, **_: m, np.random.default_rng(1), noise=noise)
+            low, high = fits.interval(x, samples)
+            widths.append(high - low)
+        self.assertGreater(widths[0], 5 * widths[1])
+
+    def test_constants_are_found_again_and_never_negative(self):
+        rng = np.random.default_rng(2)
+        for _ in range(20):
+            f = rng.uniform(1, 10, (3, 30))
+            constants = np.where(rng.random(3) < 0.4, 0, rng.uniform(0.5, 2, 3))
+            if not constants.any():
+                continue
+            np.testing.assert_allclose(fits.symmetric_fit(f, constants @ f), constants, atol=1e-8)
+        for _ in range(200):  # whatever is measured: no better constants in any allowed direction
+            f, y = rng.uniform(0.1, 10, (4, 12)), rng.uniform(0.5, 2, 12)
+            found = fits.nonnegative_fit(f, y, y)
+            relative = (f / y).T
+            gradient = relative.T @ (1 - relative @ found)
+            self.assertTrue((found >= 0).all())
+            self.assertLess(gradient.max(), 1e-6)
+            self.assertLess(abs(gradient[found > 0]).max(), 1e-6)
+
+
+    def test_too_large_and_too_small_count_alike(self):
+        y = np.array([1.0, 100.0])
+        np.testing.assert_allclose(fits.symmetric_fit(np.ones((1, 2)), y), [10.0], rtol=1e-6)
+
+
+class Verdicts(unittest.TestCase):
+    def test_true_claims_hold(self):
+        law = lambda m, n, r, **_: 2 * m * n + 3 * (m + n) * r * r
+        self.assertEqual(judge(law, ["m * n", "(m + n) * r**2", "(m + n) * r"])["verdict"], fits.HOLDS)
+        self.assertEqual(judge(law, ["2 * m * n + 3 * (m + n) * r**2"], "growth")["verdict"], fits.HOLDS)
+        noisy = judge(law, ["m * n", "(m + n) * r**2"], margin=0.25, rng=np.random.default_rng(3), noise=0.05)
+        self.assertEqual(noisy["verdict"], fits.HOLDS)
+
+    def test_wrong_claims_do_not(self):
+        law = lambda m, n, r, **_: 4 * m * n * r
+        for wrong in (["m * n"], ["m * n", "m * r"], ["m * n", "(m + n) * r**2", "(m + n) * r"], ["r**2"]):
+            self.assertEqual(judge(law, wrong)["verdict"], fits.FAILS, wrong)
+            noisy = judge(law, wrong, margin=0.25, rng=np.random.default_rng(4), noise=0.05)
+            self.assertEqual(noisy["verdict"], fits.FAILS, wrong)
+
+    def test_a_bound_may_be_loose_and_a_growth_may_not(self):
+        law = lambda m, n, **_: m * n
+        self.assertEqual(judge(law, ["m * n * r"], "bound")["verdict"], fits.HOLDS)
+        self.assertEqual(judge(law, ["m * n * r"], "growth")["verdict"], fits.FAILS)
+        loose = judge(law, ["m * n", "m * n * r**2"])
+        self.assertEqual((loose["verdict"], loose["unseen"]), (fits.HOLDS, [1]))
+
+    def test_noise_and_short_ranges_tell_nothing(self):
+        law = lambda m, **_: m
+        noisy = sweep("m", M, law, np.random.default_rng(6), repetitions=3, noise=1.5)
+        self.assertEqual(fits.judge({"m": noisy}, terms("m"), "growth", 0.1)["verdict"], fits.UNKNOWN)
+        for values in ((64, 96, 128), (64, 1024)):
+            short = sweep("m", values, law)
+            self.assertEqual(fits.judge({"m": short}, terms("m"), "growth", 0.1)["verdict"], fits.UNKNOWN)
+
+    def test_what_is_not_finite_holds_nothing(self):
+        for bad in (math.nan, math.inf, -math.inf):
+            self.assertEqual(fits.decide(bad, 1, 1, "growth", 0.1, 16, 5), fits.UNKNOWN)
+            self.assertEqual(fits.decide(1, bad, bad, "bound", 0.1, 16, 5), fits.UNKNOWN)
+
+    def test_the_worst_verdict_speaks_for_a_claim(self):
+        self.assertEqual(fits.worst([fits.HOLDS, fits.UNKNOWN]), fits.UNKNOWN)
+        self.assertEqual(fits.worst([fits.UNKNOWN, fits.FAILS, fits.HOLDS]), fits.FAILS)
+        self.assertEqual(fits.worst([]), fits.UNKNOWN)
+
+    def test_coverage_needs_every_target(self):
+        runs = [{"method": "hra", "r": 7, "b": 2, "k": 1, "parameters": 56, "target": target, "residual": residual}
+                for target, residual in (("rotation", 1e-3), ("reflection", 0.3), ("two_sided", 0.3))]
+        row = {"name": "HRA", "method": "hra", "coverage": "r = m - 1", "covers": {"r": "m - 1"}}
+        self.assertEqual(verdicts.coverage_cell({"coverage": runs, "order": 8}, row)["verdict"], fits.FAILS)
+        runs[1]["residual"] = 1e-3
+        self.assertEqual(verdicts.coverage_cell({"coverage": runs, "order": 8}, row)["verdict"], fits.HOLDS)
+        runs[1]["residual"] = 0.1
+        self.assertEqual(verdicts.coverage_cell({"coverage": runs, "order": 8}, row)["verdict"], fits.UNKNOWN)
+
+
+class Formulas(unittest.TestCase):
+    def test_values(self):
+        self.assertEqual(formulas.evaluate("m * (b - 1) / 2 + min(r, k)**2", BASE), 256 * 15 / 2 + 9)
+
+    def test_everything_else_is_refused(self):
+        for text in ("x", "m.real", "open('x')", "m if r else n", "m *", "max(m, key=n)", "'m'", "True"):
+            with self.assertRaisesRegex(formulas.FormulaError, "formula"):
+                formulas.evaluate(text, BASE)
+
+
+class Plans(unittest.TestCase):
+    def test_each_case_is_there_once_and_only_what_is_swept_varies(self):
+        method = {"name": "a", "variables": "mnrt"}
+        for level in plans.LEVELS.values():
+            for grid in (level["count"], level["time"]):
+                for letters, points in plans.sweeps_of(method, grid).items():
+                    for x, sizes in points:
+                        changed = {letter for letter in sizes if sizes[letter] != grid["base"][letter]}
+                        self.assertLessEqual(changed, set(letters))
+                        self.assertTrue(all(sizes[letter] == x for letter in letters))
+
+
+if __name__ == "__main__":
+    unittest.main()
