@@ -137,7 +137,7 @@ def training_lines(results):
     if results is None:
         return paragraph(
             "No results yet, and no part of it has run on a GPU: `bash bench/gpu/run.sh --compare-only --save` makes "
-            "them there ([what is measured, and how](../bench/gpu/compare_torch/README.md))."
+            "them there (`bench/gpu/compare_torch/README.md` says what is measured, and how)."
         )
     machine = results["machine"]
     changed = ", with uncommitted changes" if results["uncommitted_changes"] else ""
@@ -146,7 +146,7 @@ def training_lines(results):
         f"{machine['device']}, driver {machine['driver']}, CUDA {machine['toolkit']}, PyTorch {machine['torch']}, PEFT "
         f"{machine['peft']}, {results['date']}, commit `{(results['commit'] or 'unknown')[:12]}`{changed}, "
         f"`{results['command']}`. {results['dtype']}, {results['tokens']} tokens, r = {results['rank']}; shapes are "
-        "out × in. [What is measured, and how](../bench/gpu/compare_torch/README.md).",
+        "out × in. `bench/gpu/compare_torch/README.md` says what is measured, and how.",
         tables.as_markdown(training.target_table(results)),
         "![A training step over LoRA's](../bench/results/gpu_training.png)",
         "\n".join(contestants),

@@ -16,7 +16,6 @@ named_results<T> everything_on_device(device_machine const& machine, shape const
   return results_of<T>(all);
 }
 
-template named_results<double> everything_on_device<double>(device_machine const&, shape const&, bool, bool, unsigned);
 template named_results<std::complex<double>> everything_on_device<std::complex<double>>(device_machine const&,
                                                                                         shape const&, bool, bool,
                                                                                         unsigned);
