@@ -3,6 +3,7 @@
 #pragma once
 #include <hoft/core/view.hpp>
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -73,6 +74,23 @@ inline void require_shape(char const* function, std::string_view name, matrix_vi
   require_equal(function, (text + ".rows").c_str(), a.rows, rows);
   require_equal(function, (text + ".cols").c_str(), a.cols, cols);
   require_view(function, text, a);
+}
+
+/// check() of problem i of a batch: what it throws then says of which.
+template <class Check>
+inline void require_problem(index_t i, Check const& check) {
+  auto const of_problem = [&](std::exception const& error) {
+    return std::string(error.what()) + " (problem " + std::to_string(i) + ")";
+  };
+  try {
+    check();
+  } catch (shape_error const& error) {
+    throw shape_error(of_problem(error));
+  } catch (workspace_error const& error) {
+    throw workspace_error(of_problem(error));
+  } catch (argument_error const& error) {
+    throw argument_error(of_problem(error));
+  }
 }
 
 }  // namespace detail

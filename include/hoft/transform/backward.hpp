@@ -56,6 +56,23 @@ bool recovers_q(adapter_view<A> const& a, saved_activations<AS, TS, L> const& sa
   return a.scaled() && saved.q.empty();
 }
 
+template <class A, class Base, class TX, class TY, class AS, class TQ, class T, class L, class TU, class LU, class TV,
+          class LV, class TS>
+void require_backward(adapter_view<A> const& a, Base const& base, matrix_view<TX, L> x, matrix_view<TY, L> y,
+                      saved_activations<AS, TQ, L> const& saved, matrix_view<T, L> dy, matrix_view<T, L> dx,
+                      matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds) {
+  constexpr char const* function = "backward";
+  index_t const m = a.rows(), n = a.cols(), rv = a.right.rank(), t = x.cols;
+  require_adapter(function, a);
+  require_shape(function, "x", x, n, t);
+  require_shape(function, "y", y, m, t);
+  require_shape(function, "dy", dy, m, t + rv);
+  require_shape(function, "dx", dx, n, t + rv);
+  require_base(function, base, a);
+  require_saved(function, a, saved, t);
+  require_gradients(function, a, dU, dV, ds);
+}
+
 }  // namespace detail
 
 /// Bytes of workspace for `backward` after a forward pass that saved `saved`.
@@ -98,20 +115,12 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::backward: the adapter must hold the accumulator type of x.");
-  constexpr char const* function = "backward";
   adapter_view<acc const> const view = a;
-  index_t const m = a.rows(), n = a.cols(), rv = a.right.rank(), t = x.cols;
-  detail::require_adapter(function, view);
-  detail::require_shape(function, "x", x, n, t);
-  detail::require_shape(function, "y", y, m, t);
-  detail::require_shape(function, "dy", dy, m, t + rv);
-  detail::require_shape(function, "dx", dx, n, t + rv);
-  detail::require_base(function, base, view);
-  detail::require_saved(function, view, saved, t);
-  detail::require_gradients(function, view, dU, dV, ds);
+  index_t const rv = a.right.rank(), t = x.cols;
+  detail::require_backward(a, base, x, y, saved, dy, dx, dU, dV, ds);
   bool const rewind = detail::recovers_q(view, saved);
   auto const pieces =
-      detail::carve<detail::backward_pieces<Policy, acc, T, L>>(function, work, policy, view, t, rewind);
+      detail::carve<detail::backward_pieces<Policy, acc, T, L>>("backward", work, policy, view, t, rewind);
   auto const& sums = pieces.sums;
   auto const& finish = pieces.finish;
   auto const& left = pieces.turns.first;

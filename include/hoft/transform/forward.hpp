@@ -60,6 +60,18 @@ void require_saved(char const* function, adapter_view<A> const& a, saved_activat
   if (!saved.q.empty()) require_shape(function, "saved.q", saved.q, a.rows(), t);
 }
 
+template <class A, class Base, class T, class L>
+void require_forward(adapter_view<A> const& a, Base const& base, matrix_view<T, L> x, matrix_view<T, L> y,
+                     saved_activations<std::remove_const_t<A>, T, L> const& saved) {
+  constexpr char const* function = "forward";
+  index_t const rv = a.right.rank(), t = saved.v.cols;  // x and y have rv columns more
+  require_adapter(function, a);
+  require_shape(function, "x", x, a.cols(), t + rv);
+  require_shape(function, "y", y, a.rows(), t + rv);
+  require_base(function, base, a);
+  require_saved(function, a, saved, t);
+}
+
 template <class Policy, class A, class T, class L>
 struct forward_pieces {
   index_t width;
@@ -118,15 +130,10 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
              saved_activations<std::remove_const_t<A>, T, L> const& saved, workspace work) {
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the adapter must hold the accumulator type of x.");
-  constexpr char const* function = "forward";
   adapter_view<acc const> const view = a;
-  index_t const rv = a.right.rank(), t = saved.v.cols;  // x and y have rv columns more
-  detail::require_adapter(function, view);
-  detail::require_shape(function, "x", x, a.cols(), t + rv);
-  detail::require_shape(function, "y", y, a.rows(), t + rv);
-  detail::require_base(function, base, view);
-  detail::require_saved(function, view, saved, t);
-  auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>(function, work, policy, view, t);
+  index_t const rv = a.right.rank(), t = saved.v.cols;
+  detail::require_forward(a, base, x, y, saved);
+  auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>("forward", work, policy, view, t);
   copy(policy, a.right.vectors, x.columns(t, rv));
   base.apply(matrix_view<T const, L>(x), y);
   copy(policy, y.columns(t, rv), saved.B);

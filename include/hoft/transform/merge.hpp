@@ -44,6 +44,14 @@ matrix_view<A, L> adjoint_rows(Policy const& policy, adapter_view<A const> const
   return v;
 }
 
+template <class A, class TM, class T, class L>
+void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat) {
+  constexpr char const* function = "merge";
+  require_adapter(function, a);
+  require_shape(function, "M", M, a.rows(), a.cols());
+  require_shape(function, "Mhat", Mhat, a.rows(), a.cols());
+}
+
 template <class Policy, class A, class T, class L>
 struct merge_pieces {
   product_pieces<Policy, A, T, L> product;
@@ -93,12 +101,9 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<std::remove_const_t<TM>, T>, "hoft::merge: M and Mhat must have the same element type.");
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::merge: the adapter must hold the accumulator type of M.");
-  constexpr char const* function = "merge";
   adapter_view<acc const> const view = a;
-  detail::require_adapter(function, view);
-  detail::require_shape(function, "M", M, a.rows(), a.cols());
-  detail::require_shape(function, "Mhat", Mhat, a.rows(), a.cols());
-  auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>(function, work, policy, view);
+  detail::require_merge(a, M, Mhat);
+  auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
   detail::multiply_by_vectors(policy, view, M, pieces.product);
   detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
   index_t const written = detail::written_by(M, Mhat);
@@ -115,6 +120,16 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
 }
 
 namespace detail {
+
+template <class A, class TM, class TG, class L, class TU, class LU, class TV, class LV, class TS>
+void require_merge_backward(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<TG, L> dMhat,
+                            matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds) {
+  constexpr char const* function = "merge_backward";
+  require_adapter(function, a);
+  require_shape(function, "M", M, a.rows(), a.cols());
+  require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
+  require_gradients(function, a, dU, dV, ds);
+}
 
 template <class Policy, class A, class T, class L>
 struct merge_backward_pieces {
@@ -185,13 +200,10 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   using T = std::remove_const_t<TM>;
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::merge_backward: the adapter must hold the accumulator type of M.");
-  constexpr char const* function = "merge_backward";
   adapter_view<acc const> const view = a;
-  detail::require_adapter(function, view);
-  detail::require_shape(function, "M", M, a.rows(), a.cols());
-  detail::require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
-  detail::require_gradients(function, view, dU, dV, ds);
-  auto const pieces = detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>(function, work, policy, view);
+  detail::require_merge_backward(a, M, dMhat, dU, dV, ds);
+  auto const pieces =
+      detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
   bool const blocked = a.left.blocks() > 1;
   auto const local = serial(policy);
   detail::multiply_by_vectors(policy, view, M, pieces.product);

@@ -4,6 +4,22 @@
 #include <hoft/wy/apply.hpp>
 
 namespace hoft {
+namespace detail {
+
+template <class Policy, class A, class T, class L>
+void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+  constexpr char const* function = "unmerge";
+  require_adapter(function, a);
+  require_shape(function, "M", M, a.rows(), a.cols());
+  for (auto const* q : {&a.left, &a.right})
+    if (q->kind.truncated)
+      refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with neumann{k}",
+                             "built with exact{}");
+  if (index_t const zero = find_zero(policy, vector_view<std::remove_const_t<A> const>(a.scale)); zero >= 0)
+    refuse<argument_error>(function, ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
+}
+
+}  // namespace detail
 
 /// Bytes of workspace for `unmerge` with M of this element type and layout.
 template <execution_policy Policy, class A, class T, class L>
@@ -28,17 +44,9 @@ template <execution_policy Policy, class A, class T, class L>
 void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M, workspace work) {
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::unmerge: the adapter must hold the accumulator type of M.");
-  constexpr char const* function = "unmerge";
-  detail::require_adapter(function, a);
-  detail::require_shape(function, "M", M, a.rows(), a.cols());
-  for (auto const* q : {&a.left, &a.right})
-    if (q->kind.truncated)
-      detail::refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with neumann{k}",
-                                     "built with exact{}");
   vector_view<acc const> const s = a.scale;
-  if (index_t const zero = find_zero(policy, s); zero >= 0)
-    detail::refuse<argument_error>(function, ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
-  detail::require_at_least<workspace_error>(function, "work.size", work.size, unmerge_workspace(policy, a, M));
+  detail::require_unmerge(policy, a, M);
+  detail::require_at_least<workspace_error>("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
   apply(policy, a.left, M, M, side::left, op::adjoint, work);
   if (a.scaled()) divide_rows(policy, s, M);
   apply(policy, a.right, M, M, side::right, op::adjoint, work);
