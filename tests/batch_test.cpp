@@ -97,26 +97,26 @@ TEST_CASE("a bad problem stops its batch before anything is written, by name") {
   auto u = p.u;
   u.back().rows += 1, u.back().ld += 1;
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(u), Q, hoft::exact{}, work),
-                       "hoft::accumulate: Q[5].vectors.rows is 130, must be == 131", hoft::shape_error);
+                       "hoft::accumulate: Q.vectors.rows is 130, must be == 131 (problem 5)", hoft::shape_error);
   u.pop_back();
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(u), Q, hoft::exact{}, work),
                        "hoft::accumulate: Q.size() is 6, must be == 5", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(p.u), Q, hoft::neumann{0}, work),
                        "hoft::accumulate: neumann.terms is 0, must be >= 1", hoft::argument_error);
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(p.u), Q, hoft::neumann{2}, work),
-                       "hoft::accumulate: Q[2].block is 64, must be >= 70", hoft::shape_error);
+                       "hoft::accumulate: Q.block is 64, must be >= 70 (problem 2)", hoft::shape_error);
   CHECK_THROWS_AS(hoft::accumulate(policy, all_of(p.u), Q, hoft::exact{}, {memory.data(), 8}), hoft::workspace_error);
   auto negative = p.u;
   negative[1].cols = -1;
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(negative), Q, hoft::exact{}, work),
-                       "hoft::accumulate: U[1].cols is -1, must be >= 0", hoft::shape_error);
+                       "hoft::accumulate: U.cols is -1, must be >= 0 (problem 1)", hoft::shape_error);
   untouched();
 
   auto const constant = p.constant_forms();
   auto y = p.y;
   y[1].cols -= 1;
   CHECK_THROWS_WITH_AS(hoft::apply(policy, all_of(constant), all_of(p.x), all_of(y), side::left, hoft::op::plain, work),
-                       "hoft::apply: Y[1].cols is 4, must be == 5", hoft::shape_error);
+                       "hoft::apply: Y.cols is 4, must be == 5 (problem 1)", hoft::shape_error);
   auto x = p.x;
   x.pop_back();
   CHECK_THROWS_WITH_AS(hoft::apply(policy, all_of(constant), all_of(x), all_of(p.y), side::left, hoft::op::plain, work),

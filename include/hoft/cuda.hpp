@@ -5,6 +5,7 @@
 #include <hoft/cuda/dense.hpp>
 #include <hoft/cuda/policy.hpp>
 #include <hoft/transform/backward.hpp>
+#include <hoft/transform/batch.hpp>
 #include <hoft/transform/forward.hpp>
 #include <hoft/transform/low_rank.hpp>
 #include <hoft/transform/merge.hpp>

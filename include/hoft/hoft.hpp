@@ -13,4 +13,5 @@
 #include <hoft/reference/orthogonality.hpp>
 #include <hoft/reference/reflectors.hpp>
 #include <hoft/reference/singular_values.hpp>
+#include <hoft/transform/batch.hpp>
 #include <hoft/wy/batch.hpp>

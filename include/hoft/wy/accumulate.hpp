@@ -51,6 +51,15 @@ inline void require_inverse(char const* function, inverse kind) {
   if (kind.truncated) require_at_least<argument_error>(function, "neumann.terms", kind.terms, 1);
 }
 
+template <class TU, class LU, class A>
+void require_accumulate(matrix_view<TU, LU> U, compact_wy_view<A> const& Q, inverse kind) {
+  constexpr char const* function = "accumulate";
+  require_view(function, "U", U);
+  require_inverse(function, kind);
+  require_form(function, "Q", Q, U.rows, U.cols);
+  if (kind.truncated) require_at_least(function, "Q.block", Q.block, U.cols);
+}
+
 template <class Policy, class A>
 void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_pieces<A> const& pieces) {
   for (index_t i = 0; i < Q.blocks(); ++i) {
@@ -98,12 +107,8 @@ template <execution_policy Policy, class TU, class LU, class A>
 void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>& Q, inverse kind, workspace work) {
   static_assert(accumulating<A> && std::same_as<accumulator_t<TU>, A>,
                 "hoft::accumulate: Q must hold the accumulator type of U.");
-  constexpr char const* function = "accumulate";
-  detail::require_view(function, "U", U);
-  detail::require_inverse(function, kind);
-  detail::require_form(function, "Q", Q, U.rows, U.cols);
-  if (kind.truncated) detail::require_at_least(function, "Q.block", Q.block, U.cols);
-  auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, U.cols, Q.block, kind);
+  detail::require_accumulate(U, Q, kind);
+  auto const pieces = detail::carve<detail::accumulate_pieces<A>>("accumulate", work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
   Q.explicit_tau = false;
   if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>)

@@ -136,6 +136,15 @@ void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op 
   });
 }
 
+template <class A, class TX, class T, class L>
+void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
+  constexpr char const* function = "apply";
+  index_t const m = Q.rows();
+  require_form(function, "Q", Q, m, Q.rank());
+  require_shape(function, "X", X, s == side::left ? m : X.rows, s == side::left ? X.cols : m);
+  require_shape(function, "Y", Y, X.rows, X.cols);
+}
+
 }  // namespace detail
 
 /// Bytes of workspace for `apply` with X [m, n] of this element type and layout (its data is not read).
@@ -175,9 +184,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   constexpr char const* function = "apply";
   bool const left = s == side::left;
   index_t const m = Q.rows(), n = left ? X.cols : X.rows;
-  detail::require_form(function, "Q", Q, m, Q.rank());
-  detail::require_shape(function, "X", X, left ? m : n, left ? n : m);
-  detail::require_shape(function, "Y", Y, X.rows, X.cols);
+  detail::require_apply(Q, X, Y, s);
   if (!W.empty()) detail::require_shape(function, "W", W, Q.rank(), n);
   auto const run = [&](auto x, auto y, op oriented_op) {
     using pieces_type = detail::apply_pieces<Policy, acc, T, typename decltype(x)::layout_type>;

@@ -4,17 +4,12 @@
 #include <hoft/wy/accumulate.hpp>
 #include <hoft/wy/apply.hpp>
 
+#include <initializer_list>
 #include <span>
+#include <utility>
 
 namespace hoft {
 namespace detail {
-
-/// The name of an element in messages, put together on the way to an error only.
-inline std::string element(char const* name, index_t i) {
-  std::string text(name);
-  text.append(1, '[').append(std::to_string(i)).append(1, ']');
-  return text;
-}
 
 /// The same amount of workspace for each worker, enough for the largest problem.
 template <class Policy, class Size>
@@ -27,6 +22,27 @@ template <class Policy>
 workspace part_of(Policy const& policy, workspace work, index_t size, index_t worker) {
   index_t const part = size / worker_count(policy);
   return {work.data + worker * part, part};
+}
+
+/// Spans of a batch, by name, have one element for each problem.
+inline void require_sizes(char const* function, index_t count,
+                          std::initializer_list<std::pair<char const*, std::size_t>> spans) {
+  for (auto const& [name, size] : spans) require_equal(function, name, index_t(size), count);
+}
+/// All of what a batch asks before anything is written; answers the bytes of `work` that it takes.
+template <class Check, class Size>
+index_t require_batch(char const* function, index_t count, workspace work, Check const& check, Size const& size) {
+  for (index_t i = 0; i < count; ++i) require_problem(i, [&] { check(std::size_t(i)); });
+  index_t const bytes = size();
+  require_at_least<workspace_error>(function, "work.size", work.size, bytes);
+  return bytes;
+}
+/// run(policy, i, its part of the workspace) for every problem i.
+template <class Policy, class Run>
+void run_batch(Policy const& policy, index_t count, workspace work, index_t bytes, Run const& run) {
+  for_each_problem(policy, count, [&](index_t worker, index_t i) {
+    run(serial(policy), std::size_t(i), part_of(policy, work, bytes, worker));
+  });
 }
 
 }  // namespace detail
@@ -53,28 +69,19 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
                 inverse kind, workspace work) {
   constexpr char const* function = "accumulate";
   index_t const count = index_t(U.size());
-  detail::require_equal(function, "Q.size()", index_t(Q.size()), count);
+  detail::require_sizes(function, count, {{"Q.size()", Q.size()}});
   detail::require_inverse(function, kind);
-  for (index_t i = 0; i < count; ++i) {
-    auto const& u = U[std::size_t(i)];
-    auto const& q = Q[std::size_t(i)];
-    if (!detail::valid(u)) detail::require_view(function, detail::element("U", i), u);
-    if (!detail::has_form(q, u.rows, u.cols))
-      detail::require_form(function, detail::element("Q", i), q, u.rows, u.cols);
-    if (kind.truncated && q.block < u.cols)
-      detail::require_at_least(function, (detail::element("Q", i) + ".block").c_str(), q.block, u.cols);
-  }
-  index_t const size = accumulate_workspace(policy, Q, kind);
-  detail::require_at_least<workspace_error>(function, "work.size", work.size, size);
+  index_t const bytes = detail::require_batch(
+      function, count, work, [&](std::size_t i) { detail::require_accumulate(U[i], Q[i], kind); },
+      [&] { return accumulate_workspace(policy, Q, kind); });
   if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>) {
     if (!kind.truncated) {
       for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
       if (accumulate_in_one_launch(policy, U, Q)) return;
     }
   }
-  for_each_problem(policy, count, [&](index_t worker, index_t i) {
-    accumulate(serial(policy), U[std::size_t(i)], Q[std::size_t(i)], kind, detail::part_of(policy, work, size, worker));
-  });
+  detail::run_batch(policy, count, work, bytes,
+                    [&](auto const& one, std::size_t i, workspace part) { accumulate(one, U[i], Q[i], kind, part); });
 }
 
 /// Bytes of workspace for `apply` of all of Q to X.
@@ -99,23 +106,12 @@ void apply(Policy const& policy, std::span<compact_wy_view<A> const> Q, std::spa
            std::span<matrix_view<T, L> const> Y, side s, op o, workspace work) {
   constexpr char const* function = "apply";
   index_t const count = index_t(Q.size());
-  detail::require_equal(function, "X.size()", index_t(X.size()), count);
-  detail::require_equal(function, "Y.size()", index_t(Y.size()), count);
-  for (index_t i = 0; i < count; ++i) {
-    auto const& q = Q[std::size_t(i)];
-    auto const& x = X[std::size_t(i)];
-    auto const& y = Y[std::size_t(i)];
-    index_t const m = q.rows(), rows = s == side::left ? m : x.rows, cols = s == side::left ? x.cols : m;
-    if (!detail::has_form(q, m, q.rank())) detail::require_form(function, detail::element("Q", i), q, m, q.rank());
-    if (!detail::has_shape(x, rows, cols)) detail::require_shape(function, detail::element("X", i), x, rows, cols);
-    if (!detail::has_shape(y, rows, cols)) detail::require_shape(function, detail::element("Y", i), y, rows, cols);
-  }
-  index_t const size = apply_workspace(policy, Q, X, s);
-  detail::require_at_least<workspace_error>(function, "work.size", work.size, size);
-  for_each_problem(policy, count, [&](index_t worker, index_t i) {
-    auto const k = std::size_t(i);
-    apply(serial(policy), Q[k], X[k], Y[k], s, o, detail::part_of(policy, work, size, worker));
-  });
+  detail::require_sizes(function, count, {{"X.size()", X.size()}, {"Y.size()", Y.size()}});
+  index_t const bytes = detail::require_batch(
+      function, count, work, [&](std::size_t i) { detail::require_apply(Q[i], X[i], Y[i], s); },
+      [&] { return apply_workspace(policy, Q, X, s); });
+  detail::run_batch(policy, count, work, bytes,
+                    [&](auto const& one, std::size_t i, workspace part) { apply(one, Q[i], X[i], Y[i], s, o, part); });
 }
 
 }  // namespace hoft

@@ -1,0 +1,326 @@
+// Batches of adapters: the bits of the single calls, and errors before anything is written.
+#include <hoft/cuda/dense.hpp>
+#include <hoft/cuda/host.hpp>
+#include <hoft/hoft.hpp>
+
+#include "support.hpp"
+
+#include <deque>
+#include <span>
+
+using namespace hoft_test;
+
+namespace {
+
+struct adapter_shape {
+  index_t m, n, ru, rv, t;
+  bool scaled;
+  index_t shares = -1;  ///< the problem whose x this one has
+};
+
+// q, k and v of one layer; then odd and empty shapes.
+constexpr adapter_shape shapes[] = {{24, 20, 4, 6, 9, false}, {16, 20, 3, 2, 9, true, 0}, {24, 20, 0, 5, 9, false, 0},
+                                    {5, 70, 5, 0, 3, true},   {0, 3, 0, 0, 4, false},     {9, 7, 12, 4, 0, true},
+                                    {33, 2, 8, 1, 40, false}, {1, 1, 1, 1, 1, true}};
+constexpr std::size_t count = std::size(shapes);
+
+template <class E>
+std::span<E const> all_of(std::vector<E> const& v) {
+  return v;
+}
+
+/// Inputs, by shape alone, and outputs of every problem.
+template <class T, class L>
+struct problems {
+  using A = hoft::accumulator_t<T>;
+  using out = padded<T, L>;
+  using gradient = padded<A, col_major>;
+
+  std::deque<hoft::compact_wy<A>> left, right;
+  std::deque<out> M, Mhat, Mback, x, y, dy, dx;
+  std::deque<gradient> s, wU, wV, ws, dU, dV, ds;
+  std::deque<std::vector<std::byte>> memory;
+  std::vector<hoft::adapter_view<A const>> a;
+  std::vector<hoft::saved_activations<A, T, L>> saved;
+
+  problems() {
+    unsigned seed = 100;
+    for (auto const& p : shapes) {
+      auto const form = [&](std::deque<hoft::compact_wy<A>>& forms, index_t m, index_t r, index_t block) {
+        forms.emplace_back(m, r, hoft::exact{}, block);
+        auto q = forms.back().mutable_view();
+        dense_matrix<A> const U = gaussian<A>(m, r, ++seed);
+        guarded_workspace work(hoft::accumulate_workspace<A>(hoft::cpu{}, r, block));
+        hoft::accumulate(hoft::cpu{}, hoft::as_view(U), q, hoft::exact{}, work);
+      };
+      form(left, p.m, p.ru, 4);
+      form(right, p.n, p.rv, std::max<index_t>(1, p.rv));
+      index_t const scales = p.scaled ? p.m : 0;
+      s.emplace_back(gaussian<A>(scales, 1, ++seed));
+      M.emplace_back(gaussian<T, L>(p.m, p.n, ++seed));
+      Mhat.emplace_back(p.m, p.n), Mback.emplace_back(gaussian<T, L>(p.m, p.n, ++seed));
+      if (p.shares < 0) x.emplace_back(gaussian<T, L>(p.n, p.t + p.rv, ++seed));
+      else x.emplace_back(0, 0);
+      y.emplace_back(p.m, p.t + p.rv), dx.emplace_back(p.n, p.t + p.rv);
+      dy.emplace_back(gaussian<T, L>(p.m, p.t + p.rv, ++seed));
+      wU.emplace_back(p.m, p.ru), wV.emplace_back(p.n, p.rv), ws.emplace_back(scales, 1);
+      dU.emplace_back(p.m, p.ru), dV.emplace_back(p.n, p.rv), ds.emplace_back(scales, 1);
+      a.emplace_back(left.back().view(), right.back().view(), vector(s.back()));
+      hoft::carver size;
+      hoft::carve_saved<T, L>(size, a.back(), p.t, p.m != 16);
+      memory.emplace_back(std::size_t(size.size()), std::byte(0xFF));
+      hoft::carver carved(hoft::workspace{memory.back().data(), size.size()});
+      saved.push_back(hoft::carve_saved<T, L>(carved, a.back(), p.t, p.m != 16));
+    }
+  }
+
+  template <class Column>
+  static hoft::vector_view<A> vector(Column& c) {
+    return {c.view().data, c.view().rows};
+  }
+  template <class Padded>
+  static auto views(std::deque<Padded>& all) {
+    std::vector<decltype(all.front().view())> v;
+    for (auto& one : all) v.push_back(one.view());
+    return v;
+  }
+  template <class View>
+  static auto constant(std::vector<View> const& all) {
+    std::vector<hoft::matrix_view<T const, L>> v;
+    for (auto const& one : all) v.push_back(one);
+    return v;
+  }
+  static auto vectors(std::deque<gradient>& all) {
+    std::vector<hoft::vector_view<A>> v;
+    for (auto& one : all) v.push_back(vector(one));
+    return v;
+  }
+  std::vector<hoft::matrix_view<T, L>> tokens() {
+    std::vector<hoft::matrix_view<T, L>> v;
+    for (auto const& p : shapes)
+      v.push_back(x[p.shares < 0 ? v.size() : std::size_t(p.shares)].view().columns(0, p.t + p.rv));
+    return v;
+  }
+  std::vector<hoft::matrix_view<T const, L>> without_spare(std::vector<hoft::matrix_view<T, L>> const& all) const {
+    std::vector<hoft::matrix_view<T const, L>> v;
+    for (auto const& one : all) v.push_back(one.columns(0, shapes[v.size()].t));
+    return v;
+  }
+  template <class Policy>
+  auto bases(Policy const& policy) {
+    auto const weight = [&](std::size_t i) { return hoft::matrix_view<T const, L>(M[i].view()); };
+    if constexpr (std::is_same_v<Policy, hoft::cpu>) {
+      std::vector<hoft::dense_operator<T, L>> v;
+      for (std::size_t i = 0; i < count; ++i) v.emplace_back(policy, weight(i));
+      return v;
+    } else {
+      std::vector<decltype(dense(policy, weight(0)))> v;
+      for (std::size_t i = 0; i < count; ++i) v.push_back(dense(policy, weight(i)));
+      return v;
+    }
+  }
+
+  /// f(call of each problem, call of the batch) for every call.
+  template <class Policy, class Base, class F>
+  void for_each_call(Policy const& policy, std::vector<Base> const& base, F const& f) {
+    using hoft::workspace;
+    auto const adapters = all_of(a);
+    auto const weights = constant(views(M)), gradients = constant(views(dy));
+    auto const merged = views(Mhat), back = views(Mback), in = tokens(), out_ = views(y), g = views(dy),
+               dx_ = views(dx);
+    auto const wU_ = views(wU), wV_ = views(wV), dU_ = views(dU), dV_ = views(dV);
+    auto const ws_ = vectors(ws), ds_ = vectors(ds);
+    auto const outputs = without_spare(out_), inputs = without_spare(in);
+    auto const saves = all_of(saved);
+    std::span<Base const> const bases(base);
+    f(
+        hoft::merge_workspace(policy, adapters, all_of(weights)),
+        [&](std::size_t i) { return hoft::merge_workspace(policy, a[i], weights[i]); },
+        [&](std::size_t i, workspace w) { hoft::merge(policy, a[i], weights[i], merged[i], w); },
+        [&](workspace w) { hoft::merge(policy, adapters, all_of(weights), all_of(merged), w); });
+    f(
+        hoft::unmerge_workspace(policy, adapters, all_of(back)),
+        [&](std::size_t i) { return hoft::unmerge_workspace(policy, a[i], back[i]); },
+        [&](std::size_t i, workspace w) { hoft::unmerge(policy, a[i], back[i], w); },
+        [&](workspace w) { hoft::unmerge(policy, adapters, all_of(back), w); });
+    f(
+        hoft::merge_backward_workspace(policy, adapters, all_of(weights)),
+        [&](std::size_t i) { return hoft::merge_backward_workspace(policy, a[i], weights[i]); },
+        [&](std::size_t i, workspace w) {
+          hoft::merge_backward(policy, a[i], weights[i], hoft::matrix_view<T const, L>(merged[i]), wU_[i], wV_[i],
+                               ws_[i], w);
+        },
+        [&](workspace w) {
+          hoft::merge_backward(policy, adapters, all_of(weights), all_of(constant(merged)), all_of(wU_), all_of(wV_),
+                               all_of(ws_), w);
+        });
+    f(
+        hoft::forward_workspace(policy, adapters, all_of(in)),
+        [&](std::size_t i) { return hoft::forward_workspace(policy, a[i], in[i]); },
+        [&](std::size_t i, workspace w) { hoft::forward(policy, a[i], base[i], in[i], out_[i], saved[i], w); },
+        [&](workspace w) { hoft::forward(policy, adapters, bases, all_of(in), all_of(out_), saves, w); });
+    f(
+        hoft::backward_workspace(policy, adapters, saves),
+        [&](std::size_t i) { return hoft::backward_workspace(policy, a[i], saved[i]); },
+        [&](std::size_t i, workspace w) {
+          hoft::backward(policy, a[i], base[i], inputs[i], outputs[i], saved[i], g[i], dx_[i], dU_[i], dV_[i], ds_[i],
+                         w);
+        },
+        [&](workspace w) {
+          hoft::backward(policy, adapters, bases, all_of(inputs), all_of(outputs), saves, all_of(g), all_of(dx_),
+                         all_of(dU_), all_of(dV_), all_of(ds_), w);
+        });
+  }
+
+  template <class Policy>
+  void run_single(Policy const& policy) {
+    for_each_call(policy, bases(policy), [](index_t, auto const& size, auto const& one, auto const&) {
+      for (std::size_t i = 0; i < count; ++i) {
+        guarded_workspace work(size(i));
+        one(i, work);
+        CHECK(work.intact());
+      }
+    });
+  }
+  template <class Policy>
+  void run_batch(Policy const& policy) {
+    for_each_call(policy, bases(policy), [](index_t bytes, auto const&, auto const&, auto const& batch) {
+      guarded_workspace work(bytes);
+      batch(work);
+      CHECK(work.intact());
+    });
+  }
+
+  void check_same(problems const& other) const {
+    auto const same = [&](auto problems::*what, char const* name) {
+      for (std::size_t i = 0; i < count; ++i) {
+        std::string const label = std::string(name) + " of problem " + std::to_string(i);
+        CHECK_MESSAGE(same_bits((this->*what)[i].map(), (other.*what)[i].map()), label);
+        CHECK_MESSAGE((this->*what)[i].intact(), label);
+      }
+    };
+    same(&problems::Mhat, "Mhat"), same(&problems::Mback, "M"), same(&problems::x, "x"), same(&problems::y, "y");
+    same(&problems::dy, "dy"), same(&problems::dx, "dx");
+    same(&problems::wU, "merged dU"), same(&problems::wV, "merged dV"), same(&problems::ws, "merged ds");
+    same(&problems::dU, "dU"), same(&problems::dV, "dV"), same(&problems::ds, "ds");
+    for (std::size_t i = 0; i < count; ++i)
+      CHECK(same_bits(hoft::as_eigen(saved[i].w), hoft::as_eigen(other.saved[i].w)));
+  }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a batch of adapters has the bits of its single calls, for any number of threads", T, float,
+                   std::complex<double>, Eigen::bfloat16) {
+  problems<T, row_major> alone;
+  alone.run_single(hoft::cpu{});
+  for (int threads : {1, 3}) {
+    problems<T, row_major> together;
+    together.run_batch(hoft::cpu{.threads = threads});
+    together.check_same(alone);
+  }
+}
+
+TEST_CASE("a batch of adapters through the kernels of a GPU has the bits of its single calls") {
+  hoft::cuda::host const device;
+  problems<float, col_major> alone, together;
+  alone.run_single(device);
+  together.run_batch(device);
+  together.check_same(alone);
+}
+
+TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
+  using T = float;
+  using L = col_major;
+  hoft::cpu const policy;
+  problems<T, L> p;
+  problems<T, L> const untouched;
+  auto const adapters = all_of(p.a);
+  auto const weights = p.constant(p.views(p.M));
+  auto const merged = p.views(p.Mhat), back = p.views(p.Mback), in = p.tokens(), out = p.views(p.y), g = p.views(p.dy),
+             dx = p.views(p.dx);
+  auto const dU = p.views(p.dU), dV = p.views(p.dV);
+  auto const ds = p.vectors(p.ds);
+  auto const outputs = p.without_spare(out), inputs = p.without_spare(in);
+  auto const base = p.bases(policy);
+  std::span<typename decltype(base)::value_type const> const bases(base);
+  std::vector<std::byte> memory(1 << 20);
+  hoft::workspace const work{memory.data(), index_t(memory.size())}, little{memory.data(), 8};
+  auto const changed = [](auto v, std::size_t i, auto const& change) {
+    change(v[i]);
+    return v;
+  };
+  auto const shorter = [](auto v) {
+    v.pop_back();
+    return v;
+  };
+  auto const one_row_more = [](auto& view) { view.rows += 1, view.ld += 1; };
+  auto const one_more = [](auto& vector) { vector.size += 1; };
+
+  auto const merge = [&](auto const& a, auto const& M, auto const& Mhat, hoft::workspace w) {
+    hoft::merge(policy, all_of(a), all_of(M), all_of(Mhat), w);
+  };
+  CHECK_THROWS_WITH_AS(merge(p.a, changed(weights, 7, one_row_more), merged, work),
+                       "hoft::merge: M.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(merge(p.a, weights, changed(merged, 6, one_row_more), work),
+                       "hoft::merge: Mhat.rows is 34, must be == 33 (problem 6)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(merge(p.a, shorter(weights), merged, work), "hoft::merge: M.size() is 7, must be == 8",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(merge(p.a, weights, shorter(merged), work), "hoft::merge: Mhat.size() is 7, must be == 8",
+                       hoft::shape_error);
+  CHECK_THROWS_AS(merge(p.a, weights, merged, little), hoft::workspace_error);
+  auto const explicit_tau = changed(p.a, 7, [](auto& a) { a.left.explicit_tau = true; });
+  CHECK_THROWS_WITH_AS(
+      merge(explicit_tau, weights, merged, work),
+      "hoft::merge: a.left is built with explicit tau, must be built from reflectors alone (problem 7)",
+      hoft::argument_error);
+
+  auto const unmerge = [&](auto const& a, auto const& M, hoft::workspace w) {
+    hoft::unmerge(policy, all_of(a), all_of(M), w);
+  };
+  std::vector<T> zeros(9);
+  auto const singular = changed(p.a, 5, [&](auto& a) { a.scale = {zeros.data(), 9}; });
+  CHECK_THROWS_WITH_AS(unmerge(singular, back, work), "hoft::unmerge: a.scale[0] is 0, must be != 0 (problem 5)",
+                       hoft::argument_error);
+  CHECK_THROWS_WITH_AS(unmerge(p.a, shorter(back), work), "hoft::unmerge: M.size() is 7, must be == 8",
+                       hoft::shape_error);
+  CHECK_THROWS_AS(unmerge(p.a, back, little), hoft::workspace_error);
+
+  auto const merge_backward = [&](auto const& M, auto const& dMhat, auto const& U, auto const& V, auto const& s,
+                                  hoft::workspace w) {
+    hoft::merge_backward(policy, adapters, all_of(M), all_of(dMhat), all_of(U), all_of(V), all_of(s), w);
+  };
+  CHECK_THROWS_WITH_AS(merge_backward(weights, weights, dU, dV, changed(ds, 7, one_more), work),
+                       "hoft::merge_backward: ds.size is 2, must be == 1 (problem 7)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(merge_backward(weights, shorter(weights), dU, dV, ds, work),
+                       "hoft::merge_backward: dMhat.size() is 7, must be == 8", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(merge_backward(weights, weights, dU, dV, shorter(ds), work),
+                       "hoft::merge_backward: ds.size() is 7, must be == 8", hoft::shape_error);
+  CHECK_THROWS_AS(merge_backward(weights, weights, dU, dV, ds, little), hoft::workspace_error);
+
+  auto const forward = [&](auto const& x, auto const& y, auto const& saved, hoft::workspace w) {
+    hoft::forward(policy, adapters, bases, all_of(x), all_of(y), all_of(saved), w);
+  };
+  CHECK_THROWS_WITH_AS(forward(changed(in, 3, one_row_more), out, p.saved, work),
+                       "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(forward(in, out, changed(p.saved, 7, [](auto& s) { s.B.rows = 2, s.B.ld = 2; }), work),
+                       "hoft::forward: saved.B.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.saved, work), "hoft::forward: y.size() is 7, must be == 8",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::forward(policy, adapters, bases.first(7), all_of(in), all_of(out), all_of(p.saved), work),
+                       "hoft::forward: base.size() is 7, must be == 8", hoft::shape_error);
+  CHECK_THROWS_AS(forward(in, out, p.saved, little), hoft::workspace_error);
+
+  auto const backward = [&](auto const& dy, auto const& dx_, auto const& V, hoft::workspace w) {
+    hoft::backward(policy, adapters, bases, all_of(inputs), all_of(outputs), all_of(p.saved), all_of(dy), all_of(dx_),
+                   all_of(dU), all_of(V), all_of(ds), w);
+  };
+  CHECK_THROWS_WITH_AS(backward(g, changed(dx, 6, one_row_more), dV, work),
+                       "hoft::backward: dx.rows is 3, must be == 2 (problem 6)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(backward(shorter(g), dx, dV, work), "hoft::backward: dy.size() is 7, must be == 8",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(backward(g, dx, shorter(dV), work), "hoft::backward: dV.size() is 7, must be == 8",
+                       hoft::shape_error);
+  CHECK_THROWS_AS(backward(g, dx, dV, little), hoft::workspace_error);
+  p.check_same(untouched);
+}
