@@ -3,6 +3,7 @@
 #pragma once
 #include <hoft/core/cost.hpp>
 #include <hoft/cuda/dense.hpp>
+#include <hoft/cuda/paired_gaussian.hpp>
 #include <hoft/cuda/policy.hpp>
 #include <hoft/transform/backward.hpp>
 #include <hoft/transform/batch.hpp>
