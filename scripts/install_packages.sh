@@ -7,8 +7,8 @@ build=(g++ cmake ninja-build libeigen3-dev)
 wanted=()
 for set_name in "$@"; do
   case $set_name in
-    tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev libdlpack-dev
-      libbenchmark-dev libcli11-dev python3-matplotlib) ;;
+    tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev
+      libbenchmark-dev libcli11-dev python3-matplotlib libdlpack-dev) ;;
     examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
