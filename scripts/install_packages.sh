@@ -8,8 +8,10 @@ wanted=()
 for set_name in "$@"; do
   case $set_name in
     tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev
-      libbenchmark-dev libcli11-dev python3-matplotlib) ;;
-    examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib) ;;
+      libbenchmark-dev libcli11-dev python3-matplotlib libdlpack-dev
+      nlohmann-json3-dev) ;;
+    examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib
+      liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;

@@ -2,6 +2,7 @@
 #pragma once
 #include <zlib.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -68,13 +69,18 @@ inline idx_array read_idx(std::filesystem::path const& path, std::size_t rank) {
     std::array<std::uint8_t, 4> e{};
     require(read(e.data(), 4) == 4, "is truncated in its header");
     std::size_t const extent = std::size_t{e[0]} << 24 | std::size_t{e[1]} << 16 | std::size_t{e[2]} << 8 | e[3];
-    constexpr std::size_t sane = std::size_t{1} << 32;  // a damaged header must not ask for all the memory there is
+    constexpr std::size_t sane = std::size_t{1} << 32;
     require(extent > 0 && size <= sane / extent, "is damaged: its header holds an impossible extent");
     size *= extent;
     result.extents.push_back(extent);
   }
-  result.bytes.resize(size);
-  require(read(result.bytes.data(), size) == size, "is truncated");
+  // Memory grows with what is there: a damaged header must not ask for all of it.
+  while (result.bytes.size() < size) {
+    std::size_t const before = result.bytes.size(),
+                      more = std::min(size - before, std::max(before, std::size_t{1} << 16));
+    result.bytes.resize(before + more);
+    require(read(result.bytes.data() + before, more) == more, "is truncated");
+  }
   std::uint8_t beyond = 0;  // reading past the last element also makes zlib compare the checksum
   require(read(&beyond, 1) == 0, "is longer than its header says");
   return result;

@@ -1,7 +1,7 @@
 // network.hpp: 784-256-256-10 with ReLU, softmax cross-entropy, Adam, minibatches.
 #pragma once
+#include "../npy.hpp"
 #include "layers.hpp"
-#include "npy.hpp"
 
 #include <array>
 #include <cmath>
@@ -35,17 +35,27 @@ struct checkpoint {
   void save(std::filesystem::path const& folder) const {
     std::filesystem::create_directories(folder);
     for (std::size_t k = 0; k < depth; ++k) {
-      save_npy(folder / ("W" + std::to_string(k + 1) + ".npy"), W[k]);
-      save_npy(folder / ("b" + std::to_string(k + 1) + ".npy"), b[k]);
+      npy::save(folder / ("W" + std::to_string(k + 1) + ".npy"), W[k]);
+      npy::save(folder / ("b" + std::to_string(k + 1) + ".npy"), b[k]);
     }
   }
   static checkpoint load(std::filesystem::path const& folder) {
     checkpoint c;
     for (std::size_t k = 0; k < depth; ++k) {
-      c.W[k] = load_npy(folder / ("W" + std::to_string(k + 1) + ".npy"), widths[k + 1], widths[k]);
-      c.b[k] = load_npy(folder / ("b" + std::to_string(k + 1) + ".npy"), widths[k + 1], 1);
+      c.W[k] = loaded(folder / ("W" + std::to_string(k + 1) + ".npy"), widths[k + 1], widths[k]);
+      c.b[k] = loaded(folder / ("b" + std::to_string(k + 1) + ".npy"), widths[k + 1], 1);
     }
     return c;
+  }
+
+ private:
+  static Matrix loaded(std::filesystem::path const& path, Index rows, Index cols) {
+    npy::matrix const a = npy::load(path);
+    if (a.elements.rows() != rows || a.elements.cols() != cols)
+      throw npy::error(path.string(), "is " + std::to_string(a.elements.rows()) + " x " +
+                                          std::to_string(a.elements.cols()) + ", not " + std::to_string(rows) + " x " +
+                                          std::to_string(cols));
+    return a.elements.cast<float>();
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include <complex>
 #include <concepts>
+#include <limits>
 #include <type_traits>
 
 namespace hoft {
@@ -33,6 +34,12 @@ using accumulator_t = typename scalar_traits<std::remove_cv_t<T>>::accumulator;
 /// The real type of the accumulator of T, the type of norms and errors.
 template <class T>
 using real_t = typename scalar_traits<accumulator_t<T>>::real;
+
+/// Digits of a significand, the leading one included: 11 says half, 8 says bfloat16. 24 for a type that the standard
+/// library knows nothing of; specialise it for a 16-bit type of your own without std::numeric_limits.
+template <class T>
+inline constexpr int significand_bits =
+    std::numeric_limits<T>::is_specialized ? std::numeric_limits<T>::digits : std::numeric_limits<float>::digits;
 
 /// A type that may be the element of a matrix given to hoft.
 template <class T>

@@ -1,7 +1,6 @@
 // hoft/cuda/scalar.hpp: CUDA's 16-bit types are stored in 16 bits and computed in float.
 #pragma once
 #include <hoft/core/scalar.hpp>
-#include <hoft/cuda/warp.hpp>
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -18,11 +17,9 @@ struct scalar_traits<__nv_bfloat16> {
   using accumulator = float;
 };
 
-namespace cuda {
 template <>
 inline constexpr int significand_bits<__half> = 11;
 template <>
 inline constexpr int significand_bits<__nv_bfloat16> = 8;
-}  // namespace cuda
 
 }  // namespace hoft

@@ -4,12 +4,11 @@
 // hold a tile together, each some elements, and `place` says which. A float is split into three bfloat16 numbers
 // without a rounding, so the products of a float's parts are as good as the float's own.
 #pragma once
-#include <hoft/config.hpp>
+#include <hoft/core/scalar.hpp>
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 namespace hoft::cuda {
 
@@ -69,11 +68,6 @@ struct lane_warp {
 #endif
 
 // --- floats in parts --------------------------------------------------------------------------------------------
-
-/// Digits of a significand, the leading one included; 24 for what the standard library knows nothing of.
-template <class T>
-inline constexpr int significand_bits =
-    std::numeric_limits<T>::is_specialized ? std::numeric_limits<T>::digits : std::numeric_limits<float>::digits;
 
 /// bfloat16 numbers that T, 16 bits or float, is the sum of.
 template <class T>

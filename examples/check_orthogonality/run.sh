@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Usage: run.sh [option...] file
+# Installs what is missing, builds check_orthogonality in build/examples and runs it (--help lists its options).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# What is said on the way goes to stderr: stdout is the program's.
+{
+  bash "$root/scripts/install_packages.sh" examples
+  cmake -G Ninja -S "$root" -B "$root/build/examples" -DCMAKE_BUILD_TYPE=Release \
+    -DHOFT_BUILD_EXAMPLES=ON -DHOFT_BUILD_TESTS=OFF -DHOFT_NATIVE=ON
+  cmake --build "$root/build/examples" --target check_orthogonality
+} >&2
+
+exec "$root/build/examples/examples/check_orthogonality/check_orthogonality" "$@"
