@@ -52,15 +52,16 @@ struct small_gradients {
     }
   }
 
-  /// dF += −P Wᴴ and, from the output, E += Z dWᴴ.
+  /// dF += −P Wᴴ and, for D from the output, E += Z dWᴴ.
   template <class Block>
-  HOFT_HOST_DEVICE void add(Block const& block, arrays const& s, matrix_view<A> dF, matrix_view<A> E) const {
+  HOFT_HOST_DEVICE void add(Block const& block, arrays const& s, bool output, matrix_view<A> dF,
+                            matrix_view<A> E) const {
     block.each(dF.rows * dF.cols, [&](index_t e) {
       auto const [l, k] = divide(e, dF.rows);
       A f = dF(k, l), t = E(k, l);
       for (index_t c = 0; c < columns; ++c) {
         f = multiply_add(negative(s.P[k * columns + c]), conjugate(s.W[l * columns + c]), f);
-        if (from_output) t = multiply_add(negative(s.minus_Z[k * columns + c]), conjugate(s.dW[l * columns + c]), t);
+        if (output) t = multiply_add(negative(s.minus_Z[k * columns + c]), conjugate(s.dW[l * columns + c]), t);
       }
       dF(k, l) = f, E(k, l) = t;
     });
@@ -76,13 +77,33 @@ struct small_gradients {
   }
 };
 
-/// Where a block or a cluster adds up its columns: D [m, r], dF [r, r] and E [r, r], one behind the other.
+/// What the gradients of adapters sum over columns. apply_backward has D, dF and E.
+struct gradient_shape {
+  index_t m, ru;
+  index_t rv = 0;
+  bool apart = false;  ///< the two terms of D, G (−Z)ᴴ and X dWᴴ, have a sum each
+  bool dots = false;   ///< sums of G ∘ X along rows are wanted
+  HOFT_HOST_DEVICE constexpr index_t size() const {
+    return m * (ru * (apart ? 2 : 1) + rv + (dots ? 1 : 0)) + 2 * ru * ru + ru * rv;
+  }
+};
+/// Where a block or a cluster adds up its columns, one behind the other.
 template <class A>
 struct gradient_part {
-  matrix_view<A> D, dF, E;
-  static constexpr HOFT_HOST_DEVICE index_t size(index_t m, index_t r) { return m * r + 2 * r * r; }
-  HOFT_HOST_DEVICE gradient_part(A* parts, index_t which, index_t m, index_t r)
-      : D(parts + which * size(m, r), m, r), dF(D.data + m * r, r, r), E(D.data + m * r + r * r, r, r) {}
+  matrix_view<A> dF, E;  ///< [ru, ru]
+  matrix_view<A> J;      ///< [ru, rv] Σ dW vᴴ
+  matrix_view<A> D;      ///< [m, ru] Σ G (−Z)ᴴ + X dWᴴ, or its first term
+  matrix_view<A> X_dW;   ///< [m, ru] its second term, or empty
+  matrix_view<A> G_v;    ///< [m, rv] Σ G vᴴ
+  vector_view<A> dots;   ///< [m], or empty
+  HOFT_HOST_DEVICE gradient_part(A* parts, index_t which, gradient_shape const& s)
+      : dF(parts + which * s.size(), s.ru, s.ru),
+        E(dF.data + s.ru * s.ru, s.ru, s.ru),
+        J(E.data + s.ru * s.ru, s.ru, s.rv),
+        D(J.data + s.ru * s.rv, s.m, s.ru),
+        X_dW(D.data + s.m * s.ru, s.m, s.apart ? s.ru : 0),
+        G_v(X_dW.data + s.m * X_dW.cols, s.m, s.rv),
+        dots(G_v.data + s.m * s.rv, s.dots ? s.m : 0) {}
 };
 
 /// A block takes 16 columns at a time, reads them for the projections on U and, from the second-level cache, for the
@@ -116,7 +137,7 @@ struct backward_kernel {
     index_t const m = X.rows, r = U.cols;
     shared const memory(carver, r);
     auto const& s = memory.arrays;
-    gradient_part<A> const part(parts, block.x, m, r);
+    gradient_part<A> const part(parts, block.x, {m, r});
     block.each(2 * r * r, [&](index_t e) { part.dF.data[e] = A(0); });
     for (index_t task = block.x; task * columns < X.cols; task += block.blocks) {
       index_t const first = task * columns, count = first + columns < X.cols ? columns : X.cols - first;
@@ -128,7 +149,7 @@ struct backward_kernel {
           [&](index_t n, index_t k, index_t c, A value) { (n == 0 ? s.UX : s.P)[k * columns + c] = value; },
           every_tile{});
       small.form(block, s);
-      small.add(block, s, part.dF, part.E);
+      small.add(block, s, small.from_output, part.dF, part.E);
       bool const begins = task == block.x;
       block.each(m, [&](index_t i) {
         A left[columns], right[columns], d[columns];

@@ -4,9 +4,9 @@
 #include <hoft/cuda/accumulate.hpp>
 #include <hoft/cuda/apply.hpp>
 #include <hoft/cuda/backward.hpp>
-#include <hoft/cuda/cluster_apply.hpp>
+#include <hoft/cuda/cluster_adapt.hpp>
 #include <hoft/cuda/cluster_backward.hpp>
-#include <hoft/cuda/elements.hpp>
+#include <hoft/cuda/shapes.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -15,39 +15,6 @@
 #include <span>
 
 namespace hoft::cuda {
-
-/// How clusters share m features.
-struct cluster_shape {
-  index_t size = 0;      ///< blocks of one; 0: no shape fits
-  index_t rows = 0;      ///< features of each block
-  index_t buffers = 0;   ///< of columns that are fetched
-  index_t clusters = 0;  ///< that the device runs at a time
-};
-/// Features of each block of a cluster that shares m of them.
-inline index_t slice_rows(index_t m, index_t size) {
-  constexpr index_t strip = 32;
-  return ((m + size - 1) / size + strip - 1) / strip * strip;
-}
-/// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
-/// bytes(rows, buffers): what a block shares.
-template <device_policy Device, class Bytes>
-cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
-  constexpr index_t reserved = 1024;  // of each block, by the system, beside what it may ask for
-  for (index_t blocks : {2, 1})
-    for (index_t buffers : {2, 1})
-      for (index_t size = 1; size <= device.most_cluster; size *= 2) {
-        index_t const rows = slice_rows(m, size), shared = bytes(rows, buffers);
-        if ((shared + reserved) * blocks > device.shared_limit + reserved) continue;
-        return {size, rows, buffers, std::max<index_t>(1, device.processors() * blocks / size)};
-      }
-  return {};
-}
-
-/// As few clusters as take no more rounds than `most` would: not all processors can be in one.
-inline index_t evenly(index_t tasks, index_t most) {
-  index_t const rounds = (tasks + most - 1) / most;
-  return (tasks + rounds - 1) / rounds;
-}
 
 /// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
 /// cannot share as much memory as one of them takes, or one has 2³² elements. The same problem gets the same bits alone
@@ -109,14 +76,12 @@ bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view
   using kernel_type = apply_kernel<T, L, A>;
   if (X.empty() || U.cols == 0 || U.cols > kernel_type::most_reflectors) return false;
   if constexpr (std::same_as<A, float>) {
-    cluster_apply_kernel<T> kernel{U, F, o == op::adjoint, X, Y, W};
-    cluster_shape const shape = shape_clusters(device, U.rows, [&](index_t rows, index_t buffers) {
-      kernel.rows = rows, kernel.buffers = buffers;
-      return kernel.shared_bytes();
-    });
-    if (shape.size > 0) {
-      kernel.rows = shape.rows, kernel.buffers = shape.buffers;
-      launch_clusters(device, evenly(kernel.tasks(), shape.clusters), shape.size, kernel);
+    cluster_adapt_kernel<T> kernel{};
+    kernel.U = U, kernel.F = F, kernel.adjoint = o == op::adjoint, kernel.X = X, kernel.Y = Y;
+    if (!W.empty()) kernel.W = W;
+    kernel.shape = shape_whole(device, U.rows, X.cols, kernel);
+    if (kernel.shape.size > 0) {
+      launch_slices(device, kernel);
       return true;
     }
   }
@@ -138,25 +103,33 @@ index_t backward_blocks(Device const& device, index_t columns, index_t part_byte
 }
 /// How backward_in_one_pass goes about it.
 struct backward_plan {
-  index_t parts = 0;      ///< that are summed apart: blocks, or clusters; 0: not in one pass
-  cluster_shape shape{};  ///< its size is 0 for blocks
+  index_t parts = 0;    ///< that are summed apart: blocks, or clusters; 0: not in one pass
+  slice_shape shape{};  ///< its size is 0 for blocks
 };
+/// Of Q X for Q of rank r, as far as its memory depends on them.
+template <class T>
+cluster_backward_kernel<T> apply_backward_kernel(index_t m, index_t r) {
+  static constexpr float some = 0;  // data is there
+  cluster_backward_kernel<T> kernel{};
+  kernel.U = {&some, m, r};
+  kernel.small.F = {&some, r, r};
+  kernel.sums = {m, r};
+  return kernel;
+}
 template <class T, class L, device_policy Device>
 backward_plan plan_backward(Device const& device, index_t m, index_t n, index_t r) {
   using A = accumulator_t<T>;
   if (r == 0 || m == 0 || n == 0 || r > backward_kernel<T, L, A>::most_reflectors) return {};
   if constexpr (std::same_as<A, float>) {
-    using kernel = cluster_backward_kernel<T>;
-    cluster_shape const shape =
-        shape_clusters(device, m, [&](index_t rows, index_t) { return kernel::bytes_for(m, r, rows); });
-    if (shape.size > 0) return {evenly((n + kernel::columns - 1) / kernel::columns, shape.clusters), shape};
+    slice_shape const shape = shape_whole(device, m, n, apply_backward_kernel<T>(m, r));
+    if (shape.size > 0) return {shape.runs, shape};
   }
-  return {backward_blocks(device, n, gradient_part<A>::size(m, r) * index_t(sizeof(A)))};
+  return {backward_blocks(device, n, gradient_shape{m, r}.size() * index_t(sizeof(A)))};
 }
 /// Elements of scratch for backward_in_one_pass.
 template <class T, class L, device_policy Device>
 index_t backward_scratch(Device const& device, index_t m, index_t n, index_t r) {
-  return plan_backward<T, L>(device, m, n, r).parts * gradient_part<accumulator_t<T>>::size(m, r);
+  return plan_backward<T, L>(device, m, n, r).parts * gradient_shape{m, r}.size();
 }
 /// dX := op(Q)ᴴ G, and the sums D, dF and E over all columns in `sums`, in one pass over X and G, for a Q of one factor
 /// `q`; false if that has too many reflectors. dX may be G.
@@ -172,23 +145,16 @@ bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from
     if (kernel.shared_bytes() > device.shared_limit) return false;
     launch(device, plan.parts, kernel);
   } else if constexpr (std::same_as<A, float>) {
-    launch_clusters(device, plan.parts, plan.shape.size,
-                    cluster_backward_kernel<T>{q.U, small, X, G, dX, scratch, plan.shape.rows});
+    auto kernel = apply_backward_kernel<T>(m, r);
+    kernel.U = q.U, kernel.small = small, kernel.output = from_output;
+    kernel.X = X, kernel.G = G, kernel.dX = dX, kernel.parts = scratch, kernel.shape = plan.shape;
+    launch_slices(device, kernel);
   }
-  index_t const size = gradient_part<A>::size(m, r), parts = plan.parts;
-  auto const add_parts = [&](matrix_view<A> to, matrix_view<A> first) {
-    index_t const rows = to.rows;
-    A const* const of_first = first.data;
-    for_each_element(device, to, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
-      A total(0);
-      for (index_t b = 0; b < parts; ++b) total = sum(total, of_first[b * size + i + j * rows]);
-      to(i, j) = total;
-    });
-  };
-  gradient_part<A> const first(scratch, 0, m, r);
-  add_parts(sums.D, first.D);
-  add_parts(sums.dF.block(0, 0, r, r), first.dF);
-  add_parts(sums.E.block(0, 0, r, r), first.E);
+  gradient_shape const size{m, r};
+  gradient_part<A> const first(scratch, 0, size);
+  add_parts(device, first.D, size.size(), plan.parts, sums.D);
+  add_parts(device, first.dF, size.size(), plan.parts, sums.dF.block(0, 0, r, r));
+  add_parts(device, first.E, size.size(), plan.parts, sums.E.block(0, 0, r, r));
   return true;
 }
 

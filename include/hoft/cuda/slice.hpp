@@ -20,6 +20,29 @@ struct strided_matrix {
   HOFT_HOST_DEVICE T* at(index_t i, index_t j) const { return data + (by_columns ? i + j * ld : i * ld + j); }
 };
 
+/// How blocks share a matrix [m, n]: `slices` clusters of `size` blocks stand side by side along the features and take
+/// `rows` of them each block; `runs` such rows of clusters share the columns, 16 at a time in turn.
+struct slice_shape {
+  index_t size = 0;     ///< 0: no shape fits
+  index_t rows = 0;     ///< a multiple of 32
+  index_t buffers = 1;  ///< of columns that are fetched, 1 or 2
+  index_t slices = 1, runs = 0;
+  HOFT_HOST_DEVICE constexpr index_t clusters() const { return slices * runs; }
+};
+
+/// A tile [rows, 16] in shared memory, by columns, and what split_right made of a factor [16, padded rank].
+template <class T>
+struct outer_term {
+  T const* left;
+  right_tile const* right;
+};
+/// A slice of reflectors and what split_left made of their coefficients; nothing if it has no groups.
+struct low_rank_product {
+  float const* u = nullptr;
+  left_tile const* z = nullptr;
+  index_t groups = 0;
+};
+
 /// The slice of one block: rows [first, first + height) of m, in shared memory `rows` of them, the rest zero.
 /// Reflectors are padded likewise to whole groups of 16.
 struct feature_slice {
@@ -47,6 +70,12 @@ struct feature_slice {
       auto const [k, i] = divide(e, rows);
       u[k * stride() + i] = i < height && k < rank ? U(first + i, k) : 0.0f;
     });
+  }
+
+  /// s := the slice of a vector, zero beyond it.
+  template <class Block>
+  HOFT_HOST_DEVICE void load_vector(Block const& block, vector_view<float const> v, float* s) const {
+    block.each(rows, [&](index_t i) { s[i] = i < height ? v[first + i] : 0.0f; });
   }
 
   /// tile := columns [j, j + 16) of X, zero beyond its edges. It is there when block.fetched() has returned.
@@ -82,10 +111,11 @@ struct feature_slice {
                 [&](index_t i, index_t c) { *Y.at(first + i, j + c) = tile[c * stride() + i]; });
   }
 
-  /// w(c, k) := Σ_i U(i, k) X(i, c) over the slice, in memory [16, padded rank]. The rows are dealt to warps, whose
-  /// sums are added in order. partial: warps times as much.
+  /// w(c, k) := Σ_i U(i, k) s(i) X(i, c) over the slice, in memory [16, padded rank]; s without data is ones. The rows
+  /// are dealt to warps, whose sums are added in order. partial: warps times as much.
   template <class Block, class T>
-  HOFT_HOST_DEVICE void project(Block const& block, float const* u, T const* tile, float* partial, float* w) const {
+  HOFT_HOST_DEVICE void project(Block const& block, float const* u, float const* s, T const* tile, float* partial,
+                                float* w) const {
     index_t const r = padded_rank();
     block.each_warp(warps, [&](auto const& warp, index_t me) {
       using warp_type = std::remove_cvref_t<decltype(warp)>;
@@ -97,8 +127,10 @@ struct feature_slice {
           HOFT_UNROLL
           for (int half = 0; half < 2; ++half) {
             typename warp_type::template held<right_tile> v[parts_of<float>];
-            load<right_tile>(warp, v,
-                             [&](int l, int k) { return split(u + (g * 16 + half * 8 + k) * stride() + i + l); });
+            load<right_tile>(warp, v, [&](int l, int k) {
+              float const* const at = u + (g * 16 + half * 8 + k) * stride() + i + l;
+              return s == nullptr ? split(at) : split<parts_of<float>>(at[0] * s[i + l], at[1] * s[i + l + 1]);
+            });
             multiply_add<last_parts<T>>(warp, x, v, sums[half]);
           }
         }
@@ -147,35 +179,11 @@ struct feature_slice {
   }
   HOFT_HOST_DEVICE index_t right_tiles() const { return 2 * groups() * parts_of<float> * lanes; }
 
-  /// D [rows, padded rank], as tiles, += A yᵀ + B zᵀ for tiles A and B [rows, 16] and y, z of split_right.
-  template <class Block, class T>
-  HOFT_HOST_DEVICE void outer(Block const& block, T const* A, right_tile const* y, T const* B, right_tile const* z,
-                              sum_tile* D) const {
+  /// D [rows, padded rank], as tiles, += the terms: a tile [rows, 16] of memory times what split_right made, each.
+  template <class Block, class... T>
+  HOFT_HOST_DEVICE void outer(Block const& block, sum_tile* D, outer_term<T> const&... terms) const {
     block.each_warp(rows / 16, [&](auto const& warp, index_t strip) {
-      using warp_type = std::remove_cvref_t<decltype(warp)>;
-      typename warp_type::template held<left_tile> left[2][parts_of<T>];
-      HOFT_UNROLL
-      for (int which = 0; which < 2; ++which)
-        load<left_tile>(warp, left[which], [&](int i, int c) {
-          T const* const at = (which == 0 ? A : B) + c * stride() + strip * 16 + i;
-          return split<parts_of<T>>(static_cast<float>(at[0]), static_cast<float>(at[stride()]));
-        });
-      for (index_t h = 0; h < 2 * groups(); ++h) {
-        typename warp_type::template held<sum_tile> sums;
-        sum_tile* const d = D + (strip * 2 * groups() + h) * lanes;
-        warp.each_lane([&](int lane) { sums[lane] = d[lane]; });
-        HOFT_UNROLL
-        for (int which = 0; which < 2; ++which) {
-          typename warp_type::template held<right_tile> right[parts_of<float>];
-          warp.each_lane([&](int lane) {
-            HOFT_UNROLL
-            for (int p = 0; p < parts_of<float>; ++p)
-              right[p][lane] = (which == 0 ? y : z)[(h * parts_of<float> + p) * lanes + lane];
-          });
-          multiply_add<last_parts<T>>(warp, left[which], right, sums);
-        }
-        warp.each_lane([&](int lane) { d[lane] = sums[lane]; });
-      }
+      add_terms(warp, D + strip * 2 * groups() * lanes, loaded(warp, terms, strip)...);
     });
   }
   HOFT_HOST_DEVICE index_t sum_tiles() const { return rows / 16 * 2 * groups() * lanes; }
@@ -193,37 +201,26 @@ struct feature_slice {
     });
   }
 
-  /// tile := tile + U Z.
+  /// tile := diag(s) (tile + A) + B for products A and B of reflectors and what split_left made; s without data is
+  /// ones. between: a tile for tile + A, or without data. For any rank.
   template <class Block, class T>
-  HOFT_HOST_DEVICE void update(Block const& block, float const* u, left_tile const* z, T* tile) const {
-    constexpr int abreast = 4;  // tiles of 8 rows: each part of Z that is read serves them all
+  HOFT_HOST_DEVICE void combine(Block const& block, low_rank_product A, float const* s, low_rank_product B, T* tile,
+                                T* between) const {
     block.each_warp(rows / (8 * abreast), [&](auto const& warp, index_t strip) {
-      using warp_type = std::remove_cvref_t<decltype(warp)>;
-      index_t const i = strip * 8 * abreast;
-      typename warp_type::template held<sum_tile> sums[abreast] = {};
-      for (index_t g = 0; g < groups(); ++g) {
-        typename warp_type::template held<left_tile> left[parts_of<float>];
-        warp.each_lane([&](int lane) {
-          HOFT_UNROLL
-          for (int p = 0; p < parts_of<float>; ++p) left[p][lane] = z[(g * parts_of<float> + p) * lanes + lane];
-        });
-        HOFT_UNROLL
-        for (int s = 0; s < abreast; ++s) {
-          typename warp_type::template held<right_tile> v[parts_of<float>];
-          load<right_tile>(warp, v, [&](int k, int l) {
-            float const* const at = u + (g * 16 + k) * stride() + i + s * 8 + l;
-            return split<parts_of<float>>(at[0], at[stride()]);
-          });
-          multiply_add<last_parts<T>>(warp, left, v, sums[s]);
-        }
-      }
+      index_t const first = strip * 8 * abreast;
+      typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> a[abreast] = {}, b[abreast] = {};
+      add_product<T>(warp, A, first, a);
+      add_product<T>(warp, B, first, b);
       warp.each_lane([&](int lane) {
         HOFT_UNROLL
-        for (int s = 0; s < abreast; ++s) HOFT_UNROLL
+        for (int n = 0; n < abreast; ++n) HOFT_UNROLL
         for (int e = 0; e < 4; ++e) {
           place const at = place_in(sum_tile{}, lane, e);
-          T& x = tile[at.row * stride() + i + s * 8 + at.column];
-          x = static_cast<T>(static_cast<float>(x) + sums[s][lane].element[e]);
+          index_t const i = first + n * 8 + at.column;
+          T& x = tile[at.row * stride() + i];
+          float const q = static_cast<float>(x) + a[n][lane].element[e];
+          if (between != nullptr) between[at.row * stride() + i] = static_cast<T>(q);
+          x = static_cast<T>((s == nullptr ? q : s[i] * q) + b[n][lane].element[e]);
         }
       });
     });
@@ -234,6 +231,63 @@ struct feature_slice {
   static constexpr int last_parts = sizeof(T) == 2 ? 2 : 3;
 
  private:
+  static constexpr int abreast = 4;  ///< tiles of 8 rows: each part of Z that is read serves them all
+
+  /// A term with the tile of one strip of 16 rows in registers.
+  template <class Warp, class T>
+  struct loaded_term {
+    typename Warp::template held<left_tile> left[parts_of<T>];
+    right_tile const* right;
+  };
+  template <class Warp, class T>
+  HOFT_HOST_DEVICE loaded_term<Warp, T> loaded(Warp const& warp, outer_term<T> const& term, index_t strip) const {
+    loaded_term<Warp, T> to;
+    to.right = term.right;
+    load<left_tile>(warp, to.left, [&](int i, int c) {
+      T const* const at = term.left + c * stride() + strip * 16 + i;
+      return split<parts_of<T>>(static_cast<float>(at[0]), static_cast<float>(at[stride()]));
+    });
+    return to;
+  }
+  template <class Warp, class... T>
+  HOFT_HOST_DEVICE void add_terms(Warp const& warp, sum_tile* D, loaded_term<Warp, T> const&... terms) const {
+    for (index_t h = 0; h < 2 * groups(); ++h) {
+      typename Warp::template held<sum_tile> sums;
+      warp.each_lane([&](int lane) { sums[lane] = D[h * lanes + lane]; });
+      (add_term(warp, terms, h, sums), ...);
+      warp.each_lane([&](int lane) { D[h * lanes + lane] = sums[lane]; });
+    }
+  }
+  template <class Warp, class T, class Sum>
+  HOFT_HOST_DEVICE void add_term(Warp const& warp, loaded_term<Warp, T> const& term, index_t h, Sum& sums) const {
+    typename Warp::template held<right_tile> right[parts_of<float>];
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int p = 0; p < parts_of<float>; ++p) right[p][lane] = term.right[(h * parts_of<float> + p) * lanes + lane];
+    });
+    multiply_add<last_parts<T>>(warp, term.left, right, sums);
+  }
+  /// sums += rows [first, first + 8 abreast) of the product.
+  template <class T, class Warp, class Sum>
+  HOFT_HOST_DEVICE void add_product(Warp const& warp, low_rank_product const& product, index_t first,
+                                    Sum (&sums)[abreast]) const {
+    for (index_t g = 0; g < product.groups; ++g) {
+      typename Warp::template held<left_tile> left[parts_of<float>];
+      warp.each_lane([&](int lane) {
+        HOFT_UNROLL
+        for (int p = 0; p < parts_of<float>; ++p) left[p][lane] = product.z[(g * parts_of<float> + p) * lanes + lane];
+      });
+      HOFT_UNROLL
+      for (int n = 0; n < abreast; ++n) {
+        typename Warp::template held<right_tile> v[parts_of<float>];
+        load<right_tile>(warp, v, [&](int k, int l) {
+          float const* const at = product.u + (g * 16 + k) * stride() + first + n * 8 + l;
+          return split<parts_of<float>>(at[0], at[stride()]);
+        });
+        multiply_add<last_parts<T>>(warp, left, v, sums[n]);
+      }
+    }
+  }
   /// Lines of the slice are whole chunks where chunks may be.
   template <class T>
   HOFT_HOST_DEVICE bool in_chunks(strided_matrix<T> X) const {

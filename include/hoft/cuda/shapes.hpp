@@ -1,0 +1,88 @@
+// hoft/cuda/shapes.hpp: how many blocks share a matrix and how, and what they leave to be added up.
+#pragma once
+#include <hoft/cuda/elements.hpp>
+#include <hoft/cuda/slice.hpp>
+
+#include <algorithm>
+
+namespace hoft::cuda {
+
+/// How clusters share m features.
+struct cluster_shape {
+  index_t size = 0;      ///< blocks of one; 0: no shape fits
+  index_t rows = 0;      ///< features of each block
+  index_t buffers = 0;   ///< of columns that are fetched
+  index_t clusters = 0;  ///< that the device runs at a time
+};
+/// Features of each block of a cluster that shares m of them.
+inline index_t slice_rows(index_t m, index_t size) {
+  constexpr index_t strip = 32;
+  return ((m + size - 1) / size + strip - 1) / strip * strip;
+}
+/// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
+/// bytes(rows, buffers): what a block shares.
+template <device_policy Device, class Bytes>
+cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
+  constexpr index_t reserved = 1024;  // of each block, by the system, beside what it may ask for
+  for (index_t blocks : {2, 1})
+    for (index_t buffers : {2, 1})
+      for (index_t size = 1; size <= device.most_cluster; size *= 2) {
+        index_t const rows = slice_rows(m, size), shared = bytes(rows, buffers);
+        if ((shared + reserved) * blocks > device.shared_limit + reserved) continue;
+        return {size, rows, buffers, std::max<index_t>(1, device.processors() * blocks / size)};
+      }
+  return {};
+}
+
+/// As few clusters as take no more rounds than `most` would: not all processors can be in one.
+inline index_t evenly(index_t tasks, index_t most) {
+  index_t const rounds = (tasks + most - 1) / most;
+  return (tasks + rounds - 1) / rounds;
+}
+
+/// One cluster of a row holds all features, as far as that is possible: size 0 if it is not.
+template <device_policy Device, class Kernel>
+slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kernel) {
+  cluster_shape const shape = shape_clusters(device, m, [&](index_t rows, index_t buffers) {
+    kernel.shape.rows = rows, kernel.shape.buffers = buffers;
+    return kernel.shared_bytes();
+  });
+  if (shape.size == 0) return {};
+  return {shape.size, shape.rows, shape.buffers, 1,
+          evenly((n + feature_slice::columns - 1) / feature_slice::columns, shape.clusters)};
+}
+/// Blocks by themselves, with at most so many features, and better two of them on a processor than one.
+template <device_policy Device, class Kernel>
+slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t most_rows, Kernel kernel) {
+  constexpr index_t reserved = 1024, strip = 32;  // as of shape_clusters
+  for (index_t blocks : {2, 1})
+    for (index_t rows = std::min(most_rows, slice_rows(m, 1)); rows > 0; rows -= strip) {
+      kernel.shape.rows = rows, kernel.shape.buffers = 1;
+      if ((kernel.shared_bytes() + reserved) * blocks > device.shared_limit + reserved) continue;
+      index_t const slices = (m + rows - 1) / rows;
+      return {1, rows, 1, slices,
+              evenly((n + feature_slice::columns - 1) / feature_slice::columns,
+                     std::max<index_t>(1, device.processors() * blocks / slices))};
+    }
+  return {};
+}
+/// kernel(cluster) by the clusters of its shape.
+template <device_policy Device, class Kernel>
+void launch_slices(Device const& device, Kernel const& kernel) {
+  launch_clusters(device, kernel.shape.clusters(), kernel.shape.size, kernel);
+}
+
+/// to := the sum over parts of which `first` is the first, each by columns without padding, `stride` elements apart, in
+/// order.
+template <device_policy Device, class A, class L>
+void add_parts(Device const& device, matrix_view<A> first, index_t stride, index_t parts, matrix_view<A, L> to) {
+  A const* const of_first = first.data;
+  index_t const rows = first.rows;
+  for_each_element(device, to, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
+    A total(0);
+    for (index_t b = 0; b < parts; ++b) total = sum(total, of_first[b * stride + i + j * rows]);
+    to(i, j) = total;
+  });
+}
+
+}  // namespace hoft::cuda
