@@ -28,8 +28,8 @@ struct cluster_backward_kernel {
   strided_matrix<T> dX;                 ///< [m, n] := diag(s) (G + U dW), or without data
   strided_matrix<float const> W, v;     ///< [ru, n] the forward pass's projections, or without data; [rv, n]
   strided_matrix<float> dv;             ///< [rv, n] := −Kᴴ dX
-  matrix_view<float const> projections_G;  ///< [ru + rv, n] [U, −diag(s) K]ᴴ G if they are known
-  matrix_view<float const> projections_X;  ///< [ru, n] Uᴴ diag(s) X if they are known and W is not
+  strided_matrix<float const> projections_G;  ///< [ru + rv, n] [U, −diag(s) K]ᴴ G if they are known
+  strided_matrix<float const> projections_X;  ///< [ru, n] Uᴴ diag(s) X if they are known and W is not
   gradient_shape sums;
   float* parts;  ///< of every run
   slice_shape shape{};
@@ -151,17 +151,17 @@ struct cluster_backward_kernel {
           auto const [l, c] = divide(e, columns);
           index_t const j = task * columns + c;
           s.of.v[e] = j < X.cols ? *v.at(l, j) : 0.0f;
-          s.of.dv[e] = projects_G() ? total(on_K, rv16, l, c) : j < X.cols ? projections_G(r + l, j) : 0.0f;
+          s.of.dv[e] = projects_G() ? total(on_K, rv16, l, c) : j < X.cols ? *projections_G.at(r + l, j) : 0.0f;
         });
         block.each(columns * r, [&](index_t e) {
           auto const [k, c] = divide(e, columns);
           index_t const j = task * columns + c;
           bool const inside = j < X.cols;
-          of.P[e] = projects_G() ? total(on_U, r16, k, c) : inside ? projections_G(k, j) : 0.0f;
+          of.P[e] = projects_G() ? total(on_U, r16, k, c) : inside ? *projections_G.at(k, j) : 0.0f;
           if (small.F.data == nullptr) of.dW[e] = of.P[e];
           if (W.data != nullptr) of.UX[e] = inside ? *W.at(k, j) : 0.0f;
           if (knows_W()) return;
-          float x = projects_X() ? total(of_X, r16, k, c) : inside ? projections_X(k, j) : 0.0f;
+          float x = projects_X() ? total(of_X, r16, k, c) : inside ? *projections_X.at(k, j) : 0.0f;
           for (index_t l = 0; l < rv; ++l) x += UK(k, l) * s.of.v[l * columns + c];
           of.UX[e] = x;
         });

@@ -1,6 +1,7 @@
 // hoft/cuda/host.hpp: the kernels of this backend, run by the host. Slow; it shows that their bodies are right where
 // there is no GPU.
 #pragma once
+#include <hoft/cuda/adapt.hpp>
 #include <hoft/cuda/primitives.hpp>
 
 #include <barrier>
@@ -205,6 +206,16 @@ void launch_clusters(host const& device, index_t clusters, index_t size, Kernel 
   }
 }
 
+/// C [m, n], by columns, := A B for 16-bit storage, with sums in float.
+template <class T, class LA, class LB>
+void multiply_stored(host const&, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
+  for (index_t j = 0; j < C.cols; ++j)
+    for (index_t i = 0; i < C.rows; ++i) {
+      float total = 0;
+      for (index_t l = 0; l < A.cols; ++l) total += static_cast<float>(A(i, l)) * static_cast<float>(B(l, j));
+      C(i, j) = static_cast<T>(total);
+    }
+}
 /// There is no cuBLAS here: every product is a kernel.
 template <class T, class LA, class LB, class LC>
 bool multiply_matrices(host const&, T, matrix_view<T const, LA>, bool, matrix_view<T const, LB>, bool,

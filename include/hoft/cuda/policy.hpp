@@ -1,6 +1,7 @@
 // hoft/cuda/policy.hpp: the execution policy of a GPU.
 #pragma once
 #include <hoft/cuda/error.hpp>
+#include <hoft/cuda/adapt.hpp>
 #include <hoft/cuda/primitives.hpp>
 #include <hoft/cuda/scalar.hpp>
 

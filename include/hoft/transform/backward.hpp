@@ -2,6 +2,9 @@
 #pragma once
 #include <hoft/transform/forward.hpp>
 
+#include <optional>
+#include <utility>
+
 namespace hoft {
 namespace detail {
 
@@ -36,19 +39,46 @@ struct backward_from_base {
         parts(carve_packed_each<A, L>(policy, memory, a.cols(), a.right.rank())) {}
 };
 
+/// What the backward pass goes through panels with.
+template <class Policy, class A, class T, class L>
+struct backward_panels {
+  index_t width;
+  in_turn<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
+  backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
+      : width(panel_width<T, L>(policy, std::max(a.rows(), a.cols()))),
+        turns(memory, policy, a, std::min(width, t), recovers_q) {}
+};
+
+template <class Policy, class A, class T>
+struct stored_backward : no_room {
+  using no_room::no_room;
+};
+template <class Policy, class A, class T>
+requires takes_stored<Policy, A, T>
+struct stored_backward<Policy, A, T> {
+  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<carver&>(),
+                                   std::declval<adapter_view<A const> const&>(), 0, kept::y)) outputs;
+  matrix_view<A> dB, D;  ///< [m, rv], [n, rv]
+  decltype(carve_update<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) tokens;
+  stored_backward(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
+      : outputs(carve_adapt_backward<T>(policy, memory, a, t, a.scaled() && !recovers_q ? kept::q : kept::y)),
+        dB(memory.matrix<A>(a.rows(), a.right.rank())),
+        D(memory.matrix<A>(a.cols(), a.right.rank())),
+        tokens(carve_update<T>(policy, memory, a.cols(), a.right.rank(), t)) {}
+};
+
 template <class Policy, class A, class T, class L>
 struct backward_pieces {
-  index_t width;
   matrix_view<A, L> dv;
   adapter_sums<A> sums;
   adapter_finish_pieces<A> finish;
-  in_turn<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
+  std::optional<stored_backward<Policy, A, T>> stored;
+  std::optional<backward_panels<Policy, A, T, L>> panels;
   backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : width(panel_width<T, L>(policy, std::max(a.rows(), a.cols()))),
-        dv(memory.matrix<A, L>(a.right.rank(), t)),
-        sums(carve_adapter_sums(memory, a)),
-        finish(memory, a),
-        turns(memory, policy, a, std::min(width, t), recovers_q) {}
+      : dv(memory.matrix<A, L>(a.right.rank(), t)), sums(carve_adapter_sums(memory, a)), finish(memory, a) {
+    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a, t, recovers_q);
+    else panels.emplace(memory, policy, a, t, recovers_q);
+  }
 };
 
 template <class A, class AS, class TS, class L>
@@ -123,16 +153,38 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
       detail::carve<detail::backward_pieces<Policy, acc, T, L>>("backward", work, policy, view, t, rewind);
   auto const& sums = pieces.sums;
   auto const& finish = pieces.finish;
-  auto const& left = pieces.turns.first;
-  auto const& right = pieces.turns.second;
   auto const local = serial(policy);
   auto const minus_K = sums.minus_dK;  // until it is packed
   detail::form_minus_K(policy, view, saved.B, minus_K);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), left.packed);
   auto const gradient = dy.columns(0, t), dtokens = dx.columns(0, t);
+  // −∂L/∂K in the sums, ∂L/∂(M x) in the gradient: from them to dU, dV and ds.
+  auto const through_base = [&](matrix_view<acc> dB, matrix_view<acc> D, auto const& behind) {
+    detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, dB, finish);
+    copy(policy, dB, dy.columns(t, rv));
+    base.apply_adjoint(matrix_view<T const, L>(dy), dx);
+    copy(policy, dx.columns(t, rv), D);
+    behind();
+    detail::finish_adapter(policy, view, sums, D, finish, dU, dV, ds);
+  };
+  if constexpr (detail::takes_stored<Policy, acc, T>)
+    if (pieces.stored) {
+      auto const& stored = *pieces.stored;
+      auto const known = view.scaled() && !rewind ? matrix_view<T const, L>(saved.q) : matrix_view<T const, L>(y);
+      adapt_backward_stored(policy, stored.outputs, view, matrix_view<acc const>(minus_K),
+                            matrix_view<acc const, L>(saved.w), matrix_view<acc const, L>(saved.v),
+                            known, matrix_view<T const, L>(gradient), gradient, pieces.dv, sums);
+      return through_base(stored.dB, stored.D, [&] {
+        update_stored(policy, stored.tokens, view.right.vectors, matrix_view<acc const, L>(pieces.dv),
+                      matrix_view<T const, L>(x), dtokens, stored.D);
+      });
+    }
+  index_t const width = pieces.panels->width;
+  auto const& left = pieces.panels->turns.first;
+  auto const& right = pieces.panels->turns.second;
+  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), left.packed);
   clear(local, sums);
   for_each_panel_summed(
-      policy, t, pieces.width, [&](index_t worker) { clear(local, left.parts(worker)); },
+      policy, t, width, [&](index_t worker) { clear(local, left.parts(worker)); },
       [&](index_t worker, auto p) {
         index_t const j = p.first, w = p.count;
         auto const buffer = left.state(worker).columns(0, w);
@@ -155,13 +207,10 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
         copy(local, panel, gradient.columns(j, w));
       },
       [&](index_t worker) { add(local, left.parts(worker), sums); });
-  detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, right.dB, finish);
-  copy(policy, right.dB, dy.columns(t, rv));
-  base.apply_adjoint(matrix_view<T const, L>(dy), dx);
-  copy(policy, dx.columns(t, rv), right.D);
+  through_base(right.dB, right.D, [&] {
   pack(policy, a.right.vectors, right.V);
   for_each_panel_summed(
-      policy, t, pieces.width, [&](index_t worker) { clear(local, right.parts(worker)); },
+      policy, t, width, [&](index_t worker) { clear(local, right.parts(worker)); },
       [&](index_t worker, auto p) {
         index_t const j = p.first, w = p.count;
         auto const dv = pieces.dv.columns(j, w);
@@ -172,7 +221,7 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
         copy(local, panel, dtokens.columns(j, w));
       },
       [&](index_t worker) { add(local, right.parts(worker), right.D); });
-  detail::finish_adapter(policy, view, sums, right.D, finish, dU, dV, ds);
+  });
 }
 
 }  // namespace hoft

@@ -7,7 +7,7 @@ namespace detail {
 
 template <class Policy, class A, class T, class L>
 struct low_rank_pieces {
-  merge_pieces<Policy, A, T, L> merge;
+  merge_panels<Policy, A, T, L> merge;
   per_worker<A, L> panel, w, z;
   low_rank_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge(memory, policy, a),

@@ -2,6 +2,9 @@
 #pragma once
 #include <hoft/transform/panel.hpp>
 
+#include <optional>
+#include <utility>
+
 namespace hoft {
 namespace detail {
 
@@ -53,22 +56,66 @@ void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T
 }
 
 template <class Policy, class A, class T, class L>
-struct merge_pieces {
+struct merge_panels {
   product_pieces<Policy, A, T, L> product;
   index_t width;
   packed_adapter_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
-  merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge_pieces(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
+  merge_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : merge_panels(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
  private:
-  merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
+  merge_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
       : product(memory, policy, a),
         width(w),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
         scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, a.cols())),
         v(memory, worker_count(policy), a.right.rank(), std::min(w, a.cols())),
         panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, a.cols())) {}
+};
+
+/// B := M V and minus_K := −B T_V of M as it is stored.
+template <class Policy, class A, class T>
+struct stored_product : no_room {
+  using no_room::no_room;
+};
+template <class Policy, class A, class T>
+requires takes_stored<Policy, A, T>
+struct stored_product<Policy, A, T> {
+  matrix_view<A> B, minus_K;
+  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) room;
+  stored_product(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : B(memory.matrix<A>(a.rows(), a.right.rank())),
+        minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+        room(carve_project<T>(policy, memory, a.cols(), a.right.rank(), a.rows())) {}
+  template <class L>
+  void form(Policy const& policy, adapter_view<A const> const& a, matrix_view<T const, L> M) const {
+    project_stored(policy, room, a.right.vectors, {}, M.transposed(), B.transposed());  // Bᵀ = Vᵀ Mᵀ
+    form_minus_K(policy, a, B, minus_K);
+  }
+};
+template <class Policy, class A, class T>
+struct stored_merge : no_room {
+  using no_room::no_room;
+};
+template <class Policy, class A, class T>
+requires takes_stored<Policy, A, T>
+struct stored_merge<Policy, A, T> {
+  stored_product<Policy, A, T> product;
+  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<carver&>(),
+                          std::declval<adapter_view<A const> const&>(), 0, false)) columns;
+  stored_merge(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : product(memory, policy, a), columns(carve_adapt<T>(policy, memory, a, a.cols(), false)) {}
+};
+
+template <class Policy, class A, class T, class L>
+struct merge_pieces {
+  std::optional<stored_merge<Policy, A, T>> stored;
+  std::optional<merge_panels<Policy, A, T, L>> panels;
+  merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a) {
+    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a);
+    else panels.emplace(memory, policy, a);
+  }
 };
 
 }  // namespace detail
@@ -104,17 +151,26 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   adapter_view<acc const> const view = a;
   detail::require_merge(a, M, Mhat);
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
-  detail::multiply_by_vectors(policy, view, M, pieces.product);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
+  if constexpr (detail::takes_stored<Policy, acc, T>)
+    if (pieces.stored) {
+      auto const& stored = *pieces.stored;
+      stored.product.form(policy, view, matrix_view<T const, L>(M));
+      return adapt_stored(policy, stored.columns, view, matrix_view<acc const>(stored.product.minus_K),
+                          view.right.vectors.transposed(), matrix_view<T const, L>(M), Mhat, matrix_view<acc, L>{},
+                          matrix_view<T, L>{});
+    }
+  auto const& panels = *pieces.panels;
+  detail::multiply_by_vectors(policy, view, M, panels.product);
+  detail::pack_adapter(policy, view, matrix_view<acc const>(panels.product.minus_K), panels.packed);
   index_t const written = detail::written_by(M, Mhat);
-  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, auto p) {
+  for_each_panel(policy, a.cols(), panels.width, [&](index_t worker, auto p) {
     auto const local = serial(policy);
     index_t const j = p.first, w = p.count;
-    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), pieces.panel(worker));
-    auto const y = detail::destination(Mhat.columns(j, w), pieces.panel(worker));
-    matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
-    detail::adapt_panel(local, view, pieces.packed, v, x, y, matrix_view<acc, L>{}, matrix_view<T, L>{},
-                        pieces.scratch(worker).columns(0, w), {detail::next_panel<acc>(M, p), {}, written});
+    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), panels.panel(worker));
+    auto const y = detail::destination(Mhat.columns(j, w), panels.panel(worker));
+    matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, panels.v(worker));
+    detail::adapt_panel(local, view, panels.packed, v, x, y, matrix_view<acc, L>{}, matrix_view<T, L>{},
+                        panels.scratch(worker).columns(0, w), {detail::next_panel<acc>(M, p), {}, written});
     copy(local, y, Mhat.columns(j, w));
   });
 }
@@ -132,7 +188,7 @@ void require_merge_backward(adapter_view<A> const& a, matrix_view<TM, L> M, matr
 }
 
 template <class Policy, class A, class T, class L>
-struct merge_backward_pieces {
+struct merge_backward_panels {
   product_pieces<Policy, A, T, L> product;
   packed_adapter_t<Policy, A, L> packed;
   index_t width;
@@ -141,13 +197,13 @@ struct merge_backward_pieces {
   adapter_parts<Policy, A, L> parts;
   adapter_finish_pieces<A> finish;
   matrix_view<A> dB, D, through_B;
-  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge_backward_pieces(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
+  merge_backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : merge_backward_panels(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
  private:
-  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
-      : merge_backward_pieces(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
-  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
+  merge_backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
+      : merge_backward_panels(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
+  merge_backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
                         index_t workers, index_t w)
       : product(memory, policy, a),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
@@ -164,6 +220,41 @@ struct merge_backward_pieces {
         dB(memory.matrix<A>(a.rows(), a.right.rank())),
         D(memory.matrix<A>(a.cols(), a.right.rank())),
         through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
+};
+
+template <class Policy, class A, class T>
+struct stored_merge_backward : no_room {
+  using no_room::no_room;
+};
+template <class Policy, class A, class T>
+requires takes_stored<Policy, A, T>
+struct stored_merge_backward<Policy, A, T> {
+  stored_product<Policy, A, T> product;
+  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<carver&>(),
+                                   std::declval<adapter_view<A const> const&>(), 0, kept::base)) columns;
+  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) room;
+  adapter_sums<A> sums;
+  adapter_finish_pieces<A> finish;
+  matrix_view<A> dB, D, through_B;
+  stored_merge_backward(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : product(memory, policy, a),
+        columns(carve_adapt_backward<T>(policy, memory, a, a.cols(), kept::base)),
+        room(carve_project<T>(policy, memory, a.rows(), a.right.rank(), a.cols())),
+        sums(carve_adapter_sums(memory, a)),
+        finish(memory, a),
+        dB(memory.matrix<A>(a.rows(), a.right.rank())),
+        D(memory.matrix<A>(a.cols(), a.right.rank())),
+        through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
+};
+
+template <class Policy, class A, class T, class L>
+struct merge_backward_pieces {
+  std::optional<stored_merge_backward<Policy, A, T>> stored;
+  std::optional<merge_backward_panels<Policy, A, T, L>> panels;
+  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a) {
+    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a);
+    else panels.emplace(memory, policy, a);
+  }
 };
 
 }  // namespace detail
@@ -204,53 +295,68 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   detail::require_merge_backward(a, M, dMhat, dU, dV, ds);
   auto const pieces =
       detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
+  if constexpr (detail::takes_stored<Policy, acc, T>)
+    if (pieces.stored) {
+      auto const& stored = *pieces.stored;
+      matrix_view<T const, L> const base = M;
+      stored.product.form(policy, view, base);
+      adapt_backward_stored(policy, stored.columns, view, matrix_view<acc const>(stored.product.minus_K),
+                            matrix_view<acc const, L>{}, view.right.vectors.transposed(), base,
+                            matrix_view<T const, L>(dMhat), matrix_view<T, L>{}, stored.D.transposed(), stored.sums);
+      detail::product_backward(policy, view, matrix_view<acc const>(stored.product.B), stored.sums.minus_dK, stored.dB,
+                               stored.finish);
+      project_stored(policy, stored.room, matrix_view<acc const>(stored.dB), {}, base, stored.through_B.transposed());
+      add(policy, stored.through_B, stored.D);
+      return detail::finish_adapter(policy, view, stored.sums, stored.D, stored.finish, dU, dV, ds);
+    }
+  auto const& panels = *pieces.panels;
   bool const blocked = a.left.blocks() > 1;
   auto const local = serial(policy);
-  detail::multiply_by_vectors(policy, view, M, pieces.product);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.product.minus_K), pieces.packed);
-  clear(local, pieces.sums);
+  detail::multiply_by_vectors(policy, view, M, panels.product);
+  detail::pack_adapter(policy, view, matrix_view<acc const>(panels.product.minus_K), panels.packed);
+  clear(local, panels.sums);
   for_each_panel_summed(
-      policy, a.cols(), pieces.width, [&](index_t worker) { clear(local, pieces.parts(worker)); },
+      policy, a.cols(), panels.width, [&](index_t worker) { clear(local, panels.parts(worker)); },
       [&](index_t worker, auto panel) {
         index_t const j = panel.first, w = panel.count;
-        matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.v(worker));
-        auto const q = pieces.q(worker).columns(0, w);
-        auto const scratch = pieces.scratch(worker).columns(0, w);
+        matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, panels.v(worker));
+        auto const q = panels.q(worker).columns(0, w);
+        auto const scratch = panels.scratch(worker).columns(0, w);
         copy(local, M.columns(j, w), q);
-        update(local, pieces.packed.minus_K, v, q, q);
+        update(local, panels.packed.minus_K, v, q, q);
         auto p = q;
         if (view.scaled()) {
-          p = pieces.p(worker).columns(0, w);
+          p = panels.p(worker).columns(0, w);
           scale_rows(local, view.scale, op::plain, q, p);
         }
         detail::forward_state<acc, L> state;
         state.X = state.rewind = p;
         state.is_input = !blocked;
         if (blocked) {
-          auto const W = pieces.projections(worker).columns(0, w);
-          detail::apply_panel(local, view.left, pieces.packed.U, op::plain, p, p, W, scratch, {});
+          auto const W = panels.projections(worker).columns(0, w);
+          detail::apply_panel(local, view.left, panels.packed.U, op::plain, p, p, W, scratch, {});
           state.W = W;
         }
-        auto const buffer = pieces.gradient(worker);
+        auto const buffer = panels.gradient(worker);
         matrix_view<acc const, L> const G = detail::staged(local, dMhat.columns(j, w), buffer);
         auto const dq = buffer.columns(0, w);
-        detail::adapt_backward_panel(local, view, pieces.packed, v, state, matrix_view<acc const, L>(q), G, dq,
-                                     pieces.parts(worker), scratch,
+        detail::adapt_backward_panel(local, view, panels.packed, v, state, matrix_view<acc const, L>(q), G, dq,
+                                     panels.parts(worker), scratch,
                                      {detail::next_panel<acc>(dMhat, panel), detail::next_panel<acc>(M, panel), 0});
-        project(local, pieces.packed.minus_K, dq, pieces.D.transposed().columns(j, w));  // (dqᴴ (−K))ᴴ
+        project(local, panels.packed.minus_K, dq, panels.D.transposed().columns(j, w));  // (dqᴴ (−K))ᴴ
       },
-      [&](index_t worker) { add(local, pieces.parts(worker), pieces.sums); });
-  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.minus_dK, pieces.dB,
-                           pieces.finish);
-  auto const dB = pieces.packed.minus_K;  // no longer needed
-  pack(policy, pieces.dB, dB);
-  for_each_panel(policy, a.cols(), pieces.width, [&](index_t worker, auto p) {
-    auto const panel = detail::staged(local, M.columns(p.first, p.count), pieces.q(worker));
-    project(local, dB, panel, pieces.through_B.transposed().columns(p.first, p.count));  // (Mᴴ dB)ᴴ
+      [&](index_t worker) { add(local, panels.parts(worker), panels.sums); });
+  detail::product_backward(policy, view, matrix_view<acc const>(panels.product.B), panels.sums.minus_dK, panels.dB,
+                           panels.finish);
+  auto const dB = panels.packed.minus_K;  // no longer needed
+  pack(policy, panels.dB, dB);
+  for_each_panel(policy, a.cols(), panels.width, [&](index_t worker, auto p) {
+    auto const panel = detail::staged(local, M.columns(p.first, p.count), panels.q(worker));
+    project(local, dB, panel, panels.through_B.transposed().columns(p.first, p.count));  // (Mᴴ dB)ᴴ
   });
-  add(policy, pieces.through_B, pieces.D);
-  conjugate_in_place(policy, pieces.D);
-  detail::finish_adapter(policy, view, pieces.sums, pieces.D, pieces.finish, dU, dV, ds);
+  add(policy, panels.through_B, panels.D);
+  conjugate_in_place(policy, panels.D);
+  detail::finish_adapter(policy, view, panels.sums, panels.D, panels.finish, dU, dV, ds);
 }
 
 }  // namespace hoft

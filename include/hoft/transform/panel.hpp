@@ -6,6 +6,24 @@
 
 namespace hoft::detail {
 
+/// The backend has calls that take matrices of T as they are stored: carve_... for their scratch and ..._stored, found by
+/// the type of the policy.
+template <class Policy, class A, class T>
+concept takes_stored = requires(Policy const& policy, adapter_view<A const> const& a) {
+  adapts_stored<T>(policy, a);
+};
+/// And they take this adapter.
+template <class T, class Policy, class A>
+bool as_stored(Policy const& policy, adapter_view<A const> const& a) {
+  if constexpr (takes_stored<Policy, A, T>) return adapts_stored<T>(policy, a);
+  else return false;
+}
+/// Scratch of those calls where there are none.
+struct no_room {
+  template <class... Args>
+  explicit no_room(Args const&...) {}
+};
+
 /// What every panel multiplies by, in the backend's form: Û [m, ru] and −K = −M V T_V [m, rv].
 template <class A, class Packed>
 struct packed_adapter {

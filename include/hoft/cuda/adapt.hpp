@@ -1,0 +1,340 @@
+// hoft/cuda/adapt.hpp: HOFT and SHOFT on matrices as they are stored. transform/ asks for these calls before it goes
+// through panels. For storage in float or 16 bits and at most 64 reflectors a side, in one block.
+#pragma once
+#include <hoft/core/options.hpp>
+#include <hoft/core/workspace.hpp>
+#include <hoft/cuda/cluster_project.hpp>
+#include <hoft/cuda/one_launch.hpp>
+#include <hoft/cuda/primitives.hpp>
+
+namespace hoft::cuda {
+
+/// T is stored as these kernels take it.
+template <class T>
+concept sliced = std::same_as<accumulator_t<T>, float>;
+
+// --- W = Uᴴ diag(s) X -------------------------------------------------------------------------------------------
+
+/// A kernel as far as its memory depends on these; so are the other ..._probe.
+template <sliced T>
+cluster_project_kernel<T> project_probe(index_t m, index_t r, bool scaled) {
+  cluster_project_kernel<T> kernel{};
+  kernel.U = {nullptr, m, r};
+  if (scaled) kernel.scale = {nullptr, m};
+  return kernel;
+}
+/// Scratch of project_stored for X [m, n] and r reflectors.
+template <sliced T>
+struct project_room {
+  slice_shape shape{};
+  float* parts = nullptr;
+  project_room() = default;
+  template <device_policy Device>
+  project_room(Device const& device, carver& memory, index_t m, index_t r, index_t n, bool scaled = false) {
+    if (m == 0 || r == 0 || n == 0) return;
+    auto const kernel = project_probe<T>(m, r, scaled);
+    shape = shape_whole(device, m, n, kernel);
+    if (shape.size == 0) shape = shape_apart(device, m, n, most_rows, kernel);
+    if (shape.slices > 1) parts = memory.array<float>(shape.slices * r * n);
+  }
+  static constexpr index_t most_rows = 1024;  ///< of a slice by itself: each leaves a part of W
+};
+/// W [r, n] := Uᴴ diag(s) X, U [m, r], X [m, n]; s without data is ones.
+template <device_policy Device, sliced T, class L, class LW>
+void project_stored(Device const& device, project_room<T> const& room, matrix_view<float const> U,
+                    vector_view<float const> s, matrix_view<T const, L> X, matrix_view<float, LW> W) {
+  if (W.empty()) return;
+  if (X.rows == 0) return fill(device, 0.0f, W);
+  launch_slices(device, cluster_project_kernel<T>{U, s, X, room.parts, W, room.shape});
+  if (room.shape.slices > 1)
+    add_parts(device, matrix_view<float>(room.parts, W.rows, W.cols), W.rows * W.cols, room.shape.slices, W);
+}
+
+/// Uᴴ diag(s) (−K) [ru, rv] and −diag(s) K [m, rv].
+struct scaled_right {
+  matrix_view<float> UK, minus_K;
+  template <class Adapter>
+  scaled_right(carver& memory, Adapter const& a)
+      : UK(memory.matrix<float>(a.left.rank(), a.right.rank())),
+        minus_K(memory.matrix<float>(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0)) {}
+  /// Answers −diag(s) K.
+  template <device_policy Device, class Adapter>
+  matrix_view<float const> form(Device const& device, Adapter const& a,
+                                matrix_view<float const> plain) const {
+    if (a.scaled()) scale_rows(device, a.scale, op::plain, plain, minus_K);
+    matrix_view<float const> const scaled = a.scaled() ? matrix_view<float const>(minus_K) : plain;
+    project(device, a.left.vectors, scaled, UK);
+    return scaled;
+  }
+};
+
+// --- Y = Q_U diag(s) (X − K v) ----------------------------------------------------------------------------------
+
+/// Features of a slice by itself.
+inline constexpr index_t most_rows_apart = 256;
+
+/// `whole`: one cluster holds all features, and projects.
+template <sliced T, class Adapter>
+cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool whole) {
+  cluster_adapt_kernel<T> kernel{};
+  kernel.U = {nullptr, a.rows(), a.left.rank()};
+  kernel.minus_K = {nullptr, a.rows(), a.right.rank()};
+  kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
+  if (keeps_q) kernel.q.data = reinterpret_cast<T*>(&somewhere);
+  if (!whole) kernel.projections.data = &somewhere;
+  return kernel;
+}
+/// Scratch of adapt_stored for X of n columns.
+template <sliced T>
+struct adapt_room {
+  scaled_right right;
+  slice_shape shape{};
+  bool apart = false;                ///< slices go by themselves
+  project_room<T> projecting{};
+  matrix_view<float> projections{};  ///< [ru, n] if they do
+  template <device_policy Device, class Adapter>
+  adapt_room(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
+    index_t const m = a.rows(), ru = a.left.rank();
+    if (m == 0 || n == 0) return;
+    shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, true));
+    apart = shape.size == 0;
+    if (!apart) return;
+    shape = shape_apart(device, m, n, most_rows_apart, adapt_probe<T>(a, keeps_q, false));
+    projecting = project_room<T>(device, memory, m, ru, n, a.scaled());
+    projections = memory.matrix<float>(ru, n);
+  }
+};
+/// Y [m, n] := Q_U diag(s) (X − K v), v [rv, n]; W [ru, n] := Uᴴ diag(s) (X − K v) and q [m, n] := X − K v if they have
+/// data. X is read once, or twice where a cluster cannot hold its features; Y may be X.
+template <device_policy Device, sliced T, class Adapter, class L, class LV>
+void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const& a,
+                  matrix_view<float const> minus_K, matrix_view<float const, LV> v, matrix_view<T const, L> X,
+                  matrix_view<T, L> Y, matrix_view<float, L> W, matrix_view<T, L> q) {
+  if (X.empty()) return;
+  room.right.form(device, a, minus_K);
+  cluster_adapt_kernel<T> kernel{};
+  kernel.U = a.left.vectors;
+  if (a.left.rank() > 0) kernel.F = a.left.at(0).T;
+  kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
+  kernel.v = v, kernel.X = X, kernel.Y = Y, kernel.shape = room.shape;
+  if (!W.empty()) kernel.W = W;
+  if (!q.empty()) kernel.q = q;
+  if (room.apart) {
+    project_stored(device, room.projecting, a.left.vectors, a.scale, X, room.projections);
+    kernel.projections = room.projections;
+  }
+  launch_slices(device, kernel);
+}
+
+// --- and its gradients ------------------------------------------------------------------------------------------
+
+template <class Adapter>
+gradient_shape sums_of(Adapter const& a, kept what) {
+  return {a.rows(), a.left.rank(), a.right.rank(), a.scaled() || what == kept::base, a.scaled()};
+}
+template <sliced T, class Adapter>
+cluster_backward_kernel<T> backward_probe(Adapter const& a, kept what, bool whole) {
+  cluster_backward_kernel<T> kernel{};
+  kernel.U = {nullptr, a.rows(), a.left.rank()};
+  kernel.small.F.data = &somewhere;
+  kernel.sums = sums_of(a, what);
+  kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
+  if (what != kept::base) kernel.W.data = &somewhere;
+  if (!whole) kernel.projections_G.data = kernel.projections_X.data = &somewhere;
+  return kernel;
+}
+/// Scratch of adapt_backward_stored for n columns.
+template <sliced T>
+struct adapt_backward_room {
+  kept what;
+  scaled_right right;
+  gradient_shape sums;
+  gradient_part<float> total;  ///< of all runs
+  float* parts = nullptr;      ///< of each run
+  slice_shape shape{};
+  bool apart = false;  ///< slices go by themselves
+  project_room<T> projecting_G{}, projecting_X{};
+  matrix_view<float> both{}, projections_G{}, projections_X{};
+  template <device_policy Device, class Adapter>
+  adapt_backward_room(Device const& device, carver& memory, Adapter const& a, index_t n, kept what_)
+      : what(what_),
+        right(memory, a),
+        sums(sums_of(a, what_)),
+        total(memory.array<float>(sums.size()), 0, sums) {
+    index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
+    if (m == 0 || n == 0) return;
+    shape = shape_whole(device, m, n, backward_probe<T>(a, what, true));
+    apart = shape.size == 0;
+    if (apart) {
+      shape = shape_apart(device, m, n, most_rows_apart, backward_probe<T>(a, what, false));
+      both = memory.matrix<float>(m, ru + rv);
+      projecting_G = project_room<T>(device, memory, m, ru + rv, n);
+      projections_G = memory.matrix<float>(ru + rv, n);
+      if (what == kept::base) {
+        projecting_X = project_room<T>(device, memory, m, ru, n, a.scaled());
+        projections_X = memory.matrix<float>(ru, n);
+      }
+    }
+    parts = memory.array<float>(shape.runs * sums.size());
+  }
+};
+/// H(i, l) = Σ (G + U dW)(i, c) v(l, c).
+struct adapted_sum {
+  matrix_view<float const> U;
+  gradient_part<float> part;
+  HOFT_HOST_DEVICE float operator()(index_t i, index_t l) const {
+    float h = part.G_v(i, l);
+    for (index_t k = 0; k < U.cols; ++k) h += U(i, k) * part.J(k, l);
+    return h;
+  }
+};
+/// The gradients of adapt_stored from G = ∂L/∂Y [m, n] and X [m, n], which room.what tells: dX [m, n] := diag(s) Q_Uᴴ G,
+/// if it has data, may be G; dv [rv, n] := −Kᴴ dX. The sums over columns: of the left side (D, dF, E), −∂L/∂K and ds.
+/// W [ru, n] is what the forward pass saved; not read if X is the base. Nothing is rounded to T before it is summed.
+template <device_policy Device, sliced T, class Adapter, class L, class LW, class LV, class LD, class Sums>
+void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& room, Adapter const& a,
+                           matrix_view<float const> plain_minus_K, matrix_view<float const, LW> W,
+                           matrix_view<float const, LV> v, matrix_view<T const, L> X, matrix_view<T const, L> G,
+                           matrix_view<T, L> dX, matrix_view<float, LD> dv, Sums const& sums) {
+  index_t const ru = room.sums.ru, rv = room.sums.rv, size = room.sums.size();
+  auto const& part = room.total;
+  matrix_view<float const> const U = a.left.vectors;
+  if (X.empty()) {
+    fill(device, 0.0f, matrix_view<float>(part.dF.data, size, 1));
+  } else {
+    matrix_view<float const> const minus_K = room.right.form(device, a, plain_minus_K);
+    auto kernel = backward_probe<T>(a, room.what, true);
+    kernel.U = U;
+    if (ru > 0) kernel.small = {a.left.at(0).T, {}, {}, op::plain, false};
+    kernel.output = room.what == kept::y;
+    kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
+    kernel.X = X, kernel.G = G, kernel.v = v, kernel.dv = dv;
+    kernel.sums = room.sums, kernel.parts = room.parts, kernel.shape = room.shape;
+    if (!dX.empty()) kernel.dX = dX;
+    if (room.what != kept::base && ru > 0) kernel.W = W;
+    if (room.apart) {
+      copy(device, U, room.both.columns(0, ru));
+      copy(device, minus_K, room.both.columns(ru, rv));
+      project_stored(device, room.projecting_G, matrix_view<float const>(room.both), {}, G, room.projections_G);
+      kernel.projections_G = room.projections_G;
+      if (room.what == kept::base) {
+        project_stored(device, room.projecting_X, U, a.scale, X, room.projections_X);
+        kernel.projections_X = room.projections_X;
+      }
+    }
+    launch_slices(device, kernel);
+    add_parts(device, matrix_view<float>(room.parts, size, 1), size, room.shape.runs,
+              matrix_view<float>(part.dF.data, size, 1));
+  }
+  // From the sums over columns to those of the gradients.
+  vector_view<float const> const s = a.scale;
+  matrix_view<float const> const K = plain_minus_K;
+  kept const what = room.what;
+  adapted_sum const H{U, part};
+  auto const minus_dK = sums.minus_dK;
+  for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
+    minus_dK(i, l) = s.size > 0 ? s[i] * H(i, l) : H(i, l);
+  });
+  if (ru > 0) {
+    copy(device, part.dF, sums.left.dF.block(0, 0, ru, ru));
+    copy(device, part.E, sums.left.E.block(0, 0, ru, ru));
+    auto const D = sums.left.D;
+    for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t k) {
+      float d = part.D(i, k);
+      if (part.X_dW.cols > 0) {
+        float x = part.X_dW(i, k);
+        if (what == kept::base)
+          for (index_t l = 0; l < rv; ++l) x += K(i, l) * part.J(k, l);  // Σ (−K v) dWᴴ
+        d += what == kept::y || s.size == 0 ? x : s[i] * x;
+      }
+      D(i, k) = d;
+    });
+  }
+  auto const ds = sums.ds;
+  if (ds.size == 0) return;
+  for_each_element(device, matrix_view<float>(ds.data, ds.size, 1), [=] HOFT_KERNEL_LAMBDA(index_t i, index_t) {
+    float d = part.dots[i];  // Σ (G + U dW)(i, c) q(i, c)
+    for (index_t k = 0; k < ru; ++k) d += U(i, k) * part.X_dW(i, k);
+    if (what == kept::base)
+      for (index_t l = 0; l < rv; ++l) d += K(i, l) * H(i, l);
+    if (what == kept::y) {  // q = (Y + U Z) / s
+      for (index_t k = 0; k < ru; ++k) {
+        float z = -part.D(i, k);
+        for (index_t l = 0; l < ru; ++l) z += U(i, l) * part.E(k, l);
+        d += U(i, k) * z;
+      }
+      d /= s[i];
+    }
+    ds[i] = d;
+  });
+}
+
+// --- X + V P and X Pᴴ -------------------------------------------------------------------------------------------
+
+template <sliced T>
+cluster_backward_kernel<T> update_probe(index_t m, index_t r) {
+  cluster_backward_kernel<T> kernel{};
+  kernel.U = {nullptr, m, r};
+  kernel.sums = {m, r};
+  kernel.projections_G.data = &somewhere;
+  return kernel;
+}
+/// Scratch of update_stored for X [m, n] and r reflectors.
+template <sliced T>
+struct update_room {
+  slice_shape shape{};
+  float* parts = nullptr;
+  template <device_policy Device>
+  update_room(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
+    if (m == 0 || r == 0 || n == 0) return;
+    shape = shape_apart(device, m, n, most_rows_apart, update_probe<T>(m, r));
+    parts = memory.array<float>(shape.runs * gradient_shape{m, r}.size());
+  }
+};
+/// dX [m, n] += V P and D [m, r] += X Pᴴ in one pass over X and dX; V [m, r], P [r, n].
+template <device_policy Device, sliced T, class L, class LP>
+void update_stored(Device const& device, update_room<T> const& room, matrix_view<float const> V,
+                   matrix_view<float const, LP> P, matrix_view<T const, L> X, matrix_view<T, L> dX, matrix_view<float> D) {
+  if (X.empty() || P.rows == 0) return;
+  auto kernel = update_probe<T>(V.rows, V.cols);
+  kernel.U = V, kernel.projections_G = P;
+  kernel.X = X, kernel.G = dX, kernel.dX = dX;
+  kernel.parts = room.parts, kernel.shape = room.shape;
+  launch_slices(device, kernel);
+  add_parts(device, gradient_part<float>(room.parts, 0, kernel.sums).D, kernel.sums.size(), room.shape.runs, D,
+            true);
+}
+
+// --- what transform/ asks -----------------------------------------------------------------------------------------
+
+/// These calls take the adapter: its ranks, and a block has the memory.
+template <sliced T, device_policy Device, class Adapter>
+bool adapts_stored(Device const& device, Adapter const& a) {
+  constexpr index_t most = 64;
+  index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
+  if (a.left.blocks() > 1 || ru > most || rv > most) return false;
+  auto const fits = [&](index_t rows, auto const& kernel) {
+    return shape_apart(device, rows, 1, most_rows_apart, kernel).size > 0 || rows == 0;
+  };
+  return fits(m, project_probe<T>(m, ru + rv, true)) && fits(m, adapt_probe<T>(a, true, false)) &&
+         fits(m, backward_probe<T>(a, kept::base, false)) && fits(a.cols(), update_probe<T>(a.cols(), rv));
+}
+template <sliced T, device_policy Device>
+project_room<T> carve_project(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
+  return {device, memory, m, r, n};
+}
+template <sliced T, device_policy Device, class Adapter>
+adapt_room<T> carve_adapt(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) {
+  return {device, memory, a, n, keeps_q};
+}
+template <sliced T, device_policy Device, class Adapter>
+adapt_backward_room<T> carve_adapt_backward(Device const& device, carver& memory, Adapter const& a, index_t n,
+                                            kept what) {
+  return {device, memory, a, n, what};
+}
+template <sliced T, device_policy Device>
+update_room<T> carve_update(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
+  return {device, memory, m, r, n};
+}
+
+}  // namespace hoft::cuda

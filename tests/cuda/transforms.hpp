@@ -1,0 +1,203 @@
+// HOFT and SHOFT by a machine of bodies.hpp on matrices as they are stored, judged by the CPU in double.
+#pragma once
+#include "transform_calls.hpp"
+
+#include "../support.hpp"
+
+#include <hoft/hoft.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace hoft_test {
+
+/// Ranks 0, odd, whole tiles and 64; one feature, less than a strip of 32, more than a slice of 256; no tokens, one,
+/// more than a tile of 16.
+struct transform_shape {
+  index_t m, n, t, ru, rv;
+};
+inline constexpr transform_shape transform_shapes[] = {
+    {1, 1, 1, 1, 1},  {7, 5, 0, 2, 1},     {40, 33, 17, 0, 3},   {33, 40, 16, 5, 0},
+    {20, 20, 3, 0, 0}, {300, 70, 40, 16, 7}, {64, 300, 35, 17, 16}, {90, 100, 50, 64, 33},
+};
+/// How the storage of a machine is shared: as wide as it goes, clusters of 8 and 4, and slices by themselves.
+struct transform_machine {
+  index_t limit, cluster;
+};
+
+template <class Machine, class T, class L>
+struct transform_tests {
+  using call = transform_calls<Machine, T, L>;
+  template <class S, class M = L>
+  using matrix = padded<S, M, typename Machine::template Allocator<S>>;
+  using work = guarded_memory<typename Machine::template Allocator<std::byte>>;
+  using bytes = std::vector<std::byte, typename Machine::template Allocator<std::byte>>;
+  using named = std::vector<std::pair<std::string, dense_matrix<double>>>;
+
+  /// Every result in double, with `scaled`, and q saved or recovered. U, V, s and M are the same numbers for every T.
+  struct problem {
+    transform_shape shape;
+    bool scaled, keep_q;
+    dense_matrix<T, L> M, x, dy, dMhat;
+    dense_matrix<float> U, V, s;
+    problem(transform_shape const& of, bool scaled_, bool keep_q_, unsigned seed)
+        : shape(of),
+          scaled(scaled_),
+          keep_q(keep_q_),
+          M(gaussian<T, L>(of.m, of.n, seed)),
+          x(gaussian<T, L>(of.n, of.t, seed + 1)),
+          dy(gaussian<T, L>(of.m, of.t, seed + 2)),
+          dMhat(gaussian<T, L>(of.m, of.n, seed + 3)),
+          U(gaussian<float>(of.m, of.ru, seed + 4)),
+          V(gaussian<float>(of.n, of.rv, seed + 5)),
+          s(gaussian<float>(scaled_ ? of.m : 0, 1, seed + 6)) {
+      for (index_t i = 0; i < s.rows(); ++i) s(i) = s(i) < 0 ? s(i) - 0.5f : s(i) + 0.5f;  // divided by
+    }
+  };
+
+  static named judged(problem const& of) {
+    dense_matrix<double> const U = of.U.template cast<double>(), V = of.V.template cast<double>();
+    dense_matrix<double> const s = of.s.template cast<double>();
+    Eigen::VectorXd const scale = s.rows() > 0 ? Eigen::VectorXd(s.col(0)) : Eigen::VectorXd();
+    hoft::adapter<double> const a = of.scaled ? hoft::adapter<double>(U, V, scale) : hoft::adapter<double>(U, V);
+    auto const wide = [](auto const& X) { return dense_matrix<double>(X.template cast<float>().template cast<double>()); };
+    dense_matrix<double> const M = wide(of.M), x = wide(of.x), dy = wide(of.dy), dMhat = wide(of.dMhat);
+    dense_matrix<double> Mhat = M;
+    hoft::merge(a, Mhat);
+    auto const gw = hoft::merge_backward(a, M, dMhat);
+    auto const base = hoft::dense(M);
+    auto const f = hoft::forward(a, base, x);
+    auto const g = hoft::backward(a, base, x, f, dy);
+    return {{"merge", Mhat},     {"merge dU", gw.dU}, {"merge dV", gw.dV}, {"merge ds", gw.ds},
+            {"forward y", f.y},  {"backward dx", g.dx}, {"backward dU", g.dU}, {"backward dV", g.dV},
+            {"backward ds", g.ds}};
+  }
+
+  static named computed(Machine const& machine, problem const& of, index_t padding) {
+    auto const& [m, n, t, ru, rv] = of.shape;
+    matrix<float, col_major> const U(of.U), V(of.V), s(of.s);
+    auto const form = [&](bytes& memory, matrix<float, col_major> const& vectors, index_t rows, index_t rank) {
+      hoft::carver count;
+      hoft::carve_compact_wy<float>(count, rows, rank, std::max<index_t>(rank, 1));
+      memory.resize(std::size_t(count.size()), std::byte(0xFF));
+      hoft::carver carve(hoft::workspace{memory.data(), index_t(memory.size())});
+      auto Q = hoft::carve_compact_wy<float>(carve, rows, rank, std::max<index_t>(rank, 1));
+      work scratch(call::accumulate_size(machine, Q));
+      call::accumulate(machine, vectors.view(), Q, scratch);
+      machine.finish();
+      CHECK(scratch.intact());
+      return Q;
+    };
+    bytes left, right, kept;
+    hoft::vector_view<float const> const scale(s.view().data, of.s.rows());
+    hoft::compact_wy_view<float const> const QU = form(left, U, m, ru), QV = form(right, V, n, rv);
+    hoft::adapter_view<float const> const a{QU, QV, scale};
+
+    auto const with_room = [&](dense_matrix<T, L> const& X) {
+      matrix<T> wider(X.rows(), X.cols() + rv, padding);
+      wider.map().leftCols(X.cols()) = X;
+      return wider;
+    };
+    matrix<T> const M(of.M, padding), dMhat(of.dMhat, padding);
+    matrix<T> Mhat(m, n, padding), x = with_room(of.x), y(m, t + rv, padding), dy = with_room(of.dy),
+              dx(n, t + rv, padding);
+    matrix<float, col_major> wU(m, ru), wV(n, rv), ws(of.s.rows(), 1), dU(m, ru), dV(n, rv), ds(of.s.rows(), 1);
+    auto const column = [](matrix<float, col_major>& X) {
+      auto const view = X.view();
+      return hoft::vector_view<float>(view.data, view.rows);
+    };
+    auto const run = [&](index_t size, auto const& f) {
+      work scratch(size);
+      f(hoft::workspace(scratch));
+      machine.finish();
+      CHECK(scratch.intact());
+    };
+    run(call::merge_size(machine, a, M.view()), [&](auto w) { call::merge(machine, a, M.view(), Mhat.view(), w); });
+    matrix<T> in_place(of.M, padding);
+    run(call::merge_size(machine, a, M.view()),
+        [&](auto w) { call::merge(machine, a, in_place.view(), in_place.view(), w); });
+    CHECK(same_bits(in_place.map(), Mhat.map()));
+    run(call::merge_backward_size(machine, a, M.view()), [&](auto w) {
+      call::merge_backward(machine, a, M.view(), dMhat.view(), wU.view(), wV.view(), column(ws), w);
+    });
+    hoft::carver count;
+    hoft::carve_saved<T, L>(count, a, t, of.keep_q);
+    kept.resize(std::size_t(count.size()), std::byte(0xFF));
+    hoft::carver carve(hoft::workspace{kept.data(), index_t(kept.size())});
+    auto const saved = hoft::carve_saved<T, L>(carve, a, t, of.keep_q);
+    run(call::forward_size(machine, a, x.view()),
+        [&](auto w) { call::forward(machine, a, M.view(), x.view(), y.view(), saved, w); });
+    run(call::backward_size(machine, a, saved), [&](auto w) {
+      hoft::matrix_view<T const, L> const tokens = x.view(), outputs = y.view();
+      call::backward(machine, a, M.view(), tokens.columns(0, t), outputs.columns(0, t), saved, dy.view(), dx.view(),
+                     dU.view(), dV.view(), column(ds), w);
+    });
+    for (auto const* X : {&M, &dMhat}) CHECK(X->intact());
+    for (auto const* X : {&Mhat, &x, &y, &dy, &dx, &in_place}) CHECK(X->intact());
+    for (auto const* X : {&wU, &wV, &ws, &dU, &dV, &ds}) CHECK(X->intact());
+    CHECK(same_bits(M.map(), of.M));
+    CHECK(same_bits(x.map().leftCols(t), of.x));
+    auto const wide = [](auto const& X) { return dense_matrix<double>(X.template cast<float>().template cast<double>()); };
+    return {{"merge", wide(Mhat.map())},
+            {"merge dU", wide(wU.map())},
+            {"merge dV", wide(wV.map())},
+            {"merge ds", wide(ws.map())},
+            {"forward y", wide(y.map().leftCols(t))},
+            {"backward dx", wide(dx.map().leftCols(t))},
+            {"backward dU", wide(dU.map())},
+            {"backward dV", wide(dV.map())},
+            {"backward ds", wide(ds.map())}};
+  }
+
+  /// Relative to the whole result. A result is rounded to T once, and what it is made of (base, V, q or y, dq) at most
+  /// three times more, each by u at most; a sum of products with such factors keeps that, and where terms cancel it is
+  /// no more than twice as large. Sums in float are to √(m + n + t) of their roundings, and T, which the factors of the
+  /// adapter go through, to r. A missing or a doubled term is 0.1 or more.
+  static double allowed(transform_shape const& s) {
+    double const single = std::ldexp(1.0, -24), r = double(std::max(s.ru, s.rv));
+    double const u = std::is_same_v<T, float> ? 0.0 : std::ldexp(1.0, std::is_same_v<T, Eigen::half> ? -11 : -8);
+    return 4 * 2 * u + 8 * single * (std::sqrt(double(s.m + s.n + s.t)) + r);
+  }
+
+  /// On every kind of machine; lines that begin at multiples of 16 bytes and not.
+  static void check(Machine const& machine, std::initializer_list<transform_machine> kinds) {
+    unsigned seed = 3300;
+    for (auto const& shape : transform_shapes)
+      for (auto const& [scaled, keep_q] : std::initializer_list<std::pair<bool, bool>>{{false, true}, {true, true}, {true, false}}) {
+        problem const of(shape, scaled, keep_q, seed += 10);
+        named const expected = judged(of);
+        for (auto const& kind : kinds) {
+          index_t const inner = std::same_as<L, col_major> ? shape.m : shape.n;
+          index_t const padding = kind.cluster % 2 == 0 ? 16 - inner % 8 : 3;
+          std::string const label = text_of({{"m", shape.m},
+                                             {"n", shape.n},
+                                             {"t", shape.t},
+                                             {"ru", shape.ru},
+                                             {"rv", shape.rv},
+                                             {"scaled", index_t(scaled)},
+                                             {"keep_q", index_t(keep_q)},
+                                             {"limit", kind.limit},
+                                             {"cluster", kind.cluster}});
+          INFO(label);
+          named const actual = computed(machine.limited(kind.limit * 1024, kind.cluster), of, padding);
+          for (std::size_t i = 0; i < expected.size(); ++i) {
+            std::string const& name = expected[i].first;
+            INFO(name);
+            auto const& want = expected[i].second;
+            REQUIRE(actual[i].second.rows() == want.rows());
+            REQUIRE(actual[i].second.cols() == want.cols());
+            double const error = (actual[i].second - want).norm();
+            CHECK(error <= allowed(shape) * want.norm());
+            if (getenv("SHOW")) printf("%s %g\n", name.c_str(), error / (allowed(shape) * want.norm()+1e-300));
+          }
+        }
+      }
+  }
+};
+
+}  // namespace hoft_test
