@@ -17,7 +17,7 @@ training_result trained_by_kernels() {
     all.step(device);
     curve.push_back(all.loss());
   }
-  all.accumulate(device);
+  all.merge(device);
   training_result result = all.result();
   result.curve = curve;
   return result;
@@ -68,8 +68,11 @@ TEST_CASE("training through the kernels has the CPU's curve") {
   training_result const result = trained_by_kernels<float>();
   CHECK(judge().fault(result.curve) == "");
   for (auto const& form : result.forms) CHECK(orthogonality_of(form) <= orthogonality_bound(form));
+  check_merged<float>(result);
 }
 
 TEST_CASE("training with bfloat16 activations keeps float's orthogonality") {
-  check_16_bit_training(judge(), trained_by_kernels<Eigen::bfloat16>());
+  training_result const result = trained_by_kernels<Eigen::bfloat16>();
+  check_16_bit_training(judge(), result);
+  check_merged<Eigen::bfloat16>(result);
 }

@@ -2,9 +2,7 @@
 // the host, and for a GPU that replays a step captured in a graph.
 #pragma once
 #include <hoft/cuda/dense.hpp>
-#include <hoft/transform/backward.hpp>
-#include <hoft/transform/forward.hpp>
-#include <hoft/wy/batch.hpp>
+#include <hoft/transform/batch.hpp>
 
 #include <algorithm>
 #include <array>
@@ -38,11 +36,15 @@ struct training_data {
 struct training_result {
   struct form {
     hoft::index_t m, r;
-    std::vector<float> vectors, factor;  ///< Û [m, r] and T [r, r] of Q = I − Û T Ûᵀ
+    std::vector<double> vectors, factor;  ///< Û [m, r] and T [r, r] of Q = I − Û T Ûᵀ
+  };
+  /// One layer after training: parameters, merged weight, unmerged weight, and the gradients for ∂L/∂M̂ = M.
+  struct layer {
+    std::vector<double> U, V, s, Mhat, M, dU, dV, ds;
   };
   std::vector<double> curve;  ///< the loss before each step
   std::vector<form> forms;    ///< of the trained U and V
-  std::vector<float> U;       ///< the first layer's
+  std::vector<layer> layers;
 };
 
 /// f(i, j) for every element of X, by the policy's machine.
@@ -118,10 +120,11 @@ class training {
 
   struct layer {
     layer_shape shape;
-    memory<T> weight;
+    memory<T> weight, merged_weight, unmerged_weight;
     memory<A> left, right, scale, left_gradient, right_gradient, scale_gradient;
     memory<std::byte> form, kept;
     hoft::matrix_view<T const> M;
+    hoft::matrix_view<T> Mhat, Mback;
     hoft::matrix_view<A> U, V, s, dU, dV, ds;
     hoft::adapter_view<A> a;
     hoft::saved_activations<A, T, hoft::col_major> saved;
@@ -129,6 +132,8 @@ class training {
     layer(layer_shape of, training_data::layer const& from)
         : shape(of),
           weight(converted<T>(from.M)),
+          merged_weight(weight.size()),
+          unmerged_weight(weight.size()),
           left(converted<A>(from.U)),
           right(converted<A>(from.V)),
           scale(converted<A>(from.s)),
@@ -136,6 +141,8 @@ class training {
           right_gradient(right.size()),
           scale_gradient(scale.size()),
           M(weight.data(), of.m, of.n),
+          Mhat(merged_weight.data(), of.m, of.n),
+          Mback(unmerged_weight.data(), of.m, of.n),
           U(left.data(), of.m, of.ru),
           V(right.data(), of.n, of.rv),
           s(scale.data(), index_t(scale.size()), 1),
@@ -179,6 +186,10 @@ class training {
       bytes = std::max({bytes, hoft::forward_workspace(policy, l.a, at(activations_, i, l.shape.rv)),
                         hoft::backward_workspace(policy, l.a, l.saved)});
     }
+    weights const all(layers_);
+    bytes = std::max({bytes, hoft::merge_workspace(policy, all.a.span(), all.M.span()),
+                      hoft::unmerge_workspace(policy, all.a.span(), all.Mback.span()),
+                      hoft::merge_backward_workspace(policy, all.a.span(), all.M.span())});
     work_.resize(std::size_t(bytes));
   }
 
@@ -220,23 +231,59 @@ class training {
       disturbance.after_descent(l);
     }
   }
+  /// What is done with trained layers, all of them in one call each: merge, unmerge, and the gradients of merge.
+  void merge(Policy const& policy) {
+    accumulate(policy);
+    weights const all(layers_);
+    hoft::merge(policy, all.a.span(), all.M.span(), all.Mhat.span(), work());
+    for (layer& l : layers_) copy(policy, l.Mhat, l.Mback);
+    hoft::unmerge(policy, all.a.span(), all.Mback.span(), work());
+    hoft::merge_backward(policy, all.a.span(), all.M.span(), all.M.span(), all.dU.span(), all.dV.span(), all.ds.span(),
+                         work());
+  }
   /// To be read when the machine has finished.
   double loss() const { return double(loss_[0]) / (2 * double(tokens)); }
   training_result result() {
     training_result all;
     for (auto const& q : forms()) {
       auto const copied = [](auto const& view) {
-        return std::vector<float>(view.data, view.data + view.rows * view.cols);
+        return std::vector<double>(view.data, view.data + view.rows * view.cols);
       };
       all.forms.push_back({q.rows(), q.rank(), copied(q.vectors), copied(q.factor)});
     }
-    all.U.assign(layers_[0].left.begin(), layers_[0].left.end());
+    auto const numbers = [](auto const& from) {
+      std::vector<double> to;
+      for (auto const& x : from) to.push_back(static_cast<double>(static_cast<A>(x)));
+      return to;
+    };
+    for (layer const& l : layers_)
+      all.layers.push_back({numbers(l.left), numbers(l.right), numbers(l.scale), numbers(l.merged_weight),
+                            numbers(l.unmerged_weight), numbers(l.left_gradient), numbers(l.right_gradient),
+                            numbers(l.scale_gradient)});
     return all;
   }
 
  private:
   static constexpr index_t tokens = training_tokens;
 
+  /// The operands of all layers, for calls that take all of them.
+  struct weights {
+    template <class View>
+    struct views : std::vector<View> {
+      std::span<View const> span() const { return *this; }
+    };
+    views<hoft::adapter_view<A>> a;
+    views<hoft::matrix_view<T const>> M;
+    views<hoft::matrix_view<T>> Mhat, Mback;
+    views<hoft::matrix_view<A>> dU, dV;
+    views<hoft::vector_view<A>> ds;
+    explicit weights(std::array<layer, 2> const& layers) {
+      for (layer const& l : layers) {
+        a.push_back(l.a), M.push_back(l.M), Mhat.push_back(l.Mhat), Mback.push_back(l.Mback);
+        dU.push_back(l.dU), dV.push_back(l.dV), ds.emplace_back(l.ds.data, l.ds.rows);
+      }
+    }
+  };
   template <class S>
   static memory<S> converted(std::vector<float> const& from) {
     memory<S> to;

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace hoft_test {
@@ -139,12 +140,13 @@ class training_judge {
   std::vector<double> expected_, allowed_;
 };
 
+inline wide_matrix<double> wide_matrix_of(std::vector<double> const& X, index_t rows, index_t cols) {
+  return widen(Eigen::Map<dense_matrix<double> const>(X.data(), rows, cols));
+}
+
 /// ‖I − QᵀQ‖_F / √m of Q = I − Û T Ûᵀ, from the form as the machine made it.
 inline long double orthogonality_of(training_result::form const& f) {
-  auto const wide = [](std::vector<float> const& X, index_t rows, index_t cols) {
-    return widen(Eigen::Map<dense_matrix<float> const>(X.data(), rows, cols));
-  };
-  auto const U = wide(f.vectors, f.m, f.r), T = wide(f.factor, f.r, f.r);
+  auto const U = wide_matrix_of(f.vectors, f.m, f.r), T = wide_matrix_of(f.factor, f.r, f.r);
   wide_matrix<float> const I = wide_matrix<float>::Identity(f.m, f.m), Q = I - times(U, T, adjoint_copy(U));
   return (I - times(adjoint_copy(Q), Q)).norm() / std::sqrt(static_cast<long double>(f.m));
 }
@@ -162,8 +164,9 @@ inline void check_16_bit_training(training_judge const& judge, training_result c
   CHECK(result.curve.back() / result.curve.front() <= 2 * reached);
   auto const start = training_example();
   long double moved = 0, length = 0;
-  for (std::size_t i = 0; i < result.U.size(); ++i) {
-    long double const before = start.layers[0].U[i], step = static_cast<long double>(result.U[i]) - before;
+  auto const& trained = result.layers.at(0).U;
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    long double const before = start.layers[0].U[i], step = static_cast<long double>(trained[i]) - before;
     moved += step * step, length += before * before;
   }
   CHECK(std::sqrt(moved / length) >= 0.05L);
@@ -171,6 +174,53 @@ inline void check_16_bit_training(training_judge const& judge, training_result c
   for (auto const& form : result.forms) {
     CHECK(orthogonality_of(form) <= orthogonality_bound(form));
     CHECK(orthogonality_of(form) > 0);  // a form was made
+  }
+}
+
+/// The merged weights, the weights back from them and the gradients of merge, by one reflector after another. Bounds as
+/// of merge_test and activations_test, with norms of whole matrices; what is stored in 16 bits is rounded once by merge
+/// and up to three times by unmerge, which divides by s.
+template <class T>
+void check_merged(training_result const& result) {
+  REQUIRE(result.layers.size() == 2);
+  auto const start = training_example();
+  for (std::size_t i = 0; i < 2; ++i) {
+    auto const& [m, n, ru, rv, scaled] = training_layers[i];
+    auto const& got = result.layers[i];
+    dense_matrix<T> const stored = Eigen::Map<dense_matrix<float> const>(start.layers[i].M.data(), m, n).cast<T>();
+    auto const M = wide_matrix<double>(widen(stored));
+    auto const U = wide_matrix_of(got.U, m, ru), V = wide_matrix_of(got.V, n, rv);
+    auto const s = scaled ? wide_matrix_of(got.s, m, 1) : wide_matrix<double>(wide_matrix<double>::Ones(m, 1));
+    auto const rows = [&](wide_matrix<double> X) {
+      for (index_t k = 0; k < m; ++k) X.row(k) *= s(k, 0);
+      return X;
+    };
+    wide_matrix<double> const rotated = reference_apply(V, M, side::right), P = rows(rotated);
+    auto const left = reference_backward(U, P, M);
+    auto const right = reference_backward(V, M, rows(left.X), side::right);
+    auto const root = [](index_t k) { return std::sqrt(static_cast<long double>(k)); };
+    long double const relative =
+        line_bound<T>(m, ru) + line_bound<T>(n, rv) + 2 * (root(m) + 2 * root(n) + 5) * eps_of<T>();
+    long double const sigma = s.cwiseAbs().maxCoeff(), condition = sigma / s.cwiseAbs().minCoeff(), size = M.norm();
+    auto const check = [&](std::vector<double> const& part, wide_matrix<double> const& expected, bound_matrix bound) {
+      CHECK(within(wide_matrix_of(part, expected.rows(), expected.cols()), expected, bound));
+    };
+    auto const everywhere = [](wide_matrix<double> const& X, long double bound) {
+      return bound_matrix(bound_matrix::Constant(X.rows(), X.cols(), bound));
+    };
+    wide_matrix<double> const Mhat = reference_apply(U, P);
+    check(got.Mhat, Mhat,
+          everywhere(Mhat, relative * sigma * size + storage_rounding<T>() * Mhat.cwiseAbs().maxCoeff()));
+    check(got.M, M, everywhere(M, (2 * relative + 4 * storage_rounding<T>()) * condition * size));
+    for (auto const& [gradient, vectors, expected] :
+         {std::tuple{&got.dU, &U, &left.U}, std::tuple{&got.dV, &V, &right.U}})
+      for (index_t j = 0; j < vectors->cols(); ++j)
+        CHECK(within(wide_matrix_of(*gradient, vectors->rows(), vectors->cols()).col(j), expected->col(j),
+                     16 * relative * sigma * size * size / vectors->col(j).norm()));
+    if (!scaled) continue;
+    wide_matrix<double> ds(m, 1);
+    for (index_t k = 0; k < m; ++k) ds(k, 0) = rotated.row(k).dot(left.X.row(k));
+    check(got.ds, ds, everywhere(ds, 2 * relative * size * size));
   }
 }
 

@@ -60,7 +60,7 @@ training_result trained_on_device(training_data const& data) {
   }
   cudaGraphExecDestroy(step);
   cudaGraphDestroy(graph);
-  all.accumulate(policy);
+  all.merge(policy);
   on.finish();
   training_result result = all.result();
   result.curve = curve;
@@ -68,6 +68,8 @@ training_result trained_on_device(training_data const& data) {
 }
 
 template training_result trained_on_device<float>(training_data const&);
+template training_result trained_on_device<double>(training_data const&);
+template training_result trained_on_device<Eigen::half>(training_data const&);
 template training_result trained_on_device<Eigen::bfloat16>(training_data const&);
 
 }  // namespace hoft_test
