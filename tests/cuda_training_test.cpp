@@ -50,15 +50,18 @@ TEST_CASE("training on the CPU reaches the target") {
 }
 
 TEST_CASE("the judge sees gradients that are wrong") {
-  CHECK(judge().fault(curve_on_cpu(wrong_gradients{})) == "");
+  constexpr int some = 30;
+  auto const fault = [](wrong_gradients const& wrong) { return judge().fault(curve_on_cpu(wrong, some), some); };
+  CHECK(fault({}) == "");
   for (bool scaled : {false, true})
     for (float factor : {-1.0f, 0.0f, 1.02f}) {
       CAPTURE(scaled);
       CAPTURE(factor);
-      CHECK(judge().fault(curve_on_cpu(wrong_gradients{{}, factor, 1, 1, scaled})) != "");
-      CHECK(judge().fault(curve_on_cpu(wrong_gradients{{}, 1, factor, 1, scaled})) != "");
-      if (scaled) CHECK(judge().fault(curve_on_cpu(wrong_gradients{{}, 1, 1, factor, scaled})) != "");
+      CHECK(fault({{}, factor, 1, 1, scaled}) != "");
+      CHECK(fault({{}, 1, factor, 1, scaled}) != "");
+      if (scaled) CHECK(fault({{}, 1, 1, factor, scaled}) != "");
     }
+  CHECK(judge().fault(curve_on_cpu(undisturbed{}, some)) != "");
   auto no_number = judge().expected();
   no_number[50] = std::numeric_limits<double>::quiet_NaN();
   CHECK(judge().fault(no_number) != "");

@@ -95,11 +95,11 @@ class rounding_noise {
 
 /// The curve on the CPU, in float.
 template <class Disturbance = undisturbed>
-std::vector<double> curve_on_cpu(Disturbance const& disturbance = {}) {
+std::vector<double> curve_on_cpu(Disturbance const& disturbance = {}, int steps = training_steps) {
   hoft::cpu const policy;
   training<float, hoft::cpu> all(policy, training_example());
   std::vector<double> curve;
-  for (int step = 0; step < training_steps; ++step) {
+  for (int step = 0; step < steps; ++step) {
     all.step(policy, disturbance);
     curve.push_back(all.loss());
   }
@@ -126,9 +126,9 @@ class training_judge {
   std::vector<double> const& expected() const { return expected_; }
   double allowed(std::size_t step) const { return allowed_[step]; }
 
-  /// What is wrong with a curve; empty if nothing is.
-  std::string fault(std::vector<double> const& curve) const {
-    if (curve.size() != expected_.size()) return "another number of steps";
+  /// What is wrong with a curve of so many steps; empty if nothing is.
+  std::string fault(std::vector<double> const& curve, int steps = training_steps) const {
+    if (curve.size() != std::size_t(steps)) return "another number of steps";
     for (std::size_t k = 0; k < curve.size(); ++k)
       if (!(std::abs(curve[k] - expected_[k]) <= allowed_[k]))
         return "the loss of step " + std::to_string(k) + " is " + std::to_string(curve[k]) + ", on the CPU " +
