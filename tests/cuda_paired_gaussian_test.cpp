@@ -80,7 +80,7 @@ TEST_CASE_TEMPLATE("paired Gaussian reflectors by the kernel: pairs, a zero colu
 
 TEST_CASE_TEMPLATE("numbers of the kernel are standard Gaussian and independent", T, float, double,
                    std::complex<float>) {
-  constexpr index_t m = 500, pairs = 40;
+  constexpr index_t m = 1000, pairs = 100;
   constexpr long double n = m * pairs;
   auto const U = widen(drawn<T>(m, 2 * pairs, 33));
   auto const part = [&](index_t i, index_t k, bool imaginary = false) {
@@ -98,7 +98,11 @@ TEST_CASE_TEMPLATE("numbers of the kernel are standard Gaussian and independent"
     distance = std::max({distance, std::abs(F - at), std::abs(F - at - 1 / n)});
   }
   CHECK(distance <= 1.95L / std::sqrt(n));
-  CHECK(sorted.back() > 3.5L);  // tails: the largest of 2·10⁴ is below 3.5 once in a hundred samples
+  // The mean of the squares has deviation √(2 / n) = 0.0045: four of them.
+  long double square = 0;
+  for (long double x : numbers) square += x * x / n;
+  CHECK(std::abs(square - 1) <= 0.018L);
+  CHECK(sorted.back() > 3.5L);  // tails: the largest of 10⁵ is below 3.5 once in 10¹⁰ samples
   CHECK(sorted.front() < -3.5L);
   // Products of independent numbers, and of their squares less 1, have mean 0 and deviations 1 and 2; five deviations.
   auto const uncorrelated = [&](auto const& f, auto const& g) {

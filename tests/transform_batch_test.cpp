@@ -211,7 +211,7 @@ struct problems {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a batch of adapters has the bits of its single calls, for any number of threads", T, float,
-                   std::complex<double>, Eigen::bfloat16) {
+                   Eigen::bfloat16) {
   problems<T, row_major> alone;
   alone.run_single(hoft::cpu{});
   for (int threads : {1, 3}) {

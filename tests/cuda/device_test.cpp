@@ -2,7 +2,10 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "bodies.hpp"
 #include "device_everything.hpp"
+#include "device_training.hpp"
 #include "transforms.hpp"
+
+#include "../training_judge.hpp"
 
 #include <cstdlib>
 #include <cstring>
@@ -33,6 +36,14 @@ TEST_CASE("a graph of calls replays with other data") { CHECK(check_graphs() == 
 TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }
 TEST_CASE("no memory of the device is taken") { CHECK(check_allocations() == ""); }
 TEST_CASE("a batch has the bits of single calls") { CHECK(check_batches() == ""); }
+TEST_CASE_TEMPLATE("training in a graph, and merging", T, float, double, Eigen::half, Eigen::bfloat16) {
+  static training_judge const judge;
+  training_result const result = trained_on_device<T>(training_example());
+  check_merged<T>(result);
+  if constexpr (is_stored_in_16_bits<T>) return check_16_bit_training(judge, result);
+  CHECK(judge.fault(result.curve) == "");
+  for (auto const& form : result.forms) CHECK(orthogonality_of(form) <= orthogonality_bound(form));
+}
 TEST_CASE("more than 2^31 elements") {
   std::string const answer = check_large();
   if (answer.starts_with("skipped")) MESSAGE(answer);

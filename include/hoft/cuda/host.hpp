@@ -206,21 +206,21 @@ void launch_clusters(host const& device, index_t clusters, index_t size, Kernel 
   }
 }
 
-/// C [m, n], by columns, := A B for 16-bit storage, with sums in float.
-template <class T, class LA, class LB>
-void multiply_stored(host const&, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
-  for (index_t j = 0; j < C.cols; ++j)
-    for (index_t i = 0; i < C.rows; ++i) {
-      float total = 0;
-      for (index_t l = 0; l < A.cols; ++l) total += static_cast<float>(A(i, l)) * static_cast<float>(B(l, j));
-      C(i, j) = static_cast<T>(total);
-    }
-}
 /// There is no cuBLAS here: every product is a kernel.
 template <class T, class LA, class LB, class LC>
 bool multiply_matrices(host const&, T, matrix_view<T const, LA>, bool, matrix_view<T const, LB>, bool,
                        matrix_view<T const, LC>, matrix_view<T, LC>) {
   return false;
+}
+
+/// C [m, n] := A B for 16-bit storage, with sums in float.
+template <class T, class LA, class LB>
+void multiply_stored(host const& device, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
+  for_each_element(device, C, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
+    float total(0);
+    for (index_t l = 0; l < A.cols; ++l) total += static_cast<float>(A(i, l)) * static_cast<float>(B(l, j));
+    C(i, j) = static_cast<T>(total);
+  });
 }
 
 }  // namespace hoft::cuda
