@@ -9,7 +9,7 @@ for set_name in "$@"; do
   case $set_name in
     tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev
       libbenchmark-dev libcli11-dev python3-matplotlib libdlpack-dev
-      nlohmann-json3-dev) ;;
+      nlohmann-json3-dev pkg-config) ;;
     examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib
       liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
