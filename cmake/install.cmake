@@ -1,4 +1,4 @@
-# `cmake --install` and, for those who then say find_package(hoft), the package.
+# `cmake --install` and, for those who then say find_package(hoft) or `pkg-config hoft`, the package.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
@@ -15,4 +15,10 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/hoft-config-version.cmak
 install(FILES "${PROJECT_BINARY_DIR}/hoft-config.cmake" "${PROJECT_BINARY_DIR}/hoft-config-version.cmake"
               "${CMAKE_CURRENT_LIST_DIR}/hoft-cuda.cmake"
         DESTINATION "${hoft_package_dir}")
+# For those who build with pkg-config. It finds the headers from its own place, so that both can be moved.
+set(hoft_pc_dir "${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig")
+file(RELATIVE_PATH hoft_pc_to_headers "${hoft_pc_dir}" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+configure_file("${CMAKE_CURRENT_LIST_DIR}/hoft.pc.in" "${PROJECT_BINARY_DIR}/hoft.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/hoft.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")
+
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, docs, ci.
+# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing.
 set -euo pipefail
 
@@ -9,16 +9,17 @@ for set_name in "$@"; do
   case $set_name in
     tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev
       libbenchmark-dev libcli11-dev python3-matplotlib libdlpack-dev
-      nlohmann-json3-dev) ;;
+      nlohmann-json3-dev pkg-config) ;;
     examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib
       liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
+    fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
     ci) wanted+=(git clang clang-tidy clang-format libclang-rt-dev) ;;
     *)
-      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, docs and ci" >&2
+      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, docs, fuzz and ci" >&2
       exit 2
       ;;
   esac

@@ -8,9 +8,13 @@
 
 #include <array>
 #include <complex>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 using namespace hoft;
@@ -82,6 +86,14 @@ TEST_CASE("both layouts, padded and not, are views of the same memory") {
   accepts<row_major>(compact, 4);
   row.tensor.byte_offset = 8 * sizeof(float);
   accepts<row_major>(row, 4);
+}
+
+TEST_CASE("tokens x features in row-major order are the column-major matrix of features x tokens") {
+  example e(3, 4, 4, 1);
+  DLTensor const& tensor = e.tensor;
+  auto const x = hoft::dlpack::as_matrix<float, hoft::row_major>(tensor, hoft::dlpack::cpu, "x").transposed();
+  static_assert(std::is_same_v<decltype(x), matrix_view<float, col_major> const>);
+  CHECK((x.rows == 4 && x.cols == 3 && &x(1, 2) == &e.memory[2 * 4 + 1]));
 }
 
 TEST_CASE("strides of dimensions with one element, and of empty matrices, say nothing") {
@@ -235,7 +247,7 @@ TEST_CASE("a managed tensor keeps its owner until it is given back, once") {
   auto memory = std::make_shared<std::vector<float>>(12, 1.F);
   std::weak_ptr<std::vector<float>> const watch = memory;
   matrix_view<float, row_major> const view(memory->data(), 3, 4);
-  dlpack::managed_tensor tensor = dlpack::manage(view, std::move(memory));
+  hoft::dlpack::managed_tensor tensor = hoft::dlpack::manage(view, std::move(memory));
   CHECK(watch.use_count() == 1);
   auto const seen = dlpack::as_matrix<float, row_major>(tensor->dl_tensor);
   CHECK((seen.data == view.data && seen.rows == 3 && seen.cols == 4 && seen.ld == 4));

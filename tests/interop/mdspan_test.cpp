@@ -50,7 +50,7 @@ TEST_CASE("an mdspan is a view of the same elements") {
   std::array<float, 40> memory{};
   cuda::std::mdspan<float, dextents<int, 2>, layout_left> const left(memory.data(), 3, 4);
   cuda::std::mdspan<float const, cuda::std::extents<unsigned, 3, 4>, layout_right> const right(memory.data());
-  auto const column = mdspan::as_matrix(left);
+  auto const column = hoft::mdspan::as_matrix(left);
   auto const row = mdspan::as_matrix(right);
   static_assert(std::is_same_v<decltype(column), matrix_view<float, col_major> const>);
   static_assert(std::is_same_v<decltype(row), matrix_view<float const, row_major> const>);

@@ -1,12 +1,16 @@
 // Calls the public face for every scalar, so that the templates behind it are compiled where their warnings show.
 // What the numbers are is for the tests: here the shapes are enough.
 #include <hoft/hoft.hpp>
+#if __has_include(<dlpack/dlpack.h>)
+#include <hoft/interop/dlpack.hpp>
+#endif
 
 #include <Eigen/Core>
 
 #include <complex>
 #include <iostream>
 #include <random>
+#include <type_traits>
 
 namespace {
 
@@ -86,8 +90,24 @@ void use_all(Policy policy) {
   }
 }
 
+#if __has_include(<dlpack/dlpack.h>)
+template <class T>
+void use_tensors() {
+  if constexpr (!std::is_same_v<T, long double>) {  // which DLPack has no name for
+    matrix<T, Eigen::RowMajor> X = matrix<T, Eigen::RowMajor>::Zero(3, 2);
+    hoft::dlpack::extents lent;
+    DLTensor const tensor = hoft::dlpack::as_tensor(hoft::as_view(X), lent);
+    expect_shape(hoft::as_eigen(hoft::dlpack::as_matrix<T, hoft::row_major>(tensor)), 3, 2);
+  }
+}
+#else
+template <class T>
+void use_tensors() {}
+#endif
+
 template <class A, class T>
 void use_scalar() {
+  use_tensors<T>();
   use_all<A, T, Eigen::ColMajor>(hoft::cpu{});
   use_all<A, T, Eigen::RowMajor>(hoft::cpu{.threads = 2});
 }
