@@ -14,6 +14,7 @@ from hoft_torch import HOFTLinear, hoft_linear, householder_apply, merge, paired
 from hoft_torch.functional import _rows
 
 DOUBLE = torch.float64
+HOFT_REFUSES = (ValueError, RuntimeError)  # what a std::invalid_argument becomes depends on PyTorch's version
 
 
 def compact_wy(u):
@@ -205,7 +206,7 @@ class Householder(Case):
             (ValueError, "x has no dimension", lambda: householder_apply(x[0, 0], u)),
             (ValueError, "length of tau is 3, must be 4", lambda: householder_apply(x, u, torch.ones(3))),
             (ValueError, "from_output takes no tau", lambda: householder_apply(x, u, torch.ones(4), from_output=True)),
-            (ValueError, "V.cols is 7, must be <= 6", lambda: householder_apply(x, torch.randn(7, 6), torch.ones(7))),
+            (HOFT_REFUSES, "V.cols is 7, must be <= 6", lambda: householder_apply(x, torch.randn(7, 6), torch.ones(7))),
         ]
         for error, message, call in refused:
             with self.subTest(message), self.assertRaisesRegex(error, message):
@@ -254,7 +255,7 @@ class Linear(Case):
             back = unmerge(merge(weight, u, v, scale), u, v, scale)
             self.assertClose(back, weight, 3 * weight.norm(), self.ru + self.rv)  # max s / min s <= 3
         s.data[2] = 0
-        with self.assertRaisesRegex(ValueError, r"a.scale\[2\] is 0"):
+        with self.assertRaisesRegex(HOFT_REFUSES, r"a.scale\[2\] is 0"):
             unmerge(weight, u, v, s)
 
     def test_spare_rows(self):
@@ -480,7 +481,7 @@ class Module(Case):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         self.assertLess(losses[-1], 0.05 * losses[0])
         self.assertTrue(torch.equal(layer.base.weight, frozen))
         drift = torch.linalg.svdvals(merge(frozen, layer.u, layer.v)) - torch.linalg.svdvals(frozen)
