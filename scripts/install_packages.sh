@@ -15,6 +15,7 @@ for set_name in "$@"; do
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;
+    libtorch) wanted+=("${build[@]}" libtorch-dev dataset-fashion-mnist) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
     fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
     ci) wanted+=(git clang clang-tidy clang-format libclang-rt-dev) ;;

@@ -22,7 +22,7 @@ import warnings
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-sys.path.insert(0, str(ROOT / "bench"))
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "examples/pytorch")]
 
 import tables  # noqa: E402
 import training  # noqa: E402
@@ -33,8 +33,8 @@ except ImportError:
     sys.exit("compare_torch.py: PyTorch is missing for this Python")
 
 import formulas  # noqa: E402
-import hoft_torch  # noqa: E402
 import peers  # noqa: E402
+from hoft_torch import extension  # noqa: E402
 
 LLAMA = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336)]  # out, in
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -48,15 +48,15 @@ class Setup:
     x: torch.Tensor
     dy: torch.Tensor
     rank: int
-    extension: typing.Any
-    why_no_extension: str = ""
+    operators: typing.Any
+    why_no_operators: str = ""
 
 
-def make_setup(shape, tokens, rank, dtype, device, extension, why):
+def make_setup(shape, tokens, rank, dtype, device, operators, why):
     m, n = shape
     kind = {"dtype": dtype, "device": device}
     weight = torch.randn(m, n, **kind) / math.sqrt(n)
-    return Setup(weight, torch.randn(tokens, n, **kind), torch.randn(tokens, m, **kind), rank, extension, why)
+    return Setup(weight, torch.randn(tokens, n, **kind), torch.randn(tokens, m, **kind), rank, operators, why)
 
 
 def results_of(forward, x, parameters, dy):
@@ -195,18 +195,18 @@ def run_shape(setup, clock, options, deadline):
     return case
 
 
-def run_merge(options, dtype, device, extension, clock, deadline):
+def run_merge(options, dtype, device, operators, clock, deadline):
     """Merge of one weight beside a copy of it: eight weights in turn, more than a second-level cache holds."""
     m, n = options.shapes[0]
     weights = [torch.randn(m, n, dtype=dtype, device=device) for _ in range(8)]
     results = [torch.empty_like(w) for w in weights]
     wide = torch.promote_types(dtype, torch.float32)
     u, v = (torch.randn(options.rank, size, dtype=wide, device=device) for size in (m, n))
-    forms, s = extension.accumulate(u, v), torch.empty(0, dtype=wide, device=device)
+    forms, s = operators.accumulate(u, v), torch.empty(0, dtype=wide, device=device)
 
     def merge():
         for weight, result in zip(weights, results):
-            extension.merge(forms, s, options.rank, options.rank, weight, result)
+            operators.merge(forms, s, options.rank, options.rank, weight, result)
 
     def copy():
         for weight, result in zip(weights, results):
@@ -234,13 +234,13 @@ def run_merge(options, dtype, device, extension, clock, deadline):
     }
 
 
-def check_small(dtype, device, extension, why):
+def check_small(dtype, device, operators, why):
     """What differs where a wrong formula shows: ranks near the sizes, and no roundings to 16 bits."""
     failed = []
     with torch.random.fork_rng():
         torch.manual_seed(2)
         for shape in ((40, 56), (96, 32)):
-            setup = make_setup(shape, 24, 8, dtype, device, extension, why)
+            setup = make_setup(shape, 24, 8, dtype, device, operators, why)
             for name in ("hoft", "hoft_spare_rows", "shoft", "shoft_from_output", "paper"):
                 try:
                     check(name, peers.CONTESTANTS[name][1](setup), setup, torch.float64)
@@ -319,8 +319,10 @@ def write(path, results):
 
 def main(arguments=None):
     options = parse(arguments)
+    if options.device == "cpu":
+        os.environ.setdefault("HOFT_TORCH_CXXFLAGS", "-O1")  # the times of the dry run mean nothing
     if options.build_only:
-        hoft_torch.build(options.device, verbose=True)
+        extension.build(options.device == "cuda", verbose=True)
         return
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("compare_torch.py: PyTorch finds no GPU; --device cpu makes a dry run")
@@ -330,22 +332,22 @@ def main(arguments=None):
     warnings.filterwarnings("ignore", module="peft")
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = False
-    extension, why = None, ""
+    operators, why = None, ""
     if not options.only or any("hoft" in name for name in options.only):
         try:
-            extension = hoft_torch.build(options.device)
+            operators = extension.operators()
         except (RuntimeError, OSError, ImportError) as error:
             why = "the extension does not build"
             print(f"compare_torch.py: {why}: {error}", file=sys.stderr)
     dtype, clock = TYPES[options.dtype], CudaClock() if options.device == "cuda" else WallClock()
-    failed = check_small(torch.float32, options.device, extension, why)
+    failed = check_small(torch.float32, options.device, operators, why)
     if options.device == "cpu":
-        failed += check_small(torch.float64, options.device, extension, why)
+        failed += check_small(torch.float64, options.device, operators, why)
     results = {
         "command": "python3 bench/gpu/compare_torch/compare_torch.py "
         + " ".join(sys.argv[1:] if arguments is None else arguments),
         "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--", "include", "bench")),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--", "include", "bench", "examples/pytorch")),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "dry_run": options.device == "cpu",
         "machine": machine(options.device),
@@ -358,14 +360,14 @@ def main(arguments=None):
         "merge": None,
     }
     left = lambda parts: time.monotonic() + max(0.0, deadline - time.monotonic()) / parts
-    if extension is not None and not options.only:
+    if operators is not None and not options.only:
         try:
-            results["merge"] = run_merge(options, dtype, options.device, extension, clock, left(4))
+            results["merge"] = run_merge(options, dtype, options.device, operators, clock, left(4))
         except Exception as error:
             results["merge"] = {"cannot_run": reason_of(error)}
             failed.append(f"merge: {reason_of(error)}")
     for number, shape in enumerate(options.shapes):
-        setup = make_setup(shape, options.tokens, options.rank, dtype, options.device, extension, why)
+        setup = make_setup(shape, options.tokens, options.rank, dtype, options.device, operators, why)
         name = "x".join(map(str, shape))
         results["cases"][name] = run_shape(setup, clock, options, left(len(options.shapes) - number))
         print("\n" + tables.as_text(training.case_table(name, results["cases"][name])), flush=True)

@@ -1,0 +1,25 @@
+// cuda.cu: the operators on hoft's CUDA backend, on torch's current stream and with torch's handle of cuBLAS.
+#include "tensors.hpp"
+
+#include <ATen/cuda/CUDAContext.h>
+
+#include <hoft/cuda.hpp>
+
+namespace hoft_torch {
+
+inline hoft::cuda::device policy() {
+  return hoft::cuda::on(at::cuda::getCurrentCUDAStream().stream(), at::cuda::getCurrentCUDABlasHandle());
+}
+
+template <class Body>
+void dispatch(char const* function, at::ScalarType type, Body const& body) {
+  if (type == at::kFloat) body(float{});
+  else if (type == at::kBFloat16) body(__nv_bfloat16{});
+  else TORCH_CHECK(false, function, ": ", type, " is not among float and bfloat16, the types compiled for GPUs here");
+}
+
+}  // namespace hoft_torch
+
+#include "operators.hpp"
+
+TORCH_LIBRARY_IMPL(hoft, CUDA, library) { hoft_torch::implement(library); }

@@ -1,0 +1,67 @@
+// tensors.hpp: torch's tensors as hoft's views, and torch's allocator for hoft's memory, which so counts it.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <hoft/core/view.hpp>
+#include <hoft/core/workspace.hpp>
+
+#include <algorithm>
+
+namespace hoft_torch {
+
+using hoft::index_t;
+using hoft::matrix_view;
+
+/// Tokens × features [t, m] as the column-major view [m, t] of the same memory; rows may lie apart (`require_rows`).
+template <class T>
+matrix_view<T> columns_of(at::Tensor const& a) {
+  return {static_cast<T*>(a.data_ptr()), a.size(1), a.size(0), std::max(a.stride(0), a.size(1))};
+}
+template <class T>
+hoft::vector_view<T> vector_of(at::Tensor const& a) {
+  return {static_cast<T*>(a.data_ptr()), a.numel()};
+}
+
+/// The type that 16-bit numbers are computed in.
+inline at::ScalarType accumulator_of(at::ScalarType type) {
+  return type == at::kHalf || type == at::kBFloat16 ? at::kFloat : type;
+}
+
+inline void require(char const* function, char const* name, at::Tensor const& a, int64_t dimensions,
+                    at::Tensor const& like, at::ScalarType type) {
+  TORCH_CHECK(a.dim() == dimensions, function, ": ", name, " has ", a.dim(), " dimensions, must have ", dimensions);
+  TORCH_CHECK(a.device() == like.device(), function, ": ", name, " is on ", a.device(), ", must be on ", like.device());
+  TORCH_CHECK(a.scalar_type() == type, function, ": ", name, " holds ", a.scalar_type(), ", must hold ", type);
+}
+inline void require_vector(char const* function, char const* name, at::Tensor const& a, at::Tensor const& like,
+                           at::ScalarType type) {
+  require(function, name, a, 1, like, type);
+  TORCH_CHECK(a.is_contiguous(), function, ": ", name, " is not contiguous");
+}
+/// Rows of neighbouring elements that do not overlap.
+inline void require_rows(char const* function, char const* name, at::Tensor const& a, at::Tensor const& like,
+                         at::ScalarType type) {
+  require(function, name, a, 2, like, type);
+  bool const rows = (a.size(1) <= 1 || a.stride(1) == 1) && (a.size(0) <= 1 || a.stride(0) >= a.size(1));
+  TORCH_CHECK(rows || a.numel() == 0, function, ": ", name, " has the strides [", a.stride(0), ", ", a.stride(1),
+              "], its rows must be contiguous");
+}
+inline void require_size(char const* function, char const* name, index_t got, index_t expected) {
+  TORCH_CHECK(got == expected, function, ": ", name, " is ", got, ", must be ", expected);
+}
+
+inline at::Tensor bytes(index_t size, at::Tensor const& like) {
+  return at::empty({size}, like.options().dtype(at::kByte));
+}
+inline hoft::workspace memory_of(at::Tensor const& memory) {
+  return {static_cast<std::byte*>(memory.data_ptr()), memory.numel()};
+}
+/// Memory for whatever `carve` cuts from a carver.
+template <class Carve>
+at::Tensor bytes_for(at::Tensor const& like, Carve const& carve) {
+  hoft::carver count;
+  carve(count);
+  return bytes(count.size(), like);
+}
+
+}  // namespace hoft_torch

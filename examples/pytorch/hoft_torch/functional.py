@@ -1,0 +1,210 @@
+"""Differentiable products of reflectors, HOFT and SHOFT. Reflectors are rows: u [rank, features], of any length but not
+all of them zero to be trained; a zero row is the identity. Tokens are rows as well: x [..., features].
+
+Parameters (u, v, tau, s) are float for bfloat16, half and float activations, double for double; 16-bit ones are read as
+float. Gradients are not differentiable a second time, and asking for that is an error.
+"""
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .extension import operators
+
+# Where PyTorch compiles functions, these stay outside of what it compiles.
+_uncompiled = torch.compiler.disable if hasattr(torch, "compiler") else lambda function: function
+
+
+def master_dtype(dtype):
+    """The type in which hoft computes with that storage type."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def _rows(x):
+    """[..., features] as [tokens, features] with contiguous rows: without a copy where memory allows."""
+    x = x.unsqueeze(0) if x.dim() == 1 else x.flatten(0, -2)
+    apart = x.shape[0] <= 1 or x.stride(0) >= x.shape[1]
+    return x if apart and (x.shape[1] <= 1 or x.stride(1) == 1) else x.contiguous()
+
+
+def _tokens(function, x):
+    if not (torch.is_tensor(x) and x.is_floating_point()):
+        raise TypeError(f"{function}: x is {_kind(x)}, must be a tensor of floating-point numbers")
+    if x.dim() == 0:
+        raise ValueError(f"{function}: x has no dimension, must be [..., features]")
+    return _rows(x)
+
+
+def _parameter(function, name, value, dimensions, like):
+    """`value` as the type that `like` is computed in. Only what loses nothing is converted."""
+    if not torch.is_tensor(value):
+        raise TypeError(f"{function}: {name} is {_kind(value)}, must be a tensor")
+    if value.dim() != dimensions:
+        raise ValueError(f"{function}: {name} has the shape {list(value.shape)}, must have {dimensions} dimensions")
+    if value.device != like.device:
+        raise ValueError(f"{function}: {name} is on {value.device}, must be on {like.device}")
+    wanted = master_dtype(like.dtype)
+    if master_dtype(value.dtype) != wanted:
+        raise TypeError(f"{function}: {name} holds {value.dtype}, must hold {wanted} beside {like.dtype}")
+    return value.to(wanted).contiguous()
+
+
+def _require_size(function, what, got, expected):
+    if got != expected:
+        raise ValueError(f"{function}: {what} is {got}, must be {expected}")
+
+
+def _kind(value):
+    return f"a tensor of {value.dtype}" if torch.is_tensor(value) else f"a {type(value).__name__}"
+
+
+class _Householder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, u, tau, adjoint, from_output):
+        y, form = operators().householder_forward(x, u, tau, adjoint)
+        ctx.save_for_backward(y if from_output else x, form)
+        ctx.rank, ctx.explicit_tau, ctx.adjoint, ctx.from_output = len(u), tau.numel() > 0, adjoint, from_output
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        known, form = ctx.saved_tensors
+        dx, du, dtau = operators().householder_backward(
+            _rows(dy), known, form, ctx.rank, ctx.explicit_tau, ctx.from_output, ctx.adjoint
+        )
+        return dx, du, dtau if ctx.explicit_tau else None, None, None
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, u, v, s, weight, keep_q, spare_rows):
+        y, kept = operators().forward(x, weight, u, v, s, keep_q, spare_rows)
+        ctx.save_for_backward(x, y, weight, kept, s)
+        ctx.ranks, ctx.keep_q = (len(u), len(v)), keep_q
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, y, weight, kept, s = ctx.saved_tensors
+        dx, du, dv, ds = operators().backward(dy, x, y, weight, kept, s, *ctx.ranks, ctx.keep_q)
+        return dx, du, dv, ds if len(s) else None, None, None, None
+
+
+class _Merge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, u, v, s):
+        forms = operators().accumulate(u, v)
+        merged = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        operators().merge(forms, s, len(u), len(v), weight, merged)
+        ctx.save_for_backward(forms, s, weight)
+        ctx.ranks = len(u), len(v)
+        return merged
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dmerged):
+        forms, s, weight = ctx.saved_tensors
+        du, dv, ds = operators().merge_backward(forms, s, *ctx.ranks, weight, _rows(dmerged))
+        return None, du, dv, ds if len(s) else None
+
+
+@_uncompiled
+def householder_apply(x, u, tau=None, *, adjoint=False, from_output=False):
+    """y = Q x for every token x [..., m], Q = H(u₁) ⋯ H(u_r) with H(u) = I − 2 u uᵀ/(uᵀu), u [r, m]; Qᵀ x if `adjoint`.
+
+    With tau [r], H_i = I − tau_i v_i v_iᵀ for the rows v_i of u as LAPACK's geqrf leaves them (columns of the input of
+    torch.linalg.householder_product): zero before element i, one there; what u holds there is not read.
+
+    from_output: keep y instead of x for the backward pass, where x is needed by nobody else. Not with tau.
+    """
+    name = "householder_apply"
+    rows = _tokens(name, x)
+    u = _parameter(name, "u", u, 2, x)
+    _require_size(name, "the number of features of u", u.shape[1], x.shape[-1])
+    if tau is None:
+        tau = u.new_empty(0)
+    else:
+        tau = _parameter(name, "tau", tau, 1, x)
+        _require_size(name, "the length of tau", len(tau), len(u))
+        if from_output:
+            raise ValueError(f"{name}: from_output takes no tau: such a product need not be orthogonal")
+    return _Householder.apply(rows, u, tau, adjoint, from_output).reshape(x.shape)
+
+
+@_uncompiled
+def shoft_linear(x, weight, u, v, s, bias=None, *, keep_q=True, spare_rows=False):
+    """y = Q_U diag(s) M Q_V x + bias for every token x [..., n], with the frozen weight M [m, n], u [ru, m], v [rv, n],
+    s [m]. Neither Q_U diag(s) M Q_V nor its gradient is formed.
+
+    keep_q: save one [tokens, m] for the backward pass; without it that is recovered from y, which fails where s_i = 0.
+    spare_rows: x is the head of memory with rv rows more, which are overwritten; otherwise x is copied once to such
+    memory, so that M multiplies x and v in one product.
+    """
+    return _linear("shoft_linear", x, weight, u, v, s, bias, keep_q, spare_rows)
+
+
+@_uncompiled
+def hoft_linear(x, weight, u, v, bias=None, *, spare_rows=False):
+    """y = Q_U M Q_V x + bias: `shoft_linear` without s."""
+    return _linear("hoft_linear", x, weight, u, v, None, bias, True, spare_rows)
+
+
+def _linear(name, x, weight, u, v, s, bias, keep_q, spare_rows):
+    rows = _tokens(name, x)
+    _require_weight(name, weight)
+    if weight.device != x.device or weight.dtype != x.dtype:
+        raise TypeError(
+            f"{name}: x is {x.dtype} on {x.device}, must be as the weight, {weight.dtype} on {weight.device}"
+        )
+    _require_size(name, "the number of features of x", x.shape[-1], weight.shape[1])
+    u, v, s = _adapter(name, weight, u, v, s)
+    y = _Linear.apply(rows, u, v, s, weight, keep_q, spare_rows).reshape(*x.shape[:-1], len(weight))
+    return y if bias is None else y + bias
+
+
+@_uncompiled
+def merge(weight, u, v, s=None):
+    """Q_U diag(s) M Q_V for the frozen weight M [m, n], u [ru, m], v [rv, n] and s [m] (HOFT: none)."""
+    _require_weight("merge", weight)
+    return _Merge.apply(_rows(weight), *_adapter("merge", weight, u, v, s))
+
+
+@_uncompiled
+@torch.no_grad()
+def unmerge(merged, u, v, s=None):
+    """M from Q_U diag(s) M Q_V. Not differentiable."""
+    _require_weight("unmerge", merged)
+    u, v, s = _adapter("unmerge", merged, u, v, s)
+    weight = merged.clone(memory_format=torch.contiguous_format)
+    operators().unmerge(operators().accumulate(u, v), s, len(u), len(v), weight)
+    return weight
+
+
+def _adapter(name, weight, u, v, s):
+    u = _parameter(name, "u", u, 2, weight)
+    v = _parameter(name, "v", v, 2, weight)
+    _require_size(name, "the number of features of u", u.shape[1], weight.shape[0])
+    _require_size(name, "the number of features of v", v.shape[1], weight.shape[1])
+    if s is None:
+        return u, v, u.new_empty(0)
+    s = _parameter(name, "s", s, 1, weight)
+    _require_size(name, "the length of s", len(s), weight.shape[0])
+    return u, v, s
+
+
+def _require_weight(name, weight):
+    if not (torch.is_tensor(weight) and weight.is_floating_point() and weight.dim() == 2):
+        shape = f" of shape {list(weight.shape)}" if torch.is_tensor(weight) else ""
+        raise TypeError(f"{name}: the weight is {_kind(weight)}{shape}, must be a matrix of floating-point numbers")
+    if weight.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name}: the weight requires a gradient, which is not computed: pass weight.detach()")
+
+
+def paired_gaussian(rank, features, **options):
+    """Reflectors u [rank, features] as Gaussian rows, each twice, so that their product is the identity. `options` as of
+    torch.randn. The last row of an odd rank is zero, and never trains."""
+    u = torch.randn((rank + 1) // 2, features, **options).repeat_interleave(2, 0)[:rank]
+    if rank % 2:
+        u[-1] = 0
+    return u.contiguous()

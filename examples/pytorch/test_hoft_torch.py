@@ -1,0 +1,558 @@
+"""PyTorch as the judge of hoft's values and gradients, and hoft's manners inside PyTorch."""
+
+import copy
+import io
+import math
+import pickle
+import unittest
+
+import torch
+import torch.utils.checkpoint
+
+import hoft_torch
+from hoft_torch import HOFTLinear, hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge
+from hoft_torch.functional import _rows
+
+DOUBLE = torch.float64
+HOFT_REFUSES = (ValueError, RuntimeError)  # what a std::invalid_argument becomes depends on PyTorch's version
+
+
+def compact_wy(u):
+    """Q [m, m] of the rows of u, by the UT transform in plain PyTorch."""
+    unit = u / u.norm(dim=1, keepdim=True)
+    identity = torch.eye(len(u), dtype=u.dtype)
+    inverse = torch.triu(unit @ unit.t(), 1) + identity / 2
+    T = torch.linalg.solve_triangular(inverse, identity, upper=True)
+    return torch.eye(u.shape[1], dtype=u.dtype) - unit.t() @ T @ unit
+
+
+def adapted(weight, u, v, s=None):
+    middle = weight if s is None else s[:, None] * weight
+    return compact_wy(u) @ middle @ compact_wy(v)
+
+
+def leaf(*shape, dtype=DOUBLE):
+    return torch.randn(*shape, dtype=dtype).requires_grad_()
+
+
+class Quantised(torch.nn.Module):
+    """A linear layer whose weight is 8-bit integers with one scale to a row: nobody can take it for a matrix."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.out_features, self.in_features = linear.weight.shape
+        scale = linear.weight.detach().abs().amax(1, keepdim=True) / 127
+        self.register_buffer("scale", scale)
+        self.register_buffer("weight", (linear.weight.detach() / scale).round().to(torch.int8))
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    def dequantised(self):
+        return self.weight.to(self.scale.dtype) * self.scale
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, self.dequantised().to(x.dtype), self.bias)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(3)
+
+    def assertClose(self, got, expected, scale, steps=1):
+        """‖got − expected‖ ≤ steps · 16 √m ε · scale. Each of `steps` reflectors, products or sums on either side rounds
+        to √m ε or better times a small constant, and all maps around it are isometries or in `scale`."""
+        self.assertEqual(got.shape, expected.shape)
+        self.assertEqual(got.dtype, expected.dtype)
+        error = float((got - expected).detach().norm())
+        root = math.sqrt(max(expected.shape[-1:] or [1]))
+        bound = steps * 16 * root * torch.finfo(expected.dtype).eps * float(scale)
+        self.assertTrue(error <= bound, f"{error} > {bound}")  # fails NaN
+
+    def assertGradientsClose(self, got, expected, inputs, cotangent, steps):
+        """Values and gradients of two functions, one an independent formula."""
+        y, z = got(*inputs), expected(*inputs)
+        sizes = 1.0
+        for a in inputs:
+            sizes = sizes * max(1.0, float(a.detach().norm()))
+        self.assertClose(y, z, sizes, steps)
+        first = torch.autograd.grad(y, inputs, cotangent)
+        second = torch.autograd.grad(z, inputs, cotangent)
+        for a, b in zip(first, second):
+            self.assertClose(a, b, sizes * float(cotangent.norm()), steps)
+
+
+class Householder(Case):
+    def test_gradcheck(self):
+        x, u = leaf(5, 7), leaf(4, 7)
+        for options in ({}, {"adjoint": True}, {"from_output": True}, {"from_output": True, "adjoint": True}):
+            with self.subTest(**options):
+                self.assertTrue(torch.autograd.gradcheck(lambda x, u: householder_apply(x, u, **options), (x, u)))
+        tau = leaf(4)
+        for adjoint in (False, True):
+            function = lambda x, u, tau: householder_apply(x, u, tau, adjoint=adjoint)
+            self.assertTrue(torch.autograd.gradcheck(function, (x, u, tau)))
+        with torch.no_grad():
+            tau[1] = 0  # the identity, and yet its derivative counts
+        self.assertTrue(torch.autograd.gradcheck(householder_apply, (x, u, tau)))
+
+    def test_is_householder_product(self):
+        m, k = 9, 5
+        V, tau = torch.geqrf(torch.randn(m, k, dtype=DOUBLE))
+        for t in (tau, torch.randn(k, dtype=DOUBLE)):
+            inputs = (V.clone().requires_grad_(), t.clone().requires_grad_())
+            columns = torch.eye(m, dtype=DOUBLE)[:k]
+            ours = lambda V, t: householder_apply(columns, V.t(), t).t()
+            self.assertGradientsClose(
+                ours, torch.linalg.householder_product, inputs, torch.randn(m, k, dtype=DOUBLE), k
+            )
+
+    def test_is_compact_wy(self):
+        for t, m, r in ((3, 11, 4), (1, 1, 1), (6, 5, 8), (40, 90, 70)):
+            for adjoint in (False, True):
+                with self.subTest(t=t, m=m, r=r, adjoint=adjoint):
+                    ours = lambda x, u: householder_apply(x, u, adjoint=adjoint)
+                    plain = lambda x, u: x @ (compact_wy(u) if adjoint else compact_wy(u).t())
+                    u = leaf(r, m)
+                    self.assertGradientsClose(ours, plain, (leaf(t, m), u), torch.randn(t, m, dtype=DOUBLE), r)
+
+    def test_from_output_is_the_same(self):
+        x, u, g = leaf(9, 12), leaf(6, 12), torch.randn(9, 12, dtype=DOUBLE)
+        one, other = householder_apply(x, u), householder_apply(x, u, from_output=True)
+        self.assertTrue(torch.equal(one, other))
+        for a, b in zip(torch.autograd.grad(one, (x, u), g), torch.autograd.grad(other, (x, u), g)):
+            self.assertClose(a, b, x.detach().norm() * g.norm(), 12)
+
+    def test_zero_reflectors_are_the_identity(self):
+        x, u = leaf(4, 6), torch.zeros(3, 6, dtype=DOUBLE, requires_grad=True)
+        y = householder_apply(x, u)
+        self.assertTrue(torch.equal(y, x))
+        y.sum().backward()
+        self.assertTrue(torch.equal(u.grad, torch.zeros_like(u)))
+        self.assertTrue(torch.equal(x.grad, torch.ones_like(x)))
+        self.assertTrue(torch.equal(householder_apply(x, u[:0]), x))
+
+    def test_any_number_of_tokens(self):
+        u = leaf(4, 6)
+        for shape in ((6,), (1, 6), (2, 3, 6), (2, 3, 1, 6)):
+            x = torch.randn(shape, dtype=DOUBLE)
+            one_by_one = [householder_apply(row, u) for row in x.reshape(-1, 6)]
+            self.assertTrue(torch.allclose(householder_apply(x, u), torch.stack(one_by_one).reshape(shape), rtol=1e-12))
+        for shape in ((0, 6), (2, 0, 6)):
+            x = leaf(*shape)
+            y = householder_apply(x, u)
+            self.assertEqual(tuple(y.shape), shape)
+            dx, du = torch.autograd.grad(y.sum(), (x, u))
+            self.assertEqual(tuple(dx.shape), shape)
+            self.assertTrue(torch.equal(du, torch.zeros_like(u)))
+
+    def test_no_copy_of_rows(self):
+        room = torch.randn(2, 5, 16)
+        for x in (room, room[..., 3:11], room[0], room[0, :, :8], room[:, 1], room[0, 0], room[:, :, :1]):
+            self.assertEqual(_rows(x).data_ptr(), x.data_ptr())
+
+    def test_any_strides(self):
+        u = leaf(4, 6)
+        wide = torch.randn(7, 20, dtype=DOUBLE)
+        for x in (
+            wide[:, 5:11],
+            wide[:6].t(),
+            wide[:1, :6].expand(7, 6),
+            wide[:, ::3][:, :6],
+            torch.randn(6, 3, 2).double().permute(1, 2, 0),
+        ):
+            x, same = (
+                x.detach().requires_grad_(),
+                x.detach().clone(memory_format=torch.contiguous_format).requires_grad_(),
+            )
+            y, z = householder_apply(x, u), householder_apply(same, u)
+            self.assertTrue(torch.equal(y, z))
+            for g in (torch.ones((), dtype=DOUBLE).expand(y.shape), torch.randn(*y.shape, 2, dtype=DOUBLE)[..., 0]):
+                got = torch.autograd.grad(y, (x, u), g, retain_graph=True)
+                expected = torch.autograd.grad(
+                    z, (same, u), g.clone(memory_format=torch.contiguous_format), retain_graph=True
+                )
+                for a, b in zip(got, expected):
+                    self.assertTrue(torch.equal(a, b))
+
+    def test_second_derivatives_are_refused(self):
+        x, u = leaf(2, 6), leaf(4, 6)
+        (dx,) = torch.autograd.grad(householder_apply(x, u).square().sum(), x, create_graph=True)
+        with self.assertRaisesRegex(RuntimeError, "once_differentiable"):
+            dx.sum().backward()
+
+    def test_same_bits_for_any_number_of_threads(self):
+        x, u, g = leaf(700, 64), leaf(8, 64), torch.randn(700, 64, dtype=DOUBLE)
+        results, threads = [], torch.get_num_threads()
+        try:
+            for count in (1, 3):
+                torch.set_num_threads(count)
+                y = householder_apply(x, u)
+                results.append((y, *torch.autograd.grad(y, (x, u), g)))
+        finally:
+            torch.set_num_threads(threads)
+        for a, b in zip(*results):
+            self.assertTrue(torch.equal(a, b))
+
+    def test_bad_arguments(self):
+        x, u = torch.randn(3, 6), torch.randn(4, 6)
+        refused = [
+            (ValueError, "number of features of u is 5, must be 6", lambda: householder_apply(x, u[:, :5])),
+            (ValueError, r"u has the shape \[6\], must have 2", lambda: householder_apply(x, u[0])),
+            (TypeError, "u holds torch.float64, must hold torch.float32", lambda: householder_apply(x, u.double())),
+            (TypeError, "u holds torch.float32, must hold torch.float64", lambda: householder_apply(x.double(), u)),
+            (TypeError, "u is a list", lambda: householder_apply(x, [1.0])),
+            (ValueError, "u is on meta, must be on cpu", lambda: householder_apply(x, u.to("meta"))),
+            (TypeError, "x is a tensor of torch.int64", lambda: householder_apply(x.long(), u)),
+            (TypeError, "x is a tensor of torch.complex64", lambda: householder_apply(x * 1j, u)),
+            (ValueError, "x has no dimension", lambda: householder_apply(x[0, 0], u)),
+            (ValueError, "length of tau is 3, must be 4", lambda: householder_apply(x, u, torch.ones(3))),
+            (ValueError, "from_output takes no tau", lambda: householder_apply(x, u, torch.ones(4), from_output=True)),
+            (HOFT_REFUSES, "V.cols is 7, must be <= 6", lambda: householder_apply(x, torch.randn(7, 6), torch.ones(7))),
+        ]
+        for error, message, call in refused:
+            with self.subTest(message), self.assertRaisesRegex(error, message):
+                call()
+
+
+class Linear(Case):
+    m, n, ru, rv = 6, 9, 4, 2
+
+    def inputs(self, t=5):
+        scale = torch.empty(self.m, dtype=DOUBLE).uniform_(0.5, 1.5).requires_grad_()
+        return leaf(t, self.n), leaf(self.ru, self.m), leaf(self.rv, self.n), scale
+
+    def weight(self):
+        return torch.randn(self.m, self.n, dtype=DOUBLE)
+
+    def test_gradcheck(self):
+        weight, bias, (x, u, v, s) = self.weight(), leaf(self.m), self.inputs()
+        check = torch.autograd.gradcheck
+        self.assertTrue(check(lambda x, u, v, b: hoft_linear(x, weight, u, v, b), (x, u, v, bias)))
+        for keep_q in (True, False):
+            function = lambda x, u, v, s, b: shoft_linear(x, weight, u, v, s, b, keep_q=keep_q)
+            self.assertTrue(check(function, (x, u, v, s, bias)))
+        self.assertTrue(check(lambda u, v: merge(weight, u, v), (u, v)))
+        self.assertTrue(check(lambda u, v, s: merge(weight, u, v, s), (u, v, s)))
+        self.assertTrue(check(lambda x, u: hoft_linear(x, weight, u, v[:0]), (x, u)))
+        self.assertTrue(check(lambda x, v: hoft_linear(x, weight, u[:0], v), (x, v)))
+
+    def test_is_the_adapted_weight(self):
+        weight = self.weight()
+        for t in (1, 5, 300):
+            x, u, v, s = self.inputs(t)
+            steps = self.ru + self.rv + 3
+            g = torch.randn(t, self.m, dtype=DOUBLE) * weight.norm()
+            plain = lambda x, u, v, s: x @ adapted(weight, u, v, s).t()
+            ours = lambda x, u, v, s: shoft_linear(x, weight, u, v, s)
+            self.assertGradientsClose(ours, plain, (x, u, v, s), g, steps)
+            plain = lambda x, u, v: x @ adapted(weight, u, v).t()
+            self.assertGradientsClose(lambda x, u, v: hoft_linear(x, weight, u, v), plain, (x, u, v), g, steps)
+            through_merge = lambda x, u, v, s: x @ merge(weight, u, v, s).t()
+            self.assertGradientsClose(through_merge, ours, (x, u, v, s), g, steps)
+
+    def test_unmerge_undoes_merge(self):
+        weight, (_, u, v, s) = self.weight(), self.inputs()
+        for scale in (None, s):
+            back = unmerge(merge(weight, u, v, scale), u, v, scale)
+            self.assertClose(back, weight, 3 * weight.norm(), self.ru + self.rv)  # max s / min s <= 3
+        s.data[2] = 0
+        with self.assertRaisesRegex(HOFT_REFUSES, r"a.scale\[2\] is 0"):
+            unmerge(weight, u, v, s)
+
+    def test_spare_rows(self):
+        weight, (x, u, v, s) = self.weight(), self.inputs()
+        room = torch.full((len(x) + self.rv, self.n), math.nan, dtype=DOUBLE)
+        room[: len(x)] = x.detach()
+        y = shoft_linear(room[: len(x)], weight, u, v, s, spare_rows=True)
+        self.assertTrue(torch.equal(y, shoft_linear(x, weight, u, v, s)))
+        with self.assertRaisesRegex(RuntimeError, "no 2 spare rows behind x"):
+            shoft_linear(x, weight, u, v, s, spare_rows=True)
+
+    def test_tokens(self):
+        weight, (x, u, v, s) = self.weight(), self.inputs(12)
+        y = shoft_linear(x, weight, u, v, s)
+        self.assertTrue(
+            torch.equal(shoft_linear(x.reshape(2, 2, 3, self.n), weight, u, v, s), y.reshape(2, 2, 3, self.m))
+        )
+        turned = x.t().contiguous().t()
+        self.assertTrue(torch.equal(shoft_linear(turned, weight, u, v, s), y))
+        self.assertTrue(torch.allclose(shoft_linear(x[0], weight, u, v, s), y[0], rtol=1e-12))
+        empty = leaf(3, 0, self.n)
+        y = shoft_linear(empty, weight, u, v, s)
+        self.assertEqual(tuple(y.shape), (3, 0, self.m))
+        for gradient in torch.autograd.grad(y.sum(), (u, v, s)):
+            self.assertTrue(torch.equal(gradient, torch.zeros_like(gradient)))
+
+    def test_weights_of_any_strides(self):
+        weight, (x, u, v, s) = self.weight(), self.inputs()
+        turned = weight.t().contiguous().t()
+        self.assertClose(shoft_linear(x, turned, u, v, s), shoft_linear(x, weight, u, v, s), 99 * x.detach().norm())
+        self.assertTrue(torch.equal(merge(turned, u, v, s), merge(weight, u, v, s)))
+
+    def test_bad_arguments(self):
+        weight, (x, u, v, s) = self.weight(), self.inputs()
+        refused = [
+            (
+                ValueError,
+                "hoft_linear: the number of features of x is 8, must be 9",
+                lambda: hoft_linear(x[:, :8], weight, u, v),
+            ),
+            (ValueError, "the number of features of u is 9, must be 6", lambda: hoft_linear(x, weight, v, v)),
+            (ValueError, "the number of features of v is 6, must be 9", lambda: merge(weight, u, u)),
+            (ValueError, "shoft_linear: the length of s is 5, must be 6", lambda: shoft_linear(x, weight, u, v, s[:5])),
+            (
+                TypeError,
+                "x is torch.float32 on cpu, must be as the weight, torch.float64",
+                lambda: hoft_linear(x.float(), weight, u, v),
+            ),
+            (TypeError, "merge: u holds torch.float32", lambda: merge(weight, u.float(), v)),
+            (TypeError, "the weight is a tensor of torch.int8 of shape", lambda: merge(weight.to(torch.int8), u, v)),
+            (TypeError, "must be a matrix", lambda: merge(weight[0], u, v)),
+            (ValueError, "the weight requires a gradient", lambda: hoft_linear(x, weight.requires_grad_(), u, v)),
+        ]
+        for error, message, call in refused:
+            with self.subTest(message), self.assertRaisesRegex(error, message):
+                call()
+
+
+class Module(Case):
+    @staticmethod
+    def randomise(layer):
+        with torch.no_grad():
+            layer.u.normal_(), layer.v.normal_()
+            if layer.s is not None:
+                layer.s.uniform_(0.5, 1.5)
+        return layer
+
+    def layer(self, scaled=True, bias=True, rank=4, dtype=torch.float32):
+        base = torch.nn.Linear(10, 7, bias=bias).to(dtype)
+        return self.randomise(HOFTLinear(base, rank, scaled))
+
+    def formula(self, layer, x):
+        """The layer in double, by plain PyTorch."""
+        base = layer.base.dequantised() if isinstance(layer.base, Quantised) else layer.base.weight
+        wide = [None if a is None else a.double() for a in (base, layer.u, layer.v, layer.s)]
+        return torch.nn.functional.linear(
+            x.double(), adapted(*wide), None if layer.base.bias is None else layer.base.bias.double()
+        )
+
+    def test_begins_as_its_base(self):
+        x = torch.randn(5, 10)
+        for scaled in (False, True):
+            for rank in (4, (2, 6), (0, 2), (2, 0), 0):
+                base = torch.nn.Linear(10, 7)
+                layer = HOFTLinear(base, rank, scaled)
+                self.assertClose(layer(x), base(x), base(x).detach().norm() + x.norm(), 12)
+                if rank != 0:
+                    self.assertGreater(float(layer.u.detach().norm() + layer.v.detach().norm()), 0)
+
+    def test_is_its_formula_around_any_base(self):
+        for make in (lambda linear: linear, Quantised):
+            for scaled in (False, True):
+                for bias in (False, True):
+                    layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7, bias=bias)), 4, scaled))
+                    x = torch.randn(2, 3, 10, requires_grad=True)
+                    y, expected = layer(x), self.formula(layer, x)
+                    size = expected.detach().norm()
+                    self.assertClose(
+                        y.double(), expected, size * torch.finfo(torch.float32).eps / torch.finfo(DOUBLE).eps, 11
+                    )
+                    g = torch.randn_like(y)
+                    inputs = [x, *(p for p in layer.parameters() if p.requires_grad)]
+                    self.assertEqual(len(inputs), 4 if scaled else 3)
+                    for a, b in zip(
+                        torch.autograd.grad(y, inputs, g), torch.autograd.grad(expected, inputs, g.double())
+                    ):
+                        self.assertClose(a, b, g.norm() * x.detach().norm(), 11)
+
+    def test_bias_may_be_trained(self):
+        layer = self.layer()
+        layer.base.bias.requires_grad_()
+        x = torch.randn(6, 10)
+        g = torch.randn(6, 7)
+        (got,) = torch.autograd.grad(layer(x), layer.base.bias, g)
+        self.assertClose(got, g.sum(0), g.norm(), 20)
+
+    def test_the_base_is_called(self):
+        layer, calls = self.layer(), []
+        layer.base.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0].shape))
+        layer(torch.randn(2, 3, 10))
+        self.assertEqual(calls, [(2, 3, 10)])
+
+    def test_merge_and_unmerge(self):
+        for scaled in (False, True):
+            layer, x = self.layer(scaled), torch.randn(5, 10)
+            before, weight = layer(x).detach(), layer.base.weight.clone()
+            layer.merge()
+            self.assertClose(layer(x).detach(), before, before.norm(), 12)
+            self.assertGreater(float((layer.base.weight - weight).norm()), 0.1)
+            with self.assertRaisesRegex(RuntimeError, "already merged"):
+                layer.merge()
+            layer.unmerge()
+            self.assertClose(layer.base.weight.detach(), weight, 3 * weight.norm(), 12)
+            with self.assertRaisesRegex(RuntimeError, "not merged"):
+                layer.unmerge()
+        with self.assertRaisesRegex(TypeError, "the weight of a Quantised is no plain matrix"):
+            HOFTLinear(Quantised(torch.nn.Linear(10, 7)), 4).merge()
+
+    def test_state_dict(self):
+        x = torch.randn(5, 10)
+        for merged in (False, True):
+            layer, other = self.layer(), self.layer()
+            if merged:
+                layer.merge()
+            stream = io.BytesIO()
+            torch.save(layer.state_dict(), stream)
+            stream.seek(0)
+            other.load_state_dict(torch.load(stream))
+            self.assertEqual(other.merged, merged)
+            self.assertTrue(torch.equal(layer(x), other(x)))
+        self.assertEqual(set(layer.state_dict()), {"u", "v", "s", "base.weight", "base.bias", "_extra_state"})
+        with self.assertRaisesRegex(RuntimeError, "size mismatch for u"):
+            self.layer(rank=2).load_state_dict(layer.state_dict())
+
+    def test_copies(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        before = layer(x).detach()
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            self.assertTrue(torch.equal(twin(x), before))
+            twin(x).sum().backward()
+            with torch.no_grad():
+                twin.u.add_(1)
+            self.assertIsNone(layer.u.grad)
+            self.assertTrue(torch.equal(layer(x), before))
+
+    def test_without_gradients(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        with torch.no_grad():
+            y = layer(x)
+        self.assertFalse(y.requires_grad)
+        self.assertTrue(torch.equal(y, layer(x)))
+
+    def test_sixteen_bits(self):
+        for dtype in (torch.bfloat16, torch.float16):
+            layer = self.randomise(HOFTLinear(torch.nn.Linear(40, 24).to(dtype), 4, scaled=True))
+            self.assertEqual({p.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
+            x = torch.randn(9, 40).to(dtype).requires_grad_()
+            if dtype == torch.float16 and not half_products():
+                self.assertEqual(householder_apply(x, layer.v).dtype, dtype)
+                continue
+            y, expected = layer(x), self.formula(layer, x)
+            self.assertEqual(y.dtype, dtype)
+            # z, M z + b, s ∘ p, Q_U p, the correction of the bias and the sum are rounded to 16 bits once each; errors
+            # before Q_U grow by ‖diag(s) M‖ and max s at most.
+            weight = layer.base.weight.double()
+            size = (
+                1.5 * torch.linalg.matrix_norm(weight, 2) * x.detach().double().norm()
+                + 4 * layer.base.bias.double().norm() * 3
+            )
+            error = (y.double() - expected).norm()
+            self.assertTrue(float(error) <= 6 * float(torch.finfo(dtype).eps) / 2 * float(size), f"{error} {size}")
+            y.float().sum().backward()
+            self.assertEqual({p.grad.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
+            self.assertEqual(x.grad.dtype, dtype)
+            x.grad = None
+
+    def test_autocast(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+        self.assertEqual(y.dtype, torch.bfloat16)
+        y.float().sum().backward()
+        self.assertTrue(bool(torch.isfinite(layer.u.grad).all()))
+
+    def test_checkpoint(self):
+        layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
+        layer(x).square().sum().backward()
+        expected = layer.u.grad.clone(), x.grad.clone()
+        layer.u.grad = x.grad = None
+        torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).square().sum().backward()
+        self.assertTrue(torch.equal(layer.u.grad, expected[0]) and torch.equal(x.grad, expected[1]))
+
+    def test_learns_a_rotation(self):
+        """Targets from the base behind two reflections: only u and v are trained, and they find them."""
+        layer, x = HOFTLinear(torch.nn.Linear(10, 7, bias=False), 4), torch.randn(100, 10)
+        frozen = layer.base.weight.clone()
+        with torch.no_grad():
+            target = householder_apply(layer.base(householder_apply(x, torch.randn(2, 10))), torch.randn(2, 7))
+        optimiser = torch.optim.Adam([p for p in layer.parameters() if p.requires_grad], lr=0.03)
+        losses = []
+        for _ in range(250):
+            loss = (layer(x) - target).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        self.assertLess(losses[-1], 0.05 * losses[0])
+        self.assertTrue(torch.equal(layer.base.weight, frozen))
+        drift = torch.linalg.svdvals(merge(frozen, layer.u, layer.v)) - torch.linalg.svdvals(frozen)
+        self.assertClose(drift.detach(), torch.zeros_like(drift), frozen.norm(), 12)
+
+    @unittest.skipUnless(hasattr(torch, "compile"), "this PyTorch has no torch.compile")
+    def test_compile(self):
+        layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
+        model = torch.nn.Sequential(layer, torch.nn.ReLU())
+        compiled = torch.compile(model, backend="aot_eager")
+        g = torch.randn(5, 7)
+        first = torch.autograd.grad(model(x), (x, layer.u, layer.v, layer.s), g)
+        second = torch.autograd.grad(compiled(x), (x, layer.u, layer.v, layer.s), g)
+        self.assertClose(compiled(x), model(x), 10)
+        for a, b in zip(first, second):
+            self.assertClose(a, b, 10 * a.norm())
+
+    @unittest.skipUnless(torch.cuda.is_available(), "no GPU")
+    def test_on_a_gpu(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        expected = layer(x).detach()
+        layer.cuda()
+        y = layer(x.cuda())
+        self.assertClose(y.cpu().detach(), expected, expected.norm(), 12)
+        y.sum().backward()
+        self.assertTrue(layer.u.grad.is_cuda)
+        with self.assertRaisesRegex(ValueError, "v is on cuda:0, must be on cpu"):
+            layer(x)
+
+    def test_bad_arguments(self):
+        base = torch.nn.Linear(10, 7)
+        refused = [
+            (ValueError, "the rank is 3, must be even", lambda: HOFTLinear(base, 3)),
+            (ValueError, "the rank is -2", lambda: HOFTLinear(base, (4, -2))),
+            (TypeError, "a ReLU, has no in_features", lambda: HOFTLinear(torch.nn.ReLU(), 4)),
+            (ValueError, "number of features of u is 10, must be 9", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
+            (
+                TypeError,
+                "u holds torch.float32, must hold torch.float64",
+                lambda: HOFTLinear(base, 4)(torch.randn(3, 10).double()),
+            ),
+        ]
+        for error, message, call in refused:
+            with self.subTest(message), self.assertRaisesRegex(error, message):
+                call()
+
+    def test_representation(self):
+        self.assertIn("rank=(4, 4), scaled=True, merged=False", repr(self.layer()))
+
+
+class Start(Case):
+    def test_pairs(self):
+        u = paired_gaussian(5, 8, dtype=DOUBLE)
+        self.assertTrue(torch.equal(u[0], u[1]) and torch.equal(u[2], u[3]) and not torch.equal(u[1], u[2]))
+        self.assertTrue(torch.equal(u[4], torch.zeros(8, dtype=DOUBLE)))
+        x = torch.randn(3, 8, dtype=DOUBLE)
+        self.assertClose(householder_apply(x, u), x, x.norm(), 5)
+
+    def test_names(self):
+        for name in hoft_torch.__all__:
+            self.assertTrue(callable(getattr(hoft_torch, name)))
+
+
+def half_products():
+    """PyTorch 1.13 has no products in half precision on the CPU."""
+    try:
+        torch.nn.functional.linear(torch.ones(1, 2).half(), torch.ones(1, 2).half())
+        return True
+    except RuntimeError:
+        return False
+
+
+if __name__ == "__main__":
+    unittest.main()
