@@ -22,7 +22,7 @@ struct transform_shape {
   index_t m, n, t, ru, rv;
 };
 inline constexpr transform_shape transform_shapes[] = {
-    {1, 1, 1, 1, 1},  {7, 5, 0, 2, 1},     {40, 33, 17, 0, 3},   {33, 40, 16, 5, 0},
+    {1, 1, 1, 1, 1},   {7, 5, 0, 2, 1},      {40, 33, 17, 0, 3},    {33, 40, 16, 5, 0},
     {20, 20, 3, 0, 0}, {300, 70, 40, 16, 7}, {64, 300, 35, 17, 16}, {90, 100, 50, 64, 33},
 };
 /// How the storage of a machine is shared: as wide as it goes, clusters of 8 and 4, and slices by themselves.
@@ -65,7 +65,9 @@ struct transform_tests {
     dense_matrix<double> const s = of.s.template cast<double>();
     Eigen::VectorXd const scale = s.rows() > 0 ? Eigen::VectorXd(s.col(0)) : Eigen::VectorXd();
     hoft::adapter<double> const a = of.scaled ? hoft::adapter<double>(U, V, scale) : hoft::adapter<double>(U, V);
-    auto const wide = [](auto const& X) { return dense_matrix<double>(X.template cast<float>().template cast<double>()); };
+    auto const wide = [](auto const& X) {
+      return dense_matrix<double>(X.template cast<float>().template cast<double>());
+    };
     dense_matrix<double> const M = wide(of.M), x = wide(of.x), dy = wide(of.dy), dMhat = wide(of.dMhat);
     dense_matrix<double> Mhat = M;
     hoft::merge(a, Mhat);
@@ -73,9 +75,9 @@ struct transform_tests {
     auto const base = hoft::dense(M);
     auto const f = hoft::forward(a, base, x);
     auto const g = hoft::backward(a, base, x, f, dy);
-    return {{"merge", Mhat},     {"merge dU", gw.dU}, {"merge dV", gw.dV}, {"merge ds", gw.ds},
-            {"forward y", f.y},  {"backward dx", g.dx}, {"backward dU", g.dU}, {"backward dV", g.dV},
-            {"backward ds", g.ds}};
+    return {{"merge", Mhat},       {"merge dU", gw.dU},   {"merge dV", gw.dV},
+            {"merge ds", gw.ds},   {"forward y", f.y},    {"backward dx", g.dx},
+            {"backward dU", g.dU}, {"backward dV", g.dV}, {"backward ds", g.ds}};
   }
 
   static named computed(Machine const& machine, problem const& of, index_t padding) {
@@ -105,7 +107,7 @@ struct transform_tests {
     };
     matrix<T> const M(of.M, padding), dMhat(of.dMhat, padding);
     matrix<T> Mhat(m, n, padding), x = with_room(of.x), y(m, t + rv, padding), dy = with_room(of.dy),
-              dx(n, t + rv, padding);
+                                   dx(n, t + rv, padding);
     matrix<float, col_major> wU(m, ru), wV(n, rv), ws(of.s.rows(), 1), dU(m, ru), dV(n, rv), ds(of.s.rows(), 1);
     auto const column = [](matrix<float, col_major>& X) {
       auto const view = X.view();
@@ -122,9 +124,8 @@ struct transform_tests {
     run(call::merge_size(machine, a, M.view()),
         [&](auto w) { call::merge(machine, a, in_place.view(), in_place.view(), w); });
     CHECK(same_bits(in_place.map(), Mhat.map()));
-    run(call::merge_backward_size(machine, a, M.view()), [&](auto w) {
-      call::merge_backward(machine, a, M.view(), dMhat.view(), wU.view(), wV.view(), column(ws), w);
-    });
+    run(call::merge_backward_size(machine, a, M.view()),
+        [&](auto w) { call::merge_backward(machine, a, M.view(), dMhat.view(), wU.view(), wV.view(), column(ws), w); });
     hoft::carver count;
     hoft::carve_saved<T, L>(count, a, t, of.keep_q);
     kept.resize(std::size_t(count.size()), std::byte(0xFF));
@@ -142,7 +143,9 @@ struct transform_tests {
     for (auto const* X : {&wU, &wV, &ws, &dU, &dV, &ds}) CHECK(X->intact());
     CHECK(same_bits(M.map(), of.M));
     CHECK(same_bits(x.map().leftCols(t), of.x));
-    auto const wide = [](auto const& X) { return dense_matrix<double>(X.template cast<float>().template cast<double>()); };
+    auto const wide = [](auto const& X) {
+      return dense_matrix<double>(X.template cast<float>().template cast<double>());
+    };
     return {{"merge", wide(Mhat.map())},
             {"merge dU", wide(wU.map())},
             {"merge dV", wide(wV.map())},
@@ -155,8 +158,9 @@ struct transform_tests {
   }
 
   /// Relative to the whole result. A result is rounded to T once, and what it is made of (base, V, q or y, dq) at most
-  /// three times more, each by u at most; a sum of products with such factors keeps that. Sums in float are to √(m + n + t) of their roundings, and T, which the factors of the
-  /// adapter go through, to r. A missing or a doubled term is 0.1 or more.
+  /// three times more, each by u at most; a sum of products with such factors keeps that. Sums in float are to √(m + n
+  /// + t) of their roundings, and T, which the factors of the adapter go through, to r. A missing or a doubled term is
+  /// 0.1 or more.
   static double allowed(transform_shape const& s) {
     double const single = std::ldexp(1.0, -24), r = double(std::max(s.ru, s.rv));
     double const u = std::is_same_v<T, float> ? 0.0 : std::ldexp(1.0, std::is_same_v<T, Eigen::half> ? -11 : -8);
@@ -167,7 +171,8 @@ struct transform_tests {
   static void check(Machine const& machine, std::initializer_list<transform_machine> kinds) {
     unsigned seed = 3300;
     for (auto const& shape : transform_shapes)
-      for (auto const& [scaled, keep_q] : std::initializer_list<std::pair<bool, bool>>{{false, true}, {true, true}, {true, false}}) {
+      for (auto const& [scaled, keep_q] :
+           std::initializer_list<std::pair<bool, bool>>{{false, true}, {true, true}, {true, false}}) {
         problem const of(shape, scaled, keep_q, seed += 10);
         named const expected = judged(of);
         for (auto const& kind : kinds) {

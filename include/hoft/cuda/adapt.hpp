@@ -11,7 +11,8 @@ namespace hoft::cuda {
 
 /// T is stored as these kernels take it.
 template <class T>
-concept sliced = std::same_as<accumulator_t<T>, float>;
+concept sliced = std::same_as < accumulator_t<T>,
+float > ;
 
 // --- W = Uᴴ diag(s) X -------------------------------------------------------------------------------------------
 
@@ -59,8 +60,7 @@ struct scaled_right {
         minus_K(memory.matrix<float>(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0)) {}
   /// Answers −diag(s) K.
   template <device_policy Device, class Adapter>
-  matrix_view<float const> form(Device const& device, Adapter const& a,
-                                matrix_view<float const> plain) const {
+  matrix_view<float const> form(Device const& device, Adapter const& a, matrix_view<float const> plain) const {
     if (a.scaled()) scale_rows(device, a.scale, op::plain, plain, minus_K);
     matrix_view<float const> const scaled = a.scaled() ? matrix_view<float const>(minus_K) : plain;
     project(device, a.left.vectors, scaled, UK);
@@ -89,7 +89,7 @@ template <sliced T>
 struct adapt_room {
   scaled_right right;
   slice_shape shape{};
-  bool apart = false;                ///< slices go by themselves
+  bool apart = false;  ///< slices go by themselves
   project_room<T> projecting{};
   matrix_view<float> projections{};  ///< [ru, n] if they do
   template <device_policy Device, class Adapter>
@@ -107,9 +107,9 @@ struct adapt_room {
 /// Y [m, n] := Q_U diag(s) (X − K v), v [rv, n]; W [ru, n] := Uᴴ diag(s) (X − K v) and q [m, n] := X − K v if they have
 /// data. X is read once, or twice where a cluster cannot hold its features; Y may be X.
 template <device_policy Device, sliced T, class Adapter, class L, class LV>
-void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const& a,
-                  matrix_view<float const> minus_K, matrix_view<float const, LV> v, matrix_view<T const, L> X,
-                  matrix_view<T, L> Y, matrix_view<float, L> W, matrix_view<T, L> q) {
+void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const& a, matrix_view<float const> minus_K,
+                  matrix_view<float const, LV> v, matrix_view<T const, L> X, matrix_view<T, L> Y,
+                  matrix_view<float, L> W, matrix_view<T, L> q) {
   if (X.empty()) return;
   room.right.form(device, a, minus_K);
   cluster_adapt_kernel<T> kernel{};
@@ -157,10 +157,7 @@ struct adapt_backward_room {
   matrix_view<float> both{}, projections_G{}, projections_X{};
   template <device_policy Device, class Adapter>
   adapt_backward_room(Device const& device, carver& memory, Adapter const& a, index_t n, kept what_)
-      : what(what_),
-        right(memory, a),
-        sums(sums_of(a, what_)),
-        total(memory.array<float>(sums.size()), 0, sums) {
+      : what(what_), right(memory, a), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
     index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
     if (m == 0 || n == 0) return;
     shape = shape_whole(device, m, n, backward_probe<T>(a, what, true));
@@ -188,9 +185,10 @@ struct adapted_sum {
     return h;
   }
 };
-/// The gradients of adapt_stored from G = ∂L/∂Y [m, n] and X [m, n], which room.what tells: dX [m, n] := diag(s) Q_Uᴴ G,
-/// if it has data, may be G; dv [rv, n] := −Kᴴ dX. The sums over columns: of the left side (D, dF, E), −∂L/∂K and ds.
-/// W [ru, n] is what the forward pass saved; not read if X is the base. Nothing is rounded to T before it is summed.
+/// The gradients of adapt_stored from G = ∂L/∂Y [m, n] and X [m, n], which room.what tells: dX [m, n] := diag(s) Q_Uᴴ
+/// G, if it has data, may be G; dv [rv, n] := −Kᴴ dX. The sums over columns: of the left side (D, dF, E), −∂L/∂K and
+/// ds. W [ru, n] is what the forward pass saved; not read if X is the base. Nothing is rounded to T before it is
+/// summed.
 template <device_policy Device, sliced T, class Adapter, class L, class LW, class LV, class LD, class Sums>
 void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& room, Adapter const& a,
                            matrix_view<float const> plain_minus_K, matrix_view<float const, LW> W,
@@ -294,15 +292,15 @@ struct update_room {
 /// dX [m, n] += V P and D [m, r] += X Pᴴ in one pass over X and dX; V [m, r], P [r, n].
 template <device_policy Device, sliced T, class L, class LP>
 void update_stored(Device const& device, update_room<T> const& room, matrix_view<float const> V,
-                   matrix_view<float const, LP> P, matrix_view<T const, L> X, matrix_view<T, L> dX, matrix_view<float> D) {
+                   matrix_view<float const, LP> P, matrix_view<T const, L> X, matrix_view<T, L> dX,
+                   matrix_view<float> D) {
   if (X.empty() || P.rows == 0) return;
   auto kernel = update_probe<T>(V.rows, V.cols);
   kernel.U = V, kernel.projections_G = P;
   kernel.X = X, kernel.G = dX, kernel.dX = dX;
   kernel.parts = room.parts, kernel.shape = room.shape;
   launch_slices(device, kernel);
-  add_parts(device, gradient_part<float>(room.parts, 0, kernel.sums).D, kernel.sums.size(), room.shape.runs, D,
-            true);
+  add_parts(device, gradient_part<float>(room.parts, 0, kernel.sums).D, kernel.sums.size(), room.shape.runs, D, true);
 }
 
 // --- what transform/ asks -----------------------------------------------------------------------------------------

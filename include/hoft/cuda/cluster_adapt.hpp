@@ -13,15 +13,15 @@ template <class T>
 struct cluster_adapt_kernel {
   static constexpr index_t columns = feature_slice::columns;
 
-  matrix_view<float const> U, F;        ///< [m, ru], [ru, ru]
-  bool adjoint;                         ///< F is meant as Fᴴ
-  matrix_view<float const> minus_K;     ///< [m, rv], or empty
-  matrix_view<float const> UK;          ///< [ru, rv] Uᴴ diag(s) (−K)
-  vector_view<float const> scale;       ///< s [m], or empty for ones
-  strided_matrix<float const> v;        ///< [rv, n]
-  strided_matrix<T const> X;            ///< [m, n]
-  strided_matrix<T> Y, q;               ///< [m, n]; q := X − K v if it has data
-  strided_matrix<float> W;              ///< [ru, n] := Uᴴ diag(s) (X − K v) if it has data
+  matrix_view<float const> U, F;         ///< [m, ru], [ru, ru]
+  bool adjoint;                          ///< F is meant as Fᴴ
+  matrix_view<float const> minus_K;      ///< [m, rv], or empty
+  matrix_view<float const> UK;           ///< [ru, rv] Uᴴ diag(s) (−K)
+  vector_view<float const> scale;        ///< s [m], or empty for ones
+  strided_matrix<float const> v;         ///< [rv, n]
+  strided_matrix<T const> X;             ///< [m, n]
+  strided_matrix<T> Y, q;                ///< [m, n]; q := X − K v if it has data
+  strided_matrix<float> W;               ///< [ru, n] := Uᴴ diag(s) (X − K v) if it has data
   matrix_view<float const> projections;  ///< [ru, n] Uᴴ diag(s) X if they are known
   slice_shape shape{};
 

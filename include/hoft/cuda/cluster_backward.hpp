@@ -18,16 +18,16 @@ struct cluster_backward_kernel {
   static constexpr index_t columns = feature_slice::columns;
   static_assert(columns == small_gradients<float>::columns);
 
-  matrix_view<float const> U;           ///< [m, ru]
+  matrix_view<float const> U;  ///< [m, ru]
   small_gradients<float> small;
-  bool output;                          ///< X is the output: E is summed
-  matrix_view<float const> minus_K;     ///< [m, rv] −diag(s) K, or empty
-  matrix_view<float const> UK;          ///< [ru, rv] Uᴴ diag(s) (−K)
-  vector_view<float const> scale;       ///< s [m], or empty for ones
-  strided_matrix<T const> X, G;         ///< [m, n]
-  strided_matrix<T> dX;                 ///< [m, n] := diag(s) (G + U dW), or without data
-  strided_matrix<float const> W, v;     ///< [ru, n] the forward pass's projections, or without data; [rv, n]
-  strided_matrix<float> dv;             ///< [rv, n] := −Kᴴ dX
+  bool output;                                ///< X is the output: E is summed
+  matrix_view<float const> minus_K;           ///< [m, rv] −diag(s) K, or empty
+  matrix_view<float const> UK;                ///< [ru, rv] Uᴴ diag(s) (−K)
+  vector_view<float const> scale;             ///< s [m], or empty for ones
+  strided_matrix<T const> X, G;               ///< [m, n]
+  strided_matrix<T> dX;                       ///< [m, n] := diag(s) (G + U dW), or without data
+  strided_matrix<float const> W, v;           ///< [ru, n] the forward pass's projections, or without data; [rv, n]
+  strided_matrix<float> dv;                   ///< [rv, n] := −Kᴴ dX
   strided_matrix<float const> projections_G;  ///< [ru + rv, n] [U, −diag(s) K]ᴴ G if they are known
   strided_matrix<float const> projections_X;  ///< [ru, n] Uᴴ diag(s) X if they are known and W is not
   gradient_shape sums;

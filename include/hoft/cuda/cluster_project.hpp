@@ -13,7 +13,7 @@ struct cluster_project_kernel {
   matrix_view<float const> U;
   vector_view<float const> scale;  ///< s [m], or empty for ones
   strided_matrix<T const> X;
-  float* parts;           ///< a matrix [r, n] of each slice, by columns, one behind the other
+  float* parts;             ///< a matrix [r, n] of each slice, by columns, one behind the other
   strided_matrix<float> W;  ///< [r, n], instead of parts if there is one slice
   slice_shape shape{};
 

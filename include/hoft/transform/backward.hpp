@@ -171,8 +171,8 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
       auto const& stored = *pieces.stored;
       auto const known = view.scaled() && !rewind ? matrix_view<T const, L>(saved.q) : matrix_view<T const, L>(y);
       adapt_backward_stored(policy, stored.outputs, view, matrix_view<acc const>(minus_K),
-                            matrix_view<acc const, L>(saved.w), matrix_view<acc const, L>(saved.v),
-                            known, matrix_view<T const, L>(gradient), gradient, pieces.dv, sums);
+                            matrix_view<acc const, L>(saved.w), matrix_view<acc const, L>(saved.v), known,
+                            matrix_view<T const, L>(gradient), gradient, pieces.dv, sums);
       return through_base(stored.dB, stored.D, [&] {
         update_stored(policy, stored.tokens, view.right.vectors, matrix_view<acc const, L>(pieces.dv),
                       matrix_view<T const, L>(x), dtokens, stored.D);
@@ -208,19 +208,19 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
       },
       [&](index_t worker) { add(local, left.parts(worker), sums); });
   through_base(right.dB, right.D, [&] {
-  pack(policy, a.right.vectors, right.V);
-  for_each_panel_summed(
-      policy, t, width, [&](index_t worker) { clear(local, right.parts(worker)); },
-      [&](index_t worker, auto p) {
-        index_t const j = p.first, w = p.count;
-        auto const dv = pieces.dv.columns(j, w);
-        outer(local, detail::staged(local, x.columns(j, w), right.x(worker)), dv, right.parts(worker));
-        auto const panel = detail::staged(local, dtokens.columns(j, w), right.gradient(worker));
-        update(local, right.V, dv, panel, panel,
-               {detail::next_panel<acc>(dtokens, p), detail::next_panel<acc>(x, p), 0});
-        copy(local, panel, dtokens.columns(j, w));
-      },
-      [&](index_t worker) { add(local, right.parts(worker), right.D); });
+    pack(policy, a.right.vectors, right.V);
+    for_each_panel_summed(
+        policy, t, width, [&](index_t worker) { clear(local, right.parts(worker)); },
+        [&](index_t worker, auto p) {
+          index_t const j = p.first, w = p.count;
+          auto const dv = pieces.dv.columns(j, w);
+          outer(local, detail::staged(local, x.columns(j, w), right.x(worker)), dv, right.parts(worker));
+          auto const panel = detail::staged(local, dtokens.columns(j, w), right.gradient(worker));
+          update(local, right.V, dv, panel, panel,
+                 {detail::next_panel<acc>(dtokens, p), detail::next_panel<acc>(x, p), 0});
+          copy(local, panel, dtokens.columns(j, w));
+        },
+        [&](index_t worker) { add(local, right.parts(worker), right.D); });
   });
 }
 

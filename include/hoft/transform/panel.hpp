@@ -6,8 +6,8 @@
 
 namespace hoft::detail {
 
-/// The backend has calls that take matrices of T as they are stored: carve_... for their scratch and ..._stored, found by
-/// the type of the policy.
+/// The backend has calls that take matrices of T as they are stored: carve_... for their scratch and ..._stored, found
+/// by the type of the policy.
 template <class Policy, class A, class T>
 concept takes_stored = requires(Policy const& policy, adapter_view<A const> const& a) {
   adapts_stored<T>(policy, a);
