@@ -192,7 +192,7 @@ void check_merged(training_result const& result) {
     auto const U = wide_matrix_of(got.U, m, ru), V = wide_matrix_of(got.V, n, rv);
     auto const s = scaled ? wide_matrix_of(got.s, m, 1) : wide_matrix<double>(wide_matrix<double>::Ones(m, 1));
     auto const rows = [&](wide_matrix<double> X) {
-      for (index_t k = 0; k < m; ++k) X.row(k) *= s(k, 0);
+      for (index_t k = 0; k < X.rows(); ++k) X.row(k) *= s(k, 0);
       return X;
     };
     wide_matrix<double> const rotated = reference_apply(V, M, side::right), P = rows(rotated);

@@ -36,7 +36,7 @@ TEST_CASE("a graph of calls replays with other data") { CHECK(check_graphs() == 
 TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }
 TEST_CASE("no memory of the device is taken") { CHECK(check_allocations() == ""); }
 TEST_CASE("a batch has the bits of single calls") { CHECK(check_batches() == ""); }
-TEST_CASE_TEMPLATE("training in a graph, and merging", T, float, double, Eigen::half, Eigen::bfloat16) {
+TEST_CASE_TEMPLATE("training in a graph, and merging", T, HOFT_TRAINED_SCALARS) {
   static training_judge const judge;
   training_result const result = trained_on_device<T>(training_example());
   check_merged<T>(result);
