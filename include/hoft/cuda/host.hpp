@@ -213,4 +213,14 @@ bool multiply_matrices(host const&, T, matrix_view<T const, LA>, bool, matrix_vi
   return false;
 }
 
+/// C [m, n] := A B for 16-bit storage, with sums in float.
+template <class T, class LA, class LB>
+void multiply_stored(host const& device, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
+  for_each_element(device, C, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
+    float total(0);
+    for (index_t l = 0; l < A.cols; ++l) total += static_cast<float>(A(i, l)) * static_cast<float>(B(l, j));
+    C(i, j) = static_cast<T>(total);
+  });
+}
+
 }  // namespace hoft::cuda
