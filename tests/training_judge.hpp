@@ -54,7 +54,7 @@ class rounding_noise {
     double const relative = deviation(l.shape) * size(l);
     for (index_t j = 0; j < y.cols; ++j) add(y.columns(j, 1), relative * size_of(x.columns(j, 1)));
   }
-  double size_of(hoft::matrix_view<float> X) const { return widen(hoft::as_eigen(X)).norm(); }
+  double size_of(hoft::matrix_view<float> X) const { return double(widen(hoft::as_eigen(X)).norm()); }
   template <class Layer>
   void after_backward(Layer const& l, hoft::matrix_view<float> x, double gradient, hoft::matrix_view<float> dx) const {
     double const relative = deviation(l.shape) * size(l), both = size_of(x) * gradient;
@@ -121,7 +121,8 @@ class training_judge {
     }
     double const outputs = double(training_layers[1].m * training_tokens);
     for (std::size_t k = 0; k < allowed_.size(); ++k)
-      allowed_[k] = 4 * std::sqrt(2 * allowed_[k]) + 4 * (std::sqrt(outputs) + 4) * eps_of<float>() * expected_[k];
+      allowed_[k] =
+          4 * std::sqrt(2 * allowed_[k]) + 4 * (std::sqrt(outputs) + 4) * double(eps_of<float>()) * expected_[k];
   }
   std::vector<double> const& expected() const { return expected_; }
   double allowed(std::size_t step) const { return allowed_[step]; }

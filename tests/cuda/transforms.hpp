@@ -81,7 +81,7 @@ struct transform_tests {
   }
 
   static named computed(Machine const& machine, problem const& of, index_t padding) {
-    auto const& [m, n, t, ru, rv] = of.shape;
+    index_t const m = of.shape.m, n = of.shape.n, t = of.shape.t, ru = of.shape.ru, rv = of.shape.rv;
     matrix<float, col_major> const U(of.U), V(of.V), s(of.s);
     auto const form = [&](bytes& memory, matrix<float, col_major> const& vectors, index_t rows, index_t rank) {
       hoft::carver count;
