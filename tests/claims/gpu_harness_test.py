@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Usage: gpu_harness_test.py <hoft_gpu_claims, or the host in its place>: a run at tiny sizes, what it writes, and its
+formulas of memory. Ends with 77 where there is no GPU."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench/claims"))
+
+import figures
+import fits
+import harness
+import page
+import plans
+from formulas import evaluate
+
+
+def check(holds, what):
+    if not holds:
+        sys.exit(f"gpu_harness_test.py: {what}")
+
+
+def main():
+    program = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "claims"
+        done = subprocess.run([sys.executable, ROOT / "bench/claims/harness.py", f"--program={program}", f"--out={out}",
+                               "--gpu", "--level=tiny", "--no-plots"], capture_output=True, text=True, check=False)
+        if done.returncode == harness.SKIPPED:
+            print(f"Skipped: {done.stderr.strip()}")
+            sys.exit(harness.SKIPPED)
+        check(done.returncode == 0, f"the tiny run failed:\n{done.stdout}\n{done.stderr}")
+        results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        check(results["device"], "the results do not say which GPU made them")
+
+        names = {method["name"] for method in results["methods"]}
+        check({"hoft_exact", "hoft_two_terms", "shoft", "lora", "full"} <= names, f"methods are missing: {names}")
+        cells = {(cell["row"], cell["cell"]): cell for cell in results["table1"]}
+        check(set(cells) == {(row, cell) for row in ("HOFT", "HOFT, two terms")
+                             for cell in ("parameters", "one token", "on the weight")}, f"other cells: {set(cells)}")
+        for (row, cell), found in cells.items():
+            wanted = ["parameters"] if cell == "parameters" else ["time"]
+            check([claim["quantity"] for claim in found["claims"]] == wanted, f"{row}, {cell} is judged by something else")
+            check(found["verdict"] == found["claims"][0]["verdict"], f"{row}, {cell} has a verdict of its own")
+        for claim in results["declared"]:
+            if claim["quantity"] == "parameters":
+                check(claim["verdict"] == fits.HOLDS, f"{claim['method']} trains other parameters than it declares")
+        check({claim["quantity"] for claim in results["declared"]} == {"parameters", "memory", "time"},
+              "quantities that nobody measured")
+        check(min(min(sample["ns"]) for sample in results["samples"] if "ns" in sample) > 0, "a pass took no time")
+
+        text = page.text(results)
+        check(not re.search(r"\bnan\b|None|TODO", text), "the page lacks a number")
+        plots = set(re.findall(r"\(\.\./bench/results/claims_gpu/([a-z0-9_]+\.png)\)", text))
+        figures.draw(results, out)
+        for name in plots:
+            check((out / name).read_bytes()[:4] == b"\x89PNG", f"the page shows {name}, which nobody has drawn")
+        check(len(plots) == len(cells) + len(names) + 1, f"the page shows {len(plots)} plots")
+
+        # Memory is what the formulas say, up to the alignment of pieces and vectors of length r.
+        sizes = {"m": 160, "n": 96, "r": 16, "b": 2, "k": 1, "t": 48}
+        methods = {row["name"]: row for row in harness.raw_table(out / "methods.tsv")}
+        keys = [plans.key(name, which, sizes) for name, method in methods.items() for which in plans.passes_of(method)]
+        harness.write_plan(out / "memory.plan", keys)
+        subprocess.run([program, "count", f"--plan={out / 'memory.plan'}", f"--out={out / 'memory.tsv'}"], check=True)
+        counts = harness.read_counts(out / "memory.tsv")
+        check(len(counts) == len(keys) > 20, "the plan was not counted whole")
+        for key, found in counts.items():
+            formula = methods[key[0]][f"{key[1]}_memory"]
+            declared = evaluate(formula, sizes)
+            check(declared <= found["memory"] <= 1.04 * declared,
+                  f"{key[0]}, {key[1]}: {found['memory']:.0f} numbers of memory, {formula} says {declared:.0f}")
+    print("the sweeps of a GPU run and are judged")
+
+
+if __name__ == "__main__":
+    main()
