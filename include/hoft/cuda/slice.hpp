@@ -207,16 +207,16 @@ struct feature_slice {
   HOFT_HOST_DEVICE void combine(Block const& block, low_rank_product A, float const* s, low_rank_product B, T* tile,
                                 T* between) const {
     block.each_warp(rows / (8 * abreast), [&](auto const& warp, index_t strip) {
-      index_t const first = strip * 8 * abreast;
+      index_t const top = strip * 8 * abreast;
       typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> a[abreast] = {}, b[abreast] = {};
-      add_product<T>(warp, A, first, a);
-      add_product<T>(warp, B, first, b);
+      add_product<T>(warp, A, top, a);
+      add_product<T>(warp, B, top, b);
       warp.each_lane([&](int lane) {
         HOFT_UNROLL
         for (int n = 0; n < abreast; ++n) HOFT_UNROLL
         for (int e = 0; e < 4; ++e) {
           place const at = place_in(sum_tile{}, lane, e);
-          index_t const i = first + n * 8 + at.column;
+          index_t const i = top + n * 8 + at.column;
           T& x = tile[at.row * stride() + i];
           float const q = static_cast<float>(x) + a[n][lane].element[e];
           if (between != nullptr) between[at.row * stride() + i] = static_cast<T>(q);
@@ -267,9 +267,9 @@ struct feature_slice {
     });
     multiply_add<last_parts<T>>(warp, term.left, right, sums);
   }
-  /// sums += rows [first, first + 8 abreast) of the product.
+  /// sums += rows [top, top + 8 abreast) of the product.
   template <class T, class Warp, class Sum>
-  HOFT_HOST_DEVICE void add_product(Warp const& warp, low_rank_product const& product, index_t first,
+  HOFT_HOST_DEVICE void add_product(Warp const& warp, low_rank_product const& product, index_t top,
                                     Sum (&sums)[abreast]) const {
     for (index_t g = 0; g < product.groups; ++g) {
       typename Warp::template held<left_tile> left[parts_of<float>];
@@ -281,7 +281,7 @@ struct feature_slice {
       for (int n = 0; n < abreast; ++n) {
         typename Warp::template held<right_tile> v[parts_of<float>];
         load<right_tile>(warp, v, [&](int k, int l) {
-          float const* const at = product.u + (g * 16 + k) * stride() + first + n * 8 + l;
+          float const* const at = product.u + (g * 16 + k) * stride() + top + n * 8 + l;
           return split<parts_of<float>>(at[0], at[stride()]);
         });
         multiply_add<last_parts<T>>(warp, left, v, sums[n]);
