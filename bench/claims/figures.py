@@ -77,7 +77,8 @@ def declared_figure(method, claims, path):
     quantities = [quantity for quantity in UNITS if any(claim["quantity"] == quantity != "parameters" for claim in claims)]
     swept = sorted({row["variable"] for claim in claims for row in claim["rows"]},
                    key=["m", "n", "mn", "r", "b", "k", "t"].index)
-    figure, axes = plt.subplots(len(quantities), len(swept), figsize=(1.9 * len(swept) + 0.4, 0.5 + 1.5 * len(quantities)), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(len(quantities), len(swept), layout="constrained", squeeze=False,
+                                figsize=(1.9 * len(swept) + 0.4, 0.5 + 1.5 * len(quantities)))
     figure.suptitle(f"{method}: points measured, lines declared", fontsize=9)
     for quantity, line in zip(quantities, axes):
         line[0].set_ylabel(f"{quantity}, {UNITS[quantity]}" if quantity != UNITS[quantity] else quantity)
@@ -184,7 +185,10 @@ def coverage_cell(cell, runs, path):
 
 def models_figure(rows, path):
     names = list(dict.fromkeys(row["model"] for row in rows))
-    quantities = (("parameters", "trained parameters"), ("flops", "flops of a step"), ("memory", "extra numbers of a step"))
+    # Memory is a formula where flops are counted, and measured at the reduced scale elsewhere.
+    memory = (("memory", "extra numbers of a step") if all(row["reduced_flops"] for row in rows)
+              else ("reduced_memory", "extra numbers of a step at the reduced scale"))
+    quantities = (("parameters", "trained parameters"), ("flops", "flops of a step"), memory)
     figure, axes = plt.subplots(1, 3, figsize=(9.5, 3), layout="constrained", sharey=True)
     for (quantity, title), axis in zip(quantities, axes):
         for i, model in enumerate(names):

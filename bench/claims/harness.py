@@ -130,6 +130,7 @@ def measure(program, out, level, gpu):
     return {
         "methods": methods,
         "quantities": ("memory", "time") if gpu else ("flops", "memory", "time"),
+        "memory_is_bounded": gpu,  # formulas with constants on the CPU, terms of O(…) on a GPU
         "table1": table1,
         "models": models,
         "grids": {"count": level["count"], "time": level["time"]},

@@ -16,7 +16,8 @@ CPU_MEASURES = """\
 GPU_MEASURES = """\
 - The methods run in float over memory of the device; all have the same products, by cuBLAS and never in a shorter type than float. **Flops** are not counted here: the
   CPU runs the same algorithms, and [complexity.md](complexity.md) has their counts. **Memory** is counted where the methods take it from the device: what a pass has at its peak
-  beyond inputs, outputs, parameters and gradients, in numbers of four bytes. The workspace of cuBLAS, one for all sizes, is not counted.
+  beyond inputs, outputs, parameters and gradients, in numbers of four bytes. The workspace of cuBLAS, one for all sizes, is not counted. How many blocks sum apart depends on the
+  device, so memory is declared as O(…) and judged as a bound.
 - **Times** lie between two events of the stream. The stream is kept busy until all launches of the pass are submitted, so the time that the host takes for that is not in them. Caches are as
   the pass before has left them. The repetitions of all cases alternate at random, by Google Benchmark, and a point is their median.
 """
@@ -147,6 +148,15 @@ def ratio(counted, formula):
     return f"{counted / formula:.2f}" if counted is not None and formula else "–"
 
 
+def used(results):
+    return {"parameters"} | {claim["quantity"] for claim in results["declared"]}
+
+
+def counts_flops(results):
+    """On the CPU, where memory is declared with constants, too."""
+    return "flops" in used(results)
+
+
 def one_by_one(results):
     rows = [["r", "HRA, one by one, µs", "HOFT, both sides, µs", "ratio for one reflector"]]
     rows += [[row["r"], f"{row['hra_us']:.0f}", f"{row['hoft_us']:.0f}", f"{row['ratio']:.2f}"]
@@ -217,17 +227,23 @@ def models(results):
     small = ", ".join(f"{letter} = {value}" for letter, value in spec["reduced"]["sizes"].items())
     parts.append(f"One step, forward and backward on activations, over all linear layers; {spec['tokens']} tokens, {sizes}. Memory is the sum over layers of "
                  f"what a pass has at its peak, in GB of float. Measured at 1/{spec['reduced']['by']} of m and n with {spec['reduced']['tokens']} tokens, {small}: time of "
-                 "all layers, and what was counted over what the formulas say there.\n")
+                 f"all layers, and {'what was counted over what the formulas say there' if counts_flops(results) else 'that memory'}.\n")
     for model in dict.fromkeys(row["model"] for row in results["models"]):
-        rows = [["method", "parameters", "flops", "numbers moved", "extra memory, GB", "measured at the reduced scale, ms",
-                 "flops, counted / declared", "memory, counted / declared"]]
-        for row in results["models"]:
-            if row["model"] == model:
-                rows.append([row["method"], short(row["parameters"]), short(row["flops"]), short(row["moved"]),
-                             f"{4 * row['memory'] / 1e9:.3g}", f"{row['reduced_ms']:.1f}",
-                             ratio(row["reduced_flops"], row["reduced_formula_flops"]),
-                             ratio(row["reduced_memory"], row["reduced_formula_memory"])])
-        parts += [f"### {model}\n", table(rows)]
+        mine = [row for row in results["models"] if row["model"] == model]
+        columns = {
+            "method": lambda row: row["method"],
+            "parameters": lambda row: short(row["parameters"]),
+            "flops": lambda row: short(row["flops"]),
+            "numbers moved": lambda row: short(row["moved"]),
+        }
+        ms = {"measured at the reduced scale, ms": lambda row: f"{row['reduced_ms']:.1f}"}
+        if counts_flops(results):
+            columns |= {"extra memory, GB": lambda row: f"{4 * row['memory'] / 1e9:.3g}", **ms,
+                        "flops, counted / declared": lambda row: ratio(row["reduced_flops"], row["reduced_formula_flops"]),
+                        "memory, counted / declared": lambda row: ratio(row["reduced_memory"], row["reduced_formula_memory"])}
+        else:
+            columns |= {**ms, "extra memory there, GB": lambda row: f"{4 * row['reduced_memory'] / 1e9:.3g}"}
+        parts += [f"### {model}\n", table([list(columns), *([show(row) for show in columns.values()] for row in mine)])]
     return "\n".join(parts)
 
 
@@ -272,10 +288,6 @@ def counts(verdicts):
                      (("holds", "hold"), ("does not hold", "do not hold"), ("cannot tell", "cannot be told")))
 
 
-def used(results):
-    return {"parameters"} | {claim["quantity"] for claim in results["declared"]}
-
-
 def title(results):
     if "device" not in results:
         return ("# Complexity: claims and what became of them\n\n"
@@ -287,7 +299,7 @@ def title(results):
 
 
 def what_judges(results):
-    if "flops" in used(results):
+    if counts_flops(results):
         return "The verdict of a complexity is that of the counted flops; times stand beside it."
     return "The verdict of a complexity is that of the times, of the methods that exist here."
 
@@ -297,7 +309,7 @@ def text(results):
     parts = [
         title(results),
         head(results),
-        "## How a verdict comes about\n\n" + (CPU_MEASURES if "flops" in used(results) else GPU_MEASURES)
+        "## How a verdict comes about\n\n" + (CPU_MEASURES if counts_flops(results) else GPU_MEASURES)
         + JUDGEMENT.format(shortest=SHORTEST_RANGE, margins=margins)
         + (COVERAGE.format(order=results["order"]) if results["coverage"] else ""),
         "## Table 1 of the HOFT paper\n",

@@ -4,7 +4,7 @@ import numpy as np
 
 import fits
 import plans
-from formulas import evaluate
+from formulas import evaluate, terms_of
 
 # How far an exponent may be from the claimed one. Counts are exact but for lower-order terms; memory is lent in whole
 # panels; times bend with caches and with the length of a product's inner loop.
@@ -109,10 +109,11 @@ def declared(data):
                        **parameters(data, method, method["parameters"])})
         for which in plans.passes_of(method):
             costs = {part: method[f"{which}_{part}"] for part in ("flops", "moved", "memory")}
-            for quantity, formulas, constant in (
-                ("flops", [costs["flops"]], False),
-                ("memory", [costs["memory"]], True),
-                ("time", [text for text in (costs["flops"], costs["moved"]) if text != "0"], True),
+            for quantity, formulas, kind, constant in (
+                ("flops", [costs["flops"]], "growth", False),
+                ("memory", terms_of(costs["memory"]), "bound", True) if data["memory_is_bounded"]
+                else ("memory", [costs["memory"]], "growth", True),
+                ("time", [text for text in (costs["flops"], costs["moved"]) if text != "0"], "growth", True),
             ):
                 if quantity not in data["quantities"]:
                     continue
@@ -123,14 +124,14 @@ def declared(data):
                     claims.append({**about, "quantity": quantity, "terms": ["0"], "rows": [], "margin": 0.0,
                                    "kind": "growth", "verdict": fits.HOLDS if nothing else fits.FAILS})
                     continue
-                claims.append({**about, **claim(swept, formulas, "growth", quantity, constant)})
+                claims.append({**about, **claim(swept, formulas, kind, quantity, constant)})
     return claims
 
 
 def ratios(data, quantity):
     """Counted over declared, at the base size and over all points: how good the constants of the formulas are."""
     rows = []
-    if quantity not in data["quantities"]:
+    if quantity not in data["quantities"] or (quantity == "memory" and data["memory_is_bounded"]):
         return rows
     for method in data["methods"].values():
         for which in plans.passes_of(method):
