@@ -1,7 +1,7 @@
 // count.cpp: flops by numbers that count, bytes by a heap that counts: the same on every machine and at every run.
 #include "counted.hpp"
 
-#include "commands.hpp"
+#include "measures.hpp"
 #include "heap.hpp"
 #include "progress.hpp"
 #include "trial.hpp"
@@ -33,12 +33,11 @@ double bytes_of(planned const& p) {
 }  // namespace
 
 void count(std::vector<planned> const& plan, std::ostream& out) {
-  out << "method\tpass\tm\tn\tr\tb\tk\tt\tparameters\tflops\tbytes\n";
+  out << case_head << "\tparameters\tflops\tbytes\n";
   out.precision(17);
   progress shown("counting", plan.size());
   for (planned const& p : plan) {
-    out << p.method << '\t' << p.pass;
-    for (index_t size : {p.s.m, p.s.n, p.s.r, p.s.b, p.s.k, p.s.t}) out << '\t' << size;
+    write_case(p, out);
     out << '\t' << trial<float>(p).trained() << '\t' << flops_of(p) << '\t' << bytes_of(p) << '\n';
     shown.step();
   }

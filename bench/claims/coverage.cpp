@@ -1,5 +1,5 @@
 // coverage.cpp: which orthogonal targets a method reaches, and what that takes.
-#include "commands.hpp"
+#include "measures.hpp"
 #include "progress.hpp"
 #include "trial.hpp"
 

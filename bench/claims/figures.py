@@ -19,7 +19,7 @@ from figures_names import slug
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 VERDICT = {"holds": GREEN, "does not hold": RED, "cannot tell": ORANGE}
-UNITS = {"flops": "flops", "time": "ns", "memory": "numbers", "parameters": "parameters"}
+UNITS = {"flops": "flops", "memory": "numbers", "time": "ns", "parameters": "parameters"}
 PASSES = ("merge", "merge_backward", "forward", "backward")
 
 plt.rcParams.update({
@@ -74,10 +74,11 @@ def claim_figure(title, claims, path):
 
 
 def declared_figure(method, claims, path):
-    quantities = ("flops", "memory", "time")
+    quantities = [quantity for quantity in UNITS if any(claim["quantity"] == quantity != "parameters" for claim in claims)]
     swept = sorted({row["variable"] for claim in claims for row in claim["rows"]},
                    key=["m", "n", "mn", "r", "b", "k", "t"].index)
-    figure, axes = plt.subplots(3, len(swept), figsize=(1.9 * len(swept) + 0.4, 5), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(len(quantities), len(swept), layout="constrained", squeeze=False,
+                                figsize=(1.9 * len(swept) + 0.4, 0.5 + 1.5 * len(quantities)))
     figure.suptitle(f"{method}: points measured, lines declared", fontsize=9)
     for quantity, line in zip(quantities, axes):
         line[0].set_ylabel(f"{quantity}, {UNITS[quantity]}" if quantity != UNITS[quantity] else quantity)
@@ -89,8 +90,8 @@ def declared_figure(method, claims, path):
                 for row in claim["rows"]:
                     if row["variable"] == variable:
                         panel(axis, row, COLOURS[PASSES.index(claim["pass"])], claim["pass"].replace("_", " "))
-    # All four passes are timed over m; the last panel, which the legend stands beside, may be over t.
-    axes[2][-1].legend(*axes[2][0].get_legend_handles_labels(), bbox_to_anchor=(1.02, 1), loc="upper left")
+    # All passes are timed over m; the last panel, which the legend stands beside, may be over t.
+    axes[-1][-1].legend(*axes[-1][0].get_legend_handles_labels(), bbox_to_anchor=(1.02, 1), loc="upper left")
     save(figure, path)
 
 
@@ -184,7 +185,10 @@ def coverage_cell(cell, runs, path):
 
 def models_figure(rows, path):
     names = list(dict.fromkeys(row["model"] for row in rows))
-    quantities = (("parameters", "trained parameters"), ("flops", "flops of a step"), ("memory", "extra numbers of a step"))
+    # Memory is a formula where flops are counted, and measured at the reduced scale elsewhere.
+    memory = (("memory", "extra numbers of a step") if all(row["reduced_flops"] for row in rows)
+              else ("reduced_memory", "extra numbers of a step at the reduced scale"))
+    quantities = (("parameters", "trained parameters"), ("flops", "flops of a step"), memory)
     figure, axes = plt.subplots(1, 3, figsize=(9.5, 3), layout="constrained", sharey=True)
     for (quantity, title), axis in zip(quantities, axes):
         for i, model in enumerate(names):
@@ -212,9 +216,10 @@ def draw(results, folder):
     for method in results["methods"]:
         claims = [claim for claim in results["declared"] if claim["method"] == method["name"]]
         declared_figure(method["name"], claims, folder / f"declared_{method['name']}.png")
-    orthogonality_map(results["orthogonality"], folder / "orthogonality.png")
-    sides_map(results["sides"], "change", "Change of the hyperspherical energy, relative", folder / "energy.png")
-    sides_map(results["sides"], "drift", "Largest change of a singular value, relative to the largest one",
-              folder / "singular_values.png")
-    coverage_map(results["coverage"], folder / "coverage.png")
+    if results["coverage"]:
+        orthogonality_map(results["orthogonality"], folder / "orthogonality.png")
+        sides_map(results["sides"], "change", "Change of the hyperspherical energy, relative", folder / "energy.png")
+        sides_map(results["sides"], "drift", "Largest change of a singular value, relative to the largest one",
+                  folder / "singular_values.png")
+        coverage_map(results["coverage"], folder / "coverage.png")
     models_figure(results["models"], folder / "models.png")

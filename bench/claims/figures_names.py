@@ -1,6 +1,13 @@
 """Where the plots of the page are, without what draws them."""
 
-PLOTS = "../bench/results/claims"
+
+def folder_of(gpu):
+    """Of bench/results."""
+    return "claims_gpu" if gpu else "claims"
+
+
+def plots(results):
+    return f"../bench/results/{folder_of('device' in results)}"
 
 
 def slug(text):

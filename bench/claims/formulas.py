@@ -44,6 +44,17 @@ def evaluate(formula, sizes):
     return float(value(tree))
 
 
+def terms_of(formula):
+    """The terms of the sum that the formula is, as formulas."""
+
+    def terms(node):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return terms(node.left) + terms(node.right)
+        return [ast.unparse(node)]
+
+    return terms(ast.parse(formula, mode="eval").body)
+
+
 def printed(formula):
     """As the page shows it."""
     text = formula

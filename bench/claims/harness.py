@@ -3,7 +3,11 @@
 
   harness.py --program=build/bench/bench/claims/hoft_claims --out=DIR [--level=full|quick|tiny] [--save --command=TEXT]
   harness.py --report   docs/complexity.md and its plots anew from bench/results/claims/results.json
-  harness.py --check    fails when docs/complexity.md is not what those results say
+  harness.py --check    fails when docs/complexity.md, or docs/complexity-gpu.md if there is one, is not what their
+                        results say
+
+With --gpu and hoft_gpu_claims: the same on a GPU, docs/complexity-gpu.md from bench/results/claims_gpu. Ends with 77
+where there is no GPU, with 1 if HOFT_REQUIRE_GPU is 1.
 """
 
 import argparse
@@ -22,11 +26,26 @@ import time
 import page
 import plans
 import verdicts
+from figures_names import folder_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-SAVED, PAGE = ROOT / "bench/results/claims", ROOT / "docs/complexity.md"
 INTEGERS = {*plans.LETTERS, "terms", "seed"}
+
+
+HOST = "the host in a GPU's place"  # what bench/gpu/claims/host.cpp calls itself
+SKIPPED = 77  # what a program ends with that has nothing to measure on
+
+
+class Place:
+    """Where it is measured: its levels, the folder of the saved results and the page."""
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+        self.levels = plans.GPU_LEVELS if gpu else plans.LEVELS
+        self.saved = ROOT / "bench/results" / folder_of(gpu)
+        self.page = ROOT / ("docs/complexity-gpu.md" if gpu else "docs/complexity.md")
+        self.option = " --gpu" if gpu else ""
 
 
 def fail(message):
@@ -57,6 +76,8 @@ class Stages:
         pace = (time.monotonic() - self.start) / self.done if self.done else 1.0
         print(f"claims: {command}; about {max(1, round(rest * pace / 60))} min remain in all", flush=True)
         status = subprocess.run([self.program, command, *options], check=False).returncode
+        if status == SKIPPED:
+            sys.exit(SKIPPED)
         if status != 0:
             fail(f"'{self.program} {command}' ended with status {status}")
         self.done += self.expected.pop(command, 0)
@@ -69,14 +90,15 @@ def write_plan(path, keys):
 def read_counts(path):
     return {
         (row["method"], row["pass"], *(row[letter] for letter in plans.LETTERS)): {
-            "parameters": row["parameters"], "flops": row["flops"], "memory": row["bytes"] / 4,
+            "parameters": row["parameters"], "memory": row["bytes"] / 4,
+            **({"flops": row["flops"]} if "flops" in row else {}),
         }
         for row in table(path)
     }
 
 
 def read_times(path):
-    """Nanoseconds of processor time of each repetition."""
+    """Nanoseconds of each repetition: of processor time, or of what a benchmark measured itself."""
     times = {}
     with open(path, encoding="utf-8") as file:
         report = json.load(file)
@@ -84,37 +106,38 @@ def read_times(path):
         if run["run_type"] != "iteration":
             continue
         method, which, *sizes = run["run_name"].split("/")[:8]
-        times.setdefault((method, which, *map(int, sizes)), []).append(float(run["cpu_time"]))
+        clock = "real_time" if run["run_name"].endswith("/manual_time") else "cpu_time"
+        times.setdefault((method, which, *map(int, sizes)), []).append(float(run[clock]))
     return times, report["context"]
 
 
-def measure(program, out, level_name):
-    level = plans.LEVELS[level_name]
+def measure(program, out, level, gpu):
     table1 = json.loads((HERE / "table1.json").read_text(encoding="utf-8"))
     models = json.loads((HERE / "models.json").read_text(encoding="utf-8"))
+    models["reduced"] = level.get("reduced", models["reduced"])
     stages = Stages(program, level["seconds"])
     stages.run("describe", f"--out={out / 'methods.tsv'}")
-    methods = {row["name"]: {name: str(value) if value != "" else "" for name, value in row.items()}
-               for row in raw_table(out / "methods.tsv")}
+    methods = {row["name"]: {name: value or "" for name, value in row.items()} for row in raw_table(out / "methods.tsv")}
     for command in ("count", "time"):
         write_plan(out / f"{command}.plan", plans.cases(methods, level[command], table1, models))
     stages.run("count", f"--plan={out / 'count.plan'}", f"--out={out / 'counts.tsv'}")
     stages.run("time", f"--plan={out / 'time.plan'}", f"--out={out / 'times.json'}",
                f"--repetitions={level['repetitions']}", f"--min-time={level['min_time']}")
-    for command in ("orthogonality", "sides", "coverage"):
-        stages.run(command, f"--out={out / (command + '.tsv')}", *level[command])
+    more = {} if gpu else {name: level[name] for name in ("orthogonality", "sides", "coverage")}
+    for command, options in more.items():
+        stages.run(command, f"--out={out / (command + '.tsv')}", *options)
     times, context = read_times(out / "times.json")
     return {
         "methods": methods,
+        "quantities": ("memory", "time") if gpu else ("flops", "memory", "time"),
+        "memory_is_bounded": gpu,  # formulas with constants on the CPU, terms of O(…) on a GPU
         "table1": table1,
         "models": models,
         "grids": {"count": level["count"], "time": level["time"]},
         "counts": read_counts(out / "counts.tsv"),
         "times": times,
-        "orthogonality": table(out / "orthogonality.tsv"),
-        "sides": table(out / "sides.tsv"),
-        "coverage": table(out / "coverage.tsv"),
-        "order": int(dict(option[2:].split("=") for option in level["coverage"])["order"]),
+        **{name: table(out / f"{name}.tsv") if name in more else [] for name in ("orthogonality", "sides", "coverage")},
+        "order": int(dict(option[2:].split("=") for option in more["coverage"])["order"]) if more else 0,
         "context": context,
     }
 
@@ -129,7 +152,7 @@ def git(*words):
     return found.stdout.strip()
 
 
-def judged(data, level, command, seconds):
+def judged(data, level, repetitions, command, seconds):
     processor = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
                       if line.startswith("model name")), platform.processor())
     return {
@@ -139,15 +162,16 @@ def judged(data, level, command, seconds):
         "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
         "processor": f"{processor}, {os.cpu_count()} cores",
+        **({"device": data["context"]["device"]} if "device" in data["context"] else {}),
         "load_at_start": data["context"].get("load_avg", []),
         "seconds": round(seconds),
-        "repetitions": plans.LEVELS[level]["repetitions"],
+        "repetitions": repetitions,
         "margins": verdicts.MARGINS,
         "grids": data["grids"],
         "order": data["order"],
         "methods": list(data["methods"].values()),
         "source": data["table1"]["source"],
-        "table1_rows": data["table1"]["rows"],
+        "table1_rows": verdicts.table1_rows(data),
         "table1": verdicts.table1(data),
         "declared": verdicts.declared(data),
         "flops_ratios": verdicts.ratios(data, "flops"),
@@ -214,21 +238,29 @@ def write_tables(results, out):
     write(out / "results.json", json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n")
     write(out / "claims.csv", as_csv(claim_rows(results)))
     for name in ("orthogonality", "sides", "coverage", "models"):
+        if not results[name]:
+            continue
         write(out / f"{name}.csv", as_csv(results[name]))
 
 
-def load_saved():
-    path = SAVED / "results.json"
+def load_saved(place):
+    path = place.saved / "results.json"
     if not path.exists():
-        fail("bench/results/claims/results.json is missing: bash bench/run.sh --claims --save writes it")
+        fail(f"{path.relative_to(ROOT)} is missing: bash bench/run.sh --claims{place.option} --save writes it")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def report(results):
+def report(results, place):
     import figures  # only here: --check needs no matplotlib
 
-    write(PAGE, page.text(results))
-    figures.draw(results, SAVED)
+    write(place.page, page.text(results))
+    figures.draw(results, place.saved)
+
+
+def check(place):
+    if not place.page.exists() or place.page.read_text(encoding="utf-8") != page.text(load_saved(place)):
+        fail(f"{place.page.relative_to(ROOT)} is not what {place.saved.relative_to(ROOT)}/results.json says: run "
+             f"/usr/bin/python3 bench/claims/harness.py --report{place.option}")
 
 
 def show(results):
@@ -246,19 +278,22 @@ def main():
     parser.add_argument("--program", type=pathlib.Path, help="hoft_claims")
     parser.add_argument("--out", type=pathlib.Path, help="the folder of the results; made anew")
     parser.add_argument("--level", choices=plans.LEVELS, default="full")
-    parser.add_argument("--save", action="store_true", help="also bench/results/claims and docs/complexity.md")
+    parser.add_argument("--gpu", action="store_true", help="the program is hoft_gpu_claims")
+    parser.add_argument("--save", action="store_true", help="also the results and the page that are kept")
     parser.add_argument("--command", default="", help="what the page says it was made by")
     parser.add_argument("--no-plots", action="store_true", help="tables only")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
+    place = Place(options.gpu)
     if options.check:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page.text(load_saved()):
-            fail("docs/complexity.md is not what bench/results/claims/results.json says: run "
-                 "/usr/bin/python3 bench/claims/harness.py --report")
+        check(Place(False))
+        gpu = Place(True)
+        if gpu.page.exists() or gpu.saved.exists():  # nobody has to have measured on one
+            check(gpu)
         return
     if options.report:
-        return report(load_saved())
+        return report(load_saved(place), place)
     if options.program is None or options.out is None:
         parser.error("--program and --out are needed, or --report, or --check")
     if not options.program.is_file():
@@ -267,9 +302,10 @@ def main():
         fail("--save keeps whole runs only")
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    data = measure(options.program.resolve(), options.out, options.level)
+    level = place.levels[options.level]
+    data = measure(options.program.resolve(), options.out, level, options.gpu)
     print("claims: judging", flush=True)
-    results = rounded(judged(data, options.level, options.command, time.monotonic() - start))
+    results = rounded(judged(data, options.level, level["repetitions"], options.command, time.monotonic() - start))
     write_tables(results, options.out)
     if not options.no_plots:
         import figures
@@ -277,11 +313,13 @@ def main():
         figures.draw(results, options.out)
     show(results)
     if options.save:
+        if options.gpu and results["device"] == HOST:
+            fail(f"--save keeps results of a GPU only, not of {HOST}")
         page.text(results)  # what fails here must not cost the results before
-        shutil.rmtree(SAVED, ignore_errors=True)
-        SAVED.mkdir(parents=True)
-        write_tables(results, SAVED)
-        report(results)
+        shutil.rmtree(place.saved, ignore_errors=True)
+        place.saved.mkdir(parents=True)
+        write_tables(results, place.saved)
+        report(results, place)
     print(f"claims: {time.monotonic() - start:.0f} s; tables and plots in {options.out}")
 
 

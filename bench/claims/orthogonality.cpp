@@ -1,5 +1,5 @@
 // orthogonality.cpp: how far the truncated inverse is from an orthogonal Q, and what each side of HOFT keeps.
-#include "commands.hpp"
+#include "measures.hpp"
 #include "departure.hpp"
 #include "progress.hpp"
 

@@ -1,19 +1,27 @@
-"""docs/complexity.md from the results: all numbers and verdicts come from there."""
+"""docs/complexity.md and docs/complexity-gpu.md from their results: all numbers and verdicts come from there."""
 
 import collections
 
-from figures_names import PLOTS, slug
+from figures_names import plots, slug
+from fits import SHORTEST_RANGE
 from formulas import printed
 
-QUANTITIES = ("flops", "memory", "time")
-METHOD = """\
-## How a verdict comes about
-
+CPU_MEASURES = """\
 - **Flops** are counted: the methods run over a number that counts each sum, difference, product and quotient. **Memory** is counted by the heap: what a pass
   has at its peak beyond inputs, outputs, parameters and gradients, in numbers of four bytes. The panels that a product packs for
   itself are not counted. Both are the same at every run.
 - **Times** are processor times in float on one thread by Google Benchmark; the repetitions of all cases alternate at random, and a point is their median. Google
   Benchmark's own complexity fits know single powers without an interval, so the fits here are made apart.
+"""
+GPU_MEASURES = """\
+- The methods run in float over memory of the device; all have the same products, by cuBLAS and never in a shorter type than float. **Flops** are not counted here: the
+  CPU runs the same algorithms, and [complexity.md](complexity.md) has their counts. **Memory** is counted where the methods take it from the device: what a pass has at its peak
+  beyond inputs, outputs, parameters and gradients, in numbers of four bytes. The workspace of cuBLAS, one for all sizes, is not counted. How many blocks sum apart depends on the
+  device, so memory is declared as O(…) and judged as a bound.
+- **Times** lie between two events of the stream. The stream is kept busy until all launches of the pass are submitted, so the time that the host takes for that is not in them. Caches are as
+  the pass before has left them. The repetitions of all cases alternate at random, by Google Benchmark, and a point is their median.
+"""
+JUDGEMENT = """\
 - A claim is a sum of terms, each with a constant of its own. It gets the constants that suit it best: nonnegative, least squares of logarithms, **the same
   constants in all sweeps at once**. With times, a constant for each call and (for the declared costs) one for each number moved stand beside the flops.
 - **The claimed exponent** of a sweep is the slope of that fit in log-log coordinates, **the measured one** the slope of the measurements over the same points, with a 95 %
@@ -21,6 +29,8 @@ METHOD = """\
 - A claim **holds** if the interval lies within the margin around the claimed exponent, **does not hold** if it lies outside, and else we **cannot tell**, as for ranges of
   less than a factor of {shortest}. O(…) is an upper bound: growing more slowly than it says is no fault, and a term whose share stays below 1 % is reported as not seen. Declared formulas
   must be met from both sides. Margins: {margins}.
+"""
+COVERAGE = """\
 - Coverage: descent (Adam, two starts, the best of them) towards M̂ = Q M with det Q = 1 and det Q = −1 and towards M̂ = Q M P, Q and P uniform, M of order {order} with singular values
   from 1 to 2. A target is reached at a residual of 5 % of its norm, and missed above 20 %.
 """
@@ -60,8 +70,8 @@ def letters(text):
     return "m = n" if text == "mn" else text
 
 
-def link(cell):
-    return f"{PLOTS}/table1_{slug(cell['row'])}_{slug(cell['cell'])}.png"
+def link(results, cell):
+    return f"{plots(results)}/table1_{slug(cell['row'])}_{slug(cell['cell'])}.png"
 
 
 def head(results):
@@ -73,6 +83,7 @@ def head(results):
         ["date", results["date"]],
         ["commit", f"`{results['commit'][:12]}`{changed}"],
         ["processor", results["processor"]],
+        *([["device", results["device"]]] if "device" in results else []),
         ["load at the start of the timings", load],
         ["repetitions", results["repetitions"]],
         ["duration", f"{results['seconds']} s"],
@@ -81,13 +92,16 @@ def head(results):
 
 def table1_summary(results):
     cells = {(cell["row"], cell["cell"]): cell for cell in results["table1"]}
-    rows = [["", "parameters", "complexity, one token", "complexity, on the weight", "coverage"]]
+    titles = {"parameters": "parameters", "one token": "complexity, one token", "on the weight": "complexity, on the weight",
+              "coverage": "coverage"}
+    names = [name for name in titles if any(name == cell["cell"] for cell in results["table1"])]
+    rows = [["", *(titles[name] for name in names)]]
     for row in results["table1_rows"]:
         line = [row["name"]]
-        for name in ("parameters", "one token", "on the weight", "coverage"):
+        for name in names:
             cell = cells[row["name"], name]
             text = printed(cell["printed"]) if name == "parameters" else cell["printed"]
-            line.append(f"{text}: [{emphasised(cell['verdict'])}]({link(cell)})")
+            line.append(f"{text}: [{emphasised(cell['verdict'])}]({link(results, cell)})")
         rows.append(line)
     return table(rows)
 
@@ -126,8 +140,21 @@ def table1_details(results):
         else:
             parts.append(f"{printed(cell['printed'])}. {remarks(cell)}\n".replace(". \n", ".\n"))
             parts.append(claim_table(cell["claims"]))
-        parts.append(f"![{cell['row']}, {cell['cell']}]({link(cell)})\n")
+        parts.append(f"![{cell['row']}, {cell['cell']}]({link(results, cell)})\n")
     return "\n".join(parts)
+
+
+def ratio(counted, formula):
+    return f"{counted / formula:.2f}" if counted is not None and formula else "–"
+
+
+def used(results):
+    return {"parameters"} | {claim["quantity"] for claim in results["declared"]}
+
+
+def counts_flops(results):
+    """On the CPU, where memory is declared with constants, too."""
+    return "flops" in used(results)
 
 
 def one_by_one(results):
@@ -200,18 +227,23 @@ def models(results):
     small = ", ".join(f"{letter} = {value}" for letter, value in spec["reduced"]["sizes"].items())
     parts.append(f"One step, forward and backward on activations, over all linear layers; {spec['tokens']} tokens, {sizes}. Memory is the sum over layers of "
                  f"what a pass has at its peak, in GB of float. Measured at 1/{spec['reduced']['by']} of m and n with {spec['reduced']['tokens']} tokens, {small}: time of "
-                 "all layers, and what was counted over what the formulas say there.\n")
+                 f"all layers, and {'what was counted over what the formulas say there' if counts_flops(results) else 'that memory'}.\n")
     for model in dict.fromkeys(row["model"] for row in results["models"]):
-        rows = [["method", "parameters", "flops", "numbers moved", "extra memory, GB", "measured at the reduced scale, ms",
-                 "flops, counted / declared", "memory, counted / declared"]]
-        for row in results["models"]:
-            if row["model"] == model:
-                memory = row["reduced_formula_memory"]
-                rows.append([row["method"], short(row["parameters"]), short(row["flops"]), short(row["moved"]),
-                             f"{4 * row['memory'] / 1e9:.3g}", f"{row['reduced_ms']:.1f}",
-                             f"{row['reduced_flops'] / row['reduced_formula_flops']:.2f}",
-                             f"{row['reduced_memory'] / memory:.2f}" if memory else "–"])
-        parts += [f"### {model}\n", table(rows)]
+        mine = [row for row in results["models"] if row["model"] == model]
+        columns = {
+            "method": lambda row: row["method"],
+            "parameters": lambda row: short(row["parameters"]),
+            "flops": lambda row: short(row["flops"]),
+            "numbers moved": lambda row: short(row["moved"]),
+        }
+        ms = {"measured at the reduced scale, ms": lambda row: f"{row['reduced_ms']:.1f}"}
+        if counts_flops(results):
+            columns |= {"extra memory, GB": lambda row: f"{4 * row['memory'] / 1e9:.3g}", **ms,
+                        "flops, counted / declared": lambda row: ratio(row["reduced_flops"], row["reduced_formula_flops"]),
+                        "memory, counted / declared": lambda row: ratio(row["reduced_memory"], row["reduced_formula_memory"])}
+        else:
+            columns |= {**ms, "extra memory there, GB": lambda row: f"{4 * row['reduced_memory'] / 1e9:.3g}"}
+        parts += [f"### {model}\n", table([list(columns), *([show(row) for show in columns.values()] for row in mine)])]
     return "\n".join(parts)
 
 
@@ -235,7 +267,7 @@ def declared(results):
                          f"{ratio['least']:.2f} … {ratio['most']:.2f}" if ratio else "", *exponents,
                          emphasised(claim["verdict"])])
         parts += [f"### {method['name']}\n", f"{method['text']}; trains {printed(method['parameters'])} parameters ({trained(results, method['name'])}).\n", table(rows),
-                  f"![{method['name']}]({PLOTS}/declared_{method['name']}.png)\n"]
+                  f"![{method['name']}]({plots(results)}/declared_{method['name']}.png)\n"]
     return "\n".join(parts)
 
 
@@ -256,43 +288,66 @@ def counts(verdicts):
                      (("holds", "hold"), ("does not hold", "do not hold"), ("cannot tell", "cannot be told")))
 
 
+def title(results):
+    if "device" not in results:
+        return ("# Complexity: claims and what became of them\n\n"
+                "Written by `bench/claims/harness.py` from [bench/results/claims/results.json](../bench/results/claims/results.json); no number here is typed by hand. "
+                "`bash bench/run.sh --claims` measures all of it anew, and `--claims --quick` the smallest sizes.\n")
+    return ("# Complexity on a GPU: claims and what became of them\n\n"
+            "Written by `bench/claims/harness.py` from [bench/results/claims_gpu/results.json](../bench/results/claims_gpu/results.json); no number here is typed by hand. "
+            "`bash bench/run.sh --claims --gpu` measures all of it anew. [complexity.md](complexity.md) has all methods, orthogonality and coverage, on the CPU.\n")
+
+
+def what_judges(results):
+    if counts_flops(results):
+        return "The verdict of a complexity is that of the counted flops; times stand beside it."
+    return "The verdict of a complexity is that of the times, of the methods that exist here."
+
+
 def text(results):
-    margins = ", ".join(f"{value:g} for {name}" for name, value in results["margins"].items())
+    margins = ", ".join(f"{value:g} for {name}" for name, value in results["margins"].items() if name in used(results))
     parts = [
-        "# Complexity: claims and what became of them\n",
-        "Written by `bench/claims/harness.py` from [bench/results/claims/results.json](../bench/results/claims/results.json); no number here is typed by hand. "
-        "`bash bench/run.sh --claims` measures all of it anew, and `--claims --quick` the smallest sizes.\n",
+        title(results),
         head(results),
-        METHOD.format(shortest=4, margins=margins, order=results["order"]),
+        "## How a verdict comes about\n\n" + (CPU_MEASURES if counts_flops(results) else GPU_MEASURES)
+        + JUDGEMENT.format(shortest=SHORTEST_RANGE, margins=margins)
+        + (COVERAGE.format(order=results["order"]) if results["coverage"] else ""),
         "## Table 1 of the HOFT paper\n",
         f"Source: {results['source']}. A weight is adapted by its product with M as well, so each complexity is judged in both readings: "
         "**one token**, y = M̂ x for one x with the rotation made from its parameters, as the paper derives it, and **on the weight**, M̂ formed from M, as the "
-        "formula M̂ = Q_U M Q_V reads. The verdict of a complexity is that of the counted flops; times stand beside it. Each verdict leads to its plot.\n",
+        f"formula M̂ = Q_U M Q_V reads. {what_judges(results)} Each verdict leads to its plot.\n",
         table1_summary(results),
         table1_details(results),
-        "## One by one\n",
-        "HRA applies its reflections one after another; hoft takes blocks of them. Time on the weight, and the time of HRA for one reflector over that of hoft:\n",
-        one_by_one(results),
-        "## Orthogonality of the truncated inverse\n",
-        "‖I − QQᵀ‖_F/√m without a product of order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ, G = UᵀU, so its norm is √tr(G S G S), in long double from U and T as they are stored, in double; what products with Q round comes on top. Medians over seeds; an exact 0 is a trace below zero by rounding.\n",
-        orthogonality(results),
-        f"![Orthogonality]({PLOTS}/orthogonality.png)\n",
-        "## What each side keeps\n",
-        "The change of the hyperspherical energy, relative, and the largest change of a singular value, relative to the largest one. Left: Q_U M, M [longer, 64]; right: M Q_V, M [64, longer], up to 1024 "
-        "columns, since the energy of n columns takes n² m; both: Q_U M Q_V, M [longer, 64]. Correlated columns share a direction. An orthogonal factor on the left "
-        "keeps all distances between columns and so their energy; one on the right mixes columns; singular values are what all three forms keep when Q is orthogonal.\n",
-        sides(results),
-        f"![Energy]({PLOTS}/energy.png)\n\n![Singular values]({PLOTS}/singular_values.png)\n",
-        "## Coverage\n",
-        f"Residuals relative to the target after descent, medians over seeds, order {results['order']}.\n",
-        coverage(results),
-        f"![Coverage]({PLOTS}/coverage.png)\n",
+        *(measured_on_the_cpu(results) if results["coverage"] else []),
         "## Whole models\n",
         models(results),
-        f"![Models]({PLOTS}/models.png)\n",
+        f"![Models]({plots(results)}/models.png)\n",
         "## What the methods declare\n",
         f"Exponents: measured / declared. {counts(claim['verdict'] for claim in results['declared'])}. Numbers moved are declared, not measured; the times are judged by flops and numbers moved together. "
         "Formulas hold for ranks up to 64, one block of hoft's reflectors.\n",
         declared(results),
     ]
     return "\n".join(parts)
+
+
+def measured_on_the_cpu(results):
+    """The sections that need all methods, or dense arithmetic that has no place on a GPU."""
+    return [
+        "## One by one\n",
+        "HRA applies its reflections one after another; hoft takes blocks of them. Time on the weight, and the time of HRA for one reflector over that of hoft:\n",
+        one_by_one(results),
+        "## Orthogonality of the truncated inverse\n",
+        "‖I − QQᵀ‖_F/√m without a product of order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ, G = UᵀU, so its norm is √tr(G S G S), in long double from U and T as they are stored, in double; what products with Q round comes on top. Medians over seeds; an exact 0 is a trace below zero by rounding.\n",
+        orthogonality(results),
+        f"![Orthogonality]({plots(results)}/orthogonality.png)\n",
+        "## What each side keeps\n",
+        "The change of the hyperspherical energy, relative, and the largest change of a singular value, relative to the largest one. Left: Q_U M, M [longer, 64]; right: M Q_V, M [64, longer], up to 1024 "
+        "columns, since the energy of n columns takes n² m; both: Q_U M Q_V, M [longer, 64]. Correlated columns share a direction. An orthogonal factor on the left "
+        "keeps all distances between columns and so their energy; one on the right mixes columns; singular values are what all three forms keep when Q is orthogonal.\n",
+        sides(results),
+        f"![Energy]({plots(results)}/energy.png)\n\n![Singular values]({plots(results)}/singular_values.png)\n",
+        "## Coverage\n",
+        f"Residuals relative to the target after descent, medians over seeds, order {results['order']}.\n",
+        coverage(results),
+        f"![Coverage]({plots(results)}/coverage.png)\n",
+    ]

@@ -1,5 +1,5 @@
 // plan.cpp: plans from files.
-#include "trial.hpp"
+#include "plan.hpp"
 
 #include <algorithm>
 #include <fstream>

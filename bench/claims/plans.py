@@ -54,6 +54,50 @@ LEVELS = {
     },
 }
 
+# On a GPU there is no count of flops and no descent. Sizes are such that its processors have work and its second-level
+# cache does not hold the weight; a size of the whole models is divided by less.
+GPU_LEVELS = {
+    "full": {
+        "time": {
+            "base": {"m": 4096, "n": 4096, "r": 16, "b": 16, "k": 3, "t": 2048},
+            "sweeps": {"m": (512, 1024, 2048, 4096, 8192), "r": (4, 8, 16, 32, 64), "t": (512, 1024, 2048, 4096, 8192)},
+        },
+        "reduced": {"by": 2, "tokens": 2048, "sizes": {"r": 16, "b": 16, "k": 2}},
+        "repetitions": 9, "min_time": 0.01,
+        "seconds": {"count": 60, "time": 300},
+    },
+    "quick": {
+        "time": {
+            "base": {"m": 1024, "n": 1024, "r": 8, "b": 16, "k": 3, "t": 512},
+            "sweeps": {"m": (512, 1024, 2048), "r": (4, 8, 16), "t": (256, 512, 1024)},
+        },
+        "reduced": {"by": 8, "tokens": 512, "sizes": {"r": 8, "b": 16, "k": 2}},
+        "repetitions": 3, "min_time": 0.002,
+        "seconds": {"count": 10, "time": 30},
+    },
+    "tiny": {
+        "time": {
+            "base": {"m": 32, "n": 32, "r": 4, "b": 4, "k": 2, "t": 8},
+            "sweeps": {"m": (16, 32, 64), "r": (2, 4, 8), "t": (4, 8, 16)},
+        },
+        "reduced": {"by": 256, "tokens": 8, "sizes": {"r": 2, "b": 4, "k": 2}},
+        "repetitions": 2, "min_time": 0.0001,
+        "seconds": {"count": 1, "time": 1},
+    },
+}
+for level in GPU_LEVELS.values():
+    level["count"] = level["time"]
+
+
+def passes_of(method):
+    """Those that the method has."""
+    return [which for which in PASSES if method[f"{which}_flops"]]
+
+
+def trains(method):
+    """On activations, so that models can be summed up."""
+    return {"forward", "backward"} <= {*passes_of(method)}
+
 
 def sweeps_of(method, grid, token=False, on_weight=False):
     """Dict from the swept letters to [(x, sizes), …] for the variables that the method has."""
@@ -78,7 +122,7 @@ def cases(methods, grid, table1, models):
     found = {}
     one_token = {row.get("token_method", row["method"]) for row in table1["rows"]}
     for method in methods.values():
-        for which in PASSES:
+        for which in passes_of(method):
             on_weight = which.startswith("merge")
             for points in sweeps_of(method, grid, on_weight=on_weight).values():
                 for _, sizes in points:
@@ -87,7 +131,7 @@ def cases(methods, grid, table1, models):
             for points in sweeps_of(method, grid, token=True).values():
                 for _, sizes in points:
                     found[key(method["name"], "forward", sizes)] = None
-        for sizes in reduced_shapes(models):
+        for sizes in reduced_shapes(models) if trains(method) else ():
             for which in ("forward", "backward"):
                 found[key(method["name"], which, sizes)] = None
     return list(found)

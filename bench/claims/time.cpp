@@ -1,5 +1,5 @@
 // time.cpp: processor times of passes in float, by Google Benchmark.
-#include "commands.hpp"
+#include "measures.hpp"
 #include "heap.hpp"
 #include "progress.hpp"
 #include "trial.hpp"
@@ -12,12 +12,6 @@
 
 namespace bench::claims {
 namespace {
-
-/// Nothing on the console: the progress line is enough.
-struct silent : benchmark::BenchmarkReporter {
-  bool ReportContext(Context const&) override { return true; }
-  void ReportRuns(std::vector<Run> const&) override {}
-};
 
 double seconds_of(trial<float>& t) {
   t.refresh();
@@ -38,14 +32,6 @@ std::int64_t iterations_of(planned const& p, double min_time) {
 
 void time(std::vector<planned> const& plan, std::string const& out, int repetitions, double min_time) {
   heap_keep_memory();
-  std::vector<std::string> options{"hoft_claims", "--benchmark_enable_random_interleaving=true",
-                                   "--benchmark_repetitions=" + std::to_string(repetitions), "--benchmark_out=" + out,
-                                   "--benchmark_out_format=json"};
-  std::vector<char*> pointers;
-  for (std::string& option : options) pointers.push_back(option.data());
-  int argc = int(pointers.size());
-  benchmark::Initialize(&argc, pointers.data());
-
   progress shown("timing", plan.size() * std::size_t(repetitions + 1));
   for (planned const& p : plan) {
     auto const iterations = iterations_of(p, min_time);
@@ -65,10 +51,7 @@ void time(std::vector<planned> const& plan, std::string const& out, int repetiti
       shown.step();
     })->Iterations(iterations);
   }
-  silent reporter;
-  // The name of a benchmark in the file has Google's suffixes behind it; all are run.
-  benchmark::RunSpecifiedBenchmarks(&reporter, std::string("."));
-  benchmark::Shutdown();
+  run_registered(out, repetitions);
 }
 
 }  // namespace bench::claims

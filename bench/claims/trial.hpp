@@ -2,28 +2,13 @@
 #pragma once
 #include "../data.hpp"
 #include "../methods/method.hpp"
+#include "plan.hpp"
 
-#include <iosfwd>
 #include <string>
-#include <vector>
 
 namespace bench::claims {
 
-using hoft::index_t;
 using hoft::matrix_view;
-using methods::sizes;
-
-inline constexpr char const* pass_names[] = {"merge", "merge_backward", "forward", "backward"};
-
-/// A line of a plan: method, pass, m, n, r, b, k, t.
-struct planned {
-  std::string method, pass;
-  sizes s;
-  std::string name() const;  ///< the fields with / between them
-};
-
-/// @throws std::invalid_argument that names the file, the line and what is wrong with it
-std::vector<planned> read_plan(std::string const& file);
 
 /// @throws std::invalid_argument if no method is called so
 template <class T>

@@ -4,7 +4,7 @@ import numpy as np
 
 import fits
 import plans
-from formulas import evaluate
+from formulas import evaluate, terms_of
 
 # How far an exponent may be from the claimed one. Counts are exact but for lower-order terms; memory is lent in whole
 # panels; times bend with caches and with the length of a product's inner loop.
@@ -38,7 +38,7 @@ def claim(sweeps, formulas, kind, quantity, constant):
 
 def parameters(data, method, formula):
     """A count must be equal at every point, which says more than its exponents."""
-    swept = swept_samples(data, "parameters", method, "merge")
+    swept = swept_samples(data, "parameters", method, plans.passes_of(method)[0])
     judged = claim(swept, [formula], "growth", "parameters", False)
     equal = all(
         sample["values"][0] == evaluate(formula, sample["sizes"]) for _, samples in swept.values() for sample in samples
@@ -46,9 +46,15 @@ def parameters(data, method, formula):
     return {**judged, "verdict": fits.HOLDS if equal else fits.FAILS}
 
 
+def table1_rows(data):
+    """Those whose methods exist where it was measured."""
+    return [row for row in data["table1"]["rows"]
+            if {row["method"], row.get("token_method", row["method"])} <= {*data["methods"]}]
+
+
 def table1(data):
     cells = []
-    for row in data["table1"]["rows"]:
+    for row in table1_rows(data):
         method = data["methods"][row["method"]]
         judged = parameters(data, method, row["parameters"])
         cells.append({"row": row["name"], "cell": "parameters", "printed": row["parameters"],
@@ -58,12 +64,13 @@ def table1(data):
             claims = [
                 claim(swept_samples(data, quantity, by, which, token), row["terms"], "bound", quantity,
                       quantity == "time")
-                for quantity in ("flops", "time")
+                for quantity in ("flops", "time") if quantity in data["quantities"]
             ]
-            # Complexities speak of operations; times stand beside them.
+            # Complexities speak of operations; times stand beside them, or for them where nothing counts operations.
             cells.append({"row": row["name"], "cell": cell, "printed": row["printed"],
                           "method": by["name"], "verdict": claims[0]["verdict"], "claims": claims})
-        cells.append(coverage_cell(data, row))
+        if data["coverage"]:
+            cells.append(coverage_cell(data, row))
     return cells
 
 
@@ -100,13 +107,16 @@ def declared(data):
     for method in data["methods"].values():
         claims.append({"method": method["name"], "pass": "merge",
                        **parameters(data, method, method["parameters"])})
-        for which in plans.PASSES:
+        for which in plans.passes_of(method):
             costs = {part: method[f"{which}_{part}"] for part in ("flops", "moved", "memory")}
-            for quantity, formulas, constant in (
-                ("flops", [costs["flops"]], False),
-                ("memory", [costs["memory"]], True),
-                ("time", [text for text in (costs["flops"], costs["moved"]) if text != "0"], True),
+            for quantity, formulas, kind, constant in (
+                ("flops", [costs["flops"]], "growth", False),
+                ("memory", terms_of(costs["memory"]), "bound", True) if data["memory_is_bounded"]
+                else ("memory", [costs["memory"]], "growth", True),
+                ("time", [text for text in (costs["flops"], costs["moved"]) if text != "0"], "growth", True),
             ):
+                if quantity not in data["quantities"]:
+                    continue
                 about = {"method": method["name"], "pass": which}
                 swept = swept_samples(data, quantity, method, which)
                 if quantity != "time" and formulas == ["0"]:
@@ -114,15 +124,17 @@ def declared(data):
                     claims.append({**about, "quantity": quantity, "terms": ["0"], "rows": [], "margin": 0.0,
                                    "kind": "growth", "verdict": fits.HOLDS if nothing else fits.FAILS})
                     continue
-                claims.append({**about, **claim(swept, formulas, "growth", quantity, constant)})
+                claims.append({**about, **claim(swept, formulas, kind, quantity, constant)})
     return claims
 
 
 def ratios(data, quantity):
     """Counted over declared, at the base size and over all points: how good the constants of the formulas are."""
     rows = []
+    if quantity not in data["quantities"] or (quantity == "memory" and data["memory_is_bounded"]):
+        return rows
     for method in data["methods"].values():
-        for which in plans.PASSES:
+        for which in plans.passes_of(method):
             formula = method[f"{which}_{quantity}"]
             if formula == "0":
                 continue
@@ -140,7 +152,7 @@ def models(data):
     """Sums over the linear layers of each model: by the formulas, and measured at the reduced scale."""
     rows, spec = [], data["models"]
     for model in spec["models"]:
-        for method in data["methods"].values():
+        for method in filter(plans.trains, data["methods"].values()):
             row = {"model": model["name"], "method": method["name"], "parameters": 0.0, "flops": 0.0, "moved": 0.0,
                    "memory": 0.0, "reduced_parameters": 0.0, "reduced_ms": 0.0, "reduced_flops": 0.0,
                    "reduced_memory": 0.0, "reduced_formula_flops": 0.0, "reduced_formula_memory": 0.0}
@@ -157,7 +169,7 @@ def models(data):
                     row["flops"] += count * evaluate(method[f"{which}_flops"], whole)
                     row["moved"] += count * evaluate(method[f"{which}_moved"], whole)
                     row["reduced_formula_flops"] += count * evaluate(method[f"{which}_flops"], small)
-                    row["reduced_flops"] += count * data["counts"][key]["flops"]
+                    row["reduced_flops"] += count * data["counts"][key].get("flops", float("nan"))
                     row["reduced_ms"] += count * float(np.median(data["times"][key])) / 1e6
                 row["reduced_memory"] += count * data["counts"][key]["memory"]
                 row["reduced_parameters"] += count * data["counts"][key]["parameters"]
@@ -168,6 +180,8 @@ def models(data):
 def side_by_side(data):
     """Reflections one by one beside hoft's blocks of them, on the weight; hoft has 2 r of them, r on each side."""
     rows = []
+    if "hra" not in data["methods"]:
+        return rows
     one = swept_samples(data, "time", data["methods"]["hra"], "merge")["r"]
     two = swept_samples(data, "time", data["methods"]["hoft_exact"], "merge")["r"]
     for r, hra, hoft in zip(one[0], one[1], two[1]):

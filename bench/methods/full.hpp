@@ -1,5 +1,6 @@
 // full.hpp: full fine-tuning, M̂ = M + D with every element trained.
 #pragma once
+#include "costs.hpp"
 #include "method.hpp"
 
 namespace bench::methods {
@@ -7,17 +8,7 @@ namespace bench::methods {
 template <class T>
 class full : public method<T> {
  public:
-  static constexpr description about{
-      .name = "full",
-      .text = "full fine-tuning",
-      .variables = "mnt",
-      .parameters = "m * n",
-      .merge = {"m*n", "3*m*n", "0"},
-      .merge_backward = {"0", "2*m*n", "0"},
-      .forward = {"2*m*n*t + m*n", "3*m*n + (m + n)*t", "m*n"},
-      .backward = {"4*m*n*t + 2*m*n", "2*m*n + (m + 2*n)*t", "m*n"},
-      .coverage = "all",
-  };
+  static constexpr description about = about_full;
   full(sizes const& s, std::mt19937_64&) : D_(this->make(s.m, s.n)) {}
 
   void merge(matrix_view<T const> M, matrix_view<T> Mhat) override { as_eigen(Mhat) = as_eigen(M) + D_.value; }

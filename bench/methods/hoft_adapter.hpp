@@ -1,5 +1,6 @@
 // hoft_adapter.hpp: hoft itself, for the methods that are hoft. Its base operator takes the product of all methods.
 #pragma once
+#include "costs.hpp"
 #include "method.hpp"
 
 #include <hoft/hoft.hpp>
@@ -8,24 +9,13 @@
 
 namespace bench::methods {
 
-/// The costs do not depend on the inverse.
-constexpr description describe_hoft(char const* name, char const* text) {
-  return {
-      .name = name,
-      .text = text,
-      .variables = "mnrt",
-      .parameters = "(m + n) * r",
-      .merge = {"8*m*n*r + 4*(m + n)*r**2", "2*m*n + (m + n)*r",
-                "(5*m + 2*n)*r + 3*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 5*r**2"},
-      .merge_backward = {"20*m*n*r + 8*(m + n)*r**2", "2*m*n + 2*(m + n)*r",
-                         "(10*m + 4*n)*r + (6*r + 2*m)*min(n, max(12, min(96, 2**17/max(m, n)))) + 18*r**2"},
-      .forward = {"2*m*n*(t + r) + (6*m + 2*n)*r*t + (4*m + 2*n)*r**2", "m*n + (m + n)*(t + r)",
-                  "(6*m + 3*n + 2*t)*r + 3*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 5*r**2"},
-      .backward = {"2*m*n*(t + r) + (12*m + 4*n + 8*r)*r*t + (8*m + 2*n)*r**2", "m*n + 2*(m + n)*(t + r)",
-                   "(9*m + 5*n + 3*t)*r + 4*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 16*r**2"},
-      .coverage = "r",
-  };
-}
+/// The panels of the processor have at least 12 and at most 96 columns.
+inline constexpr memory_formulas hoft_memory{
+    "(5*m + 2*n)*r + 3*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 5*r**2",
+    "(10*m + 4*n)*r + (6*r + 2*m)*min(n, max(12, min(96, 2**17/max(m, n)))) + 18*r**2",
+    "(6*m + 3*n + 2*t)*r + 3*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 5*r**2",
+    "(9*m + 5*n + 3*t)*r + 4*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 16*r**2",
+};
 
 template <class T>
 class hoft_adapter : public method<T> {

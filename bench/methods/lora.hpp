@@ -1,5 +1,6 @@
 // lora.hpp: low-rank adaptation, M̂ = M + B A.
 #pragma once
+#include "costs.hpp"
 #include "method.hpp"
 
 namespace bench::methods {
@@ -7,17 +8,7 @@ namespace bench::methods {
 template <class T>
 class lora : public method<T> {
  public:
-  static constexpr description about{
-      .name = "lora",
-      .text = "LoRA",
-      .variables = "mnrt",
-      .parameters = "(m + n) * r",
-      .merge = {"2*m*n*(r + 1)", "2*m*n + (m + n)*r", "0"},
-      .merge_backward = {"4*m*n*r", "m*n + 2*(m + n)*r", "0"},
-      .forward = {"2*m*n*t + 2*(m + n)*r*t", "m*n + (m + n)*(t + r)", "r*t"},
-      .backward = {"2*m*n*t + 4*(m + n)*r*t", "m*n + (m + 2*n)*t + 2*(m + n)*r", "2*r*t"},
-      .coverage = "r",
-  };
+  static constexpr description about = about_lora;
   lora(sizes const& s, std::mt19937_64& rng) : B_(this->make(s.m, s.r)), A_(this->make(s.r, s.n)) {
     fill_gaussian(A_.value, 1 / std::sqrt(double(s.n)), rng);
   }

@@ -1,13 +1,14 @@
 // method.hpp: what a fine-tuning method is to the harness. A method is one header of this folder and one line of
 // all.hpp.
 #pragma once
+#include "description.hpp"
+
 #include <hoft/api/adapter.hpp>
 
 #include <deque>
 #include <functional>
 #include <memory>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,32 +17,11 @@ namespace bench::methods {
 
 using hoft::as_eigen;
 using hoft::as_view;
-using hoft::index_t;
 using hoft::matrix_view;
 template <class T>
 using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
 template <class T>
 using vector = Eigen::Matrix<T, Eigen::Dynamic, 1>;
-
-/// A weight [m, n] and t tokens; rank r, blocks of b, k factors: each method reads what it needs.
-struct sizes {
-  index_t m, n, r, b, k, t;
-};
-
-/// Formulas in m, n, r, b, k and t, in Python's syntax (min is there too): bench/claims/*.py evaluate them.
-struct pass_cost {
-  char const* flops;   ///< sums, products and quotients, one each
-  char const* moved;   ///< numbers between memory and cache, each input read once and each output written once
-  char const* memory;  ///< numbers of memory at the peak beyond inputs, outputs, parameters and gradients
-};
-struct description {
-  char const* name;
-  char const* text;        ///< one line for the page
-  char const* variables;   ///< those of m, n, r, b, k, t that it depends on
-  char const* parameters;  ///< how many it trains
-  pass_cost merge, merge_backward, forward, backward;
-  char const* coverage = "";  ///< of r, b and k, what its size runs over when it is to reach an orthogonal target
-};
 
 template <class T>
 struct parameter {
@@ -94,10 +74,6 @@ template <class T, class Rng>
 void fill_paired(matrix<T>& U, Rng& rng) {
   fill_gaussian(U, 1, rng);
   for (index_t j = 0; j + 1 < U.cols(); j += 2) U.col(j + 1) = U.col(j);
-}
-
-inline void require(bool holds, std::string const& what) {
-  if (!holds) throw std::invalid_argument(what);
 }
 
 // --- the list ---------------------------------------------------------------------------------------------------
