@@ -57,7 +57,7 @@ def main():
         text = page.text(results)
         plots = set(re.findall(r"\(\.\./bench/results/claims/([a-z0-9_]+\.png)\)", text))
         for cell in results["table1"]:
-            check(pathlib.Path(page.link(cell)).name in plots, f"no plot for {cell['row']}, {cell['cell']}")
+            check(pathlib.Path(page.link(results, cell)).name in plots, f"no plot for {cell['row']}, {cell['cell']}")
         check(not re.search(r"\bnan\b|None|TODO", text), "the page lacks a number")
 
         # One of each kind of figure.
