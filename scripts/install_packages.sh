@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, docs, fuzz, ci.
+# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, libtorch, embed, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing.
 set -euo pipefail
 
@@ -16,11 +16,12 @@ for set_name in "$@"; do
       python3-torch python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;
     libtorch) wanted+=("${build[@]}" libtorch-dev dataset-fashion-mnist) ;;
+    embed) wanted+=("${build[@]}" libceres-dev) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
     fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
     ci) wanted+=(git clang clang-tidy clang-format libclang-rt-dev) ;;
     *)
-      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, docs, fuzz and ci" >&2
+      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, libtorch, embed, docs, fuzz and ci" >&2
       exit 2
       ;;
   esac

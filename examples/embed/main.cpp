@@ -8,6 +8,7 @@
 
 #include <Eigen/SVD>
 
+#include <cmath>
 #include <cstdio>
 #include <random>
 

@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
 # Usage: run.sh [--quick]
-# Installs what is missing, then installs hoft in build/libtorch/prefix, builds this example on it and trains.
+# Installs what is missing, installs hoft in build/prefix, builds this example on it in build/libtorch and trains.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-here=$root/build/libtorch
+build=$root/build/libtorch
 
 bash "$root/scripts/install_packages.sh" libtorch
-cmake -G Ninja -S "$root" -B "$here/hoft" -DHOFT_BUILD_TESTS=OFF -DCMAKE_INSTALL_MESSAGE=LAZY \
-  -DCMAKE_INSTALL_PREFIX="$here/prefix"
-cmake --install "$here/hoft"
-cmake -G Ninja -S "$root/examples/libtorch" -B "$here/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$here/prefix" \
+prefix=$(bash "$root/scripts/stage.sh")
+cmake -G Ninja -S "$root/examples/libtorch" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
   -DCMAKE_CXX_FLAGS_RELEASE="${CXXFLAGS:--O3 -march=native}"
-cmake --build "$here/build"
+cmake --build "$build"
 
 # libtorch reads the files uncompressed.
-mkdir -p "$here/data"
+mkdir -p "$build/data"
 for file in /usr/share/datasets/fashion-mnist/*.gz; do
-  gunzip --stdout "$file" >"$here/data/$(basename "$file" .gz)"
+  gunzip --stdout "$file" >"$build/data/$(basename "$file" .gz)"
 done
-"$here/build/train" "$here/data" "$@"
+"$build/train" "$build/data" "$@"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what is missing, installs hoft in build/prefix, builds this example on it in build/embed and runs it.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=$root/build/embed
+
+bash "$root/scripts/install_packages.sh" embed
+prefix=$(bash "$root/scripts/stage.sh")
+cmake -G Ninja -S "$root/examples/embed" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
+  -DCMAKE_CXX_FLAGS_RELEASE="${CXXFLAGS:--O3 -march=native}"
+cmake --build "$build"
+"$build/procrustes"
