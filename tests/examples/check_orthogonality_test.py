@@ -176,6 +176,7 @@ def malformed():
         (header(dictionary(rest="'shape': (2, 2)")) + data, "the same key twice"),
         (header(dictionary(descr="'\x1b[31m'")) + data, "not understood"),
         (header(dictionary(descr="'<f8")) + data, "not understood"),
+        (header(dictionary(descr=f"'{'f' * 60}'")) + data, "not understood"),
         (header(b"{'descr': '<f8', 'fortran_order': False}\n") + data, "not understood"),
         (header(dictionary() + b"import os") + data, "not understood"),
         (header(b"") + data, "not understood"),

@@ -204,6 +204,8 @@ TEST_CASE("shapes and strides that are no matrix of the layout are refused") {
   refuses<shape_error>(example(3, 1, 0, 0), ".strides[0] is 0, must be >= 1, the other extent");
   // Memory holds at most (2⁶³ − 1) / 4 floats.
   refuses<shape_error>(example(2, 4, most, 1), ".shape[0] is 2, must be <= 1");
+  refuses<shape_error>(example(2, 4, most / 4 - 3, 1), ".shape[0] is 2, must be <= 1");
+  CHECK(dlpack::as_matrix<float, row_major>(example(2, 4, most / 4 - 4, 1).tensor).ld == most / 4 - 4);
   refuses<shape_error>(example(most / 8, 4, 4, 1), ".shape[0] is 1152921504606846975, must be <= 576460752303423487");
   refuses<shape_error>(example(1, most, 1, 1), ".shape[1] is 9223372036854775807, must be <= 2305843009213693951");
 }
