@@ -52,7 +52,8 @@ void start_paired(Policy const& policy, view U, std::uint64_t seed) {
   hoft::cuda::paired_gaussian(policy, U, seed);
 }
 
-// --- hoft's own passes ------------------------------------------------------------------------------------------------
+// --- hoft's own passes
+// ------------------------------------------------------------------------------------------------
 
 /// How many blocks sum apart, and so how much they need, depends on the device: these are the terms of O(…).
 inline constexpr methods::memory_formulas hoft_memory{"(m + n)*r + r**2", "(m + n)*r + r**2", "(m + n)*r + r*t + r**2",
@@ -131,7 +132,8 @@ class hoft_adapter final : public method {
   hoft::saved_activations<float, float, hoft::col_major> saved_;
 };
 
-// --- in the order of the formula ---------------------------------------------------------------------------------------
+// --- in the order of the formula
+// ---------------------------------------------------------------------------------------
 
 /// HOFT as Q_V x, then M, then Q_U: for few tokens, where hoft's own passes would pay 2 m n r for M V. Forward only: it
 /// is here for Table 1, which counts products with one vector.
@@ -178,7 +180,8 @@ class hoft_in_turn final : public method {
   form<Policy> left_, right_;
 };
 
-// --- baselines ------------------------------------------------------------------------------------------------------------
+// --- baselines
+// ------------------------------------------------------------------------------------------------------------
 
 template <class Policy>
 class lora final : public method {
@@ -224,8 +227,8 @@ class full final : public method {
   }
   void merge(fixed_view M, view Mhat) override {
     fixed_view const D = D_.value.fixed();
-    hoft::cuda::for_each_element(
-        policy_, Mhat, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { Mhat(i, j) = M(i, j) + D(i, j); });
+    hoft::cuda::for_each_element(policy_, Mhat,
+                                 [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { Mhat(i, j) = M(i, j) + D(i, j); });
   }
   void merge_backward(fixed_view, view dMhat) override {
     hoft::cuda::copy(policy_, fixed_view(dMhat), D_.gradient.view());
@@ -267,8 +270,9 @@ std::vector<entry> make_list(PolicyOf policy_of) {
       adapter(methods::describe_hoft("hoft_two_terms",
                                      "HOFT with the inverse cut after two terms as in the paper, by hoft", hoft_memory),
               hoft::neumann{2}, false),
-      in_turn(describe_in_turn("hoft_in_turn_exact", "HOFT as Q_V x, then M, then Q_U, with the exact inverse, by hoft"),
-              hoft::exact{}),
+      in_turn(
+          describe_in_turn("hoft_in_turn_exact", "HOFT as Q_V x, then M, then Q_U, with the exact inverse, by hoft"),
+          hoft::exact{}),
       in_turn(describe_in_turn("hoft_in_turn_two_terms",
                                "HOFT as Q_V x, then M, then Q_U, with the inverse cut after two terms, by hoft"),
               hoft::neumann{2}),

@@ -1,5 +1,5 @@
-// sweeps.cpp: what hoft_gpu_claims can do: the sweeps of bench/claims for the methods that exist on a GPU. Flops are not
-// counted there; those of the algorithms are counted on the CPU, which runs the same ones.
+// sweeps.cpp: what hoft_gpu_claims can do: the sweeps of bench/claims for the methods that exist on a GPU. Flops are
+// not counted there; those of the algorithms are counted on the CPU, which runs the same ones.
 #include "../../claims/commands.hpp"
 #include "../../claims/progress.hpp"
 #include "method.hpp"
@@ -164,12 +164,15 @@ void time(std::vector<planned> const& plan, std::string const& out, int repetiti
     warm_trial(*device, p, [&](trial& t) { once = std::min(t.seconds(), t.seconds()); });
     auto const iterations = std::clamp<std::int64_t>(std::int64_t(min_time / std::max(once, 1e-6)), 1, 1000);
     shown.step();
-    benchmark::RegisterBenchmark(p.name().c_str(), [p, &shown, &device](benchmark::State& state) {
-      warm_trial(*device, p, [&](trial& t) {
-        for (auto _ : state) state.SetIterationTime(t.seconds());
-      });
-      shown.step();
-    })->Iterations(iterations)->UseManualTime();
+    benchmark::RegisterBenchmark(p.name().c_str(),
+                                 [p, &shown, &device](benchmark::State& state) {
+                                   warm_trial(*device, p, [&](trial& t) {
+                                     for (auto _ : state) state.SetIterationTime(t.seconds());
+                                   });
+                                   shown.step();
+                                 })
+        ->Iterations(iterations)
+        ->UseManualTime();
   }
   claims::run_registered(out, repetitions);
 }
