@@ -7,8 +7,8 @@ namespace bench::methods {
 template <class T>
 class hoft_two_terms : public hoft_adapter<T> {
  public:
-  static constexpr description about =
-      describe_hoft("hoft_two_terms", "HOFT with the inverse cut after two terms as in the paper, by hoft", hoft_memory);
+  static constexpr description about = describe_hoft(
+      "hoft_two_terms", "HOFT with the inverse cut after two terms as in the paper, by hoft", hoft_memory);
   hoft_two_terms(sizes const& s, std::mt19937_64& rng) : hoft_adapter<T>(s, rng, hoft::neumann{2}, false) {}
 };
 
