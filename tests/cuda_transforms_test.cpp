@@ -21,8 +21,7 @@ struct host_machine {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, std::pair<float, col_major>,
-                   std::pair<Eigen::half, row_major>, std::pair<Eigen::bfloat16, col_major>) {
+TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, HOFT_TRANSFORM_CASES) {
   transform_tests<host_machine, typename Case::first_type, typename Case::second_type>::check(
       {}, {{227, 8}, {60, 8}, {76, 1}, {20, 3}});
 }

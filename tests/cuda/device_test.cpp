@@ -27,8 +27,7 @@ HOFT_CUDA_TESTS(device_machine, machine, HOFT_CUDA_SCALARS)
 TEST_CASE_TEMPLATE("every call, series and transforms too, agrees with the CPU's", T, std::complex<double>) {
   check_everything<T>([](auto const&... of) { return everything_on_device<T>(machine(), of...); });
 }
-TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, std::pair<float, col_major>,
-                   std::pair<Eigen::half, row_major>, std::pair<Eigen::bfloat16, col_major>) {
+TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, HOFT_TRANSFORM_CASES) {
   transform_tests<device_machine, typename Case::first_type, typename Case::second_type>::check(
       machine(), {{96, 8}, {60, 8}, {76, 1}});
 }

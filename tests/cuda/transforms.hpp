@@ -25,6 +25,13 @@ inline constexpr transform_shape transform_shapes[] = {
     {1, 1, 1, 1, 1},   {7, 5, 0, 2, 1},      {40, 33, 17, 0, 3},    {33, 40, 16, 5, 0},
     {20, 20, 3, 0, 0}, {300, 70, 40, 16, 7}, {64, 300, 35, 17, 16}, {90, 100, 50, 64, 33},
 };
+#if defined(HOFT_TEST_FEW_SCALARS)
+#define HOFT_TRANSFORM_CASES std::pair<Eigen::half, row_major>
+#else
+#define HOFT_TRANSFORM_CASES \
+  std::pair<float, col_major>, std::pair<Eigen::half, row_major>, std::pair<Eigen::bfloat16, col_major>
+#endif
+
 /// How the storage of a machine is shared: as wide as it goes, clusters of 8 and 4, and slices by themselves.
 struct transform_machine {
   index_t limit, cluster;
