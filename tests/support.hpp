@@ -10,6 +10,7 @@
 #include <hoft/eigen/scalar.hpp>
 #include <hoft/reference/reflectors.hpp>
 
+#include "compiled.hpp"
 #include <Eigen/Core>
 #define DOCTEST_CONFIG_SUPER_FAST_ASSERTS  // a third off the time to compile
 #include <doctest/doctest.h>

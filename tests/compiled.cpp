@@ -1,0 +1,5 @@
+#include "compiled.hpp"
+
+namespace hoft::cpu_backend {
+HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_KERNELS, )
+}  // namespace hoft::cpu_backend
