@@ -148,6 +148,8 @@ def judge(sweeps, terms, kind, margin, seed=1):
         raise ValueError(f"the kind of a claim is bound or growth, not '{kind}'")
     everything = [sample for _, samples in sweeps.values() for sample in samples]
     y = medians(everything)
+    if not (y > 0).all():
+        raise ValueError(f"a measurement is {min(y)}, and only positive ones have exponents")
     values = np.array([[term(sample["sizes"]) for sample in everything] for term in terms])
     constants = symmetric_fit(values, y)
     parts = constants[:, None] * values

@@ -2,8 +2,9 @@
 
 import collections
 
+import fits
+import verdicts
 from figures_names import plots, slug
-from fits import SHORTEST_RANGE
 from formulas import printed
 
 CPU_MEASURES = """\
@@ -24,15 +25,15 @@ GPU_MEASURES = """\
 JUDGEMENT = """\
 - A claim is a sum of terms, each with a constant of its own. It gets the constants that suit it best: nonnegative, least squares of logarithms, **the same
   constants in all sweeps at once**. With times, a constant for each call and (for the declared costs) one for each number moved stand beside the flops.
-- **The claimed exponent** of a sweep is the slope of that fit in log-log coordinates, **the measured one** the slope of the measurements over the same points, with a 95 %
+- **The claimed exponent** of a sweep is the slope of that fit in log-log coordinates, **the measured one** the slope of the measurements over the same points, with a {confidence} %
   interval from a bootstrap over the repetitions (a single value where nothing varies). A sweep of m = n grows both sides together: it tells m n from m + n.
 - A claim **holds** if the interval lies within the margin around the claimed exponent, **does not hold** if it lies outside, and else we **cannot tell**, as for ranges of
-  less than a factor of {shortest}. O(…) is an upper bound: growing more slowly than it says is no fault, and a term whose share stays below 1 % is reported as not seen. Declared formulas
+  less than a factor of {shortest}. O(…) is an upper bound: growing more slowly than it says is no fault, and a term whose share stays below {unseen} % is reported as not seen. Declared formulas
   must be met from both sides. Margins: {margins}.
 """
 COVERAGE = """\
 - Coverage: descent (Adam, two starts, the best of them) towards M̂ = Q M with det Q = 1 and det Q = −1 and towards M̂ = Q M P, Q and P uniform, M of order {order} with singular values
-  from 1 to 2. A target is reached at a residual of 5 % of its norm, and missed above 20 %.
+  from 1 to 2. A target is reached at a residual of {reached} % of its norm, and missed above {missed} %.
 """
 
 
@@ -43,6 +44,10 @@ def table(rows):
 
 def number(value, digits=2):
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share):
+    return f"{100 * share:g}"
 
 
 def short(value):
@@ -310,8 +315,9 @@ def text(results):
         title(results),
         head(results),
         "## How a verdict comes about\n\n" + (CPU_MEASURES if counts_flops(results) else GPU_MEASURES)
-        + JUDGEMENT.format(shortest=SHORTEST_RANGE, margins=margins)
-        + (COVERAGE.format(order=results["order"]) if results["coverage"] else ""),
+        + JUDGEMENT.format(shortest=fits.SHORTEST_RANGE, margins=margins, confidence=percent(fits.CONFIDENCE),
+                           unseen=percent(fits.UNSEEN))
+        + (COVERAGE.format(order=results["order"], reached=percent(verdicts.REACHED), missed=percent(verdicts.MISSED)) if results["coverage"] else ""),
         "## Table 1 of the HOFT paper\n",
         f"Source: {results['source']}. A weight is adapted by its product with M as well, so each complexity is judged in both readings: "
         "**one token**, y = M̂ x for one x with the rotation made from its parameters, as the paper derives it, and **on the weight**, M̂ formed from M, as the "

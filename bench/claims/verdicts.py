@@ -119,10 +119,11 @@ def declared(data):
                     continue
                 about = {"method": method["name"], "pass": which}
                 swept = swept_samples(data, quantity, method, which)
-                if quantity != "time" and formulas == ["0"]:
-                    nothing = all(not any(s["values"]) for _, samples in swept.values() for s in samples)
-                    claims.append({**about, "quantity": quantity, "terms": ["0"], "rows": [], "margin": 0.0,
-                                   "kind": "growth", "verdict": fits.HOLDS if nothing else fits.FAILS})
+                nothing = not any(any(sample["values"]) for _, samples in swept.values() for sample in samples)
+                if nothing or formulas == ["0"]:  # no exponents
+                    right = nothing and (formulas == ["0"] or kind == "bound")
+                    claims.append({**about, "quantity": quantity, "terms": formulas, "rows": [], "margin": 0.0,
+                                   "kind": kind, "verdict": fits.HOLDS if right else fits.FAILS})
                     continue
                 claims.append({**about, **claim(swept, formulas, kind, quantity, constant)})
     return claims

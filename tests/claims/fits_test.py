@@ -12,7 +12,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench/clai
 import fits
 import formulas
 import plans
-import verdicts
 
 M = (64, 128, 256, 512, 1024)
 R = (2, 4, 8, 16, 32, 64)
@@ -90,10 +89,52 @@ class Exponents(unittest.TestCase):
             self.assertLess(gradient.max(), 1e-6)
             self.assertLess(abs(gradient[found > 0]).max(), 1e-6)
 
+    def test_intervals_are_those_of_the_normal_distribution_where_there_are_many_repetitions(self):
+        # A median of n has the deviation 1.2533 σ / √n, and 95 % lie within 1.96 deviations on either side.
+        rng, n, noise, widths = np.random.default_rng(8), 401, 0.05, []
+        for trial in range(20):
+            x, samples = sweep("m", M, lambda m, **_: m, repetitions=n)
+            for sample in samples:
+                sample["values"] = np.array(sample["values"]) * np.exp(noise * rng.standard_normal(n))
+            low, high = fits.interval(x, samples, seed=trial, draws=400)
+            widths.append(high - low)
+        lx = np.log(M) - np.log(M).mean()
+        expected = 2 * 1.96 * 1.2533 * noise / math.sqrt(n * (lx @ lx))
+        self.assertAlmostEqual(np.mean(widths) / expected, 1, delta=0.08)
+
+    def test_intervals_are_widened_for_few_repetitions(self):
+        # Two repetitions of one point: a quarter of the draws is at either end, and the widening is √2.
+        samples = [{"sizes": {}, "values": values} for values in ([1.0, 1.0], [1.0, 1.0], [1.0, math.e])]
+        low, high = fits.interval((1, 2, 4), samples)
+        per_log = 1 / (2 * math.log(2))
+        centre = per_log * math.log((1 + math.e) / 2)
+        self.assertAlmostEqual(low, centre - math.sqrt(2) * centre, places=9)
+        self.assertAlmostEqual(high, centre + math.sqrt(2) * (per_log - centre), places=9)
 
     def test_too_large_and_too_small_count_alike(self):
         y = np.array([1.0, 100.0])
         np.testing.assert_allclose(fits.symmetric_fit(np.ones((1, 2)), y), [10.0], rtol=1e-6)
+        rng = np.random.default_rng(9)
+        for _ in range(20):  # with several terms: no constants near by have less squares of logarithms
+            f, y = rng.uniform(1, 10, (2, 12)), np.exp(rng.uniform(0, 3, 12))
+            found = fits.symmetric_fit(f, y)
+            squares = lambda c: np.sum(np.log(c @ f / y) ** 2)
+            for i in np.flatnonzero(found):
+                for step in (-1e-3, 1e-3):
+                    changed = found.copy()
+                    changed[i] *= 1 + step
+                    self.assertGreater(squares(changed), squares(found))
+
+    def test_what_has_no_logarithm_is_refused(self):
+        for bad in (0.0, -1.0, math.nan):
+            samples = [{"sizes": {**BASE, "m": m}, "values": [y]} for m, y in ((1, 1.0), (2, bad))]
+            with self.assertRaisesRegex(ValueError, "a measurement is"):
+                fits.judge({"m": ((1, 2), samples)}, terms("1"), "bound", 0.1)
+
+    def test_the_worst_point_is_named(self):
+        samples = [{"sizes": {**BASE, "m": m}, "values": [y]} for m, y in ((1, 1.0), (2, 100.0))]
+        judged = fits.judge({"m": ((1, 2), samples)}, terms("1"), "bound", 0.1)
+        self.assertAlmostEqual(judged["worst_ratio"], 10, places=6)
 
 
 class Verdicts(unittest.TestCase):
@@ -126,6 +167,16 @@ class Verdicts(unittest.TestCase):
             short = sweep("m", values, law)
             self.assertEqual(fits.judge({"m": short}, terms("m"), "growth", 0.1)["verdict"], fits.UNKNOWN)
 
+    def test_an_interval_across_a_margin_tells_nothing(self):
+        decide = lambda low, high, kind: fits.decide(1.0, low, high, kind, 0.1, 16, 5)
+        for kind in ("bound", "growth"):
+            self.assertEqual(decide(0.95, 1.05, kind), fits.HOLDS)
+            self.assertEqual(decide(1.05, 1.2, kind), fits.UNKNOWN)
+            self.assertEqual(decide(1.11, 1.2, kind), fits.FAILS)
+        for low, high, growth in ((0.8, 0.95, fits.UNKNOWN), (0.5, 0.89, fits.FAILS)):
+            self.assertEqual(decide(low, high, "growth"), growth)
+            self.assertEqual(decide(low, high, "bound"), fits.HOLDS)
+
     def test_what_is_not_finite_holds_nothing(self):
         for bad in (math.nan, math.inf, -math.inf):
             self.assertEqual(fits.decide(bad, 1, 1, "growth", 0.1, 16, 5), fits.UNKNOWN)
@@ -136,20 +187,15 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(fits.worst([fits.UNKNOWN, fits.FAILS, fits.HOLDS]), fits.FAILS)
         self.assertEqual(fits.worst([]), fits.UNKNOWN)
 
-    def test_coverage_needs_every_target(self):
-        runs = [{"method": "hra", "r": 7, "b": 2, "k": 1, "parameters": 56, "target": target, "residual": residual}
-                for target, residual in (("rotation", 1e-3), ("reflection", 0.3), ("two_sided", 0.3))]
-        row = {"name": "HRA", "method": "hra", "coverage": "r = m - 1", "covers": {"r": "m - 1"}}
-        self.assertEqual(verdicts.coverage_cell({"coverage": runs, "order": 8}, row)["verdict"], fits.FAILS)
-        runs[1]["residual"] = 1e-3
-        self.assertEqual(verdicts.coverage_cell({"coverage": runs, "order": 8}, row)["verdict"], fits.HOLDS)
-        runs[1]["residual"] = 0.1
-        self.assertEqual(verdicts.coverage_cell({"coverage": runs, "order": 8}, row)["verdict"], fits.UNKNOWN)
-
 
 class Formulas(unittest.TestCase):
     def test_values(self):
         self.assertEqual(formulas.evaluate("m * (b - 1) / 2 + min(r, k)**2", BASE), 256 * 15 / 2 + 9)
+        self.assertEqual(formulas.evaluate("max(r, k)", BASE), 16)
+
+    def test_terms_of_a_sum(self):
+        self.assertEqual(formulas.terms_of("(m + n)*r + r*t + 1"), ["(m + n) * r", "r * t", "1"])
+        self.assertEqual(formulas.terms_of("m*n"), ["m * n"])
 
     def test_everything_else_is_refused(self):
         for text in ("x", "m.real", "open('x')", "m if r else n", "m *", "max(m, key=n)", "'m'", "True"):
@@ -160,13 +206,21 @@ class Formulas(unittest.TestCase):
 class Plans(unittest.TestCase):
     def test_each_case_is_there_once_and_only_what_is_swept_varies(self):
         method = {"name": "a", "variables": "mnrt"}
-        for level in plans.LEVELS.values():
+        for level in (*plans.LEVELS.values(), *plans.GPU_LEVELS.values()):
             for grid in (level["count"], level["time"]):
                 for letters, points in plans.sweeps_of(method, grid).items():
+                    wanted = grid["sweeps"]["m" if letters in ("n", "mn") else letters]
+                    self.assertEqual([x for x, _ in points], list(wanted))
                     for x, sizes in points:
                         changed = {letter for letter in sizes if sizes[letter] != grid["base"][letter]}
                         self.assertLessEqual(changed, set(letters))
                         self.assertTrue(all(sizes[letter] == x for letter in letters))
+
+    def test_one_token_is_one(self):
+        grid = plans.LEVELS["full"]["time"]
+        swept = plans.sweeps_of({"name": "a", "variables": "mnrt"}, grid, token=True)
+        self.assertEqual(set(swept), {"m", "n", "mn", "r"})
+        self.assertEqual({sizes["t"] for points in swept.values() for _, sizes in points}, {1})
 
 
 if __name__ == "__main__":
