@@ -51,3 +51,50 @@ TEST_CASE_TEMPLATE("clusters of blocks of several threads", T, float, Eigen::bfl
     for (std::size_t i = 0; i < one.size(); ++i) CHECK(same_bits(one[i], many[i]));
   }
 }
+
+// HOFT and SHOFT by clusters of 4 and 8 that hold all features, and by slices that go by themselves.
+TEST_CASE("transforms by blocks of several threads") {
+  using T = float;
+  using hoft::cuda::host;
+  index_t const m = 200, n = 100, t = 40, ru = 17, rv = 9;
+  dense_matrix<T> const M = gaussian<T>(m, n, 1), dMhat = gaussian<T>(m, n, 2), x = gaussian<T>(n, t + rv, 3),
+                        g = gaussian<T>(m, t + rv, 4);
+  hoft::compact_wy<float> const QU = hoft::accumulate(gaussian<float>(m, ru, 5)),
+                                QV = hoft::accumulate(gaussian<float>(n, rv, 6));
+  dense_matrix<float> const s = gaussian<float>(m, 1, 7);
+  hoft::adapter_view<float const> const a{QU.view(), QV.view(), {s.data(), m}};
+  auto const results = [&](host const& device) {
+    std::array<dense_matrix<T>, 3> stored{dense_matrix<T>(m, n), dense_matrix<T>(m, t + rv), dense_matrix<T>(n, t + rv)};
+    std::array<dense_matrix<float>, 6> sums;
+    for (std::size_t i = 0; i < 6; ++i) sums[i].resize(i % 3 == 1 ? n : m, i % 3 == 0 ? ru : i % 3 == 1 ? rv : 1);
+    auto const gradient = [&](std::size_t i) { return hoft::as_view(sums[i]); };
+    auto const scale = [&](std::size_t i) { return hoft::vector_view<float>(sums[i].data(), m); };
+    auto const weight = hoft::as_view(M);
+    guarded_workspace merge_work(hoft::merge_workspace(device, a, weight));
+    hoft::merge(device, a, weight, hoft::as_view(stored[0]), merge_work);
+    guarded_workspace weight_work(hoft::merge_backward_workspace(device, a, weight));
+    hoft::merge_backward(device, a, weight, hoft::as_view(dMhat), gradient(0), gradient(1), scale(2), weight_work);
+    dense_matrix<T> tokens = x, dy = g;
+    auto const X = hoft::as_view(tokens), Y = hoft::as_view(stored[1]);
+    auto const base = dense(device, weight);
+    hoft::carver count;
+    hoft::carve_saved<T, col_major>(count, a, t);
+    guarded_workspace kept(count.size());
+    hoft::carver memory{hoft::workspace(kept)};
+    auto const saved = hoft::carve_saved<T, col_major>(memory, a, t);
+    guarded_workspace forward_work(hoft::forward_workspace(device, a, X));
+    hoft::forward(device, a, base, X, Y, saved, forward_work);
+    guarded_workspace work(hoft::backward_workspace(device, a, saved));
+    hoft::backward(device, a, base, X.columns(0, t), Y.columns(0, t), saved, hoft::as_view(dy),
+                   hoft::as_view(stored[2]), gradient(3), gradient(4), scale(5), work);
+    return std::pair(stored, sums);
+  };
+  for (index_t cluster : {8, 1}) {
+    auto const kind = [&](index_t workers) {
+      return host{.shared_limit = 64 * 1024, .most_blocks = 9, .workers = workers, .most_cluster = cluster};
+    };
+    auto const one = results(kind(1)), many = results(kind(2));
+    for (std::size_t i = 0; i < 3; ++i) CHECK(same_bits(one.first[i], many.first[i]));
+    for (std::size_t i = 0; i < 6; ++i) CHECK(same_bits(one.second[i], many.second[i]));
+  }
+}
