@@ -64,7 +64,8 @@ TEST_CASE("transforms by blocks of several threads") {
   dense_matrix<float> const s = gaussian<float>(m, 1, 7);
   hoft::adapter_view<float const> const a{QU.view(), QV.view(), {s.data(), m}};
   auto const results = [&](host const& device) {
-    std::array<dense_matrix<T>, 3> stored{dense_matrix<T>(m, n), dense_matrix<T>(m, t + rv), dense_matrix<T>(n, t + rv)};
+    std::array<dense_matrix<T>, 3> stored{dense_matrix<T>(m, n), dense_matrix<T>(m, t + rv),
+                                          dense_matrix<T>(n, t + rv)};
     std::array<dense_matrix<float>, 6> sums;
     for (std::size_t i = 0; i < 6; ++i) sums[i].resize(i % 3 == 1 ? n : m, i % 3 == 0 ? ru : i % 3 == 1 ? rv : 1);
     auto const gradient = [&](std::size_t i) { return hoft::as_view(sums[i]); };
