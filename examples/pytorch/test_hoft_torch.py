@@ -249,6 +249,11 @@ class Linear(Case):
             through_merge = lambda x, u, v, s: x @ merge(weight, u, v, s).t()
             self.assertGradientsClose(through_merge, ours, (x, u, v, s), g, steps)
 
+    def test_bias_is_added_behind(self):
+        weight, bias, (x, u, v, s) = self.weight(), torch.randn(self.m, dtype=DOUBLE), self.inputs()
+        self.assertTrue(torch.equal(hoft_linear(x, weight, u, v, bias), hoft_linear(x, weight, u, v) + bias))
+        self.assertTrue(torch.equal(shoft_linear(x, weight, u, v, s, bias), shoft_linear(x, weight, u, v, s) + bias))
+
     def test_unmerge_undoes_merge(self):
         weight, (_, u, v, s) = self.weight(), self.inputs()
         for scale in (None, s):
@@ -451,6 +456,15 @@ class Module(Case):
             self.assertEqual({p.grad.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
             self.assertEqual(x.grad.dtype, dtype)
             x.grad = None
+
+    def test_scales_are_not_rounded_to_sixteen_bits(self):
+        """1.003 is 1 in bfloat16, but 1.003 · 1.9921875 = 1.998 is 2."""
+        base = torch.nn.Linear(2, 2, bias=False).bfloat16()
+        layer = HOFTLinear(base, 0, scaled=True)
+        with torch.no_grad():
+            base.weight.copy_(torch.eye(2)), layer.s.fill_(1.003)
+            y = layer(torch.full((3, 2), 1.9921875, dtype=torch.bfloat16))
+        self.assertTrue(torch.equal(y, torch.full_like(y, 2)))
 
     def test_autocast(self):
         layer, x = self.layer(), torch.randn(5, 10)
