@@ -4,6 +4,8 @@
 #include "cuda/transform_calls_of.hpp"
 #include "cuda/transforms.hpp"
 
+#include <cmath>
+
 using namespace hoft_test;
 
 namespace {
@@ -24,4 +26,29 @@ struct host_machine {
 TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, HOFT_TRANSFORM_CASES) {
   transform_tests<host_machine, typename Case::first_type, typename Case::second_type>::check(
       {}, {{227, 8}, {60, 8}, {76, 1}, {20, 3}});
+}
+
+// Slices leave parts of a projection, and a device of one processor takes few columns at a time for them.
+TEST_CASE("projections by slices, some columns at a time") {
+  using namespace hoft::cuda;
+  index_t const m = 300, n = 500, r = 21;
+  dense_matrix<float> const U = gaussian<float>(m, r, 1), X = gaussian<float>(m, n, 2), s = gaussian<float>(m, 1, 3);
+  host const small{.shared_limit = 40 * 1024, .most_blocks = 1, .most_cluster = 1};
+  auto const carved = [&](hoft::carver& memory) { return project_room<float>(small, memory, m, r, n, true); };
+  hoft::carver count;
+  auto const wanted = carved(count);
+  REQUIRE(wanted.shape.slices > 1);
+  REQUIRE(wanted.width < n - 16);
+  REQUIRE(n % wanted.width != 0);
+  guarded_workspace work(count.size());
+  hoft::carver memory{hoft::workspace(work)};
+  padded<float, col_major> W(r, n);
+  project_stored(small, carved(memory), hoft::as_view(U), hoft::vector_view<float const>(s.data(), m), hoft::as_view(X),
+                 W.view());
+  CHECK(work.intact());
+  CHECK(W.intact());
+  dense_matrix<double> const expected =
+      U.cast<double>().transpose() * s.cast<double>().col(0).asDiagonal() * X.cast<double>();
+  double const error = (W.map().cast<double>() - expected).norm();
+  CHECK(error <= std::ldexp(std::sqrt(double(m)), -24) * expected.norm());
 }

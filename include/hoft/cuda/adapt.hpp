@@ -28,6 +28,7 @@ cluster_project_kernel<T> project_probe(index_t m, index_t r, bool scaled) {
 template <sliced T>
 struct project_room {
   slice_shape shape{};
+  index_t width = 0;  ///< columns of a turn
   float* parts = nullptr;
   project_room() = default;
   template <device_policy Device>
@@ -35,10 +36,13 @@ struct project_room {
     if (m == 0 || r == 0 || n == 0) return;
     auto const kernel = project_probe<T>(m, r, scaled);
     shape = shape_whole(device, m, n, kernel);
-    if (shape.size == 0) shape = shape_apart(device, m, n, most_rows, kernel);
-    if (shape.slices > 1) parts = memory.array<float>(shape.slices * r * n);
+    // Every slice leaves a part of W, which should be smaller than the slice, and all parts of a turn than a cache.
+    if (shape.size == 0) shape = shape_apart(device, m, n, 2 * r, 1024, kernel);
+    index_t const columns = feature_slice::columns, for_parts = device.processors() * (index_t{1} << 17),
+                  fit = for_parts / index_t(sizeof(float)) / std::max<index_t>(shape.slices * r, 1) / columns * columns;
+    width = shape.slices > 1 ? std::min(n, std::max(columns, fit)) : n;
+    if (shape.slices > 1) parts = memory.array<float>(shape.slices * r * width);
   }
-  static constexpr index_t most_rows = 1024;  ///< of a slice by itself: each leaves a part of W
 };
 /// W [r, n] := Uᴴ diag(s) X, U [m, r], X [m, n]; s without data is ones.
 template <device_policy Device, sliced T, class L, class LW>
@@ -46,9 +50,15 @@ void project_stored(Device const& device, project_room<T> const& room, matrix_vi
                     vector_view<float const> s, matrix_view<T const, L> X, matrix_view<float, LW> W) {
   if (W.empty()) return;
   if (X.rows == 0) return fill(device, 0.0f, W);
-  launch_slices(device, cluster_project_kernel<T>{U, s, X, room.parts, W, room.shape});
-  if (room.shape.slices > 1)
-    add_parts(device, matrix_view<float>(room.parts, W.rows, W.cols), W.rows * W.cols, room.shape.slices, W);
+  for (index_t j = 0; j < X.cols; j += room.width) {
+    auto const x = X.columns(j, std::min(room.width, X.cols - j));
+    auto const w = W.columns(j, x.cols);
+    cluster_project_kernel<T> kernel{U, s, x, room.parts, w, room.shape};
+    kernel.shape.runs = std::min(kernel.shape.runs, (x.cols + kernel.columns - 1) / kernel.columns);
+    launch_slices(device, kernel);
+    if (room.shape.slices > 1)
+      add_parts(device, matrix_view<float>(room.parts, w.rows, w.cols), w.rows * w.cols, room.shape.slices, w);
+  }
 }
 
 /// Uᴴ diag(s) (−K) [ru, rv] and −diag(s) K [m, rv].
@@ -71,17 +81,23 @@ struct scaled_right {
 // --- Y = Q_U diag(s) (X − K v) ----------------------------------------------------------------------------------
 
 /// Features of a slice by itself.
-inline constexpr index_t most_rows_apart = 256;
+inline constexpr index_t least_rows_apart = 128, most_rows_apart = 256;
+/// Every block of a cluster makes Z from projections, for itself: of more reflectors that takes longer than a second
+/// look at the features.
+inline constexpr index_t most_reflectors_whole = 32;
+template <class Adapter>
+bool goes_whole(Adapter const& a) {
+  return std::max(a.left.rank(), a.right.rank()) <= most_reflectors_whole;
+}
 
-/// `whole`: one cluster holds all features, and projects.
 template <sliced T, class Adapter>
-cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool whole) {
+cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool apart) {
   cluster_adapt_kernel<T> kernel{};
   kernel.U = {nullptr, a.rows(), a.left.rank()};
   kernel.minus_K = {nullptr, a.rows(), a.right.rank()};
   kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
   if (keeps_q) kernel.q.data = reinterpret_cast<T*>(&somewhere);
-  if (!whole) kernel.projections.data = &somewhere;
+  kernel.apart = apart;
   return kernel;
 }
 /// Scratch of adapt_stored for X of n columns.
@@ -91,17 +107,18 @@ struct adapt_room {
   slice_shape shape{};
   bool apart = false;  ///< slices go by themselves
   project_room<T> projecting{};
-  matrix_view<float> projections{};  ///< [ru, n] if they do
+  matrix_view<float> projections{}, minus_Z{};  ///< [ru, n] if they do
   template <device_policy Device, class Adapter>
   adapt_room(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
     index_t const m = a.rows(), ru = a.left.rank();
     if (m == 0 || n == 0) return;
-    shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, true));
+    if (goes_whole(a)) shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
     apart = shape.size == 0;
     if (!apart) return;
-    shape = shape_apart(device, m, n, most_rows_apart, adapt_probe<T>(a, keeps_q, false));
+    shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, adapt_probe<T>(a, keeps_q, true));
     projecting = project_room<T>(device, memory, m, ru, n, a.scaled());
     projections = memory.matrix<float>(ru, n);
+    minus_Z = memory.matrix<float>(ru, n);
   }
 };
 /// Y [m, n] := Q_U diag(s) (X − K v), v [rv, n]; W [ru, n] := Uᴴ diag(s) (X − K v) and q [m, n] := X − K v if they have
@@ -110,18 +127,21 @@ template <device_policy Device, sliced T, class Adapter, class L, class LV>
 void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const& a, matrix_view<float const> minus_K,
                   matrix_view<float const, LV> v, matrix_view<T const, L> X, matrix_view<T, L> Y,
                   matrix_view<float, L> W, matrix_view<T, L> q) {
-  if (X.empty()) return;
+  if (X.empty()) return fill(device, 0.0f, W);  // sums over no features
   room.right.form(device, a, minus_K);
   cluster_adapt_kernel<T> kernel{};
   kernel.U = a.left.vectors;
   if (a.left.rank() > 0) kernel.F = a.left.at(0).T;
   kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
-  kernel.v = v, kernel.X = X, kernel.Y = Y, kernel.shape = room.shape;
+  kernel.v = v, kernel.X = X, kernel.Y = Y, kernel.apart = room.apart, kernel.shape = room.shape;
   if (!W.empty()) kernel.W = W;
   if (!q.empty()) kernel.q = q;
   if (room.apart) {
     project_stored(device, room.projecting, a.left.vectors, a.scale, X, room.projections);
-    kernel.projections = room.projections;
+    update(device, 1.0f, room.right.UK, v, room.projections, room.projections);
+    if (!W.empty()) copy(device, room.projections, W);
+    if (a.left.rank() > 0) multiply(device, -1.0f, kernel.F, op::plain, room.projections, room.minus_Z);
+    kernel.minus_Z = room.minus_Z;
   }
   launch_slices(device, kernel);
 }
@@ -133,14 +153,13 @@ gradient_shape sums_of(Adapter const& a, kept what) {
   return {a.rows(), a.left.rank(), a.right.rank(), a.scaled() || what == kept::base, a.scaled()};
 }
 template <sliced T, class Adapter>
-cluster_backward_kernel<T> backward_probe(Adapter const& a, kept what, bool whole) {
+cluster_backward_kernel<T> backward_probe(Adapter const& a, kept what, bool apart) {
   cluster_backward_kernel<T> kernel{};
   kernel.U = {nullptr, a.rows(), a.left.rank()};
-  kernel.small.F.data = &somewhere;
   kernel.sums = sums_of(a, what);
   kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
   if (what != kept::base) kernel.W.data = &somewhere;
-  if (!whole) kernel.projections_G.data = kernel.projections_X.data = &somewhere;
+  kernel.apart = apart;
   return kernel;
 }
 /// Scratch of adapt_backward_stored for n columns.
@@ -154,16 +173,17 @@ struct adapt_backward_room {
   slice_shape shape{};
   bool apart = false;  ///< slices go by themselves
   project_room<T> projecting_G{}, projecting_X{};
-  matrix_view<float> both{}, projections_G{}, projections_X{};
+  matrix_view<float> both{}, projections_G{};           ///< [U, −diag(s) K] [m, ru + rv] and its adjoint times G
+  matrix_view<float> projections_X{}, minus_Z{}, dW{};  ///< [ru, n] each
   template <device_policy Device, class Adapter>
   adapt_backward_room(Device const& device, carver& memory, Adapter const& a, index_t n, kept what_)
       : what(what_), right(memory, a), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
     index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
     if (m == 0 || n == 0) return;
-    shape = shape_whole(device, m, n, backward_probe<T>(a, what, true));
+    if (goes_whole(a)) shape = shape_whole(device, m, n, backward_probe<T>(a, what, false));
     apart = shape.size == 0;
     if (apart) {
-      shape = shape_apart(device, m, n, most_rows_apart, backward_probe<T>(a, what, false));
+      shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, backward_probe<T>(a, what, true));
       both = memory.matrix<float>(m, ru + rv);
       projecting_G = project_room<T>(device, memory, m, ru + rv, n);
       projections_G = memory.matrix<float>(ru + rv, n);
@@ -171,6 +191,8 @@ struct adapt_backward_room {
         projecting_X = project_room<T>(device, memory, m, ru, n, a.scaled());
         projections_X = memory.matrix<float>(ru, n);
       }
+      minus_Z = memory.matrix<float>(ru, n);
+      dW = memory.matrix<float>(ru, n);
     }
     parts = memory.array<float>(shape.runs * sums.size());
   }
@@ -199,9 +221,10 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
   matrix_view<float const> const U = a.left.vectors;
   if (X.empty()) {
     fill(device, 0.0f, matrix_view<float>(part.dF.data, size, 1));
+    fill(device, 0.0f, dv);
   } else {
     matrix_view<float const> const minus_K = room.right.form(device, a, plain_minus_K);
-    auto kernel = backward_probe<T>(a, room.what, true);
+    auto kernel = backward_probe<T>(a, room.what, room.apart);
     kernel.U = U;
     if (ru > 0) kernel.small = {a.left.at(0).T, {}, {}, op::plain, false};
     kernel.output = room.what == kept::y;
@@ -210,19 +233,34 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
     kernel.sums = room.sums, kernel.parts = room.parts, kernel.shape = room.shape;
     if (!dX.empty()) kernel.dX = dX;
     if (room.what != kept::base && ru > 0) kernel.W = W;
+    matrix_view<float> const minus_Z = room.minus_Z, dW = room.dW;
     if (room.apart) {
       copy(device, U, room.both.columns(0, ru));
       copy(device, minus_K, room.both.columns(ru, rv));
       project_stored(device, room.projecting_G, matrix_view<float const>(room.both), {}, G, room.projections_G);
-      kernel.projections_G = room.projections_G;
-      if (room.what == kept::base) {
-        project_stored(device, room.projecting_X, U, a.scale, X, room.projections_X);
-        kernel.projections_X = room.projections_X;
-      }
+      if (ru > 0) multiply(device, -1.0f, kernel.small.F, op::adjoint, room.projections_G.block(0, 0, ru, X.cols), dW);
+      copy(device, room.projections_G.block(ru, 0, rv, X.cols), dv);
+      update(device, 1.0f, room.right.UK.transposed(), dW, dv, dv);
+      kernel.minus_Z = minus_Z, kernel.dW = dW;
     }
-    launch_slices(device, kernel);
-    add_parts(device, matrix_view<float>(room.parts, size, 1), size, room.shape.runs,
-              matrix_view<float>(part.dF.data, size, 1));
+    // −Z from the projections of X before the launch, the sums that are made of projections behind it.
+    auto const around = [&](auto projections_X) {
+      if (room.apart && ru > 0) multiply(device, -1.0f, kernel.small.F, op::plain, projections_X, minus_Z);
+      launch_slices(device, kernel);
+      add_parts(device, matrix_view<float>(room.parts, size, 1), size, room.shape.runs,
+                matrix_view<float>(part.dF.data, size, 1));
+      if (!room.apart || ru == 0) return;
+      outer(device, -1.0f, room.projections_G.block(0, 0, ru, X.cols), projections_X, part.dF);
+      if (kernel.output) outer(device, -1.0f, minus_Z, dW, part.E);
+      outer(device, 1.0f, dW, v, part.J);
+    };
+    if (room.apart && room.what == kept::base) {
+      project_stored(device, room.projecting_X, U, a.scale, X, room.projections_X);
+      update(device, 1.0f, room.right.UK, v, room.projections_X, room.projections_X);
+      around(matrix_view<float const>(room.projections_X));
+    } else {
+      around(W);
+    }
   }
   // From the sums over columns to those of the gradients.
   vector_view<float const> const s = a.scale;
@@ -274,7 +312,7 @@ cluster_backward_kernel<T> update_probe(index_t m, index_t r) {
   cluster_backward_kernel<T> kernel{};
   kernel.U = {nullptr, m, r};
   kernel.sums = {m, r};
-  kernel.projections_G.data = &somewhere;
+  kernel.apart = true;
   return kernel;
 }
 /// Scratch of update_stored for X [m, n] and r reflectors.
@@ -285,7 +323,7 @@ struct update_room {
   template <device_policy Device>
   update_room(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
     if (m == 0 || r == 0 || n == 0) return;
-    shape = shape_apart(device, m, n, most_rows_apart, update_probe<T>(m, r));
+    shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, update_probe<T>(m, r));
     parts = memory.array<float>(shape.runs * gradient_shape{m, r}.size());
   }
 };
@@ -296,7 +334,7 @@ void update_stored(Device const& device, update_room<T> const& room, matrix_view
                    matrix_view<float> D) {
   if (X.empty() || P.rows == 0) return;
   auto kernel = update_probe<T>(V.rows, V.cols);
-  kernel.U = V, kernel.projections_G = P;
+  kernel.U = V, kernel.dW = P;
   kernel.X = X, kernel.G = dX, kernel.dX = dX;
   kernel.parts = room.parts, kernel.shape = room.shape;
   launch_slices(device, kernel);
@@ -312,10 +350,10 @@ bool adapts_stored(Device const& device, Adapter const& a) {
   index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
   if (a.left.blocks() > 1 || ru > most || rv > most) return false;
   auto const fits = [&](index_t rows, auto const& kernel) {
-    return shape_apart(device, rows, 1, most_rows_apart, kernel).size > 0 || rows == 0;
+    return shape_apart(device, rows, 1, 0, most_rows_apart, kernel).size > 0 || rows == 0;
   };
-  return fits(m, project_probe<T>(m, ru + rv, true)) && fits(m, adapt_probe<T>(a, true, false)) &&
-         fits(m, backward_probe<T>(a, kept::base, false)) && fits(a.cols(), update_probe<T>(a.cols(), rv));
+  return fits(m, project_probe<T>(m, ru + rv, true)) && fits(m, adapt_probe<T>(a, true, true)) &&
+         fits(m, backward_probe<T>(a, kept::base, true)) && fits(a.cols(), update_probe<T>(a.cols(), rv));
 }
 template <sliced T, device_policy Device>
 project_room<T> carve_project(Device const& device, carver& memory, index_t m, index_t r, index_t n) {

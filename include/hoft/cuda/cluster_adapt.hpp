@@ -7,22 +7,23 @@ namespace hoft::cuda {
 
 /// The blocks of a cluster share the features of 16 columns at a time. Each projects its slice; all add up the
 /// projections of all, in order; each updates its slice. The next columns are fetched meanwhile if there are two
-/// buffers. Where one cluster cannot hold all features, somebody else has projected, and every block goes by itself.
-/// For T of 16 bits or float.
+/// buffers. Where blocks go by themselves, somebody else has projected, and all that is done is
+/// Y := diag(s) (X − K v) + U (−Z). For T of 16 bits or float.
 template <class T>
 struct cluster_adapt_kernel {
   static constexpr index_t columns = feature_slice::columns;
 
-  matrix_view<float const> U, F;         ///< [m, ru], [ru, ru]
-  bool adjoint;                          ///< F is meant as Fᴴ
-  matrix_view<float const> minus_K;      ///< [m, rv], or empty
-  matrix_view<float const> UK;           ///< [ru, rv] Uᴴ diag(s) (−K)
-  vector_view<float const> scale;        ///< s [m], or empty for ones
-  strided_matrix<float const> v;         ///< [rv, n]
-  strided_matrix<T const> X;             ///< [m, n]
-  strided_matrix<T> Y, q;                ///< [m, n]; q := X − K v if it has data
-  strided_matrix<float> W;               ///< [ru, n] := Uᴴ diag(s) (X − K v) if it has data
-  matrix_view<float const> projections;  ///< [ru, n] Uᴴ diag(s) X if they are known
+  matrix_view<float const> U, F;     ///< [m, ru], [ru, ru]
+  bool adjoint;                      ///< F is meant as Fᴴ
+  matrix_view<float const> minus_K;  ///< [m, rv], or empty
+  matrix_view<float const> UK;       ///< [ru, rv] Uᴴ diag(s) (−K)
+  vector_view<float const> scale;    ///< s [m], or empty for ones
+  strided_matrix<float const> v;     ///< [rv, n]
+  strided_matrix<T const> X;         ///< [m, n]
+  strided_matrix<T> Y, q;            ///< [m, n]; q := X − K v if it has data
+  strided_matrix<float> W;           ///< [ru, n] := Uᴴ diag(s) (X − K v) if it has data
+  bool apart;                        ///< blocks go by themselves: F, UK and W are not used
+  matrix_view<float const> minus_Z;  ///< [ru, n] −F Uᴴ diag(s) (X − K v), if so
   slice_shape shape{};
 
   struct shared {
@@ -34,10 +35,10 @@ struct cluster_adapt_kernel {
         : u(memory.template array<float>(slice.padded_rank() * slice.stride())),
           k(memory.template array<float>(right.padded_rank() * slice.stride())),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          f(memory.template array<float>(slice.rank * slice.rank)),
-          uk(memory.template array<float>(slice.rank * right.rank)),
-          partial(memory.template array<float>(kernel.projects() ? warps * columns * slice.padded_rank() : 0)),
-          w(memory.template array<float>(2 * columns * slice.padded_rank())),
+          f(memory.template array<float>(kernel.apart ? 0 : slice.rank * slice.rank)),
+          uk(memory.template array<float>(kernel.apart ? 0 : slice.rank * right.rank)),
+          partial(memory.template array<float>(kernel.apart ? 0 : warps * columns * slice.padded_rank())),
+          w(memory.template array<float>(kernel.apart ? 0 : 2 * columns * slice.padded_rank())),
           v(memory.template array<float>(columns * right.rank)),
           total(memory.template array<float>(columns * slice.padded_rank())),
           z(memory.template array<left_tile>(slice.left_tiles())),
@@ -50,7 +51,6 @@ struct cluster_adapt_kernel {
     shared(counter, *this, {U.rows, shape.rows, U.cols, 0}, {U.rows, shape.rows, minus_K.cols, 0});
     return counter.size();
   }
-  HOFT_HOST_DEVICE bool projects() const { return projections.data == nullptr; }
   index_t tasks() const { return (X.cols + columns - 1) / columns; }
 
   template <class Cluster>
@@ -70,14 +70,16 @@ struct cluster_adapt_kernel {
       slice.load_reflectors(block, U, s.u);
       right.load_reflectors(block, minus_K, s.k);
       if (s.s != nullptr) slice.load_vector(block, scale, s.s);
-      block.each(r * r, [&](index_t e) {
-        auto const [l, k] = divide(e, r);
-        s.f[e] = adjoint ? F(l, k) : F(k, l);
-      });
-      block.each(r * rv, [&](index_t e) {
-        auto const [l, k] = divide(e, r);
-        s.uk[e] = UK(k, l);
-      });
+      if (!apart) {
+        block.each(r * r, [&](index_t e) {
+          auto const [l, k] = divide(e, r);
+          s.f[e] = adjoint ? F(l, k) : F(k, l);
+        });
+        block.each(r * rv, [&](index_t e) {
+          auto const [l, k] = divide(e, r);
+          s.uk[e] = UK(k, l);
+        });
+      }
       slice.fetch_tile(block, X, run * columns, s.tiles);
     });
     index_t step = 0;
@@ -90,7 +92,7 @@ struct cluster_adapt_kernel {
         block.fetched();
         if (shape.buffers == 2 && next < end)
           slice.fetch_tile(block, X, next * columns, s.tiles + there * slice.tile_size());
-        if (projects()) slice.project(block, s.u, s.s, s.tiles + here * slice.tile_size(), s.partial, s.w + w);
+        if (!apart) slice.project(block, s.u, s.s, s.tiles + here * slice.tile_size(), s.partial, s.w + w);
       });
       cluster.barrier();
       members([&](auto const& block, feature_slice const& slice, feature_slice const& right, shared const& s) {
@@ -102,19 +104,23 @@ struct cluster_adapt_kernel {
         block.each(columns * r16, [&](index_t e) {
           auto const [c, k] = divide(e, r16);
           index_t const j = task * columns + c;
+          bool const inside = k < r && j < X.cols;
           float total = 0.0f;
-          if (projects())
+          if (apart) {
+            if (inside) total = minus_Z(k, j);
+          } else {
             for (index_t member = 0; member < cluster.size; ++member)
               total += cluster.of_member(member, block, s.w + w)[e];
-          else if (k < r && j < X.cols) total = projections(k, j);
-          if (k < r)
-            for (index_t l = 0; l < rv; ++l) total += s.uk[l * r + k] * s.v[c * rv + l];
+            if (k < r)
+              for (index_t l = 0; l < rv; ++l) total += s.uk[l * r + k] * s.v[c * rv + l];
+            if (slice.first == 0 && W.data != nullptr && inside) *W.at(k, j) = total;
+          }
           s.total[e] = total;
-          if (slice.first == 0 && W.data != nullptr && k < r && j < X.cols) *W.at(k, j) = total;
         });
         slice.split_left(
             block,
             [&](index_t k, index_t c) {
+              if (apart) return s.total[c * r16 + k];
               float z = 0.0f;
               for (index_t l = 0; l < r; ++l) z -= s.f[l * r + k] * s.total[c * r16 + l];
               return z;

@@ -11,8 +11,9 @@ namespace hoft::cuda {
 /// columns of the cluster. For T of 16 bits or float.
 ///
 /// X is whatever dW is to be multiplied by: the output Y, or the input of Q_U before diag(s), base − K v or the base
-/// itself; gradient_part tells the terms, and whoever adds up the parts puts them together. Without F all that is done
-/// is G := G + U P and D := Σ X Pᴴ for P that is known.
+/// itself; gradient_part tells the terms, and whoever adds up the parts puts them together. Where blocks go by
+/// themselves, somebody else has made −Z and dW, and sums dF, E and J; without −Z all that is done is
+/// dX := diag(s) (G + U dW) and D := Σ X dWᴴ.
 template <class T>
 struct cluster_backward_kernel {
   static constexpr index_t columns = feature_slice::columns;
@@ -20,16 +21,16 @@ struct cluster_backward_kernel {
 
   matrix_view<float const> U;  ///< [m, ru]
   small_gradients<float> small;
-  bool output;                                ///< X is the output: E is summed
-  matrix_view<float const> minus_K;           ///< [m, rv] −diag(s) K, or empty
-  matrix_view<float const> UK;                ///< [ru, rv] Uᴴ diag(s) (−K)
-  vector_view<float const> scale;             ///< s [m], or empty for ones
-  strided_matrix<T const> X, G;               ///< [m, n]
-  strided_matrix<T> dX;                       ///< [m, n] := diag(s) (G + U dW), or without data
-  strided_matrix<float const> W, v;           ///< [ru, n] the forward pass's projections, or without data; [rv, n]
-  strided_matrix<float> dv;                   ///< [rv, n] := −Kᴴ dX
-  strided_matrix<float const> projections_G;  ///< [ru + rv, n] [U, −diag(s) K]ᴴ G if they are known
-  strided_matrix<float const> projections_X;  ///< [ru, n] Uᴴ diag(s) X if they are known and W is not
+  bool output;                              ///< X is the output: E is summed
+  matrix_view<float const> minus_K;         ///< [m, rv] −diag(s) K, or empty
+  matrix_view<float const> UK;              ///< [ru, rv] Uᴴ diag(s) (−K)
+  vector_view<float const> scale;           ///< s [m], or empty for ones
+  strided_matrix<T const> X, G;             ///< [m, n]
+  strided_matrix<T> dX;                     ///< [m, n] := diag(s) (G + U dW), or without data
+  strided_matrix<float const> W, v;         ///< [ru, n] the forward pass's projections, or without data; [rv, n]
+  strided_matrix<float> dv;                 ///< [rv, n] := −Kᴴ dX
+  bool apart;                               ///< blocks go by themselves: small, UK, W and dv are not used
+  strided_matrix<float const> minus_Z, dW;  ///< [ru, n], if so
   gradient_shape sums;
   float* parts;  ///< of every run
   slice_shape shape{};
@@ -62,9 +63,9 @@ struct cluster_backward_kernel {
     HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_backward_kernel const& kernel, feature_slice const& slice,
                             feature_slice const& right)
         : u(memory.template array<float>(slice.padded_rank() * slice.stride())),
-          k(memory.template array<float>(kernel.projects_G() ? right.padded_rank() * slice.stride() : 0)),
+          k(memory.template array<float>(kernel.apart ? 0 : right.padded_rank() * slice.stride())),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          w(memory.template array<float>(2 * kernel.step_size(slice, right))),
+          w(memory.template array<float>(kernel.apart ? 0 : 2 * kernel.step_size(slice, right))),
           room(memory.template array<std::byte>(kernel.room_for(slice, right))),
           partial(reinterpret_cast<float*>(room)),
           of(shared_carver(room), slice, right),
@@ -80,16 +81,14 @@ struct cluster_backward_kernel {
     shared(counter, *this, {U.rows, shape.rows, U.cols, 0}, {U.rows, shape.rows, sums.rv, 0});
     return counter.size();
   }
-  HOFT_HOST_DEVICE bool projects_G() const { return projections_G.data == nullptr; }
-  HOFT_HOST_DEVICE bool knows_W() const { return W.data != nullptr || small.F.data == nullptr; }
-  HOFT_HOST_DEVICE bool projects_X() const { return !knows_W() && projections_X.data == nullptr; }
+  HOFT_HOST_DEVICE bool projects_X() const { return W.data == nullptr; }
   /// Floats of the projections of a step: of G on U, on −K, of X on U.
   HOFT_HOST_DEVICE static index_t step_size(feature_slice const& slice, feature_slice const& right) {
     return columns * (2 * slice.padded_rank() + right.padded_rank());
   }
-  HOFT_HOST_DEVICE static index_t room_for(feature_slice const& slice, feature_slice const& right) {
+  HOFT_HOST_DEVICE index_t room_for(feature_slice const& slice, feature_slice const& right) const {
     index_t const r = slice.padded_rank() > right.padded_rank() ? slice.padded_rank() : right.padded_rank();
-    index_t const partial = warps * columns * r * index_t(sizeof(float));
+    index_t const partial = apart ? 0 : warps * columns * r * index_t(sizeof(float));
     index_t const results = made(shared_carver(), slice, right).bytes;
     return partial > results ? partial : results;
   }
@@ -115,7 +114,7 @@ struct cluster_backward_kernel {
     };
     members([&](auto const& block, feature_slice const& slice, feature_slice const& right, shared const& s) {
       slice.load_reflectors(block, U, s.u);
-      if (projects_G()) right.load_reflectors(block, minus_K, s.k);
+      if (!apart) right.load_reflectors(block, minus_K, s.k);
       if (s.s != nullptr) slice.load_vector(block, scale, s.s);
       block.each(slice.sum_tiles(), [&](index_t e) { s.D[e] = {}; });
       if (s.X_dW != nullptr) block.each(slice.sum_tiles(), [&](index_t e) { s.X_dW[e] = {}; });
@@ -131,10 +130,9 @@ struct cluster_backward_kernel {
                     of_X = on_K + columns * rv16;
       members([&](auto const& block, feature_slice const& slice, feature_slice const& right, shared const& s) {
         block.fetched();
-        if (projects_G()) {
-          slice.project(block, s.u, nullptr, s.g, s.partial, s.w + on_U);
-          right.project(block, s.k, nullptr, s.g, s.partial, s.w + on_K);
-        }
+        if (apart) return;
+        slice.project(block, s.u, nullptr, s.g, s.partial, s.w + on_U);
+        right.project(block, s.k, nullptr, s.g, s.partial, s.w + on_K);
         if (projects_X()) slice.project(block, s.u, s.s, s.x, s.partial, s.w + of_X);
       });
       cluster.barrier();
@@ -151,36 +149,44 @@ struct cluster_backward_kernel {
           auto const [l, c] = divide(e, columns);
           index_t const j = task * columns + c;
           s.of.v[e] = j < X.cols ? *v.at(l, j) : 0.0f;
-          s.of.dv[e] = projects_G() ? total(on_K, rv16, l, c) : j < X.cols ? *projections_G.at(r + l, j) : 0.0f;
+          if (!apart) s.of.dv[e] = total(on_K, rv16, l, c);
         });
         block.each(columns * r, [&](index_t e) {
           auto const [k, c] = divide(e, columns);
           index_t const j = task * columns + c;
           bool const inside = j < X.cols;
-          of.P[e] = projects_G() ? total(on_U, r16, k, c) : inside ? *projections_G.at(k, j) : 0.0f;
-          if (small.F.data == nullptr) of.dW[e] = of.P[e];
-          if (W.data != nullptr) of.UX[e] = inside ? *W.at(k, j) : 0.0f;
-          if (knows_W()) return;
-          float x = projects_X() ? total(of_X, r16, k, c) : inside ? *projections_X.at(k, j) : 0.0f;
-          for (index_t l = 0; l < rv; ++l) x += UK(k, l) * s.of.v[l * columns + c];
-          of.UX[e] = x;
+          if (apart) {
+            of.dW[e] = inside ? *dW.at(k, j) : 0.0f;
+            if (minus_Z.data != nullptr) of.minus_Z[e] = inside ? *minus_Z.at(k, j) : 0.0f;
+            return;
+          }
+          of.P[e] = total(on_U, r16, k, c);
+          if (projects_X()) {
+            float x = total(of_X, r16, k, c);
+            for (index_t l = 0; l < rv; ++l) x += UK(k, l) * s.of.v[l * columns + c];
+            of.UX[e] = x;
+          } else {
+            of.UX[e] = inside ? *W.at(k, j) : 0.0f;
+          }
         });
-        if (small.F.data != nullptr) small.form(block, of);
-        block.each(columns * rv, [&](index_t e) {
-          auto const [l, c] = divide(e, columns);
-          float total_dv = s.of.dv[e];
-          for (index_t k = 0; k < r; ++k) total_dv += UK(k, l) * of.dW[k * columns + c];
-          index_t const j = task * columns + c;
-          if (slice.first == 0 && j < X.cols) *dv.at(l, j) = total_dv;
-        });
-        if (slice.first == 0 && small.F.data != nullptr) {
-          small.add(block, of, output, part.dF, part.E);
-          block.each(r * rv, [&](index_t e) {
-            auto const [l, k] = divide(e, r);
-            float j = part.J(k, l);
-            for (index_t c = 0; c < columns; ++c) j += of.dW[k * columns + c] * s.of.v[l * columns + c];
-            part.J(k, l) = j;
+        if (!apart) {
+          small.form(block, of);
+          block.each(columns * rv, [&](index_t e) {
+            auto const [l, c] = divide(e, columns);
+            float total_dv = s.of.dv[e];
+            for (index_t k = 0; k < r; ++k) total_dv += UK(k, l) * of.dW[k * columns + c];
+            index_t const j = task * columns + c;
+            if (slice.first == 0 && j < X.cols) *dv.at(l, j) = total_dv;
           });
+          if (slice.first == 0) {
+            small.add(block, of, output, part.dF, part.E);
+            block.each(r * rv, [&](index_t e) {
+              auto const [l, k] = divide(e, r);
+              float j = part.J(k, l);
+              for (index_t c = 0; c < columns; ++c) j += of.dW[k * columns + c] * s.of.v[l * columns + c];
+              part.J(k, l) = j;
+            });
+          }
         }
         if (s.dots != nullptr)
           block.each(slice.rows, [&](index_t i) {
@@ -189,15 +195,13 @@ struct cluster_backward_kernel {
               d += static_cast<float>(s.g[c * slice.stride() + i]) * static_cast<float>(s.x[c * slice.stride() + i]);
             s.dots[i] = d;
           });
-        auto const dW = [&](index_t k, index_t c) { return of.dW[k * columns + c]; };
-        slice.split_left(block, dW, s.of.dW);
-        slice.split_right(block, dW, s.of.dW_right);
+        auto const small_dW = [&](index_t k, index_t c) { return of.dW[k * columns + c]; };
+        slice.split_left(block, small_dW, s.of.dW);
+        slice.split_right(block, small_dW, s.of.dW_right);
         outer_term<T> const of_X_dW{s.x, s.of.dW_right};
-        if (small.F.data != nullptr) {
+        if (!apart || minus_Z.data != nullptr) {
           slice.split_right(
               block, [&](index_t k, index_t c) { return of.minus_Z[k * columns + c]; }, s.of.minus_Z_right);
-          right.split_right(
-              block, [&](index_t l, index_t c) { return s.of.v[l * columns + c]; }, s.of.v_right);
           outer_term<T> const of_G_Z{s.g, s.of.minus_Z_right};
           if (s.X_dW == nullptr) {
             slice.outer(block, s.D, of_G_Z, of_X_dW);
@@ -205,10 +209,12 @@ struct cluster_backward_kernel {
             slice.outer(block, s.D, of_G_Z);
             slice.outer(block, s.X_dW, of_X_dW);
           }
-          right.outer(block, s.G_v, outer_term<T>{s.g, s.of.v_right});
         } else {
           slice.outer(block, s.D, of_X_dW);
         }
+        right.split_right(
+            block, [&](index_t l, index_t c) { return s.of.v[l * columns + c]; }, s.of.v_right);
+        right.outer(block, s.G_v, outer_term<T>{s.g, s.of.v_right});
         if (dX.data != nullptr) {
           slice.combine(block, {s.u, s.of.dW, slice.groups()}, s.s, {}, s.g, static_cast<T*>(nullptr));
           slice.store_tile(block, s.g, dX, task * columns);

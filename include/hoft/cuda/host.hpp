@@ -151,9 +151,15 @@ std::vector<std::byte> shared_memory(host const& device, Kernel const& kernel) {
   return std::vector<std::byte>(std::size_t(kernel.shared_bytes()), std::byte(0xFF));
 }
 
+/// A GPU launches something.
+inline void require_blocks(index_t blocks) {
+  if (blocks <= 0) throw std::logic_error("hoft::cuda: a launch of no blocks, which a GPU refuses");
+}
+
 /// kernel(block) by `tasks` blocks, at most as many as the device takes.
 template <class Kernel>
 void launch(host const& device, index_t tasks, Kernel const& kernel) {
+  require_blocks(tasks);
   index_t const blocks = std::min(tasks, device.most_blocks);
   for (index_t b = 0; b < blocks; ++b) {
     index_t const x = device.reversed ? blocks - 1 - b : b;
@@ -170,6 +176,7 @@ void launch(host const& device, index_t tasks, Kernel const& kernel) {
 /// kernel(cluster) by so many clusters of `size` blocks.
 template <class Kernel>
 void launch_clusters(host const& device, index_t clusters, index_t size, Kernel const& kernel) {
+  require_blocks(clusters * size);
   for (index_t b = 0; b < clusters; ++b) {
     index_t const x = device.reversed ? clusters - 1 - b : b;
     std::vector<std::vector<std::byte>> shared(std::size_t(size), shared_memory(device, kernel));

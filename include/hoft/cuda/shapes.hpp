@@ -54,12 +54,15 @@ slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kerne
   return {shape.size, shape.rows, shape.buffers, 1,
           evenly((n + feature_slice::columns - 1) / feature_slice::columns, shape.clusters)};
 }
-/// Blocks by themselves, with at most so many features, and better two of them on a processor than one.
+/// Blocks by themselves, with at most `most` features: two of them on a processor if that leaves each `least`, and one
+/// otherwise.
 template <device_policy Device, class Kernel>
-slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t most_rows, Kernel kernel) {
+slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t least, index_t most, Kernel kernel) {
   constexpr index_t reserved = 1024, strip = 32;  // as of shape_clusters
+  index_t const longest = std::min(most, slice_rows(m, 1));
   for (index_t blocks : {2, 1})
-    for (index_t rows = std::min(most_rows, slice_rows(m, 1)); rows > 0; rows -= strip) {
+    for (index_t rows = longest; rows >= (blocks == 2 ? std::max(strip, std::min(least, longest)) : strip);
+         rows -= strip) {
       kernel.shape.rows = rows, kernel.shape.buffers = 1;
       if ((kernel.shared_bytes() + reserved) * blocks > device.shared_limit + reserved) continue;
       index_t const slices = (m + rows - 1) / rows;
