@@ -11,8 +11,7 @@ namespace hoft::cuda {
 
 /// T is stored as these kernels take it.
 template <class T>
-concept sliced = std::same_as < accumulator_t<T>,
-float > ;
+concept sliced = (std::same_as<accumulator_t<T>, float>);
 
 // --- W = Uᴴ diag(s) X -------------------------------------------------------------------------------------------
 
@@ -349,11 +348,12 @@ bool adapts_stored(Device const& device, Adapter const& a) {
   constexpr index_t most = 64;
   index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
   if (a.left.blocks() > 1 || ru > most || rv > most) return false;
-  auto const fits = [&](index_t rows, auto const& kernel) {
-    return shape_apart(device, rows, 1, 0, most_rows_apart, kernel).size > 0 || rows == 0;
+  auto const fits = [&](auto kernel) {
+    kernel.shape.rows = feature_slice::strip;
+    return kernel.shared_bytes() <= device.shared_limit;
   };
-  return fits(m, project_probe<T>(m, ru + rv, true)) && fits(m, adapt_probe<T>(a, true, true)) &&
-         fits(m, backward_probe<T>(a, kept::base, true)) && fits(a.cols(), update_probe<T>(a.cols(), rv));
+  return fits(project_probe<T>(m, ru + rv, true)) && fits(adapt_probe<T>(a, true, true)) &&
+         fits(backward_probe<T>(a, kept::base, true)) && fits(update_probe<T>(a.cols(), rv));
 }
 template <sliced T, device_policy Device>
 project_room<T> carve_project(Device const& device, carver& memory, index_t m, index_t r, index_t n) {

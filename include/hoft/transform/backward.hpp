@@ -128,14 +128,13 @@ index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least backward_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-/// is
-///         written
+///         is written
 ///
 /// Cost: 2 m n (t + rv) flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several
 /// blocks of U, or to recover q); one pass over y and g, one over x
-/// and dx. Memory: O((m + n) r + r t) beyond the arguments, its first part for each thread. Accuracy: as of
-/// apply_backward. Same bits for any number of threads (if the base operator has that property). Source: math in
-/// docs/mathematics.md (section 3).
+/// and dx (on a GPU a second one over g, where forward has one over base). Memory: O((m + n) r + r t) beyond the
+/// arguments, its first part for each thread. Accuracy: as of apply_backward. Same bits for any number of threads (if
+/// the base operator has that property). Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
           class TU, class LU, class TV, class LV, class TS>
 requires base_operator<Base, T, L>

@@ -146,10 +146,10 @@ index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix
 /// @param saved  Out: what `backward` needs, cut by carve_saved
 /// @param work   at least forward_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-/// is
-///         written
+///         is written
 ///
-/// Cost: 2 m n (t + rv) flops in the base, 4 (m ru + (m + n) rv / 2) t beside it; one pass over x, base and y.
+/// Cost: 2 m n (t + rv) flops in the base, 4 (m ru + (m + n) rv / 2) t beside it; one pass over x, base and y
+/// (on a GPU a second one over base, where a cluster cannot hold all its features or has more than 32 reflectors).
 /// Memory: O((m + n) r + r t) beyond x and y for each thread. Accuracy: that of the base plus a small multiple of √m
 /// (ru + rv) ε ‖y‖. Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class T, class L>

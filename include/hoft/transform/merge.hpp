@@ -136,12 +136,11 @@ index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_v
 /// @param Mhat   [m, n] Out: may be M itself; must not overlap it otherwise
 /// @param work   at least merge_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-/// is
-///         written
+///         is written
 ///
-/// Cost: 4 m n (ru + rv) flops; M is read twice and M̂ written once. Accuracy: a small multiple of √m (ru + rv) ε ‖M‖
-/// column by column. HOFT keeps the singular values of M to that accuracy.
-/// Source: math in docs/mathematics.md (section 3); Arcas et al., arXiv 2505.16531.
+/// Cost: 4 m n (ru + rv) flops; M is read twice (on a GPU three times, where forward reads base twice) and M̂ written
+/// once. Accuracy: a small multiple of √m (ru + rv) ε ‖M‖ column by column. HOFT keeps the singular values of M to that
+/// accuracy. Source: math in docs/mathematics.md (section 3); Arcas et al., arXiv 2505.16531.
 template <execution_policy Policy, class A, class TM, class T, class L>
 void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat,
            workspace work) {
@@ -278,10 +277,10 @@ index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a,
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least merge_backward_workspace bytes: no m×n temporary
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-/// is
-///         written
+///         is written
 ///
-/// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once. Accuracy: as of apply_backward.
+/// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once (on a GPU once more each, where forward reads
+/// base twice). Accuracy: as of apply_backward.
 /// Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class TM, class TG, class L, class TU, class LU, class TV, class LV,
           class TS>
