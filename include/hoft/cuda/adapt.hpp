@@ -349,7 +349,7 @@ bool adapts_stored(Device const& device, Adapter const& a) {
   index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
   if (a.left.blocks() > 1 || ru > most || rv > most) return false;
   auto const fits = [&](auto kernel) {
-    kernel.shape.rows = feature_slice::strip;
+    kernel.shape.rows = feature_slice::row_step;
     return kernel.shared_bytes() <= device.shared_limit;
   };
   return fits(project_probe<T>(m, ru + rv, true)) && fits(adapt_probe<T>(a, true, true)) &&

@@ -16,7 +16,7 @@ struct cluster_shape {
 };
 /// Features of each block of a cluster that shares m of them.
 inline index_t slice_rows(index_t m, index_t size) {
-  constexpr index_t strip = feature_slice::strip;
+  constexpr index_t strip = feature_slice::row_step;
   return ((m + size - 1) / size + strip - 1) / strip * strip;
 }
 /// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
@@ -58,7 +58,7 @@ slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kerne
 /// otherwise.
 template <device_policy Device, class Kernel>
 slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t least, index_t most, Kernel kernel) {
-  constexpr index_t reserved = 1024, strip = feature_slice::strip;  // as of shape_clusters
+  constexpr index_t reserved = 1024, strip = feature_slice::row_step;  // as of shape_clusters
   index_t const longest = std::min(most, slice_rows(m, 1));
   for (index_t blocks : {2, 1})
     for (index_t rows = longest; rows >= (blocks == 2 ? std::max(strip, std::min(least, longest)) : strip);

@@ -24,7 +24,7 @@ struct strided_matrix {
 /// `rows` of them each block; `runs` such rows of clusters share the columns, 16 at a time in turn.
 struct slice_shape {
   index_t size = 0;     ///< 0: no shape fits
-  index_t rows = 0;     ///< a multiple of feature_slice::strip
+  index_t rows = 0;     ///< a multiple of feature_slice::row_step
   index_t buffers = 1;  ///< of columns that are fetched, 1 or 2
   index_t slices = 1, runs = 0;
   HOFT_HOST_DEVICE constexpr index_t clusters() const { return slices * runs; }
@@ -47,8 +47,8 @@ struct low_rank_product {
 /// Reflectors are padded likewise to whole groups of 16.
 struct feature_slice {
   static constexpr index_t columns = 16;
-  static constexpr index_t strip = 32;   ///< `rows` is a multiple
-  static constexpr index_t padding = 8;  ///< elements behind a line: lanes that read along columns meet other banks
+  static constexpr index_t row_step = 32;  ///< `rows` is a multiple
+  static constexpr index_t padding = 8;    ///< elements behind a line: lanes that read along columns meet other banks
 
   index_t first, height, rows, rank;
 
