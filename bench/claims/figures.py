@@ -1,6 +1,8 @@
 """One figure a claim: measurements, the claim with the constants that suit it best, in log-log coordinates; and maps."""
 
+import concurrent.futures
 import io
+import os
 import sys
 
 try:
@@ -8,7 +10,7 @@ try:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
     from PIL import Image
 except ImportError:
     sys.exit("figures.py: matplotlib is missing for this Python: apt-get install python3-matplotlib, and use /usr/bin/python3")
@@ -41,7 +43,7 @@ def save(figure, path):
 def plain_x(axis, values):
     axis.xaxis.set_major_locator(FixedLocator(values))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def letters(text):
@@ -204,22 +206,31 @@ def models_figure(rows, path):
     save(figure, path)
 
 
-def draw(results, folder):
+def figures_of(results, folder):
+    """(function, arguments...) of each figure."""
     for cell in results["table1"]:
         path = folder / f"table1_{slug(cell['row'])}_{slug(cell['cell'])}.png"
         if cell["cell"] == "coverage":
             method = next(row["method"] for row in results["table1_rows"] if row["name"] == cell["row"])
-            coverage_cell(cell, [run for run in results["coverage"] if run["method"] == method], path)
+            yield coverage_cell, cell, [run for run in results["coverage"] if run["method"] == method], path
         else:
-            claim_figure(f"Table 1, {cell['row']}, {cell['cell']}, {cell['printed']}: {cell['verdict']}",
-                         cell["claims"], path)
+            title = f"Table 1, {cell['row']}, {cell['cell']}, {cell['printed']}: {cell['verdict']}"
+            yield claim_figure, title, cell["claims"], path
     for method in results["methods"]:
         claims = [claim for claim in results["declared"] if claim["method"] == method["name"]]
-        declared_figure(method["name"], claims, folder / f"declared_{method['name']}.png")
+        yield declared_figure, method["name"], claims, folder / f"declared_{method['name']}.png"
     if results["coverage"]:
-        orthogonality_map(results["orthogonality"], folder / "orthogonality.png")
-        sides_map(results["sides"], "change", "Change of the hyperspherical energy, relative", folder / "energy.png")
-        sides_map(results["sides"], "drift", "Largest change of a singular value, relative to the largest one",
-                  folder / "singular_values.png")
-        coverage_map(results["coverage"], folder / "coverage.png")
-    models_figure(results["models"], folder / "models.png")
+        yield orthogonality_map, results["orthogonality"], folder / "orthogonality.png"
+        yield (sides_map, results["sides"], "change", "Change of the hyperspherical energy, relative",
+               folder / "energy.png")
+        yield (sides_map, results["sides"], "drift", "Largest change of a singular value, relative to the largest one",
+               folder / "singular_values.png")
+        yield coverage_map, results["coverage"], folder / "coverage.png"
+    yield models_figure, results["models"], folder / "models.png"
+
+
+def draw(results, folder):
+    """On all cores: each figure lays itself out, which takes a second."""
+    with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for drawn in [pool.submit(*figure) for figure in figures_of(results, folder)]:
+            drawn.result()
