@@ -18,10 +18,12 @@ struct adapter_shape {
   index_t shares = -1;  ///< the problem whose x this one has
 };
 
-// q, k and v of one layer; then odd and empty shapes.
-constexpr adapter_shape shapes[] = {{24, 20, 4, 6, 9, false}, {16, 20, 3, 2, 9, true, 0}, {24, 20, 0, 5, 9, false, 0},
-                                    {5, 70, 5, 0, 3, true},   {0, 3, 0, 0, 4, false},     {9, 7, 12, 4, 0, true},
-                                    {33, 2, 8, 1, 40, false}, {1, 1, 1, 1, 1, true}};
+// q, k and v of one layer; then odd and empty shapes. More than a GPU takes at a time, and the last shares the x of one
+// that was.
+constexpr adapter_shape shapes[] = {
+    {24, 20, 4, 6, 9, false},  {16, 20, 3, 2, 9, true, 0}, {24, 20, 0, 5, 9, false, 0}, {5, 70, 5, 0, 3, true},
+    {0, 3, 0, 0, 4, false},    {9, 7, 12, 4, 0, true},     {33, 2, 8, 1, 40, false},    {1, 1, 1, 1, 1, true},
+    {6, 1, 2, 1, 1, false, 7}, {7, 5, 2, 2, 6, false},     {70, 30, 3, 2, 20, true},    {24, 30, 1, 2, 20, false, 10}};
 constexpr std::size_t count = std::size(shapes);
 
 template <class E>
@@ -221,12 +223,116 @@ TEST_CASE_TEMPLATE("a batch of adapters has the bits of its single calls, for an
   }
 }
 
-TEST_CASE("a batch of adapters through the kernels of a GPU has the bits of its single calls") {
-  hoft::cuda::host const device;
-  problems<float, col_major> alone, together;
-  alone.run_single(device);
-  together.run_batch(device);
-  together.check_same(alone);
+TEST_CASE_TEMPLATE("a batch of adapters through the kernels of a GPU has the bits of its single calls", T, float,
+                   double, Eigen::bfloat16) {
+  for (index_t shared : {index_t{227} << 10, index_t{24} << 10})  // with little, clusters of different sizes
+    for (bool reversed : {false, true}) {
+      hoft::cuda::host device;
+      device.shared_limit = shared, device.most_blocks = 3, device.reversed = reversed;
+      problems<T, col_major> alone, together;
+      alone.run_single(device);
+      together.run_batch(device);
+      together.check_same(alone);
+    }
+}
+
+namespace counted {
+
+/// The host in a GPU's place, with its launches counted.
+struct device : hoft::cuda::host {
+  index_t* launches;
+};
+template <class Kernel>
+void launch_blocks(device const& on, index_t blocks, Kernel const& kernel) {
+  ++*on.launches;
+  launch_blocks(static_cast<hoft::cuda::host const&>(on), blocks, kernel);
+}
+template <class Kernel>
+void launch_clusters(device const& on, index_t clusters, index_t size, Kernel const& kernel) {
+  ++*on.launches;
+  launch_clusters(static_cast<hoft::cuda::host const&>(on), clusters, size, kernel);
+}
+
+}  // namespace counted
+
+TEST_CASE("a batch of small adapters takes the launches of one of them") {
+  using T = Eigen::bfloat16;
+  using L = row_major;
+  // As many as are taken at a time, of two shapes for which the same is done.
+  constexpr std::size_t many = hoft::cuda::most_together;
+  index_t launches = 0;
+  counted::device device;
+  device.launches = &launches;
+  for (bool scaled : {false, true}) {
+    std::deque<padded<T, L>> M, Mhat, y;
+    std::deque<padded<float, col_major>> s, dU, dV, ds;
+    std::deque<hoft::compact_wy<float>> left, right;
+    std::vector<hoft::adapter_view<float const>> a;
+    std::vector<hoft::matrix_view<T const, L>> M_, gradients;
+    std::vector<hoft::matrix_view<T, L>> Mhat_, x_, y_;
+    std::vector<hoft::matrix_view<float>> dU_, dV_;
+    std::vector<hoft::cuda::dense_operator<hoft::cuda::host, T, L>> base;
+    std::deque<std::vector<std::byte>> memory;
+    std::vector<hoft::saved_activations<float, T, L>> saved;
+    padded<T, L> x(gaussian<T, L>(40, 9 + 2, 501));
+    std::vector<hoft::vector_view<float>> ds_;
+    for (std::size_t i = 0; i < many; ++i) {
+      index_t const m = 24 + 8 * index_t(i % 2), n = 40, ru = 3, rv = 2;
+      auto const form = [&](std::deque<hoft::compact_wy<float>>& forms, index_t rows, index_t r, unsigned seed) {
+        forms.emplace_back(rows, r, hoft::exact{}, r);
+        auto q = forms.back().mutable_view();
+        dense_matrix<float> const U = gaussian<float>(rows, r, seed);
+        guarded_workspace work(hoft::accumulate_workspace<float>(hoft::cpu{}, r, r));
+        hoft::accumulate(hoft::cpu{}, hoft::as_view(U), q, hoft::exact{}, work);
+      };
+      form(left, m, ru, unsigned(i) + 1), form(right, n, rv, unsigned(i) + 101);
+      s.emplace_back(gaussian<float>(scaled ? m : 0, 1, unsigned(i) + 201));
+      a.emplace_back(left.back().view(), right.back().view(),
+                     hoft::vector_view<float const>(s.back().view().data, s.back().view().rows));
+      M.emplace_back(gaussian<T, L>(m, n, unsigned(i) + 301)), M_.push_back(M.back().view());
+      Mhat.emplace_back(gaussian<T, L>(m, n, unsigned(i) + 401)), Mhat_.push_back(Mhat.back().view());
+      gradients.push_back(Mhat.back().view());
+      dU.emplace_back(m, ru), dU_.push_back(dU.back().view());
+      dV.emplace_back(n, rv), dV_.push_back(dV.back().view());
+      ds.emplace_back(scaled ? m : 0, 1), ds_.push_back({ds.back().view().data, ds.back().view().rows});
+      base.push_back(dense(hoft::cuda::host{}, M.back().view()));
+      x_.push_back(x.view()), y.emplace_back(m, 9 + 2), y_.push_back(y.back().view());
+      memory.emplace_back(std::size_t{1} << 14);
+      hoft::carver carved(hoft::workspace{memory.back().data(), index_t(memory.back().size())});
+      saved.push_back(hoft::carve_saved<T, L>(carved, a.back(), 9));
+    }
+    auto const launches_of = [&](index_t bytes, auto const& call) {
+      guarded_workspace work(bytes);
+      launches = 0;
+      call(work);
+      return launches;
+    };
+    index_t const merge = launches_of(hoft::merge_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
+      hoft::merge(device, all_of(a), all_of(M_), all_of(Mhat_), w);
+    });
+    CHECK(merge == launches_of(hoft::merge_workspace(device, a[0], M_[0]),
+                               [&](hoft::workspace w) { hoft::merge(device, a[0], M_[0], Mhat_[0], w); }));
+    CHECK(merge > 0);
+    index_t const backward =
+        launches_of(hoft::merge_backward_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
+          hoft::merge_backward(device, all_of(a), all_of(M_), all_of(gradients), all_of(dU_), all_of(dV_), all_of(ds_),
+                               w);
+        });
+    index_t const one = launches_of(hoft::merge_backward_workspace(device, a[0], M_[0]), [&](hoft::workspace w) {
+      hoft::merge_backward(device, a[0], M_[0], gradients[0], dU_[0], dV_[0], ds_[0], w);
+    });
+    CHECK(backward >= one);
+    // They share their x: V̂ is copied there for each, and the base called before the next; what is behind it is shared.
+    std::span<typename decltype(base)::value_type const> const bases(base);
+    index_t const forward = launches_of(hoft::forward_workspace(device, all_of(a), all_of(x_)), [&](hoft::workspace w) {
+      hoft::forward(device, all_of(a), bases, all_of(x_), all_of(y_), all_of(saved), w);
+    });
+    CHECK(forward ==
+          index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[0], x_[0]), [&](hoft::workspace w) {
+            hoft::forward(device, a[0], bases[0], x_[0], y_[0], saved[0], w);
+          }));
+    CHECK(backward <= one + 2);  // eight of the largest kernels have no room in the arguments of a launch
+  }
 }
 
 TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
@@ -264,9 +370,9 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
                        "hoft::merge: M.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(merge(p.a, weights, changed(merged, 6, one_row_more), work),
                        "hoft::merge: Mhat.rows is 34, must be == 33 (problem 6)", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(merge(p.a, shorter(weights), merged, work), "hoft::merge: M.size() is 7, must be == 8",
+  CHECK_THROWS_WITH_AS(merge(p.a, shorter(weights), merged, work), "hoft::merge: M.size() is 11, must be == 12",
                        hoft::shape_error);
-  CHECK_THROWS_WITH_AS(merge(p.a, weights, shorter(merged), work), "hoft::merge: Mhat.size() is 7, must be == 8",
+  CHECK_THROWS_WITH_AS(merge(p.a, weights, shorter(merged), work), "hoft::merge: Mhat.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_AS(merge(p.a, weights, merged, little), hoft::workspace_error);
   auto const explicit_tau = changed(p.a, 7, [](auto& a) { a.left.explicit_tau = true; });
@@ -282,7 +388,7 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
   auto const singular = changed(p.a, 5, [&](auto& a) { a.scale = {zeros.data(), 9}; });
   CHECK_THROWS_WITH_AS(unmerge(singular, back, work), "hoft::unmerge: a.scale[0] is 0, must be != 0 (problem 5)",
                        hoft::argument_error);
-  CHECK_THROWS_WITH_AS(unmerge(p.a, shorter(back), work), "hoft::unmerge: M.size() is 7, must be == 8",
+  CHECK_THROWS_WITH_AS(unmerge(p.a, shorter(back), work), "hoft::unmerge: M.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_AS(unmerge(p.a, back, little), hoft::workspace_error);
 
@@ -293,9 +399,9 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
   CHECK_THROWS_WITH_AS(merge_backward(weights, weights, dU, dV, changed(ds, 7, one_more), work),
                        "hoft::merge_backward: ds.size is 2, must be == 1 (problem 7)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(merge_backward(weights, shorter(weights), dU, dV, ds, work),
-                       "hoft::merge_backward: dMhat.size() is 7, must be == 8", hoft::shape_error);
+                       "hoft::merge_backward: dMhat.size() is 11, must be == 12", hoft::shape_error);
   CHECK_THROWS_WITH_AS(merge_backward(weights, weights, dU, dV, shorter(ds), work),
-                       "hoft::merge_backward: ds.size() is 7, must be == 8", hoft::shape_error);
+                       "hoft::merge_backward: ds.size() is 11, must be == 12", hoft::shape_error);
   CHECK_THROWS_AS(merge_backward(weights, weights, dU, dV, ds, little), hoft::workspace_error);
 
   auto const forward = [&](auto const& x, auto const& y, auto const& saved, hoft::workspace w) {
@@ -305,10 +411,10 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
                        "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, out, changed(p.saved, 7, [](auto& s) { s.B.rows = 2, s.B.ld = 2; }), work),
                        "hoft::forward: saved.B.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.saved, work), "hoft::forward: y.size() is 7, must be == 8",
+  CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.saved, work), "hoft::forward: y.size() is 11, must be == 12",
                        hoft::shape_error);
-  CHECK_THROWS_WITH_AS(hoft::forward(policy, adapters, bases.first(7), all_of(in), all_of(out), all_of(p.saved), work),
-                       "hoft::forward: base.size() is 7, must be == 8", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::forward(policy, adapters, bases.first(11), all_of(in), all_of(out), all_of(p.saved), work),
+                       "hoft::forward: base.size() is 11, must be == 12", hoft::shape_error);
   CHECK_THROWS_AS(forward(in, out, p.saved, little), hoft::workspace_error);
 
   auto const backward = [&](auto const& dy, auto const& dx_, auto const& V, hoft::workspace w) {
@@ -317,9 +423,9 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
   };
   CHECK_THROWS_WITH_AS(backward(g, changed(dx, 6, one_row_more), dV, work),
                        "hoft::backward: dx.rows is 3, must be == 2 (problem 6)", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(backward(shorter(g), dx, dV, work), "hoft::backward: dy.size() is 7, must be == 8",
+  CHECK_THROWS_WITH_AS(backward(shorter(g), dx, dV, work), "hoft::backward: dy.size() is 11, must be == 12",
                        hoft::shape_error);
-  CHECK_THROWS_WITH_AS(backward(g, dx, shorter(dV), work), "hoft::backward: dV.size() is 7, must be == 8",
+  CHECK_THROWS_WITH_AS(backward(g, dx, shorter(dV), work), "hoft::backward: dV.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_AS(backward(g, dx, dV, little), hoft::workspace_error);
   p.check_same(untouched);

@@ -53,7 +53,7 @@ std::string check_graphs();
 std::string check_streams();
 /// No call keeps memory of the device. (A call that takes some and gives it back fails in a graph's capture.)
 std::string check_allocations();
-/// A batch of more problems than a launch has room for.
+/// Batches of more problems than a launch has room for.
 std::string check_batches();
 /// A matrix of more than 2³¹ elements; "skipped: ..." if the device has no room for it.
 std::string check_large();

@@ -189,12 +189,81 @@ std::string check_batch() {
   return together.read() == alone.read() ? "" : "a batch has other bits than single calls";
 }
 
+/// Adapters of neighbours that share their x, more of them than are taken at a time: all calls, one by one or together.
+void run_adapters(job const& j, device_bytes const& memory, bool together) {
+  using matrix = hoft::matrix_view<float>;
+  using constant = hoft::matrix_view<float const>;
+  using vector = hoft::vector_view<float>;
+  constexpr index_t n = 130, t = 50, ru = 16, rv = 8, count = 10;
+  auto const on = hoft::cuda::on(j.stream, j.blas);
+  auto const work = j.scratch.work();
+  hoft::carver at(memory.work());
+  std::vector<hoft::adapter_view<float const>> a;
+  std::vector<constant> M, x_read, y_read;
+  std::vector<matrix> Mhat, x, y, dy, dx, wU, wV, dU, dV;
+  std::vector<vector> ws, ds;
+  std::vector<hoft::saved_activations<float, float, hoft::col_major>> saved;
+  std::vector<decltype(dense(on, constant()))> base;
+  for (index_t i = 0; i < count; ++i) {
+    index_t const m = i % 3 == 0 ? 300 : 70, scales = i % 2 * m;
+    auto const form = [&](index_t rows, index_t r) {
+      matrix const U = at.matrix<float>(rows, r);
+      auto q = hoft::carve_compact_wy<float>(at, rows, r, r);
+      hoft::accumulate(on, constant(U), q, hoft::exact{}, work);
+      return hoft::compact_wy_view<float const>(q);
+    };
+    auto const left = form(m, ru), right = form(n, rv);
+    a.emplace_back(left, right, hoft::vector_view<float const>(at.vector<float>(scales)));
+    M.push_back(at.matrix<float>(m, n));
+    Mhat.push_back(at.matrix<float>(m, n));
+    x.push_back(i % 3 == 0 ? at.matrix<float>(n, t + rv) : x.back());
+    y.push_back(at.matrix<float>(m, t + rv)), dy.push_back(at.matrix<float>(m, t + rv));
+    dx.push_back(at.matrix<float>(n, t + rv));
+    for (auto* to : {&wU, &dU}) to->push_back(at.matrix<float>(m, ru));
+    for (auto* to : {&wV, &dV}) to->push_back(at.matrix<float>(n, rv));
+    for (auto* to : {&ws, &ds}) to->push_back(at.vector<float>(scales));
+    saved.push_back(hoft::carve_saved<float, hoft::col_major>(at, a.back(), t));
+    base.push_back(dense(on, M.back()));
+    x_read.push_back(x.back().columns(0, t)), y_read.push_back(y.back().columns(0, t));
+  }
+  auto const all = [](auto& v) {
+    return std::span<typename std::remove_reference_t<decltype(v)>::value_type const>(v);
+  };
+  std::vector<constant> const gradients(Mhat.begin(), Mhat.end());
+  if (together) {
+    hoft::merge(on, all(a), all(M), all(Mhat), work);
+    hoft::merge_backward(on, all(a), all(M), all(gradients), all(wU), all(wV), all(ws), work);
+    hoft::forward(on, all(a), all(base), all(x), all(y), all(saved), work);
+    hoft::backward(on, all(a), all(base), all(x_read), all(y_read), all(saved), all(dy), all(dx), all(dU), all(dV),
+                   all(ds), work);
+  } else {
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      hoft::merge(on, a[i], M[i], Mhat[i], work);
+      hoft::merge_backward(on, a[i], M[i], gradients[i], wU[i], wV[i], ws[i], work);
+      hoft::forward(on, a[i], base[i], x[i], y[i], saved[i], work);
+      hoft::backward(on, a[i], base[i], x_read[i], y_read[i], saved[i], dy[i], dx[i], dU[i], dV[i], ds[i], work);
+    }
+  }
+  j.finish();
+}
+std::string check_adapters() {
+  job const j(16);
+  index_t const bytes = index_t{1} << 23;
+  device_bytes const together(bytes), alone(bytes);
+  auto const numbers = random(bytes / 4, 7);
+  for (auto const* memory : {&together, &alone}) {
+    memory->write(numbers.data());
+    run_adapters(j, *memory, memory == &together);
+  }
+  return together.read() == alone.read() ? "" : "a batch of adapters has other bits than single calls";
+}
+
 }  // namespace
 
 std::string check_graphs() { return check_graph(16) + check_graph(32); }
 std::string check_streams() { return check_streams(16) + check_streams(32); }
 std::string check_allocations() { return check_allocations(16) + check_allocations(32); }
-std::string check_batches() { return check_batch(); }
+std::string check_batches() { return check_batch() + check_adapters(); }
 
 std::string check_large() {
   constexpr index_t m = 4096, n = 530000, r = 16, last = 48;  // 2.17e9 elements of 2 bytes

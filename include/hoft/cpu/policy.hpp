@@ -67,10 +67,23 @@ inline cpu worth_threads(cpu const& policy, index_t work) {
   return work < least ? cpu{} : policy;
 }
 
-/// body(worker, i) for every problem i of a batch, in any order.
-template <class Body>
-void for_each_problem(cpu const& policy, index_t count, Body const& body) {
-  parallel_for(policy, count, body);
+/// Problems of a batch that are worked on at a time.
+inline index_t problems_at_once(cpu const& policy, index_t) { return worker_count(policy); }
+
+/// body(policy, slot, i) for every problem i of a batch, in any order; slot < problems_at_once numbers the parts of a
+/// workspace. follows(i): problem i begins when problem i - 1 has ended.
+template <class Follows, class Body>
+void for_each_problem(cpu const& policy, index_t count, Follows const& follows, Body const& body) {
+  parallel_for(policy, count, [&](index_t worker, index_t i) {
+    if (follows(i)) return;  // whoever has the first of a run has them all
+    do body(serial(policy), worker, i);
+    while (++i < count && follows(i));
+  });
+}
+/// A base operator of the caller's, as a problem of a batch calls it.
+template <class Base>
+Base& in_order(cpu const&, Base& base) {
+  return base;
 }
 
 /// Columns of one panel of a matrix with m rows of elements T: a function of shapes alone, so that results do not

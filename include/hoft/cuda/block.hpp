@@ -55,6 +55,8 @@ struct thread_block {
   index_t x, blocks;  ///< which one of how many
   std::byte* memory;
 
+  /// The same block, as one of others.
+  __device__ thread_block share(index_t x_, index_t blocks_) const { return {x_, blocks_, memory}; }
   template <class F>
   __device__ void each(index_t n, F const& f) const {
     for (index_t i = threadIdx.x; i < n; i += threads) f(i);
@@ -100,6 +102,9 @@ struct thread_cluster {
   thread_block block;
   index_t size;
 
+  __device__ thread_cluster share(index_t x_, index_t clusters_) const {
+    return {x_, clusters_, block.share(x_, clusters_), size};
+  }
 #if __CUDA_ARCH__ >= 900
   template <class F>
   __device__ void members(F const& f) const {

@@ -1,6 +1,6 @@
 // hoft/cuda/elements.hpp: walks over panels, and what is done element by element. `Device` is the policy of a GPU, or
-// of the host that stands in for one in tests: it has launch(device, tasks, kernel), launch_clusters(...) and
-// multiply_matrices(...).
+// of the host that stands in for one in tests: it has launch_blocks(device, blocks, kernel), launch_clusters(...),
+// multiplies(...) and multiply_matrices(...).
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/kernels.hpp>
@@ -15,6 +15,12 @@ template <class P>
 concept device_policy = execution_policy<P> && requires {
   typename P::cuda_device_tag;
 };
+
+/// kernel(block) by as many blocks as there are tasks, at most `most_blocks`.
+template <device_policy Device, class Kernel>
+void launch(Device const& device, index_t tasks, Kernel const& kernel) {
+  launch_blocks(device, std::min(tasks, device.most_blocks), kernel);
+}
 
 // --- walking: kernels take whole matrices -----------------------------------------------------------------------
 
@@ -49,10 +55,6 @@ void for_each_panel_summed(Device const& device, index_t n, index_t width, Clear
   clear(index_t{0});
   for_each_panel(device, n, width, body);
   merge(index_t{0});
-}
-template <device_policy Device, class Body>
-void for_each_problem(Device const&, index_t count, Body const& body) {
-  for (index_t i = 0; i < count; ++i) body(index_t{0}, i);
 }
 
 // --- element by element -----------------------------------------------------------------------------------------

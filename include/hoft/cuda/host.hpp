@@ -2,6 +2,7 @@
 // there is no GPU.
 #pragma once
 #include <hoft/cuda/adapt.hpp>
+#include <hoft/cuda/group.hpp>
 #include <hoft/cuda/primitives.hpp>
 
 #include <barrier>
@@ -77,6 +78,11 @@ struct host_block {
   std::barrier<>* meeting;  ///< of the workers; none if there is one
   std::vector<chunk_copy>* fetching;
 
+  host_block share(index_t x_, index_t blocks_) const {
+    host_block mine = *this;
+    mine.x = x_, mine.blocks = blocks_;
+    return mine;
+  }
   template <class F>
   void each(index_t n, F const& f) const {
     for (index_t i = worker; i < n; i += workers) f(reversed ? n - 1 - i : i);
@@ -122,6 +128,7 @@ struct host_cluster {
   std::byte* const* memory;               ///< of each block
   std::barrier<>* meeting;                ///< of all threads of the cluster; none if there is one
 
+  host_cluster share(index_t x_, index_t clusters_) const { return {x_, clusters_, size, blocks, memory, meeting}; }
   template <class F>
   void members(F const& f) const {
     for (host_block const& block : blocks) f(block, block.x);
@@ -156,11 +163,10 @@ inline void require_blocks(index_t blocks) {
   if (blocks <= 0) throw std::logic_error("hoft::cuda: a launch of no blocks, which a GPU refuses");
 }
 
-/// kernel(block) by `tasks` blocks, at most as many as the device takes.
+/// kernel(block) by so many blocks.
 template <class Kernel>
-void launch(host const& device, index_t tasks, Kernel const& kernel) {
-  require_blocks(tasks);
-  index_t const blocks = std::min(tasks, device.most_blocks);
+void launch_blocks(host const& device, index_t blocks, Kernel const& kernel) {
+  require_blocks(blocks);
   for (index_t b = 0; b < blocks; ++b) {
     index_t const x = device.reversed ? blocks - 1 - b : b;
     std::vector<std::byte> shared = shared_memory(device, kernel);
@@ -214,6 +220,10 @@ void launch_clusters(host const& device, index_t clusters, index_t size, Kernel 
 }
 
 /// There is no cuBLAS here: every product is a kernel.
+template <class A, class B, class C>
+bool multiplies(host const&, A const&, bool, B const&, bool, C const&) {
+  return false;
+}
 template <class T, class LA, class LB, class LC>
 bool multiply_matrices(host const&, T, matrix_view<T const, LA>, bool, matrix_view<T const, LB>, bool,
                        matrix_view<T const, LC>, matrix_view<T, LC>) {

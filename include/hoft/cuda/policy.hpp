@@ -2,6 +2,7 @@
 #pragma once
 #include <hoft/cuda/error.hpp>
 #include <hoft/cuda/adapt.hpp>
+#include <hoft/cuda/group.hpp>
 #include <hoft/cuda/primitives.hpp>
 #include <hoft/cuda/scalar.hpp>
 
@@ -156,12 +157,12 @@ inline void launch(device const& policy, void const* function, index_t blocks, i
 }
 }  // namespace detail
 
-/// kernel(block) by as many blocks as there are tasks, at most `most_blocks`.
+/// kernel(block) by so many blocks.
 template <class Kernel>
-void launch(device const& policy, index_t tasks, Kernel const& kernel) {
+void launch_blocks(device const& policy, index_t blocks, Kernel const& kernel) {
   void* arguments[] = {const_cast<Kernel*>(&kernel)};
-  detail::launch(policy, reinterpret_cast<void const*>(detail::run<Kernel>), std::min(tasks, policy.most_blocks), 1,
-                 kernel.shared_bytes(), arguments);
+  detail::launch(policy, reinterpret_cast<void const*>(detail::run<Kernel>), blocks, 1, kernel.shared_bytes(),
+                 arguments);
 }
 /// kernel(cluster) by so many clusters of `size` blocks.
 template <class Kernel>
@@ -191,14 +192,23 @@ void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_vi
       "cublasGemmEx");
 }
 
-/// C [m, n], by columns, := S + alpha op(A) op(B) by cuBLAS; false if it has no name for the operation.
+/// Whether cuBLAS multiplies: it has a name for the operation, and the product is worth a launch of its own, which it
+/// takes even where several problems share the others.
+template <class T, class LA, class LB, class LC>
+bool multiplies(device const&, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
+                bool conjugate_b, matrix_view<T, LC> C) {
+  constexpr index_t narrow = 64, longest = 16384;
+  bool const small = A.cols <= narrow && std::min(C.rows, C.cols) <= narrow && std::max(C.rows, C.cols) <= longest;
+  return !small && !(is_complex<T> && ((A.is_col_major && conjugate_a) || (B.is_col_major && conjugate_b)));
+}
+/// C [m, n], by columns, := S + alpha op(A) op(B) by cuBLAS; false, and nothing done, if it is not to.
 template <class T, class LA, class LB, class LC>
 bool multiply_matrices(device const& policy, T alpha, matrix_view<T const, LA> A, bool conjugate_a,
                        matrix_view<T const, LB> B, bool conjugate_b, matrix_view<T const, LC> S, matrix_view<T, LC> C) {
   static_assert(C.is_col_major);
+  if (!multiplies(policy, A, conjugate_a, B, conjugate_b, C)) return false;
   conjugate_a = conjugate_a && is_complex<T>;
   conjugate_b = conjugate_b && is_complex<T>;
-  if ((A.is_col_major && conjugate_a) || (B.is_col_major && conjugate_b)) return false;
   if (S.data != nullptr) copy(policy, S, C);
   auto const name = [](bool by_columns, bool conjugated) {
     return by_columns ? CUBLAS_OP_N : conjugated ? CUBLAS_OP_C : CUBLAS_OP_T;

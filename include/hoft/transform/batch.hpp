@@ -11,7 +11,8 @@ namespace hoft {
 
 // Every batch takes spans of the same length, and element i of each is problem i, as the call with one adapter takes
 // it. Problems may differ in shape; each has the bits of its single call. Threads share the problems, one at a time
-// each; a GPU's kernels of all problems go to the caller's stream, one problem after another.
+// each. A GPU takes eight problems at a time, each with workspace of its own: kernels that they all want are launched
+// once for all of them. What they would launch is noted in memory of the host first.
 
 /// Bytes of workspace for `merge` of all of M.
 template <execution_policy Policy, class A, class T, class L>
@@ -128,11 +129,11 @@ index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const>
 /// @param policy where to compute; its threads share the problems, one at a time each
 /// @param a, base, x, y, saved  as of `forward` with one adapter, element by element. Neighbours may have the same x,
 ///               as q, k and v of a layer do: views that begin at the same element, with spare columns for the largest
-///               rv. They run one after another, and the last one's V̂ stays there. Nothing else that is written may
-///               overlap another problem's views
+///               rv. Each base operator is called before the next V̂ is written, and the last one's stays there.
+///               Nothing else that is written may overlap another problem's views
 /// @param work   at least forward_workspace bytes
 /// @throws as `forward` with one adapter, for the whole batch before anything is written. Two base operators may be
-///         called at the same time; what one throws leaves the other problems done or not begun
+///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <execution_policy Policy, class A, class Base, class T, class L>
@@ -148,12 +149,13 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
   index_t const bytes = detail::require_batch(
       function, count, work, [&](std::size_t i) { detail::require_forward(a[i], base[i], x[i], y[i], saved[i]); },
       [&] { return forward_workspace(policy, a, x); });
-  auto const as_before = [&](std::size_t i) { return i > 0 && i < x.size() && x[i].data == x[i - 1].data; };
-  detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
-    if (as_before(i)) return;  // whoever has the first problem with this x has them all
-    do forward(one, a[i], base[i], x[i], y[i], saved[i], part);
-    while (as_before(++i));
-  });
+  detail::run_batch(
+      policy, count, work, bytes,
+      [&](auto const& one, std::size_t i, workspace part) {
+        auto&& operation = in_order(one, base[i]);
+        forward(one, a[i], operation, x[i], y[i], saved[i], part);
+      },
+      [&](index_t i) { return i > 0 && x[std::size_t(i)].data == x[std::size_t(i - 1)].data; });
 }
 
 /// Bytes of workspace for `backward` after forward passes that saved `saved`.
@@ -173,7 +175,7 @@ index_t backward_workspace(Policy const& policy, std::span<adapter_view<A> const
 ///               is written may overlap another problem's views
 /// @param work   at least backward_workspace bytes
 /// @throws as `backward` with one adapter, for the whole batch before anything is written. Two base operators may be
-///         called at the same time; what one throws leaves the other problems done or not begun
+///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
@@ -203,7 +205,8 @@ void backward(Policy const& policy, std::span<adapter_view<A> const> a, std::spa
       },
       [&] { return backward_workspace(policy, a, saved); });
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
-    backward(one, a[i], base[i], x[i], y[i], saved[i], dy[i], dx[i], dU[i], dV[i], ds[i], part);
+    auto&& operation = in_order(one, base[i]);
+    backward(one, a[i], operation, x[i], y[i], saved[i], dy[i], dx[i], dU[i], dV[i], ds[i], part);
   });
 }
 

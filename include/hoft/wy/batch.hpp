@@ -1,5 +1,5 @@
-// hoft/wy/batch.hpp: many problems in one call, threads over problems. A model has hundreds of adapters, each too small
-// to share out.
+// hoft/wy/batch.hpp: many problems in one call, threads over problems, or kernels over problems. A model has hundreds
+// of adapters, each too small to share out.
 #pragma once
 #include <hoft/wy/accumulate.hpp>
 #include <hoft/wy/apply.hpp>
@@ -11,17 +11,12 @@
 namespace hoft {
 namespace detail {
 
-/// The same amount of workspace for each worker, enough for the largest problem.
+/// The same amount of workspace for each problem that is worked on at a time, enough for the largest one.
 template <class Policy, class Size>
 index_t batch_workspace(Policy const& policy, index_t count, Size const& size) {
   index_t most = 0;
   for (index_t i = 0; i < count; ++i) most = std::max(most, size(i));
-  return most * worker_count(policy);
-}
-template <class Policy>
-workspace part_of(Policy const& policy, workspace work, index_t size, index_t worker) {
-  index_t const part = size / worker_count(policy);
-  return {work.data + worker * part, part};
+  return most * problems_at_once(policy, count);
 }
 
 /// Spans of a batch, by name, have one element for each problem.
@@ -37,12 +32,20 @@ index_t require_batch(char const* function, index_t count, workspace work, Check
   require_at_least<workspace_error>(function, "work.size", work.size, bytes);
   return bytes;
 }
-/// run(policy, i, its part of the workspace) for every problem i.
+/// run(policy, i, its part of the workspace) for every problem i. follows(i): problem i uses memory that problem i - 1
+/// has to have done with.
+template <class Policy, class Run, class Follows>
+void run_batch(Policy const& policy, index_t count, workspace work, index_t bytes, Run const& run,
+               Follows const& follows) {
+  if (count == 0) return;
+  index_t const part = bytes / problems_at_once(policy, count);
+  for_each_problem(policy, count, follows, [&](auto const& local, index_t slot, index_t i) {
+    run(local, std::size_t(i), workspace{work.data + slot * part, part});
+  });
+}
 template <class Policy, class Run>
 void run_batch(Policy const& policy, index_t count, workspace work, index_t bytes, Run const& run) {
-  for_each_problem(policy, count, [&](index_t worker, index_t i) {
-    run(serial(policy), std::size_t(i), part_of(policy, work, bytes, worker));
-  });
+  run_batch(policy, count, work, bytes, run, [](index_t) { return false; });
 }
 
 }  // namespace detail
