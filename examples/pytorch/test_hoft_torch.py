@@ -445,12 +445,12 @@ class Module(Case):
             self.assertEqual(y.dtype, dtype)
             # z, M z + b, s ∘ p, Q_U p, the correction of the bias and the sum are rounded to 16 bits once each; errors
             # before Q_U grow by ‖diag(s) M‖ and max s at most.
-            weight = layer.base.weight.double()
+            weight = layer.base.weight.detach().double()
             size = (
                 1.5 * torch.linalg.matrix_norm(weight, 2) * x.detach().double().norm()
-                + 4 * layer.base.bias.double().norm() * 3
+                + 4 * layer.base.bias.detach().double().norm() * 3
             )
-            error = (y.double() - expected).norm()
+            error = (y.double() - expected).detach().norm()
             self.assertTrue(float(error) <= 6 * float(torch.finfo(dtype).eps) / 2 * float(size), f"{error} {size}")
             y.float().sum().backward()
             self.assertEqual({p.grad.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
