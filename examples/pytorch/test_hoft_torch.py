@@ -308,6 +308,18 @@ class Linear(Case):
             for a, da in zip(inputs[1:], torch.autograd.grad(merge(weight, *inputs[1:]).sum(), inputs[1:])):
                 self.assertEqual(da.shape, a.shape)
 
+    def test_parameters_and_gradients_of_any_strides(self):
+        weight, (_, u, v, s) = self.weight(), self.inputs()
+        g = torch.randn(self.n, self.m, dtype=DOUBLE).t()
+        spread = [torch.stack((a.detach(), a.detach()), -1)[..., 0].requires_grad_() for a in (u, v, s)]
+        self.assertFalse(any(a.is_contiguous() for a in spread))
+        got, expected = merge(weight, *spread), merge(weight, u, v, s)
+        self.assertTrue(torch.equal(got, expected))
+        first = torch.autograd.grad(got, spread, g)
+        second = torch.autograd.grad(expected, (u, v, s), g.contiguous())
+        for a, b in zip(first, second):
+            self.assertTrue(torch.equal(a, b))
+
     def test_gradients_of_some(self):
         weight = self.weight()
         all_of_them = self.inputs()
