@@ -119,7 +119,7 @@ class header_parser {
       std::ptrdiff_t extent = -1;
       auto const [end, trouble] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), extent);
       require(trouble != std::errc::result_out_of_range, "has an extent that no memory can hold");
-      if (trouble != std::errc{}) fail();
+      if (trouble != std::errc{} || (rest_.front() == '0' && end - rest_.data() > 1)) fail();  // 010 was 8 in Python 2
       require(extent >= 0, "has a negative extent");
       rest_.remove_prefix(std::size_t(end - rest_.data()));
       shape.push_back(extent);

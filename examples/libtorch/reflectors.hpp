@@ -34,6 +34,8 @@ struct householder : torch::autograd::Function<householder> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list const& dy) {
+    // Under create_graph its results would count as constants, without a word.
+    TORCH_CHECK(!at::GradMode::is_enabled(), "householder: second derivatives are not computed");
     auto const saved = context->get_saved_variables();
     auto const [dx, du, dtau] =
         hoft_torch::householder_backward(dy[0].contiguous(), saved[0], saved[1], context->saved_data["rank"].toInt(),

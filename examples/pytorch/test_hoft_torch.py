@@ -2,11 +2,13 @@
 
 import copy
 import io
+import itertools
 import math
 import pickle
 import unittest
 
 import torch
+import torch.nn.utils.prune
 import torch.utils.checkpoint
 
 import hoft_torch
@@ -129,6 +131,15 @@ class Householder(Case):
         self.assertTrue(torch.equal(u.grad, torch.zeros_like(u)))
         self.assertTrue(torch.equal(x.grad, torch.ones_like(x)))
         self.assertTrue(torch.equal(householder_apply(x, u[:0]), x))
+
+    def test_no_reflector_and_no_feature(self):
+        for explicit_tau in (False, True):
+            for t, m, r in ((3, 6, 0), (3, 0, 0), (0, 0, 0)) + (() if explicit_tau else ((3, 0, 2),)):
+                inputs = (leaf(t, m), leaf(r, m), leaf(r)) if explicit_tau else (leaf(t, m), leaf(r, m))
+                y = householder_apply(*inputs)
+                self.assertTrue(torch.equal(y, inputs[0]))
+                for a, da in zip(inputs, torch.autograd.grad(y.sum(), inputs)):
+                    self.assertEqual(da.shape, a.shape)
 
     def test_any_number_of_tokens(self):
         u = leaf(4, 6)
@@ -287,6 +298,48 @@ class Linear(Case):
         for gradient in torch.autograd.grad(y.sum(), (u, v, s)):
             self.assertTrue(torch.equal(gradient, torch.zeros_like(gradient)))
 
+    def test_no_feature(self):
+        for m, n in ((0, 5), (5, 0), (0, 0)):
+            weight, inputs = torch.randn(m, n, dtype=DOUBLE), (leaf(3, n), leaf(2, m), leaf(4, n), leaf(m))
+            y = shoft_linear(inputs[0], weight, *inputs[1:])
+            self.assertTrue(torch.equal(y, torch.zeros(3, m, dtype=DOUBLE)))
+            for a, da in zip(inputs, torch.autograd.grad(y.sum(), inputs)):
+                self.assertTrue(torch.equal(da, torch.zeros_like(a)))
+            for a, da in zip(inputs[1:], torch.autograd.grad(merge(weight, *inputs[1:]).sum(), inputs[1:])):
+                self.assertEqual(da.shape, a.shape)
+
+    def test_parameters_and_gradients_of_any_strides(self):
+        weight, (_, u, v, s) = self.weight(), self.inputs()
+        g = torch.randn(self.n, self.m, dtype=DOUBLE).t()
+        spread = [torch.stack((a.detach(), a.detach()), -1)[..., 0].requires_grad_() for a in (u, v, s)]
+        self.assertFalse(any(a.is_contiguous() for a in spread))
+        got, expected = merge(weight, *spread), merge(weight, u, v, s)
+        self.assertTrue(torch.equal(got, expected))
+        first = torch.autograd.grad(got, spread, g)
+        second = torch.autograd.grad(expected, (u, v, s), g.contiguous())
+        for a, b in zip(first, second):
+            self.assertTrue(torch.equal(a, b))
+
+    def test_gradients_of_some(self):
+        weight = self.weight()
+        all_of_them = self.inputs()
+        expected = torch.autograd.grad(shoft_linear(all_of_them[0], weight, *all_of_them[1:]).sum(), all_of_them)
+        for wanted in itertools.product((False, True), repeat=4):
+            inputs = [a.detach().clone().requires_grad_(want) for a, want in zip(all_of_them, wanted)]
+            y = shoft_linear(inputs[0], weight, *inputs[1:])
+            self.assertEqual(y.requires_grad, any(wanted))
+            if any(wanted):
+                y.sum().backward()
+            for a, want, da in zip(inputs, wanted, expected):
+                self.assertTrue(torch.equal(a.grad, da) if want else a.grad is None)
+
+    def test_second_derivatives_are_refused(self):
+        weight, (x, u, v, s) = self.weight(), self.inputs()
+        for y in (hoft_linear(x, weight, u, v), shoft_linear(x, weight, u, v, s), merge(weight, u, v, s)):
+            (du,) = torch.autograd.grad(y.square().sum(), u, create_graph=True)
+            with self.assertRaisesRegex(RuntimeError, "once_differentiable"):
+                du.sum().backward()
+
     def test_weights_of_any_strides(self):
         weight, (x, u, v, s) = self.weight(), self.inputs()
         turned = weight.t().contiguous().t()
@@ -396,8 +449,41 @@ class Module(Case):
             self.assertClose(layer.base.weight.detach(), weight, 3 * weight.norm(), 12)
             with self.assertRaisesRegex(RuntimeError, "not merged"):
                 layer.unmerge()
-        with self.assertRaisesRegex(TypeError, "the weight of a Quantised is no plain matrix"):
-            HOFTLinear(Quantised(torch.nn.Linear(10, 7)), 4).merge()
+
+    def test_only_a_plain_matrix_is_merged(self):
+        """Where more than weight and bias makes the product, another weight would be forgotten or only half of it."""
+
+        class LowRank(torch.nn.Linear):
+            def __init__(self):
+                super().__init__(10, 7)
+                self.low_rank = torch.nn.Parameter(torch.randn(7, 10))
+
+            def forward(self, x):
+                return super().forward(x) + x @ self.low_rank.t()
+
+        class Doubled(torch.nn.Module):
+            """Its weight is made anew each time."""
+
+            def __init__(self):
+                super().__init__()
+                self.in_features, self.out_features, self.bias = 10, 7, None
+                self.one_half = torch.nn.Parameter(torch.randn(7, 10))
+
+            @property
+            def weight(self):
+                return 2 * self.one_half
+
+            def forward(self, x):
+                return x @ self.weight.t()
+
+        pruned = torch.nn.utils.prune.l1_unstructured(torch.nn.Linear(10, 7), "weight", amount=0.3)
+        for base in (LowRank(), Doubled(), pruned, Quantised(torch.nn.Linear(10, 7))):
+            layer, x = self.randomise(HOFTLinear(base, 4)), torch.randn(5, 10)
+            before = layer(x)
+            with self.assertRaisesRegex(TypeError, f"HOFTLinear.merge: the weight of a {type(base).__name__} is no plain"):
+                layer.merge()
+            self.assertFalse(layer.merged)
+            self.assertTrue(torch.equal(layer(x), before))
 
     def test_state_dict(self):
         x = torch.randn(5, 10)
@@ -530,6 +616,7 @@ class Module(Case):
         refused = [
             (ValueError, "the rank is 3, must be even", lambda: HOFTLinear(base, 3)),
             (ValueError, "the rank is -2", lambda: HOFTLinear(base, (4, -2))),
+            (ValueError, r"the rank is \(2, 2, 2\), must be", lambda: HOFTLinear(base, (2, 2, 2))),
             (TypeError, "a ReLU, has no in_features", lambda: HOFTLinear(torch.nn.ReLU(), 4)),
             (ValueError, "number of features of u is 10, must be 9", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
             (
@@ -553,6 +640,16 @@ class Start(Case):
         self.assertTrue(torch.equal(u[4], torch.zeros(8, dtype=DOUBLE)))
         x = torch.randn(3, 8, dtype=DOUBLE)
         self.assertClose(householder_apply(x, u), x, x.norm(), 5)
+
+    def test_is_a_leaf(self):
+        for rank in (4, 5):
+            u = paired_gaussian(rank, 8, requires_grad=True)
+            self.assertTrue(u.is_leaf and u.requires_grad)
+            self.assertFalse(paired_gaussian(rank, 8).requires_grad)
+        self.assertEqual(tuple(paired_gaussian(0, 8).shape), (0, 8))
+        for rank in (-1, -2):
+            with self.assertRaisesRegex(ValueError, f"paired_gaussian: the rank is {rank}, must be at least 0"):
+                paired_gaussian(rank, 8)
 
     def test_names(self):
         for name in hoft_torch.__all__:

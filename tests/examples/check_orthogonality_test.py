@@ -167,6 +167,7 @@ def malformed():
         (header(dictionary(shape="(4294967296, 4294967296)")) + data, "more than memory can hold"),
         (header(dictionary(shape="(1000000000, 1000000000)")) + data, "should have 8000000000000000000 bytes and has 32"),
         (header(dictionary(shape="(2 2)")) + data, "not understood"),
+        (header(dictionary(shape="(02, 2)")) + data, "not understood"),
         (header(dictionary(shape="(2, 2")) + data, "not understood"),
         (header(dictionary(shape="(2, x)")) + data, "not understood"),
         (header(dictionary(shape="[2, 2]")) + data, "not understood"),

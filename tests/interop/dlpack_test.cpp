@@ -1,5 +1,5 @@
 // DLPack tensors as views and back: what is accepted is the same memory, what is refused says why.
-// (interop/numpy_test.py has NumPy and PyTorch on the other side.)
+// (dlpack_judges.py has NumPy and PyTorch on the other side.)
 #include <hoft/eigen/scalar.hpp>
 #include <hoft/interop/dlpack.hpp>
 
@@ -123,6 +123,8 @@ TEST_CASE("vectors") {
   stride = 2;
   refuses<shape_error>("hoft::dlpack::as_vector: tau.strides[0] is 2, must be == 1",
                        [&] { dlpack::as_vector<double>(tensor, dlpack::cpu, "tau"); });
+  size = 2;
+  CHECK_THROWS_AS(dlpack::as_vector<double>(tensor), shape_error);
   size = 1;
   CHECK(dlpack::as_vector<double>(tensor).size == 1);
   size = -1;
@@ -197,6 +199,7 @@ TEST_CASE("shapes and strides that are no matrix of the layout are refused") {
   refuses<shape_error>(example(0, -4, 4, 1), ".shape[1] is -4, must be >= 0");
   refuses<shape_error>(example(3, 4, 1, 3), ".strides[1] is 3, must be 1 for a row-major view");
   refuses<shape_error>(example(3, 4, 8, 2), ".strides[1] is 2, must be 1 for a row-major view");
+  refuses<shape_error>(example(3, 2, 8, 2), ".strides[1] is 2, must be 1 for a row-major view");
   refuses<shape_error>(example(3, 4, 4, -1), ".strides[1] is -1, must be 1 for a row-major view");
   refuses<shape_error>(example(3, 4, 0, 1), ".strides[0] is 0, must be >= 4, the other extent");    // broadcast
   refuses<shape_error>(example(3, 4, -4, 1), ".strides[0] is -4, must be >= 4, the other extent");  // reversed

@@ -72,7 +72,7 @@ class _Householder(torch.autograd.Function):
         dx, du, dtau = operators().householder_backward(
             _rows(dy), known, form, ctx.rank, ctx.explicit_tau, ctx.from_output, ctx.adjoint
         )
-        return dx, du, dtau if ctx.explicit_tau else None, None, None
+        return dx, du, dtau, None, None
 
 
 class _Linear(torch.autograd.Function):
@@ -88,7 +88,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, dy):
         x, y, weight, kept, s = ctx.saved_tensors
         dx, du, dv, ds = operators().backward(dy, x, y, weight, kept, s, *ctx.ranks, ctx.keep_q)
-        return dx, du, dv, ds if len(s) else None, None, None, None
+        return dx, du, dv, ds, None, None, None
 
 
 class _Merge(torch.autograd.Function):
@@ -106,7 +106,7 @@ class _Merge(torch.autograd.Function):
     def backward(ctx, dmerged):
         forms, s, weight = ctx.saved_tensors
         du, dv, ds = operators().merge_backward(forms, s, *ctx.ranks, weight, _rows(dmerged))
-        return None, du, dv, ds if len(s) else None
+        return None, du, dv, ds
 
 
 @_uncompiled
@@ -201,10 +201,12 @@ def _require_weight(name, weight):
         raise ValueError(f"{name}: the weight requires a gradient, which is not computed: pass weight.detach()")
 
 
-def paired_gaussian(rank, features, **options):
+def paired_gaussian(rank, features, *, requires_grad=False, **options):
     """Reflectors u [rank, features] as Gaussian rows, each twice, so that their product is the identity. `options` as of
     torch.randn. The last row of an odd rank is zero, and never trains."""
+    if rank < 0:
+        raise ValueError(f"paired_gaussian: the rank is {rank}, must be at least 0")
     u = torch.randn((rank + 1) // 2, features, **options).repeat_interleave(2, 0)[:rank]
     if rank % 2:
         u[-1] = 0
-    return u.contiguous()
+    return u.contiguous().requires_grad_(requires_grad)

@@ -19,8 +19,8 @@ class HOFTLinear(torch.nn.Module):
 
     def __init__(self, base, rank, scaled=False):
         super().__init__()
-        left, right = rank if isinstance(rank, tuple) else (rank, rank)
-        for r in (left, right):
+        ranks = rank if isinstance(rank, tuple) and len(rank) == 2 else (rank, rank)
+        for r in ranks:
             if not isinstance(r, int) or r < 0 or r % 2:
                 raise ValueError(f"HOFTLinear: the rank is {r}, must be even and at least 0")
         for name in ("in_features", "out_features"):
@@ -33,8 +33,8 @@ class HOFTLinear(torch.nn.Module):
             options["device"] = weight.device
             if weight.is_floating_point():
                 options["dtype"] = master_dtype(weight.dtype)
-        self.u = torch.nn.Parameter(paired_gaussian(left, base.out_features, **options))
-        self.v = torch.nn.Parameter(paired_gaussian(right, base.in_features, **options))
+        self.u = torch.nn.Parameter(paired_gaussian(ranks[0], base.out_features, **options))
+        self.v = torch.nn.Parameter(paired_gaussian(ranks[1], base.in_features, **options))
         self.s = torch.nn.Parameter(torch.ones(base.out_features, **options)) if scaled else None
         self.merged = False
 
@@ -58,7 +58,8 @@ class HOFTLinear(torch.nn.Module):
     @torch.no_grad()
     def merge(self):
         """Puts Q_U diag(s) M Q_V in the place of the base's weight, so that calls cost what the base costs. Until
-        `unmerge`, u, v and s are not used and get no gradients."""
+        `unmerge`, u, v and s are not used and get no gradients. Refused for a base that has anything but a weight
+        [out_features, in_features] and a bias: only the base knows what its call does with the rest."""
         self._replace_weight("merge", merge, True)
         return self
 
@@ -71,9 +72,10 @@ class HOFTLinear(torch.nn.Module):
     def _replace_weight(self, name, function, merged):
         if self.merged == merged:
             raise RuntimeError(f"HOFTLinear.{name}: the layer is {'already' if merged else 'not'} merged")
-        weight = getattr(self.base, "weight", None)
-        shape = (self.base.out_features, self.base.in_features)
-        if not (torch.is_tensor(weight) and weight.is_floating_point() and tuple(weight.shape) == shape):
+        kept = dict([*self.base.named_parameters(), *self.base.named_buffers()])
+        weight, shape = kept.get("weight"), (self.base.out_features, self.base.in_features)
+        plain = weight is not None and weight.is_floating_point() and tuple(weight.shape) == shape
+        if not (plain and kept.keys() <= {"weight", "bias"}):
             raise TypeError(f"HOFTLinear.{name}: the weight of a {type(self.base).__name__} is no plain matrix")
         weight.copy_(function(weight, self.u, self.v, self.s))
         self.merged = merged
