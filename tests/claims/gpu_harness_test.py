@@ -58,7 +58,8 @@ def main():
         plots = set(re.findall(r"\(\.\./bench/results/claims_gpu/([a-z0-9_]+\.png)\)", text))
         drawn, rendering = set(), figures.save
         figures.save = lambda figure, path: (drawn.add(path.name), figures.plt.close(figure))  # rendering takes its time
-        figures.draw(results, out)
+        for draw, *about in figures.figures_of(results, out):  # here: processes of their own would fill a set of their own
+            draw(*about)
         check(plots <= drawn, f"the page shows what nobody draws: {plots - drawn}")
         figures.save = rendering
         figures.models_figure(results["models"], out / "models.png")
