@@ -78,7 +78,7 @@ def main():
         m, r, t = sizes["m"], sizes["r"], sizes["t"]
         for key, exact in {("lora", "merge"): 0, ("lora", "merge_backward"): 0, ("lora", "forward"): r * t,
                            ("lora", "backward"): 2 * r * t, ("full", "merge"): 0, ("full", "merge_backward"): 0,
-                           ("full", "forward"): m * m, ("full", "backward"): m * m}.items():
+                           ("full", "forward"): 0, ("full", "backward"): 0}.items():
             check(memory[key] == exact, f"{key} takes {memory[key]:.0f} numbers of memory, expected {exact}")
         for key, found in memory.items():
             if key[0].startswith("hoft") or key[0] == "shoft":
