@@ -61,6 +61,9 @@ build() {
   cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)" --target "$1"
 }
 
+# hoft runs on one thread unless told otherwise; so do its peers, and the small products of the statistics.
+export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+
 if [[ -n $claims ]]; then
   level=full results=build/bench/results/claims program=build/bench/bench/claims/hoft_claims
   [[ ${#quick[@]} -eq 0 ]] || level=quick
@@ -80,8 +83,6 @@ fi
 
 build hoft_bench
 
-# hoft runs on one thread unless told otherwise; so do its peers.
-export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 results=build/bench/results
 rm -rf "$results"
 mkdir -p "$results"

@@ -45,7 +45,7 @@ double procrustes(target const& t) {
 struct descent {
   double residual, seconds, seconds_to_reach;  ///< the last: NaN if it was not reached
 };
-constexpr double reached = 1e-2;
+constexpr double reached = 1e-2;  // page.py says so
 
 /// Adam on ‖M̂ − wanted‖_F², its step falling as a cosine; from near the method's start, which may be a saddle.
 descent descend(methods::method<double>& method, target const& t, int steps, std::mt19937_64& rng) {
@@ -119,7 +119,7 @@ void coverage(int order, int steps, int seeds, std::ostream& out) {
         matrix const R = random_orthogonal(m, -1, rng);
         for (target const& t :
              {target{"rotation", M, Q * M}, target{"reflection", M, R * M}, target{"two_sided", M, Q * M * P}}) {
-          descent best{std::numeric_limits<double>::infinity(), 0, 0};
+          descent best{std::numeric_limits<double>::infinity(), 0, std::numeric_limits<double>::quiet_NaN()};
           double parameters = 0;
           for (int start = 0; start < 2; ++start) {
             auto const method = e.make(s, rng);

@@ -147,9 +147,11 @@ def judge(sweeps, terms, kind, margin, seed=1):
     if kind not in ("bound", "growth"):
         raise ValueError(f"the kind of a claim is bound or growth, not '{kind}'")
     everything = [sample for _, samples in sweeps.values() for sample in samples]
+    for sample in everything:
+        for value in sample["values"]:
+            if not 0 < value < math.inf:
+                raise ValueError(f"a measurement is {value} at {sample['sizes']}, expected a positive number: no others have exponents")
     y = medians(everything)
-    if not (y > 0).all():
-        raise ValueError(f"a measurement is {min(y)}, and only positive ones have exponents")
     values = np.array([[term(sample["sizes"]) for sample in everything] for term in terms])
     constants = symmetric_fit(values, y)
     parts = constants[:, None] * values

@@ -2,6 +2,7 @@
 
 import ast
 import operator
+import re
 
 VARIABLES = "mnrbkt"
 OPERATORS = {
@@ -12,6 +13,7 @@ OPERATORS = {
     ast.Pow: operator.pow,
 }
 FUNCTIONS = {"min": min, "max": max}
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class FormulaError(ValueError):
@@ -44,6 +46,11 @@ def evaluate(formula, sizes):
     return float(value(tree))
 
 
+def letters_of(formula):
+    """Those that the formula, one that `evaluate` takes, depends on."""
+    return {node.id for node in ast.walk(ast.parse(formula, mode="eval")) if isinstance(node, ast.Name)} & {*VARIABLES}
+
+
 def terms_of(formula):
     """The terms of the sum that the formula is, as formulas."""
 
@@ -57,7 +64,5 @@ def terms_of(formula):
 
 def printed(formula):
     """As the page shows it."""
-    text = formula
-    for power, sign in (("17", "¹⁷"), ("16", "¹⁶"), ("2", "²"), ("3", "³")):
-        text = text.replace(f"**{power}", sign)
+    text = re.sub(r"\*\*(\d+)", lambda power: power[1].translate(SUPERSCRIPTS), formula)
     return text.replace(" * ", " ").replace("*", " ")

@@ -118,6 +118,11 @@ def measure(program, out, level, gpu):
     stages = Stages(program, level["seconds"])
     stages.run("describe", f"--out={out / 'methods.tsv'}")
     methods = {row["name"]: {name: value or "" for name, value in row.items()} for row in raw_table(out / "methods.tsv")}
+    for method in methods.values():
+        try:
+            verdicts.check_description(method, level["count"]["base"])
+        except ValueError as error:
+            fail(str(error))
     for command in ("count", "time"):
         write_plan(out / f"{command}.plan", plans.cases(methods, level[command], table1, models))
     stages.run("count", f"--plan={out / 'count.plan'}", f"--out={out / 'counts.tsv'}")

@@ -4,12 +4,27 @@ import numpy as np
 
 import fits
 import plans
-from formulas import evaluate, terms_of
+from formulas import FormulaError, evaluate, letters_of, terms_of
 
 # How far an exponent may be from the claimed one. Counts are exact but for lower-order terms; memory is lent in whole
 # panels; times bend with caches and with the length of a product's inner loop.
 MARGINS = {"parameters": 0.02, "flops": 0.1, "memory": 0.15, "time": 0.25}
 REACHED, MISSED = 0.05, 0.2  # of the residual, relative to the target
+
+
+def check_description(method, sizes):
+    """Before anything is measured: all formulas can be evaluated, and depend only on what is swept."""
+    for name in ("parameters", *(f"{which}_{part}" for which in plans.passes_of(method) for part in ("flops", "moved", "memory"))):
+        formula = method[name]
+        try:
+            value = evaluate(formula, sizes)
+        except (FormulaError, ArithmeticError) as error:
+            raise ValueError(f"{method['name']}, {name}: {error}") from error
+        if value < 0:
+            raise ValueError(f"{method['name']}, {name}: '{formula}' is {value:g} at {sizes}, expected >= 0")
+        if foreign := letters_of(formula) - {*method["variables"]}:
+            raise ValueError(f"{method['name']}, {name}: '{formula}' depends on {', '.join(sorted(foreign))}, "
+                             f"but the variables are '{method['variables']}', and no others are swept")
 
 
 def swept_samples(data, quantity, method, which, token=False):
@@ -119,11 +134,14 @@ def declared(data):
                     continue
                 about = {"method": method["name"], "pass": which}
                 swept = swept_samples(data, quantity, method, which)
-                nothing = not any(any(sample["values"]) for _, samples in swept.values() for sample in samples)
-                if nothing or formulas == ["0"]:  # no exponents
-                    right = nothing and (formulas == ["0"] or kind == "bound")
+                taken = [any(sample["values"]) for _, samples in swept.values() for sample in samples]
+                if not all(taken) or formulas == ["0"]:  # no exponents
+                    if any(taken):  # something at some sizes only: no slope, unless nothing was declared
+                        verdict = fits.FAILS if formulas == ["0"] else fits.UNKNOWN
+                    else:
+                        verdict = fits.HOLDS if formulas == ["0"] or kind == "bound" else fits.FAILS
                     claims.append({**about, "quantity": quantity, "terms": formulas, "rows": [], "margin": 0.0,
-                                   "kind": kind, "verdict": fits.HOLDS if right else fits.FAILS})
+                                   "kind": kind, "verdict": verdict})
                     continue
                 claims.append({**about, **claim(swept, formulas, kind, quantity, constant)})
     return claims

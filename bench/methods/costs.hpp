@@ -47,13 +47,13 @@ inline constexpr description about_lora{
 
 inline constexpr description about_full{
     .name = "full",
-    .text = "full fine-tuning",
+    .text = "full fine-tuning, of the weight itself",
     .variables = "mnt",
     .parameters = "m * n",
-    .merge = {"m*n", "3*m*n", "0"},
+    .merge = {"0", "2*m*n", "0"},
     .merge_backward = {"0", "2*m*n", "0"},
-    .forward = {"2*m*n*t + m*n", "3*m*n + (m + n)*t", "m*n"},
-    .backward = {"4*m*n*t + 2*m*n", "2*m*n + (m + 2*n)*t", "m*n"},
+    .forward = {"2*m*n*t", "m*n + (m + n)*t", "0"},
+    .backward = {"4*m*n*t", "2*m*n + (m + 2*n)*t", "0"},
     .coverage = "all",
 };
 

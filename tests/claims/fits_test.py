@@ -126,8 +126,8 @@ class Exponents(unittest.TestCase):
                     self.assertGreater(squares(changed), squares(found))
 
     def test_what_has_no_logarithm_is_refused(self):
-        for bad in (0.0, -1.0, math.nan):
-            samples = [{"sizes": {**BASE, "m": m}, "values": [y]} for m, y in ((1, 1.0), (2, bad))]
+        for bad in (0.0, -1.0, math.nan, math.inf):  # one of the repetitions, which the median would not show
+            samples = [{"sizes": {**BASE, "m": m}, "values": [1.0, 1.0, y]} for m, y in ((1, 1.0), (2, bad))]
             with self.assertRaisesRegex(ValueError, "a measurement is"):
                 fits.judge({"m": ((1, 2), samples)}, terms("1"), "bound", 0.1)
 
@@ -167,6 +167,21 @@ class Verdicts(unittest.TestCase):
             short = sweep("m", values, law)
             self.assertEqual(fits.judge({"m": short}, terms("m"), "growth", 0.1)["verdict"], fits.UNKNOWN)
 
+    def test_a_range_of_the_shortest_factor_tells(self):
+        self.assertEqual(fits.judge({"m": sweep("m", (16, 32, 64), lambda m, **_: m)}, terms("m"), "growth", 0.1)["verdict"],
+                         fits.HOLDS)
+
+    def test_a_term_is_seen_where_its_share_is_greatest(self):
+        law = lambda m, n, r, **_: m * n + 4 * (m + n) * r * r
+        found = judge(law, ["m * n", "(m + n) * r**2"])
+        self.assertEqual(found["unseen"], [])
+        greatest = [max(part / law(**sample["sizes"]) for _, samples in sweeps(law).values() for sample in samples
+                        for part in [formulas.evaluate(text, sample["sizes"])]) for text in ("m * n", "4*(m + n)*r**2")]
+        for share, expected in zip(found["shares"], greatest):
+            self.assertAlmostEqual(share, expected, places=6)
+        less = judge(lambda m, n, r, **_: m * n + (m + n) * r / 8, ["m * n", "(m + n) * r"])  # at most 6 %
+        self.assertEqual(less["unseen"], [])
+
     def test_an_interval_across_a_margin_tells_nothing(self):
         decide = lambda low, high, kind: fits.decide(1.0, low, high, kind, 0.1, 16, 5)
         for kind in ("bound", "growth"):
@@ -197,6 +212,12 @@ class Formulas(unittest.TestCase):
         self.assertEqual(formulas.terms_of("(m + n)*r + r*t + 1"), ["(m + n) * r", "r * t", "1"])
         self.assertEqual(formulas.terms_of("m*n"), ["m * n"])
 
+    def test_powers_are_printed_whole(self):
+        self.assertEqual(formulas.printed("2**17/m + m * b**2 + r**13"), "2¹⁷/m + m b² + r¹³")
+
+    def test_letters_are_those_of_the_formula(self):
+        self.assertEqual(formulas.letters_of("(m + n)*min(r, 2**4) + max(m, 3)"), set("mnr"))
+
     def test_everything_else_is_refused(self):
         for text in ("x", "m.real", "open('x')", "m if r else n", "m *", "max(m, key=n)", "'m'", "True"):
             with self.assertRaisesRegex(formulas.FormulaError, "formula"):
@@ -215,6 +236,11 @@ class Plans(unittest.TestCase):
                         changed = {letter for letter in sizes if sizes[letter] != grid["base"][letter]}
                         self.assertLessEqual(changed, set(letters))
                         self.assertTrue(all(sizes[letter] == x for letter in letters))
+
+    def test_tokens_vary_on_activations_only(self):
+        method, grid = {"name": "a", "variables": "mnrt"}, plans.LEVELS["full"]["count"]
+        self.assertIn("t", plans.sweeps_of(method, grid))
+        self.assertNotIn("t", plans.sweeps_of(method, grid, on_weight=True))
 
     def test_one_token_is_one(self):
         grid = plans.LEVELS["full"]["time"]

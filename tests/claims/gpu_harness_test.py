@@ -58,7 +58,8 @@ def main():
         plots = set(re.findall(r"\(\.\./bench/results/claims_gpu/([a-z0-9_]+\.png)\)", text))
         drawn, rendering = set(), figures.save
         figures.save = lambda figure, path: (drawn.add(path.name), figures.plt.close(figure))  # rendering takes its time
-        figures.draw(results, out)
+        for draw, *about in figures.figures_of(results, out):  # here: processes of their own would fill a set of their own
+            draw(*about)
         check(plots <= drawn, f"the page shows what nobody draws: {plots - drawn}")
         figures.save = rendering
         figures.models_figure(results["models"], out / "models.png")
@@ -77,7 +78,7 @@ def main():
         m, r, t = sizes["m"], sizes["r"], sizes["t"]
         for key, exact in {("lora", "merge"): 0, ("lora", "merge_backward"): 0, ("lora", "forward"): r * t,
                            ("lora", "backward"): 2 * r * t, ("full", "merge"): 0, ("full", "merge_backward"): 0,
-                           ("full", "forward"): m * m, ("full", "backward"): m * m}.items():
+                           ("full", "forward"): 0, ("full", "backward"): 0}.items():
             check(memory[key] == exact, f"{key} takes {memory[key]:.0f} numbers of memory, expected {exact}")
         for key, found in memory.items():
             if key[0].startswith("hoft") or key[0] == "shoft":

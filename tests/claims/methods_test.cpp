@@ -21,6 +21,8 @@ namespace {
 
 using dense = matrix<double>;
 constexpr sizes small{16, 12, 3, 4, 2, 5};
+/// Blocks that have no fixed size in block_rotations.hpp and are no power of two; all else odd that may be.
+constexpr sizes odd{36, 7, 5, 6, 2, 3};
 
 dense gaussian(index_t m, index_t n, unsigned seed, double deviation = 1) {
   std::mt19937_64 rng(seed);
@@ -55,13 +57,11 @@ dense forwarded(method<double>& by, dense const& M, dense const& x) {
 /// Central differences are right to about ε^{2/3}, relative to values and gradients of order 1 to 100 here.
 constexpr double allowed = 1e-7;
 
-}  // namespace
-
-TEST_CASE("gradients on the weight are central differences") {
-  dense const M = gaussian(small.m, small.n, 1), W = gaussian(small.m, small.n, 2);
+void check_gradients_on_the_weight(sizes const& s) {
+  dense const M = gaussian(s.m, s.n, 1), W = gaussian(s.m, s.n, 2);
   for (auto const& e : list<double>()) {
     CAPTURE(std::string(e.about->name));
-    auto const by = somewhere(e);
+    auto const by = somewhere(e, s);
     dense const Mhat = merged(*by, M);
     dense dMhat = W;
     by->merge_backward(fixed(M), fixed(Mhat), as_view(dMhat));
@@ -80,21 +80,21 @@ TEST_CASE("gradients on the weight are central differences") {
   }
 }
 
-TEST_CASE("gradients on activations are central differences") {
-  dense const M = gaussian(small.m, small.n, 1), x = gaussian(small.n, small.t, 5), W = gaussian(small.m, small.t, 2);
+void check_gradients_on_activations(sizes const& s) {
+  dense const M = gaussian(s.m, s.n, 1), x = gaussian(s.n, s.t, 5), W = gaussian(s.m, s.t, 2);
   for (auto const& e : list<double>()) {
     CAPTURE(std::string(e.about->name));
-    auto const by = somewhere(e);
-    index_t const t = small.t + by->spare();
-    dense wide = dense::Zero(small.n, t), y(small.m, t), dy = dense::Zero(small.m, t), dx(small.n, t);
-    wide.leftCols(small.t) = x;
+    auto const by = somewhere(e, s);
+    index_t const t = s.t + by->spare();
+    dense wide = dense::Zero(s.n, t), y(s.m, t), dy = dense::Zero(s.m, t), dx(s.n, t);
+    wide.leftCols(s.t) = x;
     by->forward(fixed(M), as_view(wide), as_view(y));
-    dy.leftCols(small.t) = W;
+    dy.leftCols(s.t) = W;
     by->backward(fixed(M), fixed(wide), fixed(y), as_view(dy), as_view(dx));
     std::vector<dense> claimed;
     for (auto& p : by->parameters()) claimed.push_back(p.gradient);
     auto const of_x = [&](dense const& value) { return forwarded(*by, M, value).cwiseProduct(W).sum(); };
-    CHECK(hoft::check_gradient(of_x, x, dx.leftCols(small.t)).error <= allowed);
+    CHECK(hoft::check_gradient(of_x, x, dx.leftCols(s.t)).error <= allowed);
     std::size_t i = 0;
     for (auto& p : by->parameters()) {
       auto const loss = [&](dense const& value) {
@@ -109,14 +109,60 @@ TEST_CASE("gradients on activations are central differences") {
   }
 }
 
+}  // namespace
+
+TEST_CASE("gradients on the weight are central differences") {
+  check_gradients_on_the_weight(small);
+  check_gradients_on_the_weight(odd);
+}
+
+TEST_CASE("gradients on activations are central differences") {
+  check_gradients_on_activations(small);
+  check_gradients_on_activations(odd);
+}
+
 TEST_CASE("activations are the weight's product with the tokens") {
-  dense const M = gaussian(small.m, small.n, 1), x = gaussian(small.n, small.t, 5);
-  for (auto const& e : list<double>()) {
-    CAPTURE(std::string(e.about->name));
-    auto const by = somewhere(e);
-    dense const y = forwarded(*by, M, x), product = merged(*by, M) * x;
-    CHECK((y - product).norm() <= 1e-13 * product.norm());
+  for (sizes const& s : {small, odd}) {
+    dense const M = gaussian(s.m, s.n, 1), x = gaussian(s.n, s.t, 5);
+    for (auto const& e : list<double>()) {
+      CAPTURE(std::string(e.about->name));
+      auto const by = somewhere(e, s);
+      dense const y = forwarded(*by, M, x), product = merged(*by, M) * x;
+      CHECK((y - product).norm() <= 1e-13 * product.norm());
+    }
   }
+}
+
+TEST_CASE("more columns than a panel has are as many columns in several calls") {
+  // At m = 1024 the panels of blocks have 32 columns, those of reflections 64.
+  constexpr index_t m = 1024, n = 3, first = 41, t = 2 * first;
+  dense const M = gaussian(m, n, 1), x = gaussian(n, t, 5), W = gaussian(m, t, 2);
+  struct passed {
+    dense y, dx;
+    std::vector<dense> gradients;
+  };
+  auto const pass = [&](method<double>& by, index_t from, index_t count) {
+    dense wide = x.middleCols(from, count), y(m, count), dy = W.middleCols(from, count), dx(n, count);
+    by.forward(fixed(M), as_view(wide), as_view(y));
+    by.backward(fixed(M), fixed(wide), fixed(y), as_view(dy), as_view(dx));
+    passed all{y, dx, {}};
+    for (auto const& p : by.parameters()) all.gradients.push_back(p.gradient);
+    return all;
+  };
+  for (char const* name : {"hra", "oft", "oft_neumann", "boft"})
+    for (index_t b : {4, 32}) {
+      CAPTURE(std::string(name));
+      CAPTURE(b);
+      auto const by = somewhere(find<double>(name), {m, n, 3, b, 2, t});
+      passed const whole = pass(*by, 0, t), left = pass(*by, 0, first), right = pass(*by, first, first);
+      auto const near = [](dense const& a, dense const& b_) { return (a - b_).norm() <= 1e-12 * b_.norm(); };
+      CHECK(near(whole.y.leftCols(first), left.y));
+      CHECK(near(whole.y.rightCols(first), right.y));
+      CHECK(near(whole.dx.leftCols(first), left.dx));
+      CHECK(near(whole.dx.rightCols(first), right.dx));
+      for (std::size_t i = 0; i < whole.gradients.size(); ++i)
+        CHECK(near(whole.gradients[i], left.gradients[i] + right.gradients[i]));
+    }
 }
 
 TEST_CASE("methods are what their definitions say") {
@@ -124,14 +170,29 @@ TEST_CASE("methods are what their definitions say") {
   auto const values = [](method<double>& by, std::size_t i) -> dense const& { return by.parameters()[i].value; };
   auto const near = [](dense const& a, dense const& b) { return (a - b).norm() <= 1e-13 * b.norm(); };
 
+  auto const reflected = [&](dense const& U, dense X) {
+    for (index_t k = U.cols(); k-- > 0;) {
+      dense const u = U.col(k);
+      X -= (2 / u.squaredNorm()) * u * (u.transpose() * X);
+    }
+    return X;
+  };
   for (char const* name : {"hra", "hra_dense"}) {
     auto const by = somewhere(find<double>(name));
-    dense expected = M;
-    for (index_t k = small.r; k-- > 0;) {
-      dense const u = values(*by, 0).col(k);
-      expected -= (2 / u.squaredNorm()) * u * (u.transpose() * expected);
-    }
-    CHECK(near(merged(*by, M), expected));
+    CHECK(near(merged(*by, M), reflected(values(*by, 0), M)));
+  }
+  for (char const* name : {"hoft_exact", "hoft_in_turn_exact", "shoft"}) {
+    auto const by = somewhere(find<double>(name));
+    dense const turned = M * reflected(values(*by, 1), dense::Identity(small.n, small.n));
+    dense scaled = turned;
+    if (by->parameters().size() == 3) scaled = values(*by, 2).col(0).asDiagonal() * turned;
+    CHECK(near(merged(*by, M), reflected(values(*by, 0), scaled)));
+  }
+  {  // both ways of the truncated one; its factor is tested with hoft
+    auto const by = somewhere(find<double>("hoft_two_terms")),
+               in_turn = somewhere(find<double>("hoft_in_turn_two_terms"));
+    CHECK(near(merged(*by, M), merged(*in_turn, M)));
+    CHECK(!near(merged(*by, M), merged(*somewhere(find<double>("hoft_exact")), M)));
   }
   {
     auto const by = somewhere(find<double>("lora"));
@@ -145,16 +206,35 @@ TEST_CASE("methods are what their definitions say") {
   }
   {
     auto const by = somewhere(find<double>("full"));
-    CHECK(near(merged(*by, M), M + values(*by, 0)));
+    CHECK(near(merged(*by, M), values(*by, 0)));
   }
-  {  // block by block, from the skew matrix itself
+  // block by block, from the skew matrix itself
+  auto const skew = [&](method<double>& by, std::size_t factor, index_t i) {
+    dense K = dense::Zero(small.b, small.b);
+    for (index_t col = 1, at = 0; col < small.b; ++col)
+      for (index_t row = 0; row < col; ++row, ++at) K(row, col) = values(by, factor)(at, i);
+    return dense(K - K.transpose());
+  };
+  {  // the first factor couples neighbouring pairs of rows, the second one pairs that lie one pair apart
+    auto const by = somewhere(find<double>("boft"));
+    dense const I = dense::Identity(small.b, small.b);
+    dense expected = M;
+    for (std::size_t factor = 0; factor < 2; ++factor)
+      for (index_t i = 0; i < small.m / small.b; ++i) {
+        std::vector<index_t> const firsts{0, 4, 8, 12}, seconds{0, 2, 8, 10};
+        index_t const a = (factor == 0 ? firsts : seconds)[std::size_t(i)], other = a + (factor == 0 ? 2 : 4);
+        std::vector<index_t> const rows{a, a + 1, other, other + 1};
+        dense const K = skew(*by, factor, i), Q = (I - K) * (I + K).inverse();
+        dense const turned = Q * expected(rows, Eigen::all);
+        expected(rows, Eigen::all) = turned;
+      }
+    CHECK(near(merged(*by, M), expected));
+  }
+  {
     auto const by = somewhere(find<double>("oft")), series = somewhere(find<double>("oft_neumann"));
     dense expected = M, expected_series = M;
     for (index_t i = 0; i < small.m / small.b; ++i) {
-      dense K = dense::Zero(small.b, small.b);
-      for (index_t col = 1, at = 0; col < small.b; ++col)
-        for (index_t row = 0; row < col; ++row, ++at) K(row, col) = values(*by, 0)(at, i);
-      K -= dense(K.transpose());
+      dense const K = skew(*by, 0, i);
       dense const I = dense::Identity(small.b, small.b);
       dense const sum = I - K + K * K - K * K * K + K * K * K * K;
       expected.middleRows(i * small.b, small.b) = (I - K) * (I + K).inverse() * M.middleRows(i * small.b, small.b);

@@ -37,18 +37,24 @@ def runs(rotation, reflection, two_sided, name="hra"):
             for residual in residuals]
 
 
+TIMED = {"base": {**GRID["base"], "m": 128}, "sweeps": {**GRID["sweeps"], "m": (64, 128, 256, 512)}}
+
+
 def made(flops=FLOPS, time=lambda flops, sizes: 3.0 * flops, extra=0):
     """Measurements of two methods, of which in_turn has a forward pass for 2 m n t + 4 m r t only."""
     methods = {name: about for name, about in (("hra", method("hra")), ("in_turn", method("in_turn", ("forward",))))}
     data = {"methods": methods, "quantities": ("flops", "memory", "time"), "memory_is_bounded": False, "table1": TABLE,
-            "models": MODELS, "grids": {"count": GRID, "time": GRID}, "counts": {}, "times": {}, "order": 8,
+            "models": MODELS, "grids": {"count": GRID, "time": TIMED}, "counts": {}, "times": {}, "order": 8,
             "coverage": runs([1e-3], [1e-3], [1.0])}
-    for key in plans.cases(methods, GRID, {"rows": TABLE["rows"][:1]}, MODELS):
+    counts, times = (plans.cases(methods, grid, {"rows": TABLE["rows"][:1]}, MODELS) for grid in (GRID, TIMED))
+    for key in counts:
         sizes = dict(zip(plans.LETTERS, key[2:]))
         counted = evaluate(flops[key[1]], sizes)
         data["counts"][key] = {"parameters": sizes["m"] * sizes["r"] + extra, "flops": counted,
                                "memory": 1.25 * sizes["m"] * sizes["r"]}
-        data["times"][key] = [time(counted, sizes)] * 3
+    for key in times:
+        sizes = dict(zip(plans.LETTERS, key[2:]))
+        data["times"][key] = [time(evaluate(flops[key[1]], sizes), sizes)] * 3
     return data
 
 
@@ -111,6 +117,12 @@ class Cells(unittest.TestCase):
         self.assertEqual(self.coverage([good], [good], [good], name="hoft_exact")["verdict"], fits.HOLDS)
         self.assertEqual(self.coverage([good, between], [good], [bad])["residuals"]["rotation"], between)
 
+    def test_sizes_of_coverage_are_read(self):
+        found = [{**run, "b": b, "k": k, "r": 1} for b, k in ((2, 3), (8, 1)) for run in runs([1e-3 * b], [1e-3], [1.0])]
+        for covers, residual in (({"b": "2", "k": "log2 m"}, 2e-3), ({"b": "m"}, 8e-3)):
+            cell = verdicts.coverage_cell({"coverage": found, "order": 8}, {**TABLE["rows"][0], "covers": covers})
+            self.assertEqual(cell["residuals"]["rotation"], residual)
+
     def test_coverage_that_was_not_measured_is_no_verdict(self):
         with self.assertRaisesRegex(ValueError, "was not measured"):
             verdicts.coverage_cell({"coverage": runs([0], [0], [0]), "order": 16}, TABLE["rows"][0])
@@ -127,6 +139,11 @@ class Declared(unittest.TestCase):
         self.assertEqual(self.verdict(made(), "merge_backward", "flops"), fits.HOLDS)
         for other in ("m*r", "8*m*n*r**2"):
             self.assertEqual(self.verdict(made({**FLOPS, "merge_backward": other}), "merge_backward", "flops"), fits.FAILS)
+
+    def test_times_that_grow_less_than_declared_do_not_hold(self):
+        data = made(time=lambda flops, sizes: 1e6 * sizes["m"] * sizes["n"])  # whatever r is
+        data["methods"]["hra"] |= {"merge_moved": "m*n*r"}
+        self.assertEqual(self.verdict(data, "merge", "time"), fits.FAILS)
 
     def test_times_may_be_those_of_numbers_moved(self):
         data = made(time=lambda flops, sizes: flops + 1e3 * sizes["m"] * sizes["n"])
@@ -154,6 +171,24 @@ class Declared(unittest.TestCase):
         data["memory_is_bounded"] = True
         self.assertEqual(self.verdict(data, "forward", "memory"), fits.HOLDS)
 
+    def test_memory_at_some_sizes_only_cannot_be_told(self):
+        data = made()
+        for key, found in data["counts"].items():
+            if key[2] == 32:
+                found["memory"] = 0
+        self.assertEqual(self.verdict(data, "merge", "memory"), fits.UNKNOWN)
+        data["methods"]["hra"]["merge_memory"] = "0"
+        self.assertEqual(self.verdict(data, "merge", "memory"), fits.FAILS)
+
+    def test_descriptions_are_checked_before_anything_is_measured(self):
+        verdicts.check_description(method("hra"), GRID["base"])
+        for name, formula, said in (("parameters", "m*rr", "hra, parameters: .*'rr' is none of"),
+                                    ("merge_flops", "m*b", "hra, merge_flops: 'm.b' depends on b, but .* 'mnrt'"),
+                                    ("merge_memory", "m/(r - 8)", "hra, merge_memory: .*division by zero"),
+                                    ("backward_moved", "n - m", "is -16 at .*expected >= 0")):
+            with self.assertRaisesRegex(ValueError, said):
+                verdicts.check_description({**method("hra"), name: formula}, GRID["base"])
+
     def test_ratios_are_counted_over_declared(self):
         row = next(row for row in verdicts.ratios(made(), "memory") if row["pass"] == "merge")
         self.assertEqual((row["least"], row["median"], row["most"]), (1.25, 1.25, 1.25))
@@ -161,7 +196,9 @@ class Declared(unittest.TestCase):
 
 class Sums(unittest.TestCase):
     def test_models_are_sums_over_all_layers(self):
-        (row,) = verdicts.models(made())  # in_turn does not train
+        data = made()
+        data["methods"]["hra"]["forward_memory"] = "m*n"  # what is summed is the backward pass's
+        (row,) = verdicts.models(data)  # in_turn does not train
         whole = {"m": 64, "n": 32, "t": 100, **MODELS["sizes"]}
         small = {"m": 16, "n": 8, "t": 10, **MODELS["reduced"]["sizes"]}
         flops = lambda sizes: sum(evaluate(FLOPS[which], sizes) for which in ("forward", "backward"))

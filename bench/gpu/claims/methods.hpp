@@ -219,35 +219,26 @@ class lora final : public method {
   matrix h_;  ///< A x
 };
 
+/// Trains the weight itself: M is not read.
 template <class Policy>
 class full final : public method {
  public:
-  full(Policy const& policy, machine& owner, sizes const& s) : method(owner), policy_(policy), D_(make(s.m, s.n)) {
-    hoft::cuda::fill(policy_, 0.0f, D_.value.view());
+  full(Policy const& policy, machine& owner, sizes const& s) : method(owner), policy_(policy), W_(make(s.m, s.n)) {
+    hoft::cuda::fill(policy_, 0.0f, W_.value.view());
   }
-  void merge(fixed_view M, view Mhat) override {
-    fixed_view const D = D_.value.fixed();
-    hoft::cuda::for_each_element(policy_, Mhat,
-                                 [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) { Mhat(i, j) = M(i, j) + D(i, j); });
-  }
+  void merge(fixed_view, view Mhat) override { hoft::cuda::copy(policy_, W_.value.fixed(), Mhat); }
   void merge_backward(fixed_view, view dMhat) override {
-    hoft::cuda::copy(policy_, fixed_view(dMhat), D_.gradient.view());
+    hoft::cuda::copy(policy_, fixed_view(dMhat), W_.gradient.view());
   }
-  void forward(fixed_view M, view x, view y) override {
-    Mhat_ = {};
-    Mhat_ = matrix(machine_, M.rows, M.cols);
-    merge(M, Mhat_.view());
-    multiply(policy_, Mhat_.fixed(), fixed_view(x), y);
-  }
+  void forward(fixed_view, view x, view y) override { multiply(policy_, W_.value.fixed(), fixed_view(x), y); }
   void backward(fixed_view, fixed_view x, fixed_view, view dy, view dx) override {
-    multiply(policy_, fixed_view(dy), x.transposed(), D_.gradient.view());
-    multiply(policy_, Mhat_.fixed().transposed(), fixed_view(dy), dx);
+    multiply(policy_, fixed_view(dy), x.transposed(), W_.gradient.view());
+    multiply(policy_, W_.value.fixed().transposed(), fixed_view(dy), dx);
   }
 
  private:
   Policy policy_;
-  parameter& D_;
-  matrix Mhat_;
+  parameter& W_;
 };
 
 /// The list over the policy that `policy_of` takes from a machine.
