@@ -9,6 +9,7 @@ import json
 import pathlib
 import sys
 
+import gpu_targets
 import tables
 import training
 
@@ -118,7 +119,7 @@ def gpu_lines(results):
                     name,
                     who,
                     f"{one['median_us']:.1f}",
-                    f"{one['median_us'] / case['hoft']['median_us']:.2f}",
+                    f"{one['median_us'] / case['hoft']['median_us']:.2f}" if "hoft" in case else "-",
                     f"{speed[who]:.0f}",
                     f"{100 * speed[who] / speed['copy']:.0f}" if "copy" in case else "-",
                 ]
@@ -127,6 +128,8 @@ def gpu_lines(results):
         f"{results['device']}, driver {results['driver']}, runtime {results['runtime']}, {results['date']}, commit "
         f"`{results['commit'][:12]}`, `{results['command']}`. Medians of alternating repetitions between events of the "
         "stream; bytes that must move once, by the time.",
+        "",
+        tables.as_markdown(gpu_targets.target_table(results)),
         "",
         tables.as_markdown(rows),
     )

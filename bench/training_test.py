@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""What training.py and report.py make of results, on results whose ratios are known."""
+"""What training.py, gpu_targets.py and report.py make of results, on results whose ratios are known."""
 
 import copy
 import unittest
 
+import gpu_targets
 import report
 import training
 
@@ -79,6 +80,55 @@ class Targets(unittest.TestCase):
         verdicts = {row[-1] for row in rows(results).values()}
         self.assertEqual(verdicts, {"", "a dry run", "not measured"})
         self.assertEqual(training.ratios_to_lora(results, "peak_bytes"), [])
+
+
+def timed(us, gigabytes=0.0):
+    return {"median_us": us, "bytes": gigabytes * 1e9, "us": [us]}
+
+
+GPU = {
+    "device": "none",
+    "driver": 0,
+    "runtime": 0,
+    "date": "2000-01-01",
+    "commit": "0123456789abcdef",
+    "command": "made up",
+    "cases": {
+        "product bfloat16 8192 x 8192 x 8192": {"cublas": timed(2199.023255552, 0.4)},
+        "apply bfloat16 4096 x 8192, r = 16": {
+            "hoft": timed(40.0, 0.1),
+            "copy": timed(34.0, 0.1),
+            "cublas_products": timed(50.0, 0.1),
+        },
+        "apply float 4096 x 8192, r = 16": {
+            "hoft": timed(100.0, 0.2),
+            "copy": timed(95.0, 0.2),
+            "torch_ormqr": timed(6000.0, 0.2),
+        },
+        "apply_backward bfloat16 4096 x 8192, r = 16": {"hoft": timed(75.0, 0.15), "copy": timed(34.0, 0.1)},
+        "accumulate 224 of 4096 x 16": {"hoft": timed(61.0, 0.1), "hoft_one_by_one": timed(1220.0, 0.1)},
+    },
+}
+
+
+class Gpu(unittest.TestCase):
+    def test_each_figure_stands_beside_what_it_must_be(self):
+        found = {row[0]: row[1:] for row in gpu_targets.target_table(GPU)}
+        self.assertEqual(found["device copy, read + written"][0], "2941.18 GB/s")
+        self.assertEqual(found["cuBLAS's product of bfloat16 matrices of 8192²"][0], "500.00 TFLOP/s")
+        self.assertEqual(found["apply, bfloat16, of the copy's bandwidth"], ["85.0 %", "80.0 %", "92.0 %", "met"])
+        self.assertEqual(found["apply, float, of the copy's bandwidth"][3], "reached")
+        self.assertEqual(found["three cuBLAS products / apply, bfloat16"], ["1.25", "1.40", "1.80", "falls short"])
+        self.assertEqual(found["torch.ormqr / apply, float"][3], "reached")
+        self.assertEqual(found["apply_backward, bfloat16, of the copy's bandwidth"][0], "68.0 %")  # three passes, not two
+        self.assertEqual(found["accumulate, 224 of 4096 × 16"], ["61.00 µs", "≤ 60.00 µs", "≤ 25.00 µs", "falls short"])
+        self.assertEqual(found["the same, one call each / one call"][3], "met")
+        self.assertEqual(len(found), 10)  # with the head, without the peer that did not run
+
+    def test_the_page_has_figures_and_cases(self):
+        text = report.gpu_lines(GPU)
+        self.assertIn("| apply, bfloat16, of the copy's bandwidth | 85.0 % | 80.0 % | 92.0 % | met |", text)
+        self.assertIn("| product bfloat16 8192 x 8192 x 8192 | cublas | 2199.0 | - |", text)
 
 
 class Page(unittest.TestCase):
