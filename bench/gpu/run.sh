@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: run.sh [--save] [--built] [--tests-only | --bench-only | --compare-only]
 # On a machine with an NVIDIA GPU and CUDA 12.4 or newer: builds for the chip it finds, runs every test of the CUDA
-# backend there with HOFT_REQUIRE_GPU=1, a part of them under compute-sanitizer's four tools, the benchmarks, whose
+# backend there with HOFT_REQUIRE_GPU=1, a part of them under compute-sanitizer's four tools, and the benchmarks, whose
 # results it prints, beside the ceilings found in the same run and what each must reach, and leaves in
-# build/gpu/results.json, and within nine minutes the comparison of a training step with
-# PyTorch and PEFT (compare_torch/README.md), in build/gpu/training.json.
+# build/gpu/results.json. Then, within nine minutes, the comparison of a training step with PyTorch and PEFT
+# (compare_torch/README.md), in build/gpu/training.json.
 #   --save   writes bench/results/gpu.json and gpu_training.json as well, with commit and date
 #   --built  builds nothing: build/gpu comes from a machine with the tests' packages (there: run.sh --build-only)
 #   --build-only  for the chips in CMAKE_CUDA_ARCHITECTURES, by default 90
