@@ -194,7 +194,8 @@ inline matrix read(std::istream& in, std::string const& file) {
 
   require(d.type == "<f2" || d.type == "<f4" || d.type == "<f8",
           "holds elements of type '" + d.type + "'; '<f2', '<f4' and '<f8' are known");
-  require(d.shape.size() == 2, "has " + std::to_string(d.shape.size()) + " dimensions; a matrix has 2");
+  std::size_t const rank = d.shape.size();
+  require(rank == 2, "has " + std::to_string(rank) + (rank == 1 ? " dimension" : " dimensions") + "; a matrix has 2");
   Eigen::Index const rows = d.shape[0], cols = d.shape[1], size = d.type[2] - '0';
   require(rows == 0 || cols <= std::numeric_limits<Eigen::Index>::max() / Eigen::Index(sizeof(double)) / rows,
           "has " + std::to_string(rows) + " x " + std::to_string(cols) + " elements, more than memory can hold");

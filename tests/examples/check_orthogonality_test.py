@@ -160,7 +160,7 @@ def malformed():
         (array.getvalue(), "elements of type '<c16'"),
         (written.getvalue(), "holds records"),
         (header(dictionary(shape="()")) + data[:8], "has 0 dimensions"),
-        (header(dictionary(shape="(4,)")) + data, "has 1 dimensions"),
+        (header(dictionary(shape="(4,)")) + data, "has 1 dimension;"),
         (header(dictionary(shape="(1, 2, 2)")) + data, "has 3 dimensions"),
         (header(dictionary(shape="(-2, 2)")) + data, "a negative extent"),
         (header(dictionary(shape="(2, 99999999999999999999)")) + data, "an extent that no memory can hold"),
