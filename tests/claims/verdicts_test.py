@@ -141,9 +141,16 @@ class Declared(unittest.TestCase):
             self.assertEqual(self.verdict(made({**FLOPS, "merge_backward": other}), "merge_backward", "flops"), fits.FAILS)
 
     def test_times_that_grow_less_than_declared_do_not_hold(self):
-        data = made(time=lambda flops, sizes: 1e6 * sizes["m"] * sizes["n"])  # whatever r is
-        data["methods"]["hra"] |= {"merge_moved": "m*n*r"}
+        data = made(time=lambda flops, sizes: 1e6 * sizes["m"] * sizes["n"] * sizes["r"] ** 0.4)
+        data["methods"]["hra"]["merge_moved"] = "m*n*r"
         self.assertEqual(self.verdict(data, "merge", "time"), fits.FAILS)
+
+    def test_memory_may_be_wrong_by_less_than_a_fifth_of_an_exponent(self):
+        for excess, verdict in ((0.1, fits.HOLDS), (0.2, fits.FAILS)):
+            data = made()
+            for key, found in data["counts"].items():
+                found["memory"] = key[2] ** (1 + excess) * key[4]
+            self.assertEqual(self.verdict(data, "merge", "memory"), verdict)
 
     def test_times_may_be_those_of_numbers_moved(self):
         data = made(time=lambda flops, sizes: flops + 1e3 * sizes["m"] * sizes["n"])
