@@ -5,9 +5,11 @@
 #include <hoft/cuda/elements.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <memory>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace hoft::cuda {
@@ -80,21 +82,11 @@ struct script {
       }
     }
   }
-  template <class Kernel>
-  void add_blocks(index_t count, Kernel const& kernel) {
+  /// `launch`, without captures, is not kept: its type tells what to call.
+  template <class Kernel, class Launch>
+  void add_kernel(index_t count, index_t size, Kernel const& kernel, Launch) {
     auto const run = [](Device const& device, std::span<step const* const> alike) {
-      run_kernels<Kernel>(device, alike, [](Device const& on, index_t blocks, index_t, auto const& all) {
-        launch_blocks(on, blocks, all);
-      });
-    };
-    steps.push_back({run, count, 1, std::make_shared<Kernel const>(kernel)});
-  }
-  template <class Kernel>
-  void add_clusters(index_t count, index_t size, Kernel const& kernel) {
-    auto const run = [](Device const& device, std::span<step const* const> alike) {
-      run_kernels<Kernel>(device, alike, [](Device const& on, index_t clusters, index_t blocks, auto const& all) {
-        launch_clusters(on, clusters, blocks, all);
-      });
+      run_kernels<Kernel>(device, alike, Launch{});
     };
     steps.push_back({run, count, size, std::make_shared<Kernel const>(kernel)});
   }
@@ -153,11 +145,15 @@ struct scribe {
 };
 template <device_policy Device, class Kernel>
 void launch_blocks(scribe<Device> const& s, index_t blocks, Kernel const& kernel) {
-  s.to->add_blocks(blocks, kernel);
+  s.to->add_kernel(blocks, 1, kernel, [](Device const& on, index_t all, index_t, auto const& together) {
+    launch_blocks(on, all, together);
+  });
 }
 template <device_policy Device, class Kernel>
 void launch_clusters(scribe<Device> const& s, index_t clusters, index_t size, Kernel const& kernel) {
-  s.to->add_clusters(clusters, size, kernel);
+  s.to->add_kernel(clusters, size, kernel, [](Device const& on, index_t all, index_t of, auto const& together) {
+    launch_clusters(on, all, of, together);
+  });
 }
 template <device_policy Device, class T, class LA, class LB, class LC>
 bool multiply_matrices(scribe<Device> const& s, T alpha, matrix_view<T const, LA> A, bool conjugate_a,
