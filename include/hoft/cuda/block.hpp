@@ -4,7 +4,8 @@
 // i in [0, n), by as many threads as there are, and a barrier behind it. Within a step no f may read what another f
 // writes; variables outside a step have one value for the whole block. So a body says what is parallel and not how:
 // threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
-// GPU. Two more kinds of step: block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp), and block.fetch(n, f),
+// GPU. More kinds of step: block.each_line(lines, n, f), f(l, i) for every i < n of every line, a warp to a line, so
+// that no index is divided; block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp); and block.fetch(lines, n, f),
 // which begins copies of 16 bytes whose ends block.fetched() waits for.
 //
 // A kernel may be called with a cluster instead: blocks that run at the same time and read each other's memory.
@@ -63,16 +64,21 @@ struct thread_block {
     __syncthreads();
   }
   template <class F>
-  __device__ void each_warp(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x / lanes; i < n; i += warps) f(lane_warp{}, i);
+  __device__ void each_line(index_t lines, index_t n, F const& f) const {
+    in_lines(lines, n, f);
     __syncthreads();
   }
   template <class F>
-  __device__ void fetch(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x; i < n; i += threads) {
-      chunk_copy const c = f(i);
+  __device__ void each_warp(index_t n, F const& f) const {
+    for (int i = int(threadIdx.x) / lanes; i < int(n); i += warps) f(lane_warp{}, i);
+    __syncthreads();
+  }
+  template <class F>
+  __device__ void fetch(index_t lines, index_t n, F const& f) const {
+    in_lines(lines, n, [&](int l, int i) {
+      chunk_copy const c = f(l, i);
       __pipeline_memcpy_async(c.to, c.from, sizeof(chunk));
-    }
+    });
     __pipeline_commit();
   }
   __device__ void fetched() const {
@@ -94,6 +100,13 @@ struct thread_block {
     return all;
   }
   __device__ void barrier() const { __syncthreads(); }
+
+ private:
+  template <class F>
+  __device__ static void in_lines(index_t lines_, index_t n, F const& f) {
+    for (int l = int(threadIdx.x) / lanes; l < int(lines_); l += warps)
+      for (int i = int(threadIdx.x) % lanes; i < int(n); i += lanes) f(l, i);
+  }
 };
 
 /// The blocks of a cluster, of which the calling thread sees its own.

@@ -18,10 +18,11 @@ struct cluster_project_kernel {
   slice_shape shape{};
 
   struct shared {
-    float *u, *s, *partial, *w;
+    split_matrix<parts_beside<T>> u;
+    float *s, *partial, *w;
     T* tiles;
     HOFT_HOST_DEVICE shared(shared_carver& memory, feature_slice const& slice, bool scaled, index_t buffers)
-        : u(memory.template array<float>(slice.padded_rank() * slice.stride())),
+        : u(memory, slice.rank, slice.rows),
           s(scaled ? memory.template array<float>(slice.rows) : nullptr),
           partial(memory.template array<float>(warps * columns * slice.padded_rank())),
           w(memory.template array<float>(2 * columns * slice.padded_rank())),
@@ -45,7 +46,7 @@ struct cluster_project_kernel {
         f(block, slice, shared(carver, slice, scale.size > 0, shape.buffers), member);
       });
     };
-    index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = (r + 15) / 16 * 16;
+    index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = whole_tiles(r);
     members([&](auto const& block, feature_slice const& slice, shared const& s, index_t) {
       slice.load_reflectors(block, U, s.u);
       if (s.s != nullptr) slice.load_vector(block, scale, s.s);

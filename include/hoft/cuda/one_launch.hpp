@@ -32,8 +32,9 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
   auto const run = [&]<int Most>(std::size_t first, std::size_t count) {
     auto const& u = U[first];
     auto const& q = Q[first];
-    cluster_shape shape = shape_clusters(
-        device, u.rows, [&](index_t rows, index_t) { return kernel_for_few::bytes_for(u.cols, q.block, rows); });
+    cluster_shape shape = shape_clusters(device, u.rows, [&](index_t, index_t rows, index_t) {
+      return kernel_for_few::bytes_for(u.cols, q.block, rows);
+    });
     accumulate_kernel<TU, LU, T, Most> kernel{};
     kernel.m = u.rows, kernel.r = u.cols, kernel.block_size = q.block;
     kernel.keeps_slice = shape.size > 0;

@@ -20,14 +20,14 @@ inline index_t slice_rows(index_t m, index_t size) {
   return ((m + size - 1) / size + strip - 1) / strip * strip;
 }
 /// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
-/// bytes(rows, buffers): what a block shares.
+/// bytes(size, rows, buffers): what a block shares.
 template <device_policy Device, class Bytes>
 cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
   constexpr index_t reserved = 1024;  // of each block, by the system, beside what it may ask for
   for (index_t blocks : {2, 1})
     for (index_t buffers : {2, 1})
       for (index_t size = 1; size <= device.most_cluster; size *= 2) {
-        index_t const rows = slice_rows(m, size), shared = bytes(rows, buffers);
+        index_t const rows = slice_rows(m, size), shared = bytes(size, rows, buffers);
         if ((shared + reserved) * blocks > device.shared_limit + reserved) continue;
         return {size, rows, buffers, std::max<index_t>(1, device.processors() * blocks / size)};
       }
@@ -46,8 +46,8 @@ inline float somewhere = 0;
 /// One cluster of a row holds all features, as far as that is possible: size 0 if it is not.
 template <device_policy Device, class Kernel>
 slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kernel) {
-  cluster_shape const shape = shape_clusters(device, m, [&](index_t rows, index_t buffers) {
-    kernel.shape.rows = rows, kernel.shape.buffers = buffers;
+  cluster_shape const shape = shape_clusters(device, m, [&](index_t size, index_t rows, index_t buffers) {
+    kernel.shape.size = size, kernel.shape.rows = rows, kernel.shape.buffers = buffers;
     return kernel.shared_bytes();
   });
   if (shape.size == 0) return {};
