@@ -217,6 +217,17 @@ HOFT_HOST_DEVICE constexpr T over_real(T const& a, real_t<T> s) {
   if constexpr (is_complex<T>) return T(a.real() / s, a.imag() / s);
   else return a / s;
 }
+/// a / s where 1 / s is at hand, rounded as a division is but for rare last bits: the rest of a product is exact.
+template <class T>
+HOFT_HOST_DEVICE T divided(T const& a, real_t<T> s, real_t<T> inverse) {
+  if constexpr (is_complex<T>) {
+    return T(divided(a.real(), s, inverse), divided(a.imag(), s, inverse));
+  } else {
+    using std::fma;
+    T const q = a * inverse;
+    return fma(fma(-q, s, a), inverse, q);
+  }
+}
 template <class T>
 HOFT_HOST_DEVICE constexpr T conjugate_if(bool conjugated, T const& a) {
   return conjugated ? conjugate(a) : a;

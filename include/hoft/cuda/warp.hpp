@@ -102,16 +102,19 @@ struct split_pair {
   bfloat16_pair part[Parts];
 };
 
-/// a and b rounded to bfloat16.
-HOFT_HOST_DEVICE inline bfloat16_pair rounded(float a, float b) {
+/// a and b as bfloat16, rounded to nearest or cut.
+template <bool Cut>
+HOFT_HOST_DEVICE bfloat16_pair shortened(float a, float b) {
 #if defined(__CUDA_ARCH__)
   bfloat16_pair two;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
+  if constexpr (Cut) asm("cvt.rz.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
+  else asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
   return two;
 #else
   auto const upper = [](float x) {
     auto const bits = std::bit_cast<std::uint32_t>(x);
-    return x != x ? (bits | 0x400000u) & 0xFFFF0000u : (bits + 0x7FFFu + (bits >> 16 & 1u)) & 0xFFFF0000u;
+    std::uint32_t const to_nearest = Cut ? 0u : 0x7FFFu + (bits >> 16 & 1u);
+    return (x != x ? bits | 0x400000u : bits + to_nearest) & 0xFFFF0000u;
   };
   return upper(a) >> 16 | upper(b);
 #endif
@@ -124,9 +127,7 @@ HOFT_HOST_DEVICE split_pair<Parts> split(float a, float b) {
   split_pair<Parts> s{};
   HOFT_UNROLL
   for (int p = 0; p < Parts; ++p) {
-    bfloat16_pair two;
-    if constexpr (Parts == 2) two = rounded(a, b);
-    else two = std::bit_cast<std::uint32_t>(a) >> 16 | (std::bit_cast<std::uint32_t>(b) & 0xFFFF0000u);
+    bfloat16_pair const two = shortened<Parts == 3>(a, b);
     s.part[p] = two;
     a -= std::bit_cast<float>(two << 16), b -= std::bit_cast<float>(two & 0xFFFF0000u);
   }
@@ -149,7 +150,7 @@ HOFT_HOST_DEVICE void store_pair(T* at, float a, float b) {
 #if defined(__CUDA_ARCH__)
   if constexpr (sizeof(T) == 2) {  // one instruction rounds both
     std::uint32_t two;
-    if constexpr (significand_bits<T> == 8) two = rounded(a, b);
+    if constexpr (significand_bits<T> == 8) two = shortened<false>(a, b);
     else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
     std::memcpy(__builtin_assume_aligned(static_cast<void*>(at), 4), &two, sizeof(two));
     return;
@@ -207,13 +208,31 @@ HOFT_HOST_DEVICE void load_stored(Warp const& warp, typename Warp::template held
 template <int P, int Q>
 inline constexpr int last_parts = (P > Q ? P : Q) == 3 ? 3 : 1;
 
-/// c += a b for tiles in parts, smallest products first.
+/// c += a b for tiles in parts, smallest products first. The instruction cuts what does not fit behind its sum; where
+/// floats are meant exactly, c is not that sum, and is added as numbers are.
 template <class Warp, int P, int Q, class Left, class Right, class Sum>
 HOFT_HOST_DEVICE void multiply_add(Warp const& warp, Left const (&a)[P], Right const (&b)[Q], Sum& c) {
+  constexpr bool apart = (P > Q ? P : Q) == 3;
+  Sum fresh = {};
+  Sum& sum = apart ? fresh : c;
   HOFT_UNROLL
   for (int both = last_parts<P, Q>; both >= 0; --both) HOFT_UNROLL
   for (int p = 0; p < P; ++p)
-    if (int const q = both - p; q >= 0 && q < Q) warp.multiply_add(a[p], b[q], c);
+    if (int const q = both - p; q >= 0 && q < Q) warp.multiply_add(a[p], b[q], sum);
+  if constexpr (apart)
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int e = 0; e < 8; ++e) c[lane].element[e] += fresh[lane].element[e];
+    });
+}
+/// The right tiles of Aᴴ: lanes hold the same elements of it.
+template <class Warp, int Parts, class Left, class Right>
+HOFT_HOST_DEVICE void adjoint_of(Warp const& warp, Left const (&a)[Parts], Right (&b)[Parts]) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int p = 0; p < Parts; ++p) HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) b[p][lane].pair[e] = a[p][lane].pair[e % 2 * 2 + e / 2];
+  });
 }
 
 }  // namespace hoft::cuda
