@@ -5,8 +5,9 @@
 // writes; variables outside a step have one value for the whole block. So a body says what is parallel and not how:
 // threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
 // GPU. More kinds of step: block.each_line(lines, n, f), f(l, i) for every i < n of every line, a warp to a line, so
-// that no index is divided; block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp); and block.fetch(lines, n, f),
-// which begins copies of 16 bytes whose ends block.fetched() waits for.
+// that no index is divided; block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp); block.each_warp_twice(n, f,
+// g), two such steps for as many as there are warps, g(warp, i, what f answered); and block.fetch(lines, n, f), which
+// begins copies of 16 bytes whose ends block.fetched() waits for.
 //
 // A kernel may be called with a cluster instead: blocks that run at the same time and read each other's memory.
 // cluster.members(f) calls f(block, member) for each of them, cluster.barrier() waits for all, and
@@ -71,6 +72,15 @@ struct thread_block {
   template <class F>
   __device__ void each_warp(index_t n, F const& f) const {
     for (int i = int(threadIdx.x) / lanes; i < int(n); i += warps) f(lane_warp{}, i);
+    __syncthreads();
+  }
+  template <class F, class G>
+  __device__ void each_warp_twice(index_t n, F const& f, G const& g) const {
+    int const i = int(threadIdx.x) / lanes;
+    decltype(f(lane_warp{}, i)) kept;
+    if (i < int(n)) kept = f(lane_warp{}, i);
+    __syncthreads();
+    if (i < int(n)) g(lane_warp{}, i, kept);
     __syncthreads();
   }
   template <class F>

@@ -42,7 +42,7 @@ struct cluster_adapt_kernel {
           w(memory, columns, kernel.apart ? 0 : slice.rank),
           minus_z(memory, columns, slice.rank),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(kernel.apart ? 0 : warps * columns * slice.padded_rank())),
+          partial(memory.template array<float>(kernel.apart ? 0 : slice.projection_scratch(slice.rank))),
           projections(memory.template array<float>(kernel.apart ? 0 : 2 * columns * slice.padded_rank())),
           tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())),
           q(kernel.q.data != nullptr ? memory.template array<T>(slice.tile_size()) : nullptr) {}
@@ -83,11 +83,11 @@ struct cluster_adapt_kernel {
       // Others may still read the projections of the step before.
       index_t const turn = step % 2 * columns * whole_tiles(r);
       members([&](auto const& block, feature_slice const& slice, shared const& s) {
+        set_columns(block, s.v, v, first);
         block.fetched();
         if (shape.buffers == 2 && next < end)
           slice.fetch_tile(block, X, next * columns, s.tiles + there * slice.tile_size());
         if (!apart) slice.project(block, s.u, s.s, s.tiles + here * slice.tile_size(), s.partial, s.projections + turn);
-        set_columns(block, s.v, v, first);
       });
       cluster.barrier();
       members([&](auto const& block, feature_slice const& slice, shared const& s) {

@@ -39,31 +39,34 @@ struct cluster_backward_kernel {
 
   struct shared {
     split_type u, k, f, uk, over;  ///< over: what makes W of Z, if X is the output
-    split_type p, w, minus_z, dw, v;
-    float *s, *partial, *projections, *dots;
+    split_type w, v, p, minus_z, dw;
+    float *s, *projections, *dots, *partial;
     sum_tiles D, X_dW, G_v, small_sums;
-    T *x, *g;
+    T* tiles;  ///< of X and of G for each buffer
     HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_backward_kernel const& kernel, feature_slice const& slice)
         : u(memory, slice.rank, slice.rows),
           k(memory, kernel.whole(kernel.sums.rv), slice.rows),
           f(memory, kernel.whole(slice.rank), slice.rank),
           uk(memory, kernel.whole(slice.rank), kernel.sums.rv),
           over(memory, kernel.whole(slice.rank), slice.rank),
-          p(memory, columns, kernel.whole(slice.rank)),
           w(memory, columns, kernel.whole(slice.rank)),
-          minus_z(memory, columns, slice.rank),
-          dw(memory, columns, slice.rank),
           v(memory, columns, kernel.sums.rv),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(kernel.whole(warps * columns * kernel.widest()))),
           projections(memory.template array<float>(kernel.whole(2 * kernel.step_size()))),
           dots(kernel.sums.dots ? memory.template array<float>(slice.rows) : nullptr),
           D{memory.template array<quad>(slice.sum_quads(kernel.sums.ru))},
           X_dW{kernel.sums.apart ? memory.template array<quad>(slice.sum_quads(kernel.sums.ru)) : nullptr},
           G_v{memory.template array<quad>(slice.sum_quads(kernel.sums.rv))},
           small_sums{memory.template array<quad>(kernel.small_tiles_each() * sum_tiles::size)},
-          x(memory.template array<T>(slice.tile_size())),
-          g(memory.template array<T>(slice.tile_size())) {}
+          tiles(memory.template array<T>(2 * kernel.shape.buffers * slice.tile_size())) {
+      // Sums of projections go where later what is made of them is.
+      shared_carver made(memory), scratch(memory);
+      p = split_type(made, columns, kernel.whole(slice.rank));
+      minus_z = split_type(made, columns, slice.rank);
+      dw = split_type(made, columns, slice.rank);
+      partial = scratch.template array<float>(kernel.whole(kernel.scratch_size()));
+      memory = made.size() > scratch.size() ? made : scratch;
+    }
   };
   index_t shared_bytes() const {
     shared_carver counter;
@@ -73,7 +76,10 @@ struct cluster_backward_kernel {
   HOFT_HOST_DEVICE bool projects_X() const { return W.data == nullptr; }
   /// Nothing where blocks go by themselves.
   HOFT_HOST_DEVICE index_t whole(index_t n) const { return apart ? 0 : n; }
-  HOFT_HOST_DEVICE index_t widest() const { return whole_tiles(U.cols > sums.rv ? U.cols : sums.rv); }
+  HOFT_HOST_DEVICE index_t scratch_size() const {
+    index_t const on_U = feature_slice::projection_scratch(U.cols), on_K = feature_slice::projection_scratch(sums.rv);
+    return on_U > on_K ? on_U : on_K;
+  }
   /// Floats of the projections of a step: of G on U, on −K, of X on U.
   HOFT_HOST_DEVICE index_t step_size() const { return columns * (2 * whole_tiles(U.cols) + whole_tiles(sums.rv)); }
   /// Tiles of dF, E and J, in this order, by rows; each member of a cluster has some of them.
@@ -99,9 +105,9 @@ struct cluster_backward_kernel {
     index_t const end = (X.cols + columns - 1) / columns;
     int const r = int(U.cols), rv = int(sums.rv), down = (r + 15) / 16, across = (rv + 15) / 16;
     gradient_part<float> const part(parts, run, sums);
-    auto const fetch = [&](auto const& block, feature_slice const& slice, shared const& s, index_t task) {
-      slice.fetch_tile(block, X, task * columns, s.x);
-      slice.fetch_tile(block, G, task * columns, s.g);
+    auto const fetch = [&](auto const& block, feature_slice const& slice, shared const& s, index_t task, int buffer) {
+      slice.fetch_tile(block, X, task * columns, s.tiles + 2 * buffer * slice.tile_size());
+      slice.fetch_tile(block, G, task * columns, s.tiles + (2 * buffer + 1) * slice.tile_size());
     };
     // f(warp, n, kind, g, h) for the n-th small tile of a member: (g, h) of dF, E or J
     auto const each_small_tile = [&](auto const& block, int member, auto const& f) {
@@ -129,29 +135,34 @@ struct cluster_backward_kernel {
         set_split(block, s.uk, r, rv, [&](int k, int l) { return UK(k, l); });
         if (small.from_output) set_split(block, s.over, r, r, [&](int k, int l) { return small.over(k, l); });
       }
-      fetch(block, slice, s, run);
+      fetch(block, slice, s, run, 0);
     });
     index_t step = 0;
     for (index_t task = run; task < end; task += shape.runs, ++step) {
-      index_t const first = task * columns;
+      index_t const first = task * columns, next = task + shape.runs;
+      int const here = shape.buffers == 2 ? int(step % 2) : 0, there = shape.buffers == 2 ? 1 - here : 0;
       // Others may still read the projections of the step before.
       index_t const on_U = step % 2 * step_size(), on_K = on_U + columns * whole_tiles(r),
                     of_X = on_K + columns * whole_tiles(rv);
       members([&](auto const& block, feature_slice const& slice, shared const& s, int) {
-        block.fetched();
         set_columns(block, s.v, v, first);
         if (apart) {
           set_columns(block, s.dw, dW, first);
           if (minus_Z.data != nullptr) set_columns(block, s.minus_z, minus_Z, first);
-          return;
+        } else if (!projects_X()) {
+          set_columns(block, s.w, W, first);
         }
-        slice.project(block, s.u, nullptr, s.g, s.partial, s.projections + on_U);
-        slice.project(block, s.k, nullptr, s.g, s.partial, s.projections + on_K);
-        if (projects_X()) slice.project(block, s.u, s.s, s.x, s.partial, s.projections + of_X);
-        else set_columns(block, s.w, W, first);
+        block.fetched();
+        if (shape.buffers == 2 && next < end) fetch(block, slice, s, next, there);
+        if (apart) return;
+        T const *const tile_x = s.tiles + 2 * here * slice.tile_size(), *const tile_g = tile_x + slice.tile_size();
+        slice.project(block, s.u, nullptr, tile_g, s.partial, s.projections + on_U);
+        slice.project(block, s.k, nullptr, tile_g, s.partial, s.projections + on_K);
+        if (projects_X()) slice.project(block, s.u, s.s, tile_x, s.partial, s.projections + of_X);
       });
       cluster.barrier();
       members([&](auto const& block, feature_slice const& slice, shared const& s, int member) {
+        T *const tile_x = s.tiles + 2 * here * slice.tile_size(), *const tile_g = tile_x + slice.tile_size();
         if (!apart) {
           auto const as_it_is = [](float a) { return a; };
           block.each_warp((projects_X() ? 2 : 1) * down, [&](auto const& warp, int task_of_warp) {
@@ -204,12 +215,13 @@ struct cluster_backward_kernel {
             float a = s.dots[i], b = s.dots[i + 1];
             HOFT_UNROLL
             for (int c = 0; c < int(columns); ++c) {
-              auto const g = load_pair(s.g + c * slice.stride() + i), x = load_pair(s.x + c * slice.stride() + i);
-              a += g.first * x.first, b += g.second * x.second;
+              auto const of_g = load_pair(tile_g + c * slice.stride() + i),
+                         of_x = load_pair(tile_x + c * slice.stride() + i);
+              a += of_g.first * of_x.first, b += of_g.second * of_x.second;
             }
             s.dots[i] = a, s.dots[i + 1] = b;
           });
-        outer_term<T> const of_X_dW{s.x, s.dw}, of_G_Z{s.g, s.minus_z};
+        outer_term<T> const of_X_dW{tile_x, s.dw}, of_G_Z{tile_g, s.minus_z};
         if (apart && minus_Z.data == nullptr) {
           slice.outer(block, s.D, of_X_dW);
         } else if (s.X_dW.data == nullptr) {
@@ -218,12 +230,12 @@ struct cluster_backward_kernel {
           slice.outer(block, s.D, of_G_Z);
           slice.outer(block, s.X_dW, of_X_dW);
         }
-        slice.outer(block, s.G_v, outer_term<T>{s.g, s.v});
+        slice.outer(block, s.G_v, outer_term<T>{tile_g, s.v});
         if (dX.data != nullptr) {
-          slice.combine(block, {s.u, s.dw}, s.s, {}, s.g, static_cast<T*>(nullptr));
-          slice.store_tile(block, s.g, dX, first);
+          slice.combine(block, {s.u, s.dw}, s.s, {}, tile_g, static_cast<T*>(nullptr));
+          slice.store_tile(block, tile_g, dX, first);
         }
-        if (task + shape.runs < end) fetch(block, slice, s, task + shape.runs);
+        if (shape.buffers == 1 && next < end) fetch(block, slice, s, next, 0);
       });
     }
     members([&](auto const& block, feature_slice const& slice, shared const& s, int member) {

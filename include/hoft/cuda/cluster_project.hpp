@@ -24,7 +24,7 @@ struct cluster_project_kernel {
     HOFT_HOST_DEVICE shared(shared_carver& memory, feature_slice const& slice, bool scaled, index_t buffers)
         : u(memory, slice.rank, slice.rows),
           s(scaled ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(warps * columns * slice.padded_rank())),
+          partial(memory.template array<float>(slice.projection_scratch(slice.rank))),
           w(memory.template array<float>(2 * columns * slice.padded_rank())),
           tiles(memory.template array<T>(buffers * slice.tile_size())) {}
   };

@@ -112,6 +112,13 @@ struct host_block {
   void each_warp(index_t n, F const& f) const {
     each(n, [&](index_t i) { f(host_warp{}, int(i)); });
   }
+  template <class F, class G>
+  void each_warp_twice(index_t n, F const& f, G const& g) const {
+    std::vector<decltype(f(host_warp{}, 0))> kept;  // of this worker
+    each_warp(n, [&](host_warp const& warp, int i) { kept.push_back(f(warp, i)); });
+    auto next = kept.begin();
+    each_warp(n, [&](host_warp const& warp, int i) { g(warp, i, *next++); });
+  }
   template <class F>
   void fetch(index_t lines, index_t n, F const& f) const {
     for (index_t e = worker; e < lines * n; e += workers) {

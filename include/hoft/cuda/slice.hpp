@@ -50,7 +50,7 @@ struct split_matrix {
   split_matrix() = default;
   HOFT_HOST_DEVICE split_matrix(shared_carver& memory, index_t lines_, index_t length_)
       : lines(int(whole_tiles(lines_))), length(int(whole_tiles(length_))) {
-    data = memory.template array<bfloat16_bits>(Parts * index_t(lines) * stride());
+    data = memory.template array<bfloat16_bits>(length > 0 ? Parts * index_t(lines) * stride() : 0);
   }
   HOFT_HOST_DEVICE int stride() const { return length + padding; }
   HOFT_HOST_DEVICE bfloat16_bits* at(int part, int l, int i) const { return data + (part * lines + l) * stride() + i; }
@@ -93,24 +93,38 @@ HOFT_HOST_DEVICE void set_columns(Block const& block, split_matrix<Parts> const&
   index_t const count = M.cols - j;
   set_split(block, to, int(count < 16 ? count : 16), int(M.rows), [&](int c, int k) { return *M.at(k, j + c); });
 }
-/// Tile g, 16 lines of `stride` elements, of a matrix in the memory of a block, summed over the members of its cluster,
-/// in order.
+// Tile g of a matrix of floats in shared memory, of 16 lines `stride` elements apart: to := sums, and sums += from.
+template <class Warp>
+HOFT_HOST_DEVICE void put(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int g, int stride,
+                          float* to) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      place const in = place_in(left_tile{}, lane, e);
+      store_pair(to + in.row * stride + g * 16 + in.column, sums[lane].element[2 * e], sums[lane].element[2 * e + 1]);
+    }
+  });
+}
+template <class Warp>
+HOFT_HOST_DEVICE void add(Warp const& warp, float const* from, int g, int stride,
+                          typename Warp::template held<sum_tile>& sums) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      place const in = place_in(left_tile{}, lane, e);
+      neighbours<float> const two = load_pair(from + in.row * stride + g * 16 + in.column);
+      sums[lane].element[2 * e] += two.first, sums[lane].element[2 * e + 1] += two.second;
+    }
+  });
+}
+/// The same tile summed over the members of a cluster, in order.
 template <class Warp, class Cluster, class Block>
 HOFT_HOST_DEVICE typename Warp::template held<sum_tile> total_of_members(Warp const& warp, Cluster const& cluster,
                                                                          Block const& block, float* mine, int stride,
                                                                          int g) {
   typename Warp::template held<sum_tile> sums = {};
-  for (int member = 0; member < int(cluster.size); ++member) {
-    float const* const theirs = cluster.of_member(member, block, mine) + g * 16;
-    warp.each_lane([&](int lane) {
-      HOFT_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        place const in = place_in(left_tile{}, lane, e);
-        neighbours<float> const two = load_pair(theirs + in.row * stride + in.column);
-        sums[lane].element[2 * e] += two.first, sums[lane].element[2 * e + 1] += two.second;
-      }
-    });
-  }
+  for (int member = 0; member < int(cluster.size); ++member)
+    add(warp, cluster.of_member(member, block, mine), g, stride, sums);
   return sums;
 }
 
@@ -120,6 +134,7 @@ HOFT_HOST_DEVICE typename Warp::template held<sum_tile> total_of_members(Warp co
 template <stored Is, class Warp, int Parts>
 HOFT_HOST_DEVICE void add_product(Warp const& warp, split_matrix<Parts> const& left, split_matrix<Parts> const& M,
                                   int g, typename Warp::template held<sum_tile>& sums) {
+  HOFT_KEEP_ROLLED
   for (int l = 0; l < left.length; l += 16) {
     typename Warp::template held<left_tile> a[Parts];
     typename Warp::template held<right_tile> b[Parts];
@@ -281,35 +296,57 @@ struct feature_slice {
                 [&](int i, int c) { *Y.at(first + i, j + c) = tile[c * stride() + i]; });
   }
 
-  /// w(c, k) := Σ_i U(i, k) s(i) X(i, c) over the slice, in memory [16, padded rank]; s without data is ones. The rows
-  /// are dealt to warps, whose sums are added in order. partial: warps times as much.
+  /// Sets of rows that a projection on whole tiles of r reflectors is dealt to, a warp for each and each 16 reflectors;
+  /// and how many floats of scratch it takes.
+  HOFT_HOST_DEVICE static int row_sets(int r) {
+    int sets = warps;
+    while (sets > 1 && sets * (r / 16) > warps) sets /= 2;
+    return sets;
+  }
+  HOFT_HOST_DEVICE static index_t projection_scratch(index_t r) {
+    int const padded = int(whole_tiles(r)), sets = row_sets(padded);
+    return sets > 2 ? sets / 2 * int(columns) * padded : 0;
+  }
+  /// w(c, k) := Σ_i U(i, k) s(i) X(i, c) over the slice, in memory [16, padded rank]; s without data is ones. The sums
+  /// of sets of rows are added in order.
   template <class Block, class T>
   HOFT_HOST_DEVICE void project(Block const& block, split_matrix<parts_beside<T>> const& u, float const* s,
-                                T const* tile, float* partial, float* w) const {
-    int const r = u.lines, all = int(columns) * r;
-    block.each_warp(warps, [&](auto const& warp, int me) {
-      for (int g = 0; g < r; g += 16) {
-        float* const to = partial + me * all + g;
-        if (s == nullptr)
-          add_projection(
-              warp, u, g, me, to, [&](auto& x, int i) { load_stored<stored::by_rows>(warp, x, tile + i, stride()); },
-              std::integral_constant<int, parts_of<T>>{});
-        else
-          add_projection(
-              warp, u, g, me, to,
-              [&](auto& x, int i) {
-                load_converted<T, stored::by_rows>(warp, x, tile + i, stride(), [&](neighbours<float> two, place in) {
-                  return neighbours<float>{two.first * s[i + in.column], two.second * s[i + in.column + 1]};
-                });
-              },
-              std::integral_constant<int, parts_beside<T>>{});
-      }
-    });
+                                T const* tile, float* scratch, float* w) const {
+    int const r = u.lines, groups = r / 16, sets = row_sets(r), all = int(columns) * r;
+    if (r == 0) return;
+    auto const sums = [&](auto const& warp, int g, int set) {
+      if (s == nullptr)
+        return projection<parts_of<T>>(
+            warp, u, g, set, sets, [&](auto& x, int i) { load_stored<stored::by_rows>(warp, x, tile + i, stride()); });
+      return projection<parts_beside<T>>(warp, u, g, set, sets, [&](auto& x, int i) {
+        load_converted<T, stored::by_rows>(warp, x, tile + i, stride(), [&](neighbours<float> two, place in) {
+          return neighbours<float>{two.first * s[i + in.column], two.second * s[i + in.column + 1]};
+        });
+      });
+    };
+    if (sets == 1)
+      return block.each_warp(groups, [&](auto const& warp, int g) { put(warp, sums(warp, g, 0), g, r, w); });
+    // The second half of the sets leaves its sums to the first.
+    int const half = sets / 2;
+    float* const slots = half > 1 ? scratch : w;
+    block.each_warp_twice(
+        groups * sets,
+        [&](auto const& warp, int task) {
+          auto const mine = sums(warp, task % groups, task / groups);
+          if (task / groups >= half) put(warp, mine, task % groups, r, slots + (task / groups - half) * all);
+          return mine;
+        },
+        [&](auto const& warp, int task, auto mine) {
+          if (task / groups >= half) return;
+          float* const slot = slots + task / groups * all;
+          add(warp, slot, task % groups, r, mine);
+          put(warp, mine, task % groups, r, slot);
+        });
+    if (half == 1) return;
     block.each(all / 4, [&](index_t e) {
-      quad const* const from = reinterpret_cast<quad const*>(partial) + e;
+      quad const* const from = reinterpret_cast<quad const*>(scratch) + e;
       quad total = from[0];
-      HOFT_UNROLL
-      for (int p = 1; p < warps; ++p) {
+      for (int p = 1; p < half; ++p) {
         quad const more = from[p * (all / 4)];
         HOFT_UNROLL
         for (int n = 0; n < 4; ++n) total.of[n] += more.of[n];
@@ -375,26 +412,19 @@ struct feature_slice {
   HOFT_HOST_DEVICE static int columns_from(strided_matrix<T> const& X, index_t j) {
     return int(X.cols - j < columns ? X.cols - j : columns);
   }
-  /// to(c, k) := the share of warp `me` of a projection on reflectors g ... g + 15; read(x, i) reads a tile of 16 rows
-  /// in XParts parts.
-  template <class Warp, int Parts, class Read, int XParts>
-  HOFT_HOST_DEVICE void add_projection(Warp const& warp, split_matrix<Parts> const& u, int g, int me, float* to,
-                                       Read const& read, std::integral_constant<int, XParts>) const {
+  /// A projection on 16 reflectors of one of several sets of rows; read(x, i) reads a tile of 16 rows in XParts parts.
+  template <int XParts, class Warp, int Parts, class Read>
+  HOFT_HOST_DEVICE typename Warp::template held<sum_tile> projection(Warp const& warp, split_matrix<Parts> const& u,
+                                                                     int g, int set, int sets, Read const& read) const {
     typename Warp::template held<sum_tile> sums = {};
-    for (int i = me * 16; i < rows; i += warps * 16) {
+    for (int i = set * 16; i < rows; i += sets * 16) {
       typename Warp::template held<left_tile> x[XParts];
       typename Warp::template held<right_tile> v[Parts];
       read(x, i);
-      u.template load<stored::by_columns>(warp, v, g, i);
+      u.template load<stored::by_columns>(warp, v, g * 16, i);
       multiply_add(warp, x, v, sums);
     }
-    warp.each_lane([&](int lane) {
-      HOFT_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        place const in = place_in(left_tile{}, lane, e);
-        store_pair(to + in.row * u.lines + in.column, sums[lane].element[2 * e], sums[lane].element[2 * e + 1]);
-      }
-    });
+    return sums;
   }
   /// A term with the tile of one strip of 16 rows in registers.
   template <class Warp, class T>
@@ -412,6 +442,7 @@ struct feature_slice {
   template <class Warp, class... T>
   HOFT_HOST_DEVICE void add_terms(Warp const& warp, sum_tiles D, int strip, int across,
                                   loaded_term<Warp, T> const&... terms) const {
+    HOFT_KEEP_ROLLED
     for (int g = 0; g < across; ++g) {
       typename Warp::template held<sum_tile> sums;
       D.load(warp, sums, strip * across + g);
@@ -429,6 +460,7 @@ struct feature_slice {
   template <class Warp, int Parts, class Sum>
   HOFT_HOST_DEVICE void add_updates(Warp const& warp, low_rank_product<Parts> const& product, int top,
                                     Sum (&sums)[abreast]) const {
+    HOFT_KEEP_ROLLED
     for (int g = 0; g < product.u.lines; g += 16) {
       typename Warp::template held<left_tile> z[Parts];
       product.z.template load<stored::by_rows>(warp, z, 0, g);
