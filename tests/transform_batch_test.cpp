@@ -5,6 +5,7 @@
 
 #include "support.hpp"
 
+#include <array>
 #include <deque>
 #include <span>
 
@@ -255,7 +256,7 @@ void launch_clusters(device const& on, index_t clusters, index_t size, Kernel co
 
 }  // namespace counted
 
-TEST_CASE("a batch of small adapters takes the launches of one of them") {
+TEST_CASE("a batch of small adapters takes the launches of the one that takes most of them") {
   using T = Eigen::bfloat16;
   using L = row_major;
   // As many as are taken at a time, of two shapes for which the same is done.
@@ -263,7 +264,8 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
   index_t launches = 0;
   counted::device device;
   device.launches = &launches;
-  for (bool scaled : {false, true}) {
+  // HOFT, SHOFT, or both by turns: some take steps then that others do not, and more of them.
+  for (auto const [even, odd] : {std::array{false, false}, {true, true}, {false, true}}) {
     std::deque<padded<T, L>> M, Mhat, y;
     std::deque<padded<float, col_major>> s, dU, dV, ds;
     std::deque<hoft::compact_wy<float>> left, right;
@@ -278,6 +280,7 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
     std::vector<hoft::vector_view<float>> ds_;
     for (std::size_t i = 0; i < many; ++i) {
       index_t const m = 24 + 8 * index_t(i % 2), n = 40, ru = 3, rv = 2;
+      bool const scaled = i % 2 == 0 ? even : odd;
       auto const form = [&](std::deque<hoft::compact_wy<float>>& forms, index_t rows, index_t r, unsigned seed) {
         forms.emplace_back(rows, r, hoft::exact{}, r);
         auto q = forms.back().mutable_view();
@@ -310,16 +313,16 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
     index_t const merge = launches_of(hoft::merge_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
       hoft::merge(device, all_of(a), all_of(M_), all_of(Mhat_), w);
     });
-    CHECK(merge == launches_of(hoft::merge_workspace(device, a[0], M_[0]),
-                               [&](hoft::workspace w) { hoft::merge(device, a[0], M_[0], Mhat_[0], w); }));
+    CHECK(merge == launches_of(hoft::merge_workspace(device, a[1], M_[1]),
+                               [&](hoft::workspace w) { hoft::merge(device, a[1], M_[1], Mhat_[1], w); }));
     CHECK(merge > 0);
     index_t const backward =
         launches_of(hoft::merge_backward_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
           hoft::merge_backward(device, all_of(a), all_of(M_), all_of(gradients), all_of(dU_), all_of(dV_), all_of(ds_),
                                w);
         });
-    index_t const one = launches_of(hoft::merge_backward_workspace(device, a[0], M_[0]), [&](hoft::workspace w) {
-      hoft::merge_backward(device, a[0], M_[0], gradients[0], dU_[0], dV_[0], ds_[0], w);
+    index_t const one = launches_of(hoft::merge_backward_workspace(device, a[1], M_[1]), [&](hoft::workspace w) {
+      hoft::merge_backward(device, a[1], M_[1], gradients[1], dU_[1], dV_[1], ds_[1], w);
     });
     CHECK(backward >= one);
     // They share their x: V̂ is copied there for each, and the base called before the next; what is behind it is shared.
@@ -328,8 +331,8 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
       hoft::forward(device, all_of(a), bases, all_of(x_), all_of(y_), all_of(saved), w);
     });
     CHECK(forward ==
-          index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[0], x_[0]), [&](hoft::workspace w) {
-            hoft::forward(device, a[0], bases[0], x_[0], y_[0], saved[0], w);
+          index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[1], x_[1]), [&](hoft::workspace w) {
+            hoft::forward(device, a[1], bases[1], x_[1], y_[1], saved[1], w);
           }));
     CHECK(backward <= one + 2);  // eight of the largest kernels have no room in the arguments of a launch
   }
