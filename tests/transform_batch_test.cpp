@@ -7,7 +7,10 @@
 
 #include <array>
 #include <deque>
+#include <limits>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 using namespace hoft_test;
 
@@ -224,24 +227,13 @@ TEST_CASE_TEMPLATE("a batch of adapters has the bits of its single calls, for an
   }
 }
 
-TEST_CASE_TEMPLATE("a batch of adapters through the kernels of a GPU has the bits of its single calls", T, float,
-                   double, Eigen::bfloat16) {
-  for (index_t shared : {index_t{227} << 10, index_t{24} << 10})  // with little, clusters of different sizes
-    for (bool reversed : {false, true}) {
-      hoft::cuda::host device;
-      device.shared_limit = shared, device.most_blocks = 3, device.reversed = reversed;
-      problems<T, col_major> alone, together;
-      alone.run_single(device);
-      together.run_batch(device);
-      together.check_same(alone);
-    }
-}
-
 namespace counted {
 
-/// The host in a GPU's place, with its launches counted.
+/// The host in a GPU's place, with its launches counted, and with a library that makes some of the products.
 struct device : hoft::cuda::host {
   index_t* launches;
+  index_t* products;
+  index_t deepest = std::numeric_limits<index_t>::max();  ///< of the products that are kernels
 };
 template <class Kernel>
 void launch_blocks(device const& on, index_t blocks, Kernel const& kernel) {
@@ -253,17 +245,51 @@ void launch_clusters(device const& on, index_t clusters, index_t size, Kernel co
   ++*on.launches;
   launch_clusters(static_cast<hoft::cuda::host const&>(on), clusters, size, kernel);
 }
+template <class A, class B, class C>
+bool multiplies(device const& on, A const& a, bool, B const&, bool, C const&) {
+  return a.cols > on.deepest;
+}
+template <class T, class LA, class LB, class LC>
+bool multiply_matrices(device const& on, T alpha, hoft::matrix_view<T const, LA> A, bool conjugate_a,
+                       hoft::matrix_view<T const, LB> B, bool conjugate_b, hoft::matrix_view<T const, LC> S,
+                       hoft::matrix_view<T, LC> C) {
+  if (!multiplies(on, A, conjugate_a, B, conjugate_b, C)) return false;
+  ++*on.products;
+  hoft::cuda::tile_product<T, LA, LB, LC> const kernel{alpha, A, conjugate_a, B, conjugate_b, S, C};
+  launch_blocks(static_cast<hoft::cuda::host const&>(on), kernel.tiles(), kernel);
+  return true;
+}
 
 }  // namespace counted
+
+TEST_CASE_TEMPLATE("a batch of adapters through the kernels of a GPU has the bits of its single calls", T, float,
+                   double, Eigen::bfloat16) {
+  using L = std::conditional_t<std::is_same_v<T, Eigen::bfloat16>, row_major, col_major>;
+  index_t launches = 0, products = 0;
+  for (index_t shared : {index_t{227} << 10, index_t{24} << 10})  // with little, clusters of different sizes
+    for (bool reversed : {false, true}) {
+      counted::device device;
+      device.launches = &launches, device.products = &products;
+      if (reversed) device.deepest = 2;
+      device.shared_limit = shared, device.most_blocks = 3, device.reversed = reversed;
+      problems<T, L> alone, together;
+      alone.run_single(device);
+      index_t const single = std::exchange(products, 0);
+      CHECK((single > 0) == reversed);
+      together.run_batch(device);
+      CHECK(std::exchange(products, 0) == single);
+      together.check_same(alone);
+    }
+}
 
 TEST_CASE("a batch of small adapters takes the launches of the one that takes most of them") {
   using T = Eigen::bfloat16;
   using L = row_major;
   // As many as are taken at a time, of two shapes for which the same is done.
   constexpr std::size_t many = hoft::cuda::most_together;
-  index_t launches = 0;
+  index_t launches = 0, products = 0;
   counted::device device;
-  device.launches = &launches;
+  device.launches = &launches, device.products = &products;
   // HOFT, SHOFT, or both by turns: some take steps then that others do not, and more of them.
   for (auto const [even, odd] : {std::array{false, false}, {true, true}, {false, true}}) {
     std::deque<padded<T, L>> M, Mhat, y;

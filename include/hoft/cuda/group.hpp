@@ -75,7 +75,7 @@ struct script {
       steps = steps.subspan(now.size());
       if (now.size() == 1) {
         launch(device, now[0]->count, now[0]->size, kernel(now[0]));
-      } else {
+      } else if constexpr (together::most > 1) {
         together all;
         for (step const* s : now) all.add(kernel(s), s->count);
         launch(device, all.blocks(), now[0]->size, all);
@@ -166,6 +166,10 @@ template <device_policy Device, class T, class LA, class LB, class LC>
 bool multiply_matrices(scribe<Device> const& s, T alpha, matrix_view<T const, LA> A, bool conjugate_a,
                        matrix_view<T const, LB> B, bool conjugate_b, matrix_view<T const, LC> S, matrix_view<T, LC> C) {
   if (!multiplies(*s.device, A, conjugate_a, B, conjugate_b, C)) return false;
+  if (S.data != nullptr) {  // here, with those of other problems
+    copy(s, S, C);
+    S = C;
+  }
   s.to->add_call([=](Device const& device) { multiply_matrices(device, alpha, A, conjugate_a, B, conjugate_b, S, C); });
   return true;
 }
