@@ -390,6 +390,7 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
     return v;
   };
   auto const one_row_more = [](auto& view) { view.rows += 1, view.ld += 1; };
+  auto const one_column_less = [](auto& view) { view.cols -= 1; };
   auto const one_more = [](auto& vector) { vector.size += 1; };
 
   auto const merge = [&](auto const& a, auto const& M, auto const& Mhat, hoft::workspace w) {
@@ -440,6 +441,10 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
                        "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, out, changed(p.saved, 7, [](auto& s) { s.B.rows = 2, s.B.ld = 2; }), work),
                        "hoft::forward: saved.B.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+  // Fewer tokens than the neighbour has in the same x.
+  auto const fewer = changed(p.saved, 1, [](auto& s) { s.v.cols -= 1, s.w.cols -= 1, s.q = {}; });
+  CHECK_THROWS_WITH_AS(forward(changed(in, 1, one_column_less), changed(out, 1, one_column_less), fewer, work),
+                       "hoft::forward: saved.v.cols is 8, must be == 9 (problem 1)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.saved, work), "hoft::forward: y.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::forward(policy, adapters, bases.first(11), all_of(in), all_of(out), all_of(p.saved), work),

@@ -1,6 +1,6 @@
 // hoft/cuda/group.hpp: a batch of problems, side by side. Each problem first writes down what it would launch; then
-// what stands at the same place of several scripts goes to the device as one launch. So a batch of small problems takes
-// the launches of one, beside what cuBLAS and operators of the caller's do for each.
+// a kernel that several scripts want next goes to the device as one launch. So a batch of small problems takes about as
+// many launches as one of them, beside what cuBLAS and operators of the caller's do for each.
 #pragma once
 #include <hoft/cuda/elements.hpp>
 
