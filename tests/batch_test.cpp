@@ -1,4 +1,5 @@
 // Batches: the bits of the single calls, and errors before anything is written.
+#include <hoft/cuda/host.hpp>
 #include <hoft/hoft.hpp>
 
 #include "support.hpp"
@@ -19,13 +20,13 @@ struct problems {
   std::vector<hoft::matrix_view<T const, L>> u, x;
   std::vector<hoft::matrix_view<T, L>> y;
 
-  explicit problems(side s) {
+  explicit problems(side s, hoft::inverse kind = hoft::exact{}) {
     unsigned seed = 0;
     for (auto const [m, r, n] : shapes) {
       U.push_back(gaussian<T, L>(m, r, ++seed));
       X.push_back(s == side::left ? gaussian<T, L>(m, n, ++seed) : gaussian<T, L>(n, m, ++seed));
       Y.push_back(dense_matrix<T, L>::Constant(X.back().rows(), X.back().cols(), T(1)));
-      Q.emplace_back(m, r, hoft::inverse{}, hoft::block_for(r, hoft::exact{}));
+      Q.emplace_back(m, r, kind, hoft::block_for(r, kind));
     }
     for (std::size_t i = 0; i < count; ++i) {
       u.push_back(hoft::as_view(std::as_const(U[i])));
@@ -77,6 +78,39 @@ TEST_CASE_TEMPLATE("a batch has the bits of its single calls, for any number of 
           dense_matrix<T, L> expected = p.X[i];
           hoft::apply(single, expected, s, o);
           CHECK(same_bits(expected, p.Y[i]));
+        }
+      }
+}
+
+TEST_CASE_TEMPLATE("a batch through the kernels of a GPU has the bits of its single calls", T, std::complex<double>,
+                   Eigen::half) {
+  using L = hoft::row_major;
+  // With little memory for a block, a batch of forms is not one launch, and apply not one pass.
+  for (index_t shared : {index_t{227} << 10, index_t{33} << 10})
+    for (hoft::inverse kind : {hoft::inverse(hoft::exact{}), hoft::inverse(hoft::neumann{2})})
+      for (side s : sides) {
+        hoft::cuda::host policy;
+        policy.shared_limit = shared;
+        problems<T, L> together(s, kind), alone(s, kind);
+        auto forms = together.forms(), single = alone.forms();
+        std::span<typename decltype(forms)::value_type> const Q(forms);
+        guarded_workspace accumulating(hoft::accumulate_workspace(policy, Q, kind));
+        hoft::accumulate(policy, all_of(together.u), Q, kind, accumulating);
+        auto const constant = together.constant_forms();
+        guarded_workspace applying(hoft::apply_workspace(policy, all_of(constant), all_of(together.x), s));
+        hoft::apply(policy, all_of(constant), all_of(together.x), all_of(together.y), s, hoft::op::adjoint, applying);
+        CHECK(accumulating.intact());
+        CHECK(applying.intact());
+        for (std::size_t i = 0; i < together.count; ++i) {
+          auto& q = single[i];
+          guarded_workspace of_form(
+              hoft::accumulate_workspace<hoft::accumulator_t<T>>(policy, q.rank(), q.block, kind));
+          hoft::accumulate(policy, alone.u[i], q, kind, of_form);
+          guarded_workspace of_product(hoft::apply_workspace(policy, q, alone.x[i], s));
+          hoft::apply(policy, q, alone.x[i], alone.y[i], s, hoft::op::adjoint, of_product);
+          CHECK(same_bits(alone.Q[i].vectors(), together.Q[i].vectors()));
+          CHECK(same_bits(alone.Q[i].factor(), together.Q[i].factor()));
+          CHECK(same_bits(alone.Y[i], together.Y[i]));
         }
       }
 }

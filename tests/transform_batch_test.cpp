@@ -5,8 +5,12 @@
 
 #include "support.hpp"
 
+#include <array>
 #include <deque>
+#include <limits>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 using namespace hoft_test;
 
@@ -223,24 +227,13 @@ TEST_CASE_TEMPLATE("a batch of adapters has the bits of its single calls, for an
   }
 }
 
-TEST_CASE_TEMPLATE("a batch of adapters through the kernels of a GPU has the bits of its single calls", T, float,
-                   double, Eigen::bfloat16) {
-  for (index_t shared : {index_t{227} << 10, index_t{24} << 10})  // with little, clusters of different sizes
-    for (bool reversed : {false, true}) {
-      hoft::cuda::host device;
-      device.shared_limit = shared, device.most_blocks = 3, device.reversed = reversed;
-      problems<T, col_major> alone, together;
-      alone.run_single(device);
-      together.run_batch(device);
-      together.check_same(alone);
-    }
-}
-
 namespace counted {
 
-/// The host in a GPU's place, with its launches counted.
+/// The host in a GPU's place, with its launches counted, and with a library that makes some of the products.
 struct device : hoft::cuda::host {
   index_t* launches;
+  index_t* products;
+  index_t deepest = std::numeric_limits<index_t>::max();  ///< of the products that are kernels
 };
 template <class Kernel>
 void launch_blocks(device const& on, index_t blocks, Kernel const& kernel) {
@@ -252,18 +245,53 @@ void launch_clusters(device const& on, index_t clusters, index_t size, Kernel co
   ++*on.launches;
   launch_clusters(static_cast<hoft::cuda::host const&>(on), clusters, size, kernel);
 }
+template <class A, class B, class C>
+bool multiplies(device const& on, A const& a, bool, B const&, bool, C const&) {
+  return a.cols > on.deepest;
+}
+template <class T, class LA, class LB, class LC>
+bool multiply_matrices(device const& on, T alpha, hoft::matrix_view<T const, LA> A, bool conjugate_a,
+                       hoft::matrix_view<T const, LB> B, bool conjugate_b, hoft::matrix_view<T const, LC> S,
+                       hoft::matrix_view<T, LC> C) {
+  if (!multiplies(on, A, conjugate_a, B, conjugate_b, C)) return false;
+  ++*on.products;
+  hoft::cuda::tile_product<T, LA, LB, LC> const kernel{alpha, A, conjugate_a, B, conjugate_b, S, C};
+  launch_blocks(static_cast<hoft::cuda::host const&>(on), kernel.tiles(), kernel);
+  return true;
+}
 
 }  // namespace counted
 
-TEST_CASE("a batch of small adapters takes the launches of one of them") {
+TEST_CASE_TEMPLATE("a batch of adapters through the kernels of a GPU has the bits of its single calls", T, float,
+                   double, Eigen::bfloat16) {
+  using L = std::conditional_t<std::is_same_v<T, Eigen::bfloat16>, row_major, col_major>;
+  index_t launches = 0, products = 0;
+  for (index_t shared : {index_t{227} << 10, index_t{24} << 10})  // with little, clusters of different sizes
+    for (bool reversed : {false, true}) {
+      counted::device device;
+      device.launches = &launches, device.products = &products;
+      if (reversed) device.deepest = 2;
+      device.shared_limit = shared, device.most_blocks = 3, device.reversed = reversed;
+      problems<T, L> alone, together;
+      alone.run_single(device);
+      index_t const single = std::exchange(products, 0);
+      CHECK((single > 0) == reversed);
+      together.run_batch(device);
+      CHECK(std::exchange(products, 0) == single);
+      together.check_same(alone);
+    }
+}
+
+TEST_CASE("a batch of small adapters takes the launches of the one that takes most of them") {
   using T = Eigen::bfloat16;
   using L = row_major;
   // As many as are taken at a time, of two shapes for which the same is done.
   constexpr std::size_t many = hoft::cuda::most_together;
-  index_t launches = 0;
+  index_t launches = 0, products = 0;
   counted::device device;
-  device.launches = &launches;
-  for (bool scaled : {false, true}) {
+  device.launches = &launches, device.products = &products;
+  // HOFT, SHOFT, or both by turns: some take steps then that others do not, and more of them.
+  for (auto const [even, odd] : {std::array{false, false}, {true, true}, {false, true}}) {
     std::deque<padded<T, L>> M, Mhat, y;
     std::deque<padded<float, col_major>> s, dU, dV, ds;
     std::deque<hoft::compact_wy<float>> left, right;
@@ -278,6 +306,7 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
     std::vector<hoft::vector_view<float>> ds_;
     for (std::size_t i = 0; i < many; ++i) {
       index_t const m = 24 + 8 * index_t(i % 2), n = 40, ru = 3, rv = 2;
+      bool const scaled = i % 2 == 0 ? even : odd;
       auto const form = [&](std::deque<hoft::compact_wy<float>>& forms, index_t rows, index_t r, unsigned seed) {
         forms.emplace_back(rows, r, hoft::exact{}, r);
         auto q = forms.back().mutable_view();
@@ -310,16 +339,16 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
     index_t const merge = launches_of(hoft::merge_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
       hoft::merge(device, all_of(a), all_of(M_), all_of(Mhat_), w);
     });
-    CHECK(merge == launches_of(hoft::merge_workspace(device, a[0], M_[0]),
-                               [&](hoft::workspace w) { hoft::merge(device, a[0], M_[0], Mhat_[0], w); }));
+    CHECK(merge == launches_of(hoft::merge_workspace(device, a[1], M_[1]),
+                               [&](hoft::workspace w) { hoft::merge(device, a[1], M_[1], Mhat_[1], w); }));
     CHECK(merge > 0);
     index_t const backward =
         launches_of(hoft::merge_backward_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
           hoft::merge_backward(device, all_of(a), all_of(M_), all_of(gradients), all_of(dU_), all_of(dV_), all_of(ds_),
                                w);
         });
-    index_t const one = launches_of(hoft::merge_backward_workspace(device, a[0], M_[0]), [&](hoft::workspace w) {
-      hoft::merge_backward(device, a[0], M_[0], gradients[0], dU_[0], dV_[0], ds_[0], w);
+    index_t const one = launches_of(hoft::merge_backward_workspace(device, a[1], M_[1]), [&](hoft::workspace w) {
+      hoft::merge_backward(device, a[1], M_[1], gradients[1], dU_[1], dV_[1], ds_[1], w);
     });
     CHECK(backward >= one);
     // They share their x: V̂ is copied there for each, and the base called before the next; what is behind it is shared.
@@ -328,8 +357,8 @@ TEST_CASE("a batch of small adapters takes the launches of one of them") {
       hoft::forward(device, all_of(a), bases, all_of(x_), all_of(y_), all_of(saved), w);
     });
     CHECK(forward ==
-          index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[0], x_[0]), [&](hoft::workspace w) {
-            hoft::forward(device, a[0], bases[0], x_[0], y_[0], saved[0], w);
+          index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[1], x_[1]), [&](hoft::workspace w) {
+            hoft::forward(device, a[1], bases[1], x_[1], y_[1], saved[1], w);
           }));
     CHECK(backward <= one + 2);  // eight of the largest kernels have no room in the arguments of a launch
   }
@@ -361,6 +390,7 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
     return v;
   };
   auto const one_row_more = [](auto& view) { view.rows += 1, view.ld += 1; };
+  auto const one_column_less = [](auto& view) { view.cols -= 1; };
   auto const one_more = [](auto& vector) { vector.size += 1; };
 
   auto const merge = [&](auto const& a, auto const& M, auto const& Mhat, hoft::workspace w) {
@@ -411,6 +441,10 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
                        "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, out, changed(p.saved, 7, [](auto& s) { s.B.rows = 2, s.B.ld = 2; }), work),
                        "hoft::forward: saved.B.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+  // Fewer tokens than the neighbour has in the same x.
+  auto const fewer = changed(p.saved, 1, [](auto& s) { s.v.cols -= 1, s.w.cols -= 1, s.q = {}; });
+  CHECK_THROWS_WITH_AS(forward(changed(in, 1, one_column_less), changed(out, 1, one_column_less), fewer, work),
+                       "hoft::forward: saved.v.cols is 8, must be == 9 (problem 1)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.saved, work), "hoft::forward: y.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::forward(policy, adapters, bases.first(11), all_of(in), all_of(out), all_of(p.saved), work),

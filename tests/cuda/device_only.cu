@@ -189,8 +189,10 @@ std::string check_batch() {
   return together.read() == alone.read() ? "" : "a batch has other bits than single calls";
 }
 
-/// Adapters of neighbours that share their x, more of them than are taken at a time: all calls, one by one or together.
-void run_adapters(job const& j, device_bytes const& memory, bool together) {
+enum class calls { alone, together, captured };  ///< for each problem, for all of them, and the latter by a graph
+
+/// Adapters of neighbours that share their x, more of them than are taken at a time: all calls.
+void run_adapters(job const& j, device_bytes const& memory, calls how) {
   using matrix = hoft::matrix_view<float>;
   using constant = hoft::matrix_view<float const>;
   using vector = hoft::vector_view<float>;
@@ -230,9 +232,14 @@ void run_adapters(job const& j, device_bytes const& memory, bool together) {
     return std::span<typename std::remove_reference_t<decltype(v)>::value_type const>(v);
   };
   std::vector<constant> const gradients(Mhat.begin(), Mhat.end());
-  if (together) {
+  cudaGraph_t graph{};
+  cudaGraphExec_t executable{};
+  if (how == calls::captured)
+    require(cudaStreamBeginCapture(j.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  if (how != calls::alone) {
     hoft::merge(on, all(a), all(M), all(Mhat), work);
     hoft::merge_backward(on, all(a), all(M), all(gradients), all(wU), all(wV), all(ws), work);
+    hoft::unmerge(on, all(a), all(Mhat), work);
     hoft::forward(on, all(a), all(base), all(x), all(y), all(saved), work);
     hoft::backward(on, all(a), all(base), all(x_read), all(y_read), all(saved), all(dy), all(dx), all(dU), all(dV),
                    all(ds), work);
@@ -240,22 +247,37 @@ void run_adapters(job const& j, device_bytes const& memory, bool together) {
     for (std::size_t i = 0; i < a.size(); ++i) {
       hoft::merge(on, a[i], M[i], Mhat[i], work);
       hoft::merge_backward(on, a[i], M[i], gradients[i], wU[i], wV[i], ws[i], work);
+      hoft::unmerge(on, a[i], Mhat[i], work);
       hoft::forward(on, a[i], base[i], x[i], y[i], saved[i], work);
       hoft::backward(on, a[i], base[i], x_read[i], y_read[i], saved[i], dy[i], dx[i], dU[i], dV[i], ds[i], work);
     }
   }
+  if (how == calls::captured) {
+    require(cudaStreamEndCapture(j.stream, &graph), "cudaStreamEndCapture");
+    require(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+    require(cudaGraphLaunch(executable, j.stream), "cudaGraphLaunch");
+  }
   j.finish();
+  if (how == calls::captured) {
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
+  }
 }
 std::string check_adapters() {
   job const j(16);
   index_t const bytes = index_t{1} << 23;
-  device_bytes const together(bytes), alone(bytes);
   auto const numbers = random(bytes / 4, 7);
-  for (auto const* memory : {&together, &alone}) {
-    memory->write(numbers.data());
-    run_adapters(j, *memory, memory == &together);
-  }
-  return together.read() == alone.read() ? "" : "a batch of adapters has other bits than single calls";
+  auto const results = [&](calls how) {
+    device_bytes const memory(bytes);
+    memory.write(numbers.data());
+    run_adapters(j, memory, how);
+    return memory.read();
+  };
+  auto const alone = results(calls::alone);
+  std::string wrong;
+  if (results(calls::together) != alone) wrong += "a batch of adapters has other bits than single calls; ";
+  if (results(calls::captured) != alone) wrong += "a graph of a batch has other bits than single calls; ";
+  return wrong;
 }
 
 }  // namespace

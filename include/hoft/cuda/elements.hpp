@@ -1,6 +1,6 @@
 // hoft/cuda/elements.hpp: walks over panels, and what is done element by element. `Device` is the policy of a GPU, or
-// of the host that stands in for one in tests: it has launch_blocks(device, blocks, kernel), launch_clusters(...),
-// multiplies(...) and multiply_matrices(...).
+// of the host that stands in for one in tests, or of a problem that writes its launches down (group.hpp): it has
+// launch_blocks(device, blocks, kernel), launch_clusters(...), multiplies(...) and multiply_matrices(...).
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/kernels.hpp>

@@ -1,6 +1,6 @@
 // hoft/cuda/group.hpp: a batch of problems, side by side. Each problem first writes down what it would launch; then
-// what stands at the same place of several scripts goes to the device as one launch. So a batch of small problems takes
-// the launches of one, beside what cuBLAS and operators of the caller's do for each.
+// a kernel that several scripts want next goes to the device as one launch. So a batch of small problems takes about as
+// many launches as one of them, beside what cuBLAS and operators of the caller's do for each.
 #pragma once
 #include <hoft/cuda/elements.hpp>
 
@@ -75,7 +75,7 @@ struct script {
       steps = steps.subspan(now.size());
       if (now.size() == 1) {
         launch(device, now[0]->count, now[0]->size, kernel(now[0]));
-      } else {
+      } else if constexpr (together::most > 1) {
         together all;
         for (step const* s : now) all.add(kernel(s), s->count);
         launch(device, all.blocks(), now[0]->size, all);
@@ -100,30 +100,37 @@ struct script {
   }
 };
 
-/// Runs all scripts, those ready that are furthest behind first. follows(i): script i begins behind the release of
-/// script i - 1.
+/// Runs all scripts. Of those ready, the one from which most steps lead to an end goes next, and with it all whose next
+/// step is like its own: so one with steps of its own takes them before the others go on, and they meet again behind
+/// them. follows(i): script i begins behind the release of script i - 1.
 template <device_policy Device, class Follows>
 void run_scripts(Device const& device, std::span<script<Device> const> scripts, Follows const& follows) {
-  std::vector<std::size_t> done(scripts.size());
-  auto const ready = [&](std::size_t i) {
-    if (done[i] == scripts[i].steps.size()) return false;
-    return i == 0 || !follows(i) || done[i - 1] >= std::min(scripts[i - 1].released, scripts[i - 1].steps.size());
+  using step = typename script<Device>::step;
+  std::size_t const count = scripts.size();
+  std::vector<std::size_t> done(count), way(count), alike;
+  std::vector<step const*> together;
+  auto const next = [&](std::size_t i) { return &scripts[i].steps[done[i]]; };
+  auto const to_go = [&](std::size_t i) { return scripts[i].steps.size() - done[i]; };
+  auto const to_release = [&](std::size_t i) {
+    std::size_t const release = std::min(scripts[i].released, scripts[i].steps.size());
+    return release - std::min(release, done[i]);
   };
+  auto const ready = [&](std::size_t i) { return to_go(i) > 0 && (i == 0 || !follows(i) || to_release(i - 1) == 0); };
   for (;;) {
-    std::size_t last = scripts.size();
-    for (std::size_t i = 0; i < scripts.size(); ++i)
-      if (ready(i) && (last == scripts.size() || done[i] < done[last])) last = i;
-    if (last == scripts.size()) return;
-    auto const& wanted = scripts[last].steps[done[last]];
-    std::vector<typename script<Device>::step const*> alike;
-    std::vector<std::size_t> whose;
-    for (std::size_t i = 0; i < scripts.size(); ++i) {
-      if (!ready(i)) continue;
-      auto const& next = scripts[i].steps[done[i]];
-      if (next.run == wanted.run && next.size == wanted.size) alike.push_back(&next), whose.push_back(i);
+    std::size_t first = count;
+    for (std::size_t i = count; i-- > 0;) {
+      bool const awaited = i + 1 < count && follows(i + 1) && to_release(i) > 0;
+      way[i] = std::max(to_go(i), awaited ? to_release(i) + way[i + 1] : 0);
+      if (ready(i) && (first == count || way[i] >= way[first])) first = i;
     }
-    wanted.run(device, alike);
-    for (std::size_t i : whose) ++done[i];
+    if (first == count) return;
+    step const& wanted = *next(first);
+    alike.clear(), together.clear();
+    for (std::size_t i = 0; i < count; ++i)
+      if (ready(i) && next(i)->run == wanted.run && next(i)->size == wanted.size)
+        alike.push_back(i), together.push_back(next(i));
+    wanted.run(device, together);
+    for (std::size_t i : alike) ++done[i];
   }
 }
 
@@ -159,11 +166,15 @@ template <device_policy Device, class T, class LA, class LB, class LC>
 bool multiply_matrices(scribe<Device> const& s, T alpha, matrix_view<T const, LA> A, bool conjugate_a,
                        matrix_view<T const, LB> B, bool conjugate_b, matrix_view<T const, LC> S, matrix_view<T, LC> C) {
   if (!multiplies(*s.device, A, conjugate_a, B, conjugate_b, C)) return false;
+  if (S.data != nullptr) {  // here, with those of other problems
+    copy(s, S, C);
+    S = C;
+  }
   s.to->add_call([=](Device const& device) { multiply_matrices(device, alpha, A, conjugate_a, B, conjugate_b, S, C); });
   return true;
 }
 
-/// A base operator of the caller's in its place among the launches. With it, the problem has done with its x.
+/// A base operator of the caller's in its place among the launches. Behind it the problem reads no spare column of x.
 template <device_policy Device, class Base>
 struct base_in_order {
   script<Device>* to;

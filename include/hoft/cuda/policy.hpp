@@ -12,9 +12,9 @@
 namespace hoft::cuda {
 
 /// Compute on the GPU that is current, in the order of a stream. Matrices and workspace are memory of that device. A
-/// call returns when its kernels have been submitted; nothing is allocated or waited for, and a stream that is being
-/// captured records it. Results have the same bits from run to run, as long as the handle serves this stream alone
-/// (cuBLAS promises no more); a handle serves one thread of the host at a time.
+/// call returns when its kernels have been submitted; no memory of the device is allocated, nothing is waited for, and
+/// a stream that is being captured records it. Results have the same bits from run to run, as long as the handle serves
+/// this stream alone (cuBLAS promises no more); a handle serves one thread of the host at a time.
 struct device {
   using execution_policy_tag = void;
   using cuda_device_tag = void;

@@ -128,12 +128,13 @@ index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const>
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
 /// @param a, base, x, y, saved  as of `forward` with one adapter, element by element. Neighbours may have the same x,
-///               as q, k and v of a layer do: views that begin at the same element, with spare columns for the largest
-///               rv. Each base operator is called before the next V̂ is written, and the last one's stays there.
-///               Nothing else that is written may overlap another problem's views
+///               as q, k and v of a layer do: views that begin at the same element, with as many tokens, and spare
+///               columns for the largest rv. Each base operator is called before the next V̂ is written, and the last
+///               one's stays there. Nothing else that is written may overlap another problem's views
 /// @param work   at least forward_workspace bytes
-/// @throws as `forward` with one adapter, for the whole batch before anything is written. Two base operators may be
-///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
+/// @throws as `forward` with one adapter, and hoft::shape_error if two have the same x but not as many tokens, for the
+///         whole batch before anything is written. Two base operators may be called at the same time; what one throws
+///         leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <execution_policy Policy, class A, class Base, class T, class L>
@@ -146,8 +147,17 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
   detail::require_sizes(
       function, count,
       {{"base.size()", base.size()}, {"x.size()", x.size()}, {"y.size()", y.size()}, {"saved.size()", saved.size()}});
+  auto const follows = [&](index_t problem) {
+    std::size_t const i(problem);
+    return i > 0 && x[i].data == x[i - 1].data && !x[i].empty() && !x[i - 1].empty();
+  };
   index_t const bytes = detail::require_batch(
-      function, count, work, [&](std::size_t i) { detail::require_forward(a[i], base[i], x[i], y[i], saved[i]); },
+      function, count, work,
+      [&](std::size_t i) {
+        detail::require_forward(a[i], base[i], x[i], y[i], saved[i]);
+        // V̂ would be written to tokens of the other.
+        if (follows(index_t(i))) detail::require_equal(function, "saved.v.cols", saved[i].v.cols, saved[i - 1].v.cols);
+      },
       [&] { return forward_workspace(policy, a, x); });
   detail::run_batch(
       policy, count, work, bytes,
@@ -155,7 +165,7 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
         auto&& operation = in_order(one, base[i]);
         forward(one, a[i], operation, x[i], y[i], saved[i], part);
       },
-      [&](index_t i) { return i > 0 && x[std::size_t(i)].data == x[std::size_t(i - 1)].data; });
+      follows);
 }
 
 /// Bytes of workspace for `backward` after forward passes that saved `saved`.
