@@ -38,9 +38,16 @@ namespace hoft::cuda {
 #define HOFT_KERNEL_LAMBDA
 #endif
 
-/// Threads of a block, in every kernel.
+/// Threads of a block, of which a processor runs two where they share little enough; a cluster may be of blocks with
+/// more.
 inline constexpr int threads = 256;
 inline constexpr int warps = threads / lanes;
+/// What a cluster is made of.
+struct cluster_size {
+  index_t blocks = 1;
+  index_t threads = cuda::threads;  ///< of each block: as many, or twice as many
+  bool operator==(cluster_size const&) const = default;
+};
 
 /// What block.fetch copies at a time, and from where to where: aligned like its size.
 struct alignas(16) chunk {
@@ -56,12 +63,14 @@ struct chunk_copy {
 struct thread_block {
   index_t x, blocks;  ///< which one of how many
   std::byte* memory;
+  int size;  ///< threads
 
   /// The same block, as one of others.
-  __device__ thread_block share(index_t x_, index_t blocks_) const { return {x_, blocks_, memory}; }
+  __device__ thread_block share(index_t x_, index_t blocks_) const { return {x_, blocks_, memory, size}; }
+  __device__ int warps() const { return size / lanes; }
   template <class F>
   __device__ void each(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x; i < n; i += threads) f(i);
+    for (index_t i = threadIdx.x; i < n; i += size) f(i);
     __syncthreads();
   }
   template <class F>
@@ -71,7 +80,7 @@ struct thread_block {
   }
   template <class F>
   __device__ void each_warp(index_t n, F const& f) const {
-    for (int i = int(threadIdx.x) / lanes; i < int(n); i += warps) f(lane_warp{}, i);
+    for (int i = int(threadIdx.x) / lanes; i < int(n); i += warps()) f(lane_warp{}, i);
     __syncthreads();
   }
   template <class F, class G>
@@ -113,8 +122,8 @@ struct thread_block {
 
  private:
   template <class F>
-  __device__ static void in_lines(index_t lines_, index_t n, F const& f) {
-    for (int l = int(threadIdx.x) / lanes; l < int(lines_); l += warps)
+  __device__ void in_lines(index_t lines_, index_t n, F const& f) const {
+    for (int l = int(threadIdx.x) / lanes; l < int(lines_); l += warps())
       for (int i = int(threadIdx.x) % lanes; i < int(n); i += lanes) f(l, i);
   }
 };

@@ -42,7 +42,8 @@ struct cluster_adapt_kernel {
           w(memory, columns, kernel.apart ? 0 : slice.rank),
           minus_z(memory, columns, slice.rank),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(kernel.apart ? 0 : slice.projection_scratch(slice.rank))),
+          partial(memory.template array<float>(
+              kernel.apart ? 0 : slice.projection_scratch(slice.rank, kernel.shape.threads))),
           projections(memory.template array<float>(kernel.apart ? 0 : 2 * columns * slice.padded_rank())),
           tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())),
           q(kernel.q.data != nullptr ? memory.template array<T>(slice.tile_size()) : nullptr) {}

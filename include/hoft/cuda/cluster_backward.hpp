@@ -77,7 +77,8 @@ struct cluster_backward_kernel {
   /// Nothing where blocks go by themselves.
   HOFT_HOST_DEVICE index_t whole(index_t n) const { return apart ? 0 : n; }
   HOFT_HOST_DEVICE index_t scratch_size() const {
-    index_t const on_U = feature_slice::projection_scratch(U.cols), on_K = feature_slice::projection_scratch(sums.rv);
+    index_t const on_U = feature_slice::projection_scratch(U.cols, shape.threads),
+                  on_K = feature_slice::projection_scratch(sums.rv, shape.threads);
     return on_U > on_K ? on_U : on_K;
   }
   /// Floats of the projections of a step: of G on U, on −K, of X on U.

@@ -21,19 +21,18 @@ struct cluster_project_kernel {
     split_matrix<parts_beside<T>> u;
     float *s, *partial, *w;
     T* tiles;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, feature_slice const& slice, bool scaled, index_t buffers)
+    HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_project_kernel const& kernel, feature_slice const& slice)
         : u(memory, slice.rank, slice.rows),
-          s(scaled ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(slice.projection_scratch(slice.rank))),
+          s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
+          partial(memory.template array<float>(slice.projection_scratch(slice.rank, kernel.shape.threads))),
           w(memory.template array<float>(2 * columns * slice.padded_rank())),
-          tiles(memory.template array<T>(buffers * slice.tile_size())) {}
+          tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())) {}
   };
-  static index_t bytes_for(index_t m, index_t r, bool scaled, index_t rows, index_t buffers) {
+  index_t shared_bytes() const {
     shared_carver counter;
-    shared(counter, {m, rows, r, 0}, scaled, buffers);
+    shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
     return counter.size();
   }
-  index_t shared_bytes() const { return bytes_for(U.rows, U.cols, scale.size > 0, shape.rows, shape.buffers); }
 
   template <class Cluster>
   HOFT_HOST_DEVICE void operator()(Cluster const& cluster) const {
@@ -43,7 +42,7 @@ struct cluster_project_kernel {
       cluster.members([&](auto const& block, index_t member) {
         feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
         shared_carver carver(block.memory);
-        f(block, slice, shared(carver, slice, scale.size > 0, shape.buffers), member);
+        f(block, slice, shared(carver, *this, slice), member);
       });
     };
     index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = whole_tiles(r);

@@ -90,10 +90,12 @@ struct host_block {
   index_t x, blocks;  ///< which one of how many
   std::byte* memory;  ///< shared by the block
   bool reversed;
+  int size;  ///< threads that a GPU would have
   index_t worker, workers;
   std::barrier<>* meeting;  ///< of the workers; none if there is one
   std::vector<chunk_copy>* fetching;
 
+  int warps() const { return size / lanes; }
   host_block share(index_t x_, index_t blocks_) const {
     host_block mine = *this;
     mine.x = x_, mine.blocks = blocks_;
@@ -200,15 +202,16 @@ void launch_blocks(host const& device, index_t blocks, Kernel const& kernel) {
     std::barrier<> meeting(device.workers);
     run_workers(device.workers, [&](index_t worker) {
       std::vector<chunk_copy> fetching;
-      kernel(host_block{x, blocks, shared.data(), device.reversed, worker, device.workers,
+      kernel(host_block{x, blocks, shared.data(), device.reversed, threads, worker, device.workers,
                         device.workers > 1 ? &meeting : nullptr, &fetching});
     });
   }
 }
 
-/// kernel(cluster) by so many clusters of `size` blocks.
+/// kernel(cluster) by so many clusters.
 template <class Kernel>
-void launch_clusters(host const& device, index_t clusters, index_t size, Kernel const& kernel) {
+void launch_clusters(host const& device, index_t clusters, cluster_size of, Kernel const& kernel) {
+  index_t const size = of.blocks;
   require_blocks(clusters * size);
   for (index_t b = 0; b < clusters; ++b) {
     index_t const x = device.reversed ? clusters - 1 - b : b;
@@ -216,8 +219,9 @@ void launch_clusters(host const& device, index_t clusters, index_t size, Kernel 
     std::vector<std::byte*> memory;
     for (auto& s : shared) memory.push_back(s.data());
     auto const block = [&](index_t member, index_t worker, std::barrier<>* meeting, std::vector<chunk_copy>& fetching) {
-      return host_block{member,  size,     memory[std::size_t(member)], device.reversed, worker, device.workers,
-                        meeting, &fetching};
+      return host_block{
+          member,  size,     memory[std::size_t(member)], device.reversed, int(of.threads), worker, device.workers,
+          meeting, &fetching};
     };
     if (device.workers <= 1) {
       std::vector<std::vector<chunk_copy>> fetching{std::size_t(size)};

@@ -24,7 +24,8 @@ struct strided_matrix {
 /// How blocks share a matrix [m, n]: `slices` clusters of `size` blocks stand side by side along the features and take
 /// `rows` of them each block; `runs` such rows of clusters share the columns, 16 at a time in turn.
 struct slice_shape {
-  index_t size = 0;     ///< 0: no shape fits
+  index_t size = 0;  ///< 0: no shape fits
+  index_t threads = cuda::threads;
   index_t rows = 0;     ///< a multiple of feature_slice::row_step
   index_t buffers = 1;  ///< of columns that are fetched, 1 or 2
   index_t slices = 1, runs = 0;
@@ -298,13 +299,13 @@ struct feature_slice {
 
   /// Sets of rows that a projection on whole tiles of r reflectors is dealt to, a warp for each and each 16 reflectors;
   /// and how many floats of scratch it takes.
-  HOFT_HOST_DEVICE static int row_sets(int r) {
-    int sets = warps;
-    while (sets > 1 && sets * (r / 16) > warps) sets /= 2;
+  HOFT_HOST_DEVICE static int row_sets(int r, int most) {
+    int sets = most;
+    while (sets > 1 && sets * (r / 16) > most) sets /= 2;
     return sets;
   }
-  HOFT_HOST_DEVICE static index_t projection_scratch(index_t r) {
-    int const padded = int(whole_tiles(r)), sets = row_sets(padded);
+  HOFT_HOST_DEVICE static index_t projection_scratch(index_t r, index_t of_block) {
+    int const padded = int(whole_tiles(r)), sets = row_sets(padded, int(of_block) / lanes);
     return sets > 2 ? sets / 2 * int(columns) * padded : 0;
   }
   /// w(c, k) := Σ_i U(i, k) s(i) X(i, c) over the slice, in memory [16, padded rank]; s without data is ones. The sums
@@ -312,7 +313,7 @@ struct feature_slice {
   template <class Block, class T>
   HOFT_HOST_DEVICE void project(Block const& block, split_matrix<parts_beside<T>> const& u, float const* s,
                                 T const* tile, float* scratch, float* w) const {
-    int const r = u.lines, groups = r / 16, sets = row_sets(r), all = int(columns) * r;
+    int const r = u.lines, groups = r / 16, sets = row_sets(r, block.warps()), all = int(columns) * r;
     if (r == 0) return;
     auto const sums = [&](auto const& warp, int g, int set) {
       if (s == nullptr)
