@@ -81,14 +81,6 @@ struct scaled_right {
 
 /// Features of a slice by itself.
 inline constexpr index_t least_rows_apart = 128, most_rows_apart = 256;
-/// Every block of a cluster makes Z from projections, for itself: of more reflectors that takes longer than a second
-/// look at the features.
-inline constexpr index_t most_reflectors_whole = 32;
-template <class Adapter>
-bool goes_whole(Adapter const& a) {
-  return std::max(a.left.rank(), a.right.rank()) <= most_reflectors_whole;
-}
-
 template <sliced T, class Adapter>
 cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool apart) {
   cluster_adapt_kernel<T> kernel{};
@@ -111,7 +103,7 @@ struct adapt_room {
   adapt_room(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
     index_t const m = a.rows(), ru = a.left.rank();
     if (m == 0 || n == 0) return;
-    if (goes_whole(a)) shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
+    shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
     apart = shape.size == 0;
     if (!apart) return;
     shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, adapt_probe<T>(a, keeps_q, true));
@@ -179,7 +171,7 @@ struct adapt_backward_room {
       : what(what_), right(memory, a), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
     index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
     if (m == 0 || n == 0) return;
-    if (goes_whole(a)) shape = shape_whole(device, m, n, backward_probe<T>(a, what, false));
+    shape = shape_whole(device, m, n, backward_probe<T>(a, what, false));
     apart = shape.size == 0;
     if (apart) {
       shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, backward_probe<T>(a, what, true));
