@@ -337,6 +337,9 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
       call(work);
       return launches;
     };
+    index_t const bytes = hoft::merge_workspace(device, a[1], M_[1]);  // of the largest
+    for (std::size_t some : {std::size_t{0}, std::size_t{2}, many})
+      CHECK(hoft::merge_workspace(device, all_of(a).first(some), all_of(M_).first(some)) == index_t(some) * bytes);
     index_t const merge = launches_of(hoft::merge_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
       hoft::merge(device, all_of(a), all_of(M_), all_of(Mhat_), w);
     });
