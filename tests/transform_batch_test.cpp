@@ -290,6 +290,7 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
   index_t launches = 0, products = 0;
   counted::device device;
   device.launches = &launches, device.products = &products;
+  device.shared_limit = index_t{24} << 10;  // so little that there are clusters of several blocks
   // HOFT, SHOFT, or both by turns: some take steps then that others do not, and more of them.
   for (auto const [even, odd] : {std::array{false, false}, {true, true}, {false, true}}) {
     std::deque<padded<T, L>> M, Mhat, y;
@@ -305,7 +306,7 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
     padded<T, L> x(gaussian<T, L>(40, 9 + 2, 501));
     std::vector<hoft::vector_view<float>> ds_;
     for (std::size_t i = 0; i < many; ++i) {
-      index_t const m = 24 + 8 * index_t(i % 2), n = 40, ru = 3, rv = 2;
+      index_t const m = 120 + 8 * index_t(i % 2), n = 40, ru = 3, rv = 2;
       bool const scaled = i % 2 == 0 ? even : odd;
       auto const form = [&](std::deque<hoft::compact_wy<float>>& forms, index_t rows, index_t r, unsigned seed) {
         forms.emplace_back(rows, r, hoft::exact{}, r);
@@ -336,6 +337,9 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
       call(work);
       return launches;
     };
+    index_t const bytes = hoft::merge_workspace(device, a[1], M_[1]);  // of the largest
+    for (std::size_t some : {std::size_t{0}, std::size_t{2}, many})
+      CHECK(hoft::merge_workspace(device, all_of(a).first(some), all_of(M_).first(some)) == index_t(some) * bytes);
     index_t const merge = launches_of(hoft::merge_workspace(device, all_of(a), all_of(M_)), [&](hoft::workspace w) {
       hoft::merge(device, all_of(a), all_of(M_), all_of(Mhat_), w);
     });
@@ -347,10 +351,18 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
           hoft::merge_backward(device, all_of(a), all_of(M_), all_of(gradients), all_of(dU_), all_of(dV_), all_of(ds_),
                                w);
         });
-    index_t const one = launches_of(hoft::merge_backward_workspace(device, a[1], M_[1]), [&](hoft::workspace w) {
-      hoft::merge_backward(device, a[1], M_[1], gradients[1], dU_[1], dV_[1], ds_[1], w);
-    });
+    std::vector<dense_matrix<float>> of_batch;
+    for (auto const& gradient : dU) of_batch.push_back(gradient.map());
+    index_t one = 0;
+    for (std::size_t i = 0; i < many; ++i) {
+      index_t const alone = launches_of(hoft::merge_backward_workspace(device, a[i], M_[i]), [&](hoft::workspace w) {
+        hoft::merge_backward(device, a[i], M_[i], gradients[i], dU_[i], dV_[i], ds_[i], w);
+      });
+      one = std::max(one, alone);
+      CHECK(same_bits(dU[i].map(), of_batch[i]));
+    }
     CHECK(backward >= one);
+    CHECK(backward <= one + 2);  // eight of the largest kernels have no room in the arguments of a launch
     // They share their x: V̂ is copied there for each, and the base called before the next; what is behind it is shared.
     std::span<typename decltype(base)::value_type const> const bases(base);
     index_t const forward = launches_of(hoft::forward_workspace(device, all_of(a), all_of(x_)), [&](hoft::workspace w) {
@@ -360,7 +372,6 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
           index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[1], x_[1]), [&](hoft::workspace w) {
             hoft::forward(device, a[1], bases[1], x_[1], y_[1], saved[1], w);
           }));
-    CHECK(backward <= one + 2);  // eight of the largest kernels have no room in the arguments of a launch
   }
 }
 
