@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-Loop = collections.namedtuple("Loop", "size opcodes")
+Loop = collections.namedtuple("Loop", "size opcodes around")  # around: size of the next larger loop, or 0
 Kernel = collections.namedtuple("Kernel", "name registers stack size loops")
 
 
@@ -27,8 +27,16 @@ def innermost_loops(lines):
                 jumps.append((int(target[1], 16), len(opcodes)))
             opcodes.append(opcode)
     spans = [(places[target], end) for target, end in jumps if places.get(target, end) < end]
-    inner = [a for a in spans if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
-    return opcodes, [Loop(end - begin + 1, collections.Counter(opcodes[begin : end + 1])) for begin, end in sorted(inner)]
+
+
+    def within(a, b):
+        return a != b and b[0] <= a[0] and a[1] <= b[1]
+
+    loops = []
+    for begin, end in sorted(a for a in spans if not any(within(b, a) for b in spans)):
+        around = [b[1] - b[0] + 1 for b in spans if within((begin, end), b)]
+        loops.append(Loop(end - begin + 1, collections.Counter(opcodes[begin : end + 1]), min(around, default=0)))
+    return opcodes, loops
 
 
 def functions(disassembly):
@@ -74,7 +82,7 @@ def main(arguments):
         for loop in kernel.loops:
             if matrix := loop.opcodes["HMMA"]:
                 most = ", ".join(f"{count} {opcode}" for opcode, count in loop.opcodes.most_common(6))
-                print(f"  loop of {loop.size} for {matrix} matrix instructions: {most}")
+                print(f"  {matrix} matrix instructions in a loop of {loop.size}, in one of {loop.around}: {most}")
 
 
 if __name__ == "__main__":

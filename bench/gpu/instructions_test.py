@@ -33,7 +33,7 @@ class Instructions(unittest.TestCase):
         opcodes, loops = instructions.innermost_loops(instructions.functions(DISASSEMBLY)["first"])
         self.assertEqual(len(opcodes), 10)
         # The outer loop has the inner one, a jump to itself ends the function, and a jump ahead is none.
-        self.assertEqual([loop.size for loop in loops], [3])
+        self.assertEqual([(loop.size, loop.around) for loop in loops], [(3, 7)])
         self.assertEqual(loops[0].opcodes, {"LDSM": 1, "HMMA": 1, "BRA": 1})
 
     def test_short_name(self):
