@@ -149,6 +149,7 @@ struct scribe {
         most_blocks(device_.most_blocks),
         most_cluster(device_.most_cluster) {}
   index_t processors() const { return device->processors(); }
+  index_t clusters(index_t size) const { return device->clusters(size); }
 };
 template <device_policy Device, class Kernel>
 void launch_blocks(scribe<Device> const& s, index_t blocks, Kernel const& kernel) {

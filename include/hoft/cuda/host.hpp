@@ -28,6 +28,7 @@ struct host {
   index_t workers = 1;                ///< threads of a block
   index_t most_cluster = 8;           ///< blocks of a cluster; 0: apply and its gradients have none
   index_t processors() const { return (most_blocks + 7) / 8; }
+  index_t clusters(index_t size) const { return processors() / size; }
 };
 
 /// The lanes of a warp, one after another.

@@ -40,7 +40,7 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
     kernel.keeps_slice = shape.blocks > 0;
     if (!kernel.keeps_slice) {
       index_t const size = std::max<index_t>(1, device.most_cluster);
-      shape = {size, threads, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.processors() / size)};
+      shape = {size, threads, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.clusters(size))};
     }
     kernel.rows = shape.rows;
     kernel.ld_U = u.ld, kernel.ld_vectors = q.vectors.ld, kernel.ld_factor = q.factor.ld, kernel.ld_gram = q.gram.ld,

@@ -29,7 +29,7 @@ cluster_shape shape_clusters(Device const& device, index_t m, index_t most_threa
     for (index_t buffers : {2, 1})
       for (index_t size = 1; size <= device.most_cluster; size *= 2) {
         cluster_shape const shape{size, blocks == 2 ? threads : most_threads, slice_rows(m, size), buffers,
-                                  std::max<index_t>(1, device.processors() * blocks / size)};
+                                  std::max<index_t>(1, device.clusters(size) * blocks)};
         if ((bytes(shape) + reserved) * blocks <= device.shared_limit + reserved) return shape;
       }
   return {};
