@@ -26,6 +26,7 @@ struct device {
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
   index_t most_cluster;  ///< blocks of a cluster: 8, or 1 where there are no clusters
   index_t all_clusters;  ///< of that many blocks, one a processor, that run at a time
+  tuning tuned{};
   index_t processors() const { return most_blocks / blocks_each; }
   /// Clusters of `size` blocks, one a processor, that run at a time. Processors come in groups that no cluster crosses.
   index_t clusters(index_t size) const {
@@ -92,7 +93,13 @@ inline device on(cudaStream_t stream, cublasHandle_t blas) {
   if (compiled < 900) clusters = 0;
   constexpr index_t largest = 8;  // that every device with clusters can
   index_t const at_a_time = clusters != 0 ? detail::count_clusters(current, largest, shared) : 0;
-  return {stream, blas, shared, processors * device::blocks_each, at_a_time > 0 ? largest : 1, at_a_time};
+  return {stream,
+          blas,
+          shared,
+          processors * device::blocks_each,
+          at_a_time > 0 ? largest : 1,
+          at_a_time,
+          tuning_for(major * 100 + minor * 10)};
 }
 #endif
 
@@ -232,10 +239,11 @@ void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_vi
 /// Whether cuBLAS multiplies: it has a name for the operation, and the product is worth a launch of its own, which it
 /// takes even where several problems share the others.
 template <class T, class LA, class LB, class LC>
-bool multiplies(device const&, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
+bool multiplies(device const& policy, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
                 bool conjugate_b, matrix_view<T, LC> C) {
-  constexpr index_t narrow = 64, longest = 16384;
-  bool const small = A.cols <= narrow && std::min(C.rows, C.cols) <= narrow && std::max(C.rows, C.cols) <= longest;
+  tuning const& tuned = policy.tuned;
+  bool const small =
+      std::max(A.cols, std::min(C.rows, C.cols)) <= tuned.narrow && std::max(C.rows, C.cols) <= tuned.long_side;
   return !small && !(is_complex<T> && ((A.is_col_major && conjugate_a) || (B.is_col_major && conjugate_b)));
 }
 /// C [m, n], by columns, := S + alpha op(A) op(B) by cuBLAS; false, and nothing done, if it is not to.

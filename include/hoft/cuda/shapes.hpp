@@ -47,7 +47,7 @@ inline float somewhere = 0;
 /// One cluster of a row holds all features, as far as that is possible: size 0 if it is not.
 template <device_policy Device, class Kernel>
 slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kernel) {
-  cluster_shape const shape = shape_clusters(device, m, 2 * threads, [&](cluster_shape const& s) {
+  cluster_shape const shape = shape_clusters(device, m, device.tuned.lone_threads, [&](cluster_shape const& s) {
     kernel.shape.size = s.blocks, kernel.shape.threads = s.threads;
     kernel.shape.rows = s.rows, kernel.shape.buffers = s.buffers;
     return kernel.shared_bytes();
@@ -69,7 +69,7 @@ slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t leas
   for (index_t blocks : {2, 1}) {
     slice_shape best;
     double best_use = 0;
-    kernel.shape.threads = blocks == 2 ? threads : 2 * threads, kernel.shape.buffers = 1;
+    kernel.shape.threads = blocks == 2 ? threads : device.tuned.lone_threads, kernel.shape.buffers = 1;
     for (index_t rows = longest; rows >= (blocks == 2 || best.size > 0 ? at_least : strip); rows -= strip) {
       kernel.shape.rows = rows;
       if ((kernel.shared_bytes() + reserved) * blocks > device.shared_limit + reserved) continue;
@@ -86,6 +86,11 @@ slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t leas
     if (best.size > 0) return best;
   }
   return {};
+}
+/// Blocks by themselves that update their features.
+template <device_policy Device, class Kernel>
+slice_shape shape_slices(Device const& device, index_t m, index_t n, Kernel const& kernel) {
+  return shape_apart(device, m, n, device.tuned.least_rows_apart, device.tuned.most_rows_apart, kernel);
 }
 /// kernel(cluster) by the clusters of its shape.
 template <device_policy Device, class Kernel>
