@@ -64,6 +64,14 @@ TARGETS = [
 ]
 
 
+def shares_of_copy(case):
+    """who: share of the bandwidth of a device copy in the same case, %; nothing if it has none"""
+    if "copy" not in case:
+        return {}
+    speed = {who: one["bytes"] / one["median_us"] for who, one in case.items()}
+    return {who: 100 * each / speed["copy"] for who, each in speed.items()}
+
+
 def target_table(results):
     return tables.target_table(evaluate(results["cases"], TARGETS))
 

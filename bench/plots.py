@@ -14,6 +14,7 @@ except ImportError:
         "/usr/bin/python3"
     )
 
+from gpu_targets import shares_of_copy
 from series import bandwidth, over_hoft, speed
 from tables import by_operation, peers_of
 from training import ratios_to_lora
@@ -140,6 +141,32 @@ def draw_roofline(cases, path):
         axis.set_ylabel("GFLOP/s")
         axis.legend(loc="lower right", title="filled: hoft; hollow: fastest peer", ncols=2, fontsize=7)
     figure.savefig(path)
+
+
+def draw_gpu(results, path):
+    """Each contestant's share of the bandwidth of a device copy, an axis for each case with one."""
+    cases = {name: shares for name, case in results["cases"].items() if (shares := shares_of_copy(case))}
+    heights = [len(shares) for shares in cases.values()]
+    figure, axes = plt.subplots(
+        len(cases),
+        1,
+        figsize=(8, 1 + 0.3 * sum(heights)),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (name, shares) in zip(axes[:, 0], cases.items()):
+        names, values = zip(*sorted(shares.items(), key=lambda item: item[1]))
+        colours = [HOFT if name.startswith("hoft") else PEER for name in names]
+        bars = axis.barh(names, values, color=colours, height=0.7)
+        axis.bar_label(bars, [f"{value:.0f} %" for value in values], padding=2, fontsize=7)
+        axis.set_title(name)
+        axis.grid(axis="y", visible=False)
+        axis.axvline(100, color="black", linewidth=1)
+    axes[-1, 0].set_xlabel("bytes that must move once, by the time: % of a device copy's")
+    figure.savefig(path)
+    plt.close(figure)
 
 
 def draw_training(results, path):

@@ -112,7 +112,7 @@ def gpu_lines(results):
         return paragraph("No results yet: `bash bench/gpu/run.sh --save` makes them on a machine with a GPU.")
     rows = [["case", "", "us", "time / hoft", "GB/s", "% of a copy"]]
     for name, case in results["cases"].items():
-        speed = {who: one["bytes"] / one["median_us"] / 1e3 for who, one in case.items()}
+        shares = gpu_targets.shares_of_copy(case)
         for who, one in case.items():
             rows.append(
                 [
@@ -120,8 +120,8 @@ def gpu_lines(results):
                     who,
                     f"{one['median_us']:.1f}",
                     f"{one['median_us'] / case['hoft']['median_us']:.2f}" if "hoft" in case else "-",
-                    f"{speed[who]:.0f}",
-                    f"{100 * speed[who] / speed['copy']:.0f}" if "copy" in case else "-",
+                    f"{one['bytes'] / one['median_us'] / 1e3:.0f}",
+                    f"{shares[who]:.0f}" if who in shares else "-",
                 ]
             )
     return paragraph(
@@ -130,6 +130,8 @@ def gpu_lines(results):
         "stream; bytes that must move once, by the time.",
         "",
         tables.as_markdown(gpu_targets.target_table(results)),
+        "",
+        "![Shares of a device copy's bandwidth](../bench/results/gpu.png)",
         "",
         tables.as_markdown(rows),
     )
@@ -227,6 +229,8 @@ def main():
     import plots  # only here: the check needs no matplotlib
 
     plots.draw(results, RESULTS.parent)
+    if gpu is not None:
+        plots.draw_gpu(gpu, RESULTS.parent / "gpu.png")
     if gpu_training is not None:
         plots.draw_training(gpu_training, RESULTS.parent / "gpu_training.png")
 

@@ -2,9 +2,12 @@
 """What training.py, gpu_targets.py and report.py make of results, on results whose ratios are known."""
 
 import copy
+import pathlib
+import tempfile
 import unittest
 
 import gpu_targets
+import plots
 import report
 import training
 
@@ -128,7 +131,14 @@ class Gpu(unittest.TestCase):
     def test_the_page_has_figures_and_cases(self):
         text = report.gpu_lines(GPU)
         self.assertIn("| apply, bfloat16, of the copy's bandwidth | 85.0 % | 80.0 % | 92.0 % | met |", text)
-        self.assertIn("| product bfloat16 8192 x 8192 x 8192 | cublas | 2199.0 | - |", text)
+        self.assertIn("| product bfloat16 8192 x 8192 x 8192 | cublas | 2199.0 | - | 182 | - |", text)
+        self.assertIn("| apply bfloat16 4096 x 8192, r = 16 | hoft | 40.0 | 1.00 | 2500 | 85 |", text)
+
+    def test_the_plot_is_drawn(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "gpu.png"
+            plots.draw_gpu(GPU, path)
+            self.assertGreater(path.stat().st_size, 10000)
 
 
 class Page(unittest.TestCase):
