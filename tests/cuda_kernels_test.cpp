@@ -72,15 +72,17 @@ TEST_CASE("lanes hold what the matrix instruction takes from them") {
       CHECK(a.row == (i < 2 || (i >= 4 && i < 6) ? group : group + 8));
       CHECK(a.column == in_group * 2 + (i & 1) + (i >= 4 ? 8 : 0));
     }
-    for (int i = 0; i < 4; i += 2) {
-      place const b = place_in(right_tile{}, lane, i / 2);
-      CHECK(b.row == in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0));
-      CHECK(b.column == group);
-    }
-    for (int i = 0; i < 4; ++i) {
-      place const c = place_in(sum_tile{}, lane, i);
-      CHECK(c.row == (i < 2 ? group : group + 8));
-      CHECK(c.column == in_group * 2 + (i & 1));
+    for (int half = 0; half < 2; ++half) {  // columns 8 half ... of B and C
+      for (int i = 0; i < 4; i += 2) {
+        place const b = place_in(right_tile{}, lane, 2 * half + i / 2);
+        CHECK(b.row == in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0));
+        CHECK(b.column == group + 8 * half);
+      }
+      for (int i = 0; i < 4; i += 2) {  // elements 4 half + i, + 1, as pairs of a left tile
+        place const c = place_in(left_tile{}, lane, (4 * half + i) / 2);
+        CHECK(c.row == (i < 2 ? group : group + 8));
+        CHECK(c.column == in_group * 2 + (i & 1) + 8 * half);
+      }
     }
   }
 }
@@ -91,16 +93,24 @@ TEST_CASE("a float is the sum of its parts") {
   auto const part = [](hoft::cuda::bfloat16_pair two, int which) {
     return std::bit_cast<float>(which == 0 ? two << 16 : two & 0xFFFF0000u);
   };
+  auto const sum = [&](auto const& s, int which) {
+    double total = 0;
+    for (auto const two : s.part) total += double(part(two, which));
+    return total;
+  };
   for (int i = 0; i < 20000; ++i) {
     float const a = std::bit_cast<float>(any(generator)), b = std::bit_cast<float>(any(generator));
-    auto const s = hoft::cuda::split<3>(a, b);
     for (int which = 0; which < 2; ++which) {
-      float const whole = which == 0 ? a : b;
-      double total = 0;
-      for (int p = 0; p < 3; ++p) total += double(part(s.part[p], which));
-      if (std::isfinite(whole)) CHECK(std::abs(total - double(whole)) <= 0x1p-133);
-      else CHECK(std::isnan(total) == (std::isnan(whole) || std::isinf(whole)));
+      double const whole = which == 0 ? a : b, three = sum(hoft::cuda::split<3>(a, b), which),
+                   two = sum(hoft::cuda::split<2>(a, b), which);
+      if (std::isfinite(whole)) CHECK(std::abs(three - whole) <= 0x1p-133);
+      else CHECK(std::isnan(three) == (std::isnan(whole) || std::isinf(whole)));
+      if (std::abs(whole) < 0x1p127) CHECK(std::abs(two - whole) <= std::max(0x1p-17 * std::abs(whole), 0x1p-134));
+      if (!std::isfinite(whole)) CHECK(!std::isfinite(two));
     }
+    float const of_16_bits = std::bit_cast<float>(any(generator) & 0xFFFFFF00u);
+    if (std::abs(of_16_bits) < 0x1p127f && std::abs(of_16_bits) > 0x1p-110f)
+      CHECK(sum(hoft::cuda::split<2>(0.0f, of_16_bits), 1) == double(of_16_bits));
   }
 }
 

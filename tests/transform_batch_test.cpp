@@ -241,7 +241,7 @@ void launch_blocks(device const& on, index_t blocks, Kernel const& kernel) {
   launch_blocks(static_cast<hoft::cuda::host const&>(on), blocks, kernel);
 }
 template <class Kernel>
-void launch_clusters(device const& on, index_t clusters, index_t size, Kernel const& kernel) {
+void launch_clusters(device const& on, index_t clusters, hoft::cuda::cluster_size size, Kernel const& kernel) {
   ++*on.launches;
   launch_clusters(static_cast<hoft::cuda::host const&>(on), clusters, size, kernel);
 }

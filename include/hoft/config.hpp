@@ -23,3 +23,9 @@
 #else
 #define HOFT_UNROLL
 #endif
+// On a GPU the next loop is not unrolled: it seldom has more than one turn, and registers are few.
+#if defined(__CUDA_ARCH__)
+#define HOFT_KEEP_ROLLED _Pragma("unroll 1")
+#else
+#define HOFT_KEEP_ROLLED
+#endif

@@ -67,6 +67,15 @@ struct small_gradients {
     });
   }
 
+  /// (op(S) without rows whose tau is zero)(k, l): W = that Z, from the output.
+  HOFT_HOST_DEVICE A over(index_t k, index_t l) const {
+    bool const adjoint = o == op::adjoint;
+    A const t = conjugate_if(adjoint, A(tau[k]));
+    if (t == A(0)) return A(0);
+    if (k == l) return quotient(A(1), t);
+    return adjoint ? conjugate(A(gram(l, k))) : A(gram(k, l));
+  }
+
  private:
   /// (op(M) V)(k, c), op adjoint or not, V [r, 16] by rows.
   HOFT_HOST_DEVICE A row_times(matrix_view<A const> M, bool adjoint, A const* V, index_t k, index_t c) const {

@@ -4,8 +4,10 @@
 // i in [0, n), by as many threads as there are, and a barrier behind it. Within a step no f may read what another f
 // writes; variables outside a step have one value for the whole block. So a body says what is parallel and not how:
 // threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
-// GPU. Two more kinds of step: block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp), and block.fetch(n, f),
-// which begins copies of 16 bytes whose ends block.fetched() waits for.
+// GPU. More kinds of step: block.each_line(lines, n, f), f(l, i) for every i < n of every line, a warp to a line, so
+// that no index is divided; block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp); block.each_warp_twice(n, f,
+// g), two such steps for as many as there are warps, g(warp, i, what f answered); and block.fetch(lines, n, f), which
+// begins copies of 16 bytes whose ends block.fetched() waits for.
 //
 // A kernel may be called with a cluster instead: blocks that run at the same time and read each other's memory.
 // cluster.members(f) calls f(block, member) for each of them, cluster.barrier() waits for all, and
@@ -36,9 +38,16 @@ namespace hoft::cuda {
 #define HOFT_KERNEL_LAMBDA
 #endif
 
-/// Threads of a block, in every kernel.
+/// Threads of a block, of which a processor runs two where they share little enough; a cluster may be of blocks with
+/// more.
 inline constexpr int threads = 256;
 inline constexpr int warps = threads / lanes;
+/// What a cluster is made of.
+struct cluster_size {
+  index_t blocks = 1;
+  index_t threads = cuda::threads;  ///< of each block: as many, or twice as many
+  bool operator==(cluster_size const&) const = default;
+};
 
 /// What block.fetch copies at a time, and from where to where: aligned like its size.
 struct alignas(16) chunk {
@@ -54,25 +63,41 @@ struct chunk_copy {
 struct thread_block {
   index_t x, blocks;  ///< which one of how many
   std::byte* memory;
+  int size;  ///< threads
 
   /// The same block, as one of others.
-  __device__ thread_block share(index_t x_, index_t blocks_) const { return {x_, blocks_, memory}; }
+  __device__ thread_block share(index_t x_, index_t blocks_) const { return {x_, blocks_, memory, size}; }
+  __device__ int warps() const { return size / lanes; }
   template <class F>
   __device__ void each(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x; i < n; i += threads) f(i);
+    for (index_t i = threadIdx.x; i < n; i += size) f(i);
+    __syncthreads();
+  }
+  template <class F>
+  __device__ void each_line(index_t lines, index_t n, F const& f) const {
+    in_lines(lines, n, f);
     __syncthreads();
   }
   template <class F>
   __device__ void each_warp(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x / lanes; i < n; i += warps) f(lane_warp{}, i);
+    for (int i = int(threadIdx.x) / lanes; i < int(n); i += warps()) f(lane_warp{}, i);
+    __syncthreads();
+  }
+  template <class F, class G>
+  __device__ void each_warp_twice(index_t n, F const& f, G const& g) const {
+    int const i = int(threadIdx.x) / lanes;
+    decltype(f(lane_warp{}, i)) kept;
+    if (i < int(n)) kept = f(lane_warp{}, i);
+    __syncthreads();
+    if (i < int(n)) g(lane_warp{}, i, kept);
     __syncthreads();
   }
   template <class F>
-  __device__ void fetch(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x; i < n; i += threads) {
-      chunk_copy const c = f(i);
+  __device__ void fetch(index_t lines, index_t n, F const& f) const {
+    in_lines(lines, n, [&](int l, int i) {
+      chunk_copy const c = f(l, i);
       __pipeline_memcpy_async(c.to, c.from, sizeof(chunk));
-    }
+    });
     __pipeline_commit();
   }
   __device__ void fetched() const {
@@ -94,6 +119,13 @@ struct thread_block {
     return all;
   }
   __device__ void barrier() const { __syncthreads(); }
+
+ private:
+  template <class F>
+  __device__ void in_lines(index_t lines_, index_t n, F const& f) const {
+    for (int l = int(threadIdx.x) / lanes; l < int(lines_); l += warps())
+      for (int i = int(threadIdx.x) % lanes; i < int(n); i += lanes) f(l, i);
+  }
 };
 
 /// The blocks of a cluster, of which the calling thread sees its own.
@@ -203,6 +235,17 @@ template <class T>
 HOFT_HOST_DEVICE constexpr T over_real(T const& a, real_t<T> s) {
   if constexpr (is_complex<T>) return T(a.real() / s, a.imag() / s);
   else return a / s;
+}
+/// a / s where 1 / s is at hand, rounded as a division is but for rare last bits: the rest of a product is exact.
+template <class T>
+HOFT_HOST_DEVICE T divided(T const& a, real_t<T> s, real_t<T> inverse) {
+  if constexpr (is_complex<T>) {
+    return T(divided(a.real(), s, inverse), divided(a.imag(), s, inverse));
+  } else {
+    using std::fma;
+    T const q = a * inverse;
+    return fma(fma(-q, s, a), inverse, q);
+  }
 }
 template <class T>
 HOFT_HOST_DEVICE constexpr T conjugate_if(bool conjugated, T const& a) {

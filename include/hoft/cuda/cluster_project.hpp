@@ -18,21 +18,21 @@ struct cluster_project_kernel {
   slice_shape shape{};
 
   struct shared {
-    float *u, *s, *partial, *w;
+    split_matrix<parts_beside<T>> u;
+    float *s, *partial, *w;
     T* tiles;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, feature_slice const& slice, bool scaled, index_t buffers)
-        : u(memory.template array<float>(slice.padded_rank() * slice.stride())),
-          s(scaled ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(warps * columns * slice.padded_rank())),
+    HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_project_kernel const& kernel, feature_slice const& slice)
+        : u(memory, slice.rank, slice.rows),
+          s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
+          partial(memory.template array<float>(slice.projection_scratch(slice.rank, kernel.shape.threads))),
           w(memory.template array<float>(2 * columns * slice.padded_rank())),
-          tiles(memory.template array<T>(buffers * slice.tile_size())) {}
+          tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())) {}
   };
-  static index_t bytes_for(index_t m, index_t r, bool scaled, index_t rows, index_t buffers) {
+  index_t shared_bytes() const {
     shared_carver counter;
-    shared(counter, {m, rows, r, 0}, scaled, buffers);
+    shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
     return counter.size();
   }
-  index_t shared_bytes() const { return bytes_for(U.rows, U.cols, scale.size > 0, shape.rows, shape.buffers); }
 
   template <class Cluster>
   HOFT_HOST_DEVICE void operator()(Cluster const& cluster) const {
@@ -42,10 +42,10 @@ struct cluster_project_kernel {
       cluster.members([&](auto const& block, index_t member) {
         feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
         shared_carver carver(block.memory);
-        f(block, slice, shared(carver, slice, scale.size > 0, shape.buffers), member);
+        f(block, slice, shared(carver, *this, slice), member);
       });
     };
-    index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = (r + 15) / 16 * 16;
+    index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = whole_tiles(r);
     members([&](auto const& block, feature_slice const& slice, shared const& s, index_t) {
       slice.load_reflectors(block, U, s.u);
       if (s.s != nullptr) slice.load_vector(block, scale, s.s);

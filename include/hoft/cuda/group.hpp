@@ -58,7 +58,7 @@ struct script {
     using runner = void(Device const&, std::span<step const* const>);
     runner* run;    ///< takes any number of steps that have the same `run` and `size`
     index_t count;  ///< blocks or clusters
-    index_t size;   ///< blocks of a cluster
+    cluster_size size;
     std::shared_ptr<void const> what;
   };
   std::vector<step> steps;
@@ -84,7 +84,7 @@ struct script {
   }
   /// `launch`, without captures, is not kept: its type tells what to call.
   template <class Kernel, class Launch>
-  void add_kernel(index_t count, index_t size, Kernel const& kernel, Launch) {
+  void add_kernel(index_t count, cluster_size size, Kernel const& kernel, Launch) {
     auto const run = [](Device const& device, std::span<step const* const> alike) {
       run_kernels<Kernel>(device, alike, Launch{});
     };
@@ -96,7 +96,7 @@ struct script {
     auto const run = [](Device const& device, std::span<step const* const> alike) {
       for (step const* s : alike) (*static_cast<F const*>(s->what.get()))(device);
     };
-    steps.push_back({run, 0, 0, std::make_shared<F const>(f)});
+    steps.push_back({run, 0, {}, std::make_shared<F const>(f)});
   }
 };
 
@@ -152,13 +152,13 @@ struct scribe {
 };
 template <device_policy Device, class Kernel>
 void launch_blocks(scribe<Device> const& s, index_t blocks, Kernel const& kernel) {
-  s.to->add_kernel(blocks, 1, kernel, [](Device const& on, index_t all, index_t, auto const& together) {
+  s.to->add_kernel(blocks, {}, kernel, [](Device const& on, index_t all, cluster_size, auto const& together) {
     launch_blocks(on, all, together);
   });
 }
 template <device_policy Device, class Kernel>
-void launch_clusters(scribe<Device> const& s, index_t clusters, index_t size, Kernel const& kernel) {
-  s.to->add_kernel(clusters, size, kernel, [](Device const& on, index_t all, index_t of, auto const& together) {
+void launch_clusters(scribe<Device> const& s, index_t clusters, cluster_size size, Kernel const& kernel) {
+  s.to->add_kernel(clusters, size, kernel, [](Device const& on, index_t all, cluster_size of, auto const& together) {
     launch_clusters(on, all, of, together);
   });
 }

@@ -34,6 +34,7 @@ struct host {
 struct host_warp {
   template <class T>
   struct held {
+    using tile = T;
     T of[lanes];
     T& operator[](int lane) { return of[lane]; }
     T const& operator[](int lane) const { return of[lane]; }
@@ -43,28 +44,43 @@ struct host_warp {
     for (int lane = 0; lane < lanes; ++lane) f(lane);
   }
   void multiply_add(held<left_tile> const& a, held<right_tile> const& b, held<sum_tile>& c) const {
-    float A[16][16], B[16][8];
+    float A[16][16], B[16][16];
     auto const number = [](bfloat16_pair two, int half) {
       return std::bit_cast<float>(half == 0 ? two << 16 : two & 0xFFFF0000u);
     };
     each_lane([&](int lane) {
-      for (int half = 0; half < 2; ++half) {
+      for (int half = 0; half < 2; ++half)
         for (int e = 0; e < 4; ++e) {
-          place const at = place_in(left_tile{}, lane, e);
-          A[at.row][at.column + half] = number(a[lane].pair[e], half);
+          place const left = place_in(left_tile{}, lane, e), right = place_in(right_tile{}, lane, e);
+          A[left.row][left.column + half] = number(a[lane].pair[e], half);
+          B[right.row + half][right.column] = number(b[lane].pair[e], half);
         }
-        for (int e = 0; e < 2; ++e) {
-          place const at = place_in(right_tile{}, lane, e);
-          B[at.row + half][at.column] = number(b[lane].pair[e], half);
-        }
-      }
     });
     each_lane([&](int lane) {
       for (int e = 0; e < 4; ++e) {
-        place const at = place_in(sum_tile{}, lane, e);
-        for (int k = 0; k < 16; ++k) c[lane].element[e] += A[at.row][k] * B[k][at.column];
+        place const at = place_in(left_tile{}, lane, e);
+        for (int k = 0; k < 16; ++k)
+          for (int half = 0; half < 2; ++half) c[lane].element[2 * e + half] += A[at.row][k] * B[k][at.column + half];
       }
     });
+  }
+  template <bool Turned, class Tile, class F>
+  void load_matrices(held<Tile>& to, F const& line) const {
+    for (int j = 0; j < 4; ++j) {
+      bfloat16_bits elements[8][8];
+      for (int l = 0; l < 8; ++l) {
+        bfloat16_bits const* const at = line(j, l);
+        if (reinterpret_cast<std::uintptr_t>(at) % 16 != 0)
+          throw std::logic_error("hoft::cuda: a matrix at no multiple of 16 bytes, which a GPU refuses");
+        std::memcpy(elements[l], at, sizeof(elements[l]));
+      }
+      each_lane([&](int lane) {
+        int const a = lane / 4, b = lane % 4 * 2;
+        bfloat16_pair const first = Turned ? elements[b][a] : elements[a][b],
+                            second = Turned ? elements[b + 1][a] : elements[a][b + 1];
+        to[lane].pair[j] = first | second << 16;
+      });
+    }
   }
 };
 
@@ -74,10 +90,12 @@ struct host_block {
   index_t x, blocks;  ///< which one of how many
   std::byte* memory;  ///< shared by the block
   bool reversed;
+  int size;  ///< threads that a GPU would have
   index_t worker, workers;
   std::barrier<>* meeting;  ///< of the workers; none if there is one
   std::vector<chunk_copy>* fetching;
 
+  int warps() const { return size / lanes; }
   host_block share(index_t x_, index_t blocks_) const {
     host_block mine = *this;
     mine.x = x_, mine.blocks = blocks_;
@@ -89,13 +107,24 @@ struct host_block {
     barrier();
   }
   template <class F>
-  void each_warp(index_t n, F const& f) const {
-    each(n, [&](index_t i) { f(host_warp{}, i); });
+  void each_line(index_t lines, index_t n, F const& f) const {
+    each(lines * n, [&](index_t e) { f(int(e / n), int(e % n)); });
   }
   template <class F>
-  void fetch(index_t n, F const& f) const {
-    for (index_t i = worker; i < n; i += workers) {
-      chunk_copy const c = f(i);
+  void each_warp(index_t n, F const& f) const {
+    each(n, [&](index_t i) { f(host_warp{}, int(i)); });
+  }
+  template <class F, class G>
+  void each_warp_twice(index_t n, F const& f, G const& g) const {
+    std::vector<decltype(f(host_warp{}, 0))> kept;  // of this worker
+    each_warp(n, [&](host_warp const& warp, int i) { kept.push_back(f(warp, i)); });
+    auto next = kept.begin();
+    each_warp(n, [&](host_warp const& warp, int i) { g(warp, i, *next++); });
+  }
+  template <class F>
+  void fetch(index_t lines, index_t n, F const& f) const {
+    for (index_t e = worker; e < lines * n; e += workers) {
+      chunk_copy const c = f(int(e / n), int(e % n));
       for (void const* end : {static_cast<void const*>(c.to), c.from})
         if (reinterpret_cast<std::uintptr_t>(end) % sizeof(chunk) != 0)
           throw std::logic_error("hoft::cuda: a fetch from or to no multiple of 16 bytes, which a GPU refuses");
@@ -173,15 +202,16 @@ void launch_blocks(host const& device, index_t blocks, Kernel const& kernel) {
     std::barrier<> meeting(device.workers);
     run_workers(device.workers, [&](index_t worker) {
       std::vector<chunk_copy> fetching;
-      kernel(host_block{x, blocks, shared.data(), device.reversed, worker, device.workers,
+      kernel(host_block{x, blocks, shared.data(), device.reversed, threads, worker, device.workers,
                         device.workers > 1 ? &meeting : nullptr, &fetching});
     });
   }
 }
 
-/// kernel(cluster) by so many clusters of `size` blocks.
+/// kernel(cluster) by so many clusters.
 template <class Kernel>
-void launch_clusters(host const& device, index_t clusters, index_t size, Kernel const& kernel) {
+void launch_clusters(host const& device, index_t clusters, cluster_size of, Kernel const& kernel) {
+  index_t const size = of.blocks;
   require_blocks(clusters * size);
   for (index_t b = 0; b < clusters; ++b) {
     index_t const x = device.reversed ? clusters - 1 - b : b;
@@ -189,8 +219,9 @@ void launch_clusters(host const& device, index_t clusters, index_t size, Kernel 
     std::vector<std::byte*> memory;
     for (auto& s : shared) memory.push_back(s.data());
     auto const block = [&](index_t member, index_t worker, std::barrier<>* meeting, std::vector<chunk_copy>& fetching) {
-      return host_block{member,  size,     memory[std::size_t(member)], device.reversed, worker, device.workers,
-                        meeting, &fetching};
+      return host_block{
+          member,  size,     memory[std::size_t(member)], device.reversed, int(of.threads), worker, device.workers,
+          meeting, &fetching};
     };
     if (device.workers <= 1) {
       std::vector<std::vector<chunk_copy>> fetching{std::size_t(size)};

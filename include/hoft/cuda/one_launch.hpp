@@ -32,14 +32,15 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
   auto const run = [&]<int Most>(std::size_t first, std::size_t count) {
     auto const& u = U[first];
     auto const& q = Q[first];
-    cluster_shape shape = shape_clusters(
-        device, u.rows, [&](index_t rows, index_t) { return kernel_for_few::bytes_for(u.cols, q.block, rows); });
+    cluster_shape shape = shape_clusters(device, u.rows, threads, [&](cluster_shape const& s) {
+      return kernel_for_few::bytes_for(u.cols, q.block, s.rows);
+    });
     accumulate_kernel<TU, LU, T, Most> kernel{};
     kernel.m = u.rows, kernel.r = u.cols, kernel.block_size = q.block;
-    kernel.keeps_slice = shape.size > 0;
+    kernel.keeps_slice = shape.blocks > 0;
     if (!kernel.keeps_slice) {
       index_t const size = std::max<index_t>(1, device.most_cluster);
-      shape = {size, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.processors() / size)};
+      shape = {size, threads, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.processors() / size)};
     }
     kernel.rows = shape.rows;
     kernel.ld_U = u.ld, kernel.ld_vectors = q.vectors.ld, kernel.ld_factor = q.factor.ld, kernel.ld_gram = q.gram.ld,
@@ -49,7 +50,7 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
       auto const& p = Q[first + i];
       kernel.problems[i] = {U[first + i].data, p.vectors.data, p.factor.data, p.gram.data, p.tau.data, p.scales.data};
     }
-    launch_clusters(device, evenly(index_t(count), shape.clusters), shape.size, kernel);
+    launch_clusters(device, evenly(index_t(count), shape.clusters), {shape.blocks}, kernel);
   };
   auto const alike = [&](std::size_t i, std::size_t j) {
     auto const &a = Q[i], &b = Q[j];

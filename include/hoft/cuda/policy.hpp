@@ -58,14 +58,14 @@ namespace detail {
 template <class Kernel>
 __global__ void __launch_bounds__(threads) run(__grid_constant__ Kernel const kernel) {
   extern __shared__ __align__(16) std::byte memory[];
-  kernel(thread_block{index_t(blockIdx.x), index_t(gridDim.x), memory});
+  kernel(thread_block{index_t(blockIdx.x), index_t(gridDim.x), memory, threads});
 }
-// Two blocks a processor, as shape_clusters wants it.
+// Two blocks a processor, or one with twice the threads, as shape_clusters wants it.
 template <class Kernel>
-__global__ void __launch_bounds__(threads, 2) run_cluster(__grid_constant__ Kernel const kernel, index_t size) {
+__global__ void __launch_bounds__(2 * threads) run_cluster(__grid_constant__ Kernel const kernel, index_t size) {
   extern __shared__ __align__(16) std::byte memory[];
   index_t const x = index_t(blockIdx.x) / size, clusters = index_t(gridDim.x) / size;
-  kernel(thread_cluster{x, clusters, {x, clusters, memory}, size});
+  kernel(thread_cluster{x, clusters, {x, clusters, memory, int(blockDim.x)}, size});
 }
 #endif
 
@@ -138,21 +138,21 @@ class sums_in_float {
 #if defined(__CUDACC__)
 namespace detail {
 /// `function` by so many blocks in clusters of `size`.
-inline void launch(device const& policy, void const* function, index_t blocks, index_t size, index_t shared,
+inline void launch(device const& policy, void const* function, index_t blocks, cluster_size size, index_t shared,
                    void** arguments) {
   // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
   require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(policy.shared_limit)),
           "cudaFuncSetAttribute");
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {unsigned(size), 1, 1};
+  cluster.val.clusterDim = {unsigned(size.blocks), 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(threads));
+  config.blockDim = dim3(unsigned(size.threads));
   config.dynamicSmemBytes = std::size_t(shared);
   config.stream = policy.stream;
   config.attrs = &cluster;
-  config.numAttrs = size > 1 ? 1 : 0;
+  config.numAttrs = size.blocks > 1 ? 1 : 0;
   require(cudaLaunchKernelExC(&config, function, arguments), "the launch of a kernel");
 }
 }  // namespace detail
@@ -161,15 +161,15 @@ inline void launch(device const& policy, void const* function, index_t blocks, i
 template <class Kernel>
 void launch_blocks(device const& policy, index_t blocks, Kernel const& kernel) {
   void* arguments[] = {const_cast<Kernel*>(&kernel)};
-  detail::launch(policy, reinterpret_cast<void const*>(detail::run<Kernel>), blocks, 1, kernel.shared_bytes(),
+  detail::launch(policy, reinterpret_cast<void const*>(detail::run<Kernel>), blocks, {}, kernel.shared_bytes(),
                  arguments);
 }
-/// kernel(cluster) by so many clusters of `size` blocks.
+/// kernel(cluster) by so many clusters.
 template <class Kernel>
-void launch_clusters(device const& policy, index_t clusters, index_t size, Kernel const& kernel) {
-  static_assert(sizeof(Kernel) + sizeof(size) <= 32764, "what the arguments of a kernel have room for");
-  void* arguments[] = {const_cast<Kernel*>(&kernel), &size};
-  detail::launch(policy, reinterpret_cast<void const*>(detail::run_cluster<Kernel>), clusters * size, size,
+void launch_clusters(device const& policy, index_t clusters, cluster_size size, Kernel const& kernel) {
+  static_assert(sizeof(Kernel) + sizeof(size.blocks) <= 32764, "what the arguments of a kernel have room for");
+  void* arguments[] = {const_cast<Kernel*>(&kernel), &size.blocks};
+  detail::launch(policy, reinterpret_cast<void const*>(detail::run_cluster<Kernel>), clusters * size.blocks, size,
                  kernel.shared_bytes(), arguments);
 }
 #endif

@@ -9,7 +9,8 @@ namespace hoft::cuda {
 
 /// How clusters share m features.
 struct cluster_shape {
-  index_t size = 0;      ///< blocks of one; 0: no shape fits
+  index_t blocks = 0;    ///< of one; 0: no shape fits
+  index_t threads = 0;   ///< of each block
   index_t rows = 0;      ///< features of each block
   index_t buffers = 0;   ///< of columns that are fetched
   index_t clusters = 0;  ///< that the device runs at a time
@@ -20,16 +21,16 @@ inline index_t slice_rows(index_t m, index_t size) {
   return ((m + size - 1) / size + strip - 1) / strip * strip;
 }
 /// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
-/// bytes(rows, buffers): what a block shares.
+/// A block that is alone has `most_threads`. bytes(shape): what a block shares.
 template <device_policy Device, class Bytes>
-cluster_shape shape_clusters(Device const& device, index_t m, Bytes const& bytes) {
+cluster_shape shape_clusters(Device const& device, index_t m, index_t most_threads, Bytes const& bytes) {
   constexpr index_t reserved = 1024;  // of each block, by the system, beside what it may ask for
   for (index_t blocks : {2, 1})
     for (index_t buffers : {2, 1})
       for (index_t size = 1; size <= device.most_cluster; size *= 2) {
-        index_t const rows = slice_rows(m, size), shared = bytes(rows, buffers);
-        if ((shared + reserved) * blocks > device.shared_limit + reserved) continue;
-        return {size, rows, buffers, std::max<index_t>(1, device.processors() * blocks / size)};
+        cluster_shape const shape{size, blocks == 2 ? threads : most_threads, slice_rows(m, size), buffers,
+                                  std::max<index_t>(1, device.processors() * blocks / size)};
+        if ((bytes(shape) + reserved) * blocks <= device.shared_limit + reserved) return shape;
       }
   return {};
 }
@@ -46,12 +47,17 @@ inline float somewhere = 0;
 /// One cluster of a row holds all features, as far as that is possible: size 0 if it is not.
 template <device_policy Device, class Kernel>
 slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kernel) {
-  cluster_shape const shape = shape_clusters(device, m, [&](index_t rows, index_t buffers) {
-    kernel.shape.rows = rows, kernel.shape.buffers = buffers;
+  cluster_shape const shape = shape_clusters(device, m, 2 * threads, [&](cluster_shape const& s) {
+    kernel.shape.size = s.blocks, kernel.shape.threads = s.threads;
+    kernel.shape.rows = s.rows, kernel.shape.buffers = s.buffers;
     return kernel.shared_bytes();
   });
-  if (shape.size == 0) return {};
-  return {shape.size, shape.rows, shape.buffers, 1,
+  if (shape.blocks == 0) return {};
+  return {shape.blocks,
+          shape.threads,
+          shape.rows,
+          shape.buffers,
+          1,
           evenly((n + feature_slice::columns - 1) / feature_slice::columns, shape.clusters)};
 }
 /// Blocks by themselves, with at most `most` features: two of them on a processor if that leaves each `least`, and one
@@ -63,10 +69,15 @@ slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t leas
   for (index_t blocks : {2, 1})
     for (index_t rows = longest; rows >= (blocks == 2 ? std::max(strip, std::min(least, longest)) : strip);
          rows -= strip) {
+      kernel.shape.threads = blocks == 2 ? threads : 2 * threads;
       kernel.shape.rows = rows, kernel.shape.buffers = 1;
       if ((kernel.shared_bytes() + reserved) * blocks > device.shared_limit + reserved) continue;
       index_t const slices = (m + rows - 1) / rows;
-      return {1, rows, 1, slices,
+      return {1,
+              kernel.shape.threads,
+              rows,
+              1,
+              slices,
               evenly((n + feature_slice::columns - 1) / feature_slice::columns,
                      std::max<index_t>(1, device.processors() * blocks / slices))};
     }
@@ -75,7 +86,7 @@ slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t leas
 /// kernel(cluster) by the clusters of its shape.
 template <device_policy Device, class Kernel>
 void launch_slices(Device const& device, Kernel const& kernel) {
-  launch_clusters(device, kernel.shape.clusters(), kernel.shape.size, kernel);
+  launch_clusters(device, kernel.shape.clusters(), {kernel.shape.size, kernel.shape.threads}, kernel);
 }
 
 /// to := the sum over parts of which `first` is the first, each by columns without padding, `stride` elements apart, in

@@ -1,5 +1,6 @@
 // hoft/cuda/slice.hpp: what a block does with its slice of the features when a cluster shares a matrix by features:
-// 16 columns at a time stay in shared memory, beside the slice's reflectors, which are read once for all columns.
+// 16 columns at a time stay in shared memory, beside the slice's reflectors, which are read, and split into parts, once
+// for all columns. Products are those of tiles by warps (warp.hpp).
 #pragma once
 #include <hoft/core/view.hpp>
 #include <hoft/cuda/block.hpp>
@@ -23,53 +24,238 @@ struct strided_matrix {
 /// How blocks share a matrix [m, n]: `slices` clusters of `size` blocks stand side by side along the features and take
 /// `rows` of them each block; `runs` such rows of clusters share the columns, 16 at a time in turn.
 struct slice_shape {
-  index_t size = 0;     ///< 0: no shape fits
+  index_t size = 0;  ///< 0: no shape fits
+  index_t threads = cuda::threads;
   index_t rows = 0;     ///< a multiple of feature_slice::row_step
   index_t buffers = 1;  ///< of columns that are fetched, 1 or 2
   index_t slices = 1, runs = 0;
   HOFT_HOST_DEVICE constexpr index_t clusters() const { return slices * runs; }
 };
 
-/// A tile [rows, 16] in shared memory, by columns, and what split_right made of a factor [16, padded rank].
+/// Parts of a float that is multiplied by matrices of T: three, which are all of it, or two beside storage in 16 bits,
+/// whose own rounding is 2⁵ times what they leave out, or more.
+template <class T>
+inline constexpr int parts_beside = sizeof(T) == 2 ? 2 : 3;
+
+/// What a multiple of 16 holds n.
+HOFT_HOST_DEVICE constexpr index_t whole_tiles(index_t n) { return (n + 15) / 16 * 16; }
+
+/// A matrix in shared memory whose elements are sums of bfloat16 parts: lines of whole tiles, with padding behind, so
+/// that eight lines lie in other banks.
+template <int Parts>
+struct split_matrix {
+  static constexpr int padding = 8;
+  bfloat16_bits* data = nullptr;
+  int lines = 0, length = 0;
+
+  split_matrix() = default;
+  HOFT_HOST_DEVICE split_matrix(shared_carver& memory, index_t lines_, index_t length_)
+      : lines(int(whole_tiles(lines_))), length(int(whole_tiles(length_))) {
+    data = memory.template array<bfloat16_bits>(length > 0 ? Parts * index_t(lines) * stride() : 0);
+  }
+  HOFT_HOST_DEVICE int stride() const { return length + padding; }
+  HOFT_HOST_DEVICE bfloat16_bits* at(int part, int l, int i) const { return data + (part * lines + l) * stride() + i; }
+  /// Elements i and i + 1 of line l := a and b, i even.
+  HOFT_HOST_DEVICE void set(int l, int i, float a, float b) const {
+    split_pair<Parts> const s = split<Parts>(a, b);
+    HOFT_UNROLL
+    for (int p = 0; p < Parts; ++p)
+      std::memcpy(__builtin_assume_aligned(static_cast<void*>(at(p, l, i)), 4), &s.part[p], 4);
+  }
+  /// to := the tile that begins at element i of line l.
+  template <stored Is, class Warp, class Tile>
+  HOFT_HOST_DEVICE void load(Warp const& warp, Tile (&to)[Parts], int l, int i) const {
+    HOFT_UNROLL
+    for (int p = 0; p < Parts; ++p) cuda::load<Is>(warp, to[p], at(p, l, i), stride());
+  }
+};
+
+/// a or b, chosen where they are in registers: references to either would put both in memory.
+template <int Parts>
+HOFT_HOST_DEVICE split_matrix<Parts> either(bool first, split_matrix<Parts> a, split_matrix<Parts> b) {
+  b.data = first ? a.data : b.data;
+  b.lines = first ? a.lines : b.lines;
+  b.length = first ? a.length : b.length;
+  return b;
+}
+/// to := f(l, i), lines l and elements i of a small matrix, with zeros around it.
+template <class Block, int Parts, class F>
+HOFT_HOST_DEVICE void set_split(Block const& block, split_matrix<Parts> const& to, int lines, int length, F const& f) {
+  if (to.length == 0) return;
+  block.each_line(to.lines, to.length / 2, [&](int l, int half) {
+    int const i = 2 * half;
+    to.set(l, i, l < lines && i < length ? f(l, i) : 0.0f, l < lines && i + 1 < length ? f(l, i + 1) : 0.0f);
+  });
+}
+/// to [16, k] := columns [j, j + 16) of M [k, n], a line for each, with zeros around them.
+template <class Block, int Parts>
+HOFT_HOST_DEVICE void set_columns(Block const& block, split_matrix<Parts> const& to, strided_matrix<float const> M,
+                                  index_t j) {
+  index_t const count = M.cols - j;
+  set_split(block, to, int(count < 16 ? count : 16), int(M.rows), [&](int c, int k) { return *M.at(k, j + c); });
+}
+// Tile g of a matrix of floats in shared memory, of 16 lines `stride` elements apart: to := sums, and sums += from.
+template <class Warp>
+HOFT_HOST_DEVICE void put(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int g, int stride,
+                          float* to) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      place const in = place_in(left_tile{}, lane, e);
+      store_pair(to + in.row * stride + g * 16 + in.column, sums[lane].element[2 * e], sums[lane].element[2 * e + 1]);
+    }
+  });
+}
+template <class Warp>
+HOFT_HOST_DEVICE void add(Warp const& warp, float const* from, int g, int stride,
+                          typename Warp::template held<sum_tile>& sums) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      place const in = place_in(left_tile{}, lane, e);
+      neighbours<float> const two = load_pair(from + in.row * stride + g * 16 + in.column);
+      sums[lane].element[2 * e] += two.first, sums[lane].element[2 * e + 1] += two.second;
+    }
+  });
+}
+/// The same tile summed over the members of a cluster, in order.
+template <class Warp, class Cluster, class Block>
+HOFT_HOST_DEVICE typename Warp::template held<sum_tile> total_of_members(Warp const& warp, Cluster const& cluster,
+                                                                         Block const& block, float* mine, int stride,
+                                                                         int g) {
+  typename Warp::template held<sum_tile> sums = {};
+  for (int member = 0; member < int(cluster.size); ++member)
+    add(warp, cluster.of_member(member, block, mine), g, stride, sums);
+  return sums;
+}
+
+// Small matrices of a block, each of whose tiles is made by one warp: [16, k] in lines of 16 columns, or [k, l].
+
+/// sums += tile g of left M, M(k, l) an element of line k, or its adjoint, of line l, if Is says by columns.
+template <stored Is, class Warp, int Parts>
+HOFT_HOST_DEVICE void add_product(Warp const& warp, split_matrix<Parts> const& left, split_matrix<Parts> const& M,
+                                  int g, typename Warp::template held<sum_tile>& sums) {
+  HOFT_KEEP_ROLLED
+  for (int l = 0; l < left.length; l += 16) {
+    typename Warp::template held<left_tile> a[Parts];
+    typename Warp::template held<right_tile> b[Parts];
+    left.template load<stored::by_rows>(warp, a, 0, l);
+    if constexpr (Is == stored::by_rows) M.template load<Is>(warp, b, l, g * 16);
+    else M.template load<Is>(warp, b, g * 16, l);
+    multiply_add(warp, a, b, sums);
+  }
+}
+/// sums += tile (g, h) of leftᴴ right: over the 16 columns.
+template <class Warp, int Parts>
+HOFT_HOST_DEVICE void add_outer(Warp const& warp, split_matrix<Parts> const& left, int g,
+                                split_matrix<Parts> const& right, int h, typename Warp::template held<sum_tile>& sums) {
+  typename Warp::template held<left_tile> a[Parts];
+  typename Warp::template held<right_tile> b[Parts];
+  left.template load<stored::by_columns>(warp, a, 0, g * 16);
+  right.template load<stored::by_rows>(warp, b, 0, h * 16);
+  multiply_add(warp, a, b, sums);
+}
+/// Tile g of `to` := f(sum) for every element of a sum.
+template <class Warp, int Parts, class F>
+HOFT_HOST_DEVICE void set_tile(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int g,
+                               split_matrix<Parts> const& to, F const& f) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      place const in = place_in(left_tile{}, lane, e);
+      to.set(in.row, g * 16 + in.column, f(sums[lane].element[2 * e]), f(sums[lane].element[2 * e + 1]));
+    }
+  });
+}
+/// f(row, column, its element of the sum) for every element of a tile.
+template <class Warp, class F>
+HOFT_HOST_DEVICE void each_element(Warp const& warp, typename Warp::template held<sum_tile>& sums, F const& f) {
+  warp.each_lane([&](int lane) {
+    HOFT_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      place const in = place_in(left_tile{}, lane, e);
+      f(in.row, in.column, sums[lane].element[2 * e]);
+      f(in.row, in.column + 1, sums[lane].element[2 * e + 1]);
+    }
+  });
+}
+
+/// Half of what a lane holds of a sum.
+struct alignas(16) quad {
+  float of[4];
+};
+/// Sums in shared memory, 16 x 16 of them a tile, as lanes hold them.
+struct sum_tiles {
+  static constexpr index_t size = 2 * lanes;  ///< quads of one tile
+  quad* data = nullptr;
+
+  template <class Warp>
+  HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<sum_tile>& to, int tile) const {
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        quad const q = data[(2 * tile + half) * lanes + lane];
+        HOFT_UNROLL
+        for (int e = 0; e < 4; ++e) to[lane].element[4 * half + e] = q.of[e];
+      }
+    });
+  }
+  template <class Warp>
+  HOFT_HOST_DEVICE void store(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int tile) const {
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        quad q;
+        HOFT_UNROLL
+        for (int e = 0; e < 4; ++e) q.of[e] = sums[lane].element[4 * half + e];
+        data[(2 * tile + half) * lanes + lane] = q;
+      }
+    });
+  }
+};
+
+/// A tile of columns and what it is multiplied by, a matrix [16, rank].
 template <class T>
 struct outer_term {
-  T const* left;
-  right_tile const* right;
+  T const* columns;
+  split_matrix<parts_beside<T>> right;
 };
-/// A slice of reflectors and what split_left made of their coefficients; nothing if it has no groups.
+/// A slice of reflectors and their coefficients [16, rank]; nothing if it has none.
+template <int Parts>
 struct low_rank_product {
-  float const* u = nullptr;
-  left_tile const* z = nullptr;
-  index_t groups = 0;
+  split_matrix<Parts> u, z;
 };
 
 /// The slice of one block: rows [first, first + height) of m, in shared memory `rows` of them, the rest zero.
-/// Reflectors are padded likewise to whole groups of 16.
+/// Reflectors are padded likewise to whole tiles.
 struct feature_slice {
   static constexpr index_t columns = 16;
   static constexpr index_t row_step = 32;  ///< `rows` is a multiple
-  static constexpr index_t padding = 8;    ///< elements behind a line: lanes that read along columns meet other banks
+  static constexpr index_t padding = 8;    ///< elements behind a line: eight lines lie in other banks
 
-  index_t first, height, rows, rank;
+  index_t first;
+  int height, rows, rank;
 
   HOFT_HOST_DEVICE feature_slice(index_t m, index_t rows_, index_t rank_, index_t member)
       : first(member * rows_ < m ? member * rows_ : m),
-        height(m - first < rows_ ? m - first : rows_),
-        rows(rows_),
-        rank(rank_) {}
+        height(int(m - first < rows_ ? m - first : rows_)),
+        rows(int(rows_)),
+        rank(int(rank_)) {}
 
-  HOFT_HOST_DEVICE index_t stride() const { return rows + padding; }
-  HOFT_HOST_DEVICE index_t groups() const { return (rank + 15) / 16; }
-  HOFT_HOST_DEVICE index_t padded_rank() const { return groups() * 16; }
+  HOFT_HOST_DEVICE int stride() const { return rows + int(padding); }
+  HOFT_HOST_DEVICE int groups() const { return (rank + 15) / 16; }
+  HOFT_HOST_DEVICE int padded_rank() const { return groups() * 16; }
   /// Elements of shared memory of a tile [rows, 16], by columns.
-  HOFT_HOST_DEVICE index_t tile_size() const { return columns * stride(); }
+  HOFT_HOST_DEVICE int tile_size() const { return int(columns) * stride(); }
 
-  /// u, by columns, := the slice of U.
-  template <class Block>
-  HOFT_HOST_DEVICE void load_reflectors(Block const& block, matrix_view<float const> U, float* u) const {
-    block.each(padded_rank() * rows, [&](index_t e) {
-      auto const [k, i] = divide(e, rows);
-      u[k * stride() + i] = i < height && k < rank ? U(first + i, k) : 0.0f;
+  /// u, a line for each reflector, := the slice of U.
+  template <class Block, int Parts>
+  HOFT_HOST_DEVICE void load_reflectors(Block const& block, matrix_view<float const> U,
+                                        split_matrix<Parts> const& u) const {
+    block.each_line(u.lines, rows / 2, [&](int k, int half) {
+      int const i = 2 * half;
+      float const* const at = U.data + k * U.ld + first;
+      u.set(k, i, k < U.cols && i < height ? at[i] : 0.0f, k < U.cols && i + 1 < height ? at[i + 1] : 0.0f);
     });
   }
 
@@ -82,210 +268,208 @@ struct feature_slice {
   /// tile := columns [j, j + 16) of X, zero beyond its edges. It is there when block.fetched() has returned.
   template <class Block, class T>
   HOFT_HOST_DEVICE void fetch_tile(Block const& block, strided_matrix<T const> X, index_t j, T* tile) const {
-    index_t const count = X.cols - j < columns ? X.cols - j : columns;
+    int const count = columns_from(X, j);
     if (height < rows || count < columns)
-      block.each(columns * rows, [&](index_t e) {
-        auto const [c, i] = divide(e, rows);
+      block.each_line(columns, rows, [&](int c, int i) {
         if (i >= height || c >= count) tile[c * stride() + i] = static_cast<T>(0.0f);
       });
-    constexpr index_t several = index_t(sizeof(chunk) / sizeof(T));
-    index_t const whole = in_chunks(X) ? height / several : 0;
-    block.fetch(whole * count, [&](index_t e) {
-      auto const [c, l] = divide(e, whole);
-      return chunk_copy{tile + c * stride() + l * several, X.at(first + l * several, j + c)};
+    constexpr int several = int(sizeof(chunk) / sizeof(T));
+    int const whole = in_chunks(X) ? height / several : 0;
+    T const* const from = X.at(first, j);
+    block.fetch(count, whole, [&](int c, int l) {
+      return chunk_copy{tile + c * stride() + l * several, from + c * X.ld + l * several};
     });
     each_beyond(block, X, whole * several, count,
-                [&](index_t i, index_t c) { tile[c * stride() + i] = *X.at(first + i, j + c); });
+                [&](int i, int c) { tile[c * stride() + i] = *X.at(first + i, j + c); });
   }
   /// Columns [j, j + 16) of Y := tile.
   template <class Block, class T>
   HOFT_HOST_DEVICE void store_tile(Block const& block, T const* tile, strided_matrix<T> Y, index_t j) const {
-    index_t const count = Y.cols - j < columns ? Y.cols - j : columns;
-    constexpr index_t several = index_t(sizeof(chunk) / sizeof(T));
-    index_t const whole = in_chunks(Y) ? height / several : 0;
-    block.each(whole * count, [&](index_t e) {
-      auto const [c, l] = divide(e, whole);
+    int const count = columns_from(Y, j);
+    constexpr int several = int(sizeof(chunk) / sizeof(T));
+    int const whole = in_chunks(Y) ? height / several : 0;
+    T* const to = Y.at(first, j);
+    block.each_line(count, whole, [&](int c, int l) {
       chunk const x = *reinterpret_cast<chunk const*>(tile + c * stride() + l * several);
-      *reinterpret_cast<chunk*>(Y.at(first + l * several, j + c)) = x;
+      *reinterpret_cast<chunk*>(to + c * Y.ld + l * several) = x;
     });
     each_beyond(block, Y, whole * several, count,
-                [&](index_t i, index_t c) { *Y.at(first + i, j + c) = tile[c * stride() + i]; });
+                [&](int i, int c) { *Y.at(first + i, j + c) = tile[c * stride() + i]; });
   }
 
-  /// w(c, k) := Σ_i U(i, k) s(i) X(i, c) over the slice, in memory [16, padded rank]; s without data is ones. The rows
-  /// are dealt to warps, whose sums are added in order. partial: warps times as much.
+  /// Sets of rows that a projection on whole tiles of r reflectors is dealt to, a warp for each and each 16 reflectors;
+  /// and how many floats of scratch it takes.
+  HOFT_HOST_DEVICE static int row_sets(int r, int most) {
+    int sets = most;
+    while (sets > 1 && sets * (r / 16) > most) sets /= 2;
+    return sets;
+  }
+  HOFT_HOST_DEVICE static index_t projection_scratch(index_t r, index_t of_block) {
+    int const padded = int(whole_tiles(r)), sets = row_sets(padded, int(of_block) / lanes);
+    return sets > 2 ? sets / 2 * int(columns) * padded : 0;
+  }
+  /// w(c, k) := Σ_i U(i, k) s(i) X(i, c) over the slice, in memory [16, padded rank]; s without data is ones. The sums
+  /// of sets of rows are added in order.
   template <class Block, class T>
-  HOFT_HOST_DEVICE void project(Block const& block, float const* u, float const* s, T const* tile, float* partial,
-                                float* w) const {
-    index_t const r = padded_rank();
-    block.each_warp(warps, [&](auto const& warp, index_t me) {
-      using warp_type = std::remove_cvref_t<decltype(warp)>;
-      for (index_t g = 0; g < groups(); ++g) {
-        typename warp_type::template held<sum_tile> sums[2] = {};
-        for (index_t i = me * 16; i < rows; i += warps * 16) {
-          typename warp_type::template held<left_tile> x[parts_of<T>];
-          load<left_tile>(warp, x, [&](int c, int l) { return split(tile + c * stride() + i + l); });
-          HOFT_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            typename warp_type::template held<right_tile> v[parts_of<float>];
-            load<right_tile>(warp, v, [&](int l, int k) {
-              float const* const at = u + (g * 16 + half * 8 + k) * stride() + i + l;
-              return s == nullptr ? split(at) : split<parts_of<float>>(at[0] * s[i + l], at[1] * s[i + l + 1]);
-            });
-            multiply_add<last_parts<T>>(warp, x, v, sums[half]);
-          }
-        }
-        warp.each_lane([&](int lane) {
-          HOFT_UNROLL
-          for (int half = 0; half < 2; ++half) HOFT_UNROLL
-          for (int e = 0; e < 4; ++e) {
-            place const at = place_in(sum_tile{}, lane, e);
-            partial[(me * columns + at.row) * r + g * 16 + half * 8 + at.column] = sums[half][lane].element[e];
-          }
+  HOFT_HOST_DEVICE void project(Block const& block, split_matrix<parts_beside<T>> const& u, float const* s,
+                                T const* tile, float* scratch, float* w) const {
+    int const r = u.lines, groups = r / 16, sets = row_sets(r, block.warps()), all = int(columns) * r;
+    if (r == 0) return;
+    auto const sums = [&](auto const& warp, int g, int set) {
+      if (s == nullptr)
+        return projection<parts_of<T>>(
+            warp, u, g, set, sets, [&](auto& x, int i) { load_stored<stored::by_rows>(warp, x, tile + i, stride()); });
+      return projection<parts_beside<T>>(warp, u, g, set, sets, [&](auto& x, int i) {
+        load_converted<T, stored::by_rows>(warp, x, tile + i, stride(), [&](neighbours<float> two, place in) {
+          return neighbours<float>{two.first * s[i + in.column], two.second * s[i + in.column + 1]};
         });
+      });
+    };
+    if (sets == 1)
+      return block.each_warp(groups, [&](auto const& warp, int g) { put(warp, sums(warp, g, 0), g, r, w); });
+    // The second half of the sets leaves its sums to the first.
+    int const half = sets / 2;
+    float* const slots = half > 1 ? scratch : w;
+    block.each_warp_twice(
+        groups * sets,
+        [&](auto const& warp, int task) {
+          auto const mine = sums(warp, task % groups, task / groups);
+          if (task / groups >= half) put(warp, mine, task % groups, r, slots + (task / groups - half) * all);
+          return mine;
+        },
+        [&](auto const& warp, int task, auto mine) {
+          if (task / groups >= half) return;
+          float* const slot = slots + task / groups * all;
+          add(warp, slot, task % groups, r, mine);
+          put(warp, mine, task % groups, r, slot);
+        });
+    if (half == 1) return;
+    block.each(all / 4, [&](index_t e) {
+      quad const* const from = reinterpret_cast<quad const*>(scratch) + e;
+      quad total = from[0];
+      for (int p = 1; p < half; ++p) {
+        quad const more = from[p * (all / 4)];
+        HOFT_UNROLL
+        for (int n = 0; n < 4; ++n) total.of[n] += more.of[n];
       }
-    });
-    block.each(columns * r, [&](index_t e) {
-      float total = partial[e];
-      for (index_t p = 1; p < warps; ++p) total += partial[p * columns * r + e];
-      w[e] = total;
+      reinterpret_cast<quad*>(w)[e] = total;
     });
   }
 
-  /// z := f(k, c) of reflectors k and columns c in parts, as tiles for `update`; [groups, 3, 32].
+  /// D [rows, padded rank], in tiles, += the terms: a tile of columns [rows, 16] times [16, rank], each.
+  template <class Block, class T, class... More>
+  HOFT_HOST_DEVICE void outer(Block const& block, sum_tiles D, outer_term<T> const& term, More const&... more) const {
+    block.each_warp(rows / 16, [&](auto const& warp, int strip) {
+      add_terms(warp, D, strip, term.right.length / 16, loaded(warp, term, strip), loaded(warp, more, strip)...);
+    });
+  }
+  /// Quads of sums [rows, r].
+  HOFT_HOST_DEVICE index_t sum_quads(index_t r) const { return rows / 16 * (whole_tiles(r) / 16) * sum_tiles::size; }
+  /// f(i, k, D(i, k)) for every element of the slice of D [m, r].
   template <class Block, class F>
-  HOFT_HOST_DEVICE void split_left(Block const& block, F const& f, left_tile* z) const {
-    block.each(groups() * lanes * 4, [&](index_t task) {
-      int const e = int(task % 4), lane = int(task / 4 % lanes);
-      index_t const g = task / (4 * lanes);
-      place const at = place_in(left_tile{}, lane, e);
-      index_t const k = g * 16 + at.column;
-      auto const s = split<parts_of<float>>(k < rank ? f(k, at.row) : 0.0f, k + 1 < rank ? f(k + 1, at.row) : 0.0f);
-      for (int p = 0; p < parts_of<float>; ++p) z[(g * parts_of<float> + p) * lanes + lane].pair[e] = s.part[p];
-    });
-  }
-  HOFT_HOST_DEVICE index_t left_tiles() const { return groups() * parts_of<float> * lanes; }
-
-  /// The transpose z := f(k, c), [16, padded rank], in parts, as tiles for `outer`; [2 groups, 3, 32].
-  template <class Block, class F>
-  HOFT_HOST_DEVICE void split_right(Block const& block, F const& f, right_tile* z) const {
-    block.each(2 * groups() * lanes * 2, [&](index_t task) {
-      int const e = int(task % 2), lane = int(task / 2 % lanes);
-      index_t const h = task / (2 * lanes);
-      place const at = place_in(right_tile{}, lane, e);
-      index_t const k = h * 8 + at.column;
-      auto const s = split<parts_of<float>>(k < rank ? f(k, at.row) : 0.0f, k < rank ? f(k, at.row + 1) : 0.0f);
-      for (int p = 0; p < parts_of<float>; ++p) z[(h * parts_of<float> + p) * lanes + lane].pair[e] = s.part[p];
-    });
-  }
-  HOFT_HOST_DEVICE index_t right_tiles() const { return 2 * groups() * parts_of<float> * lanes; }
-
-  /// D [rows, padded rank], as tiles, += the terms: a tile [rows, 16] of memory times what split_right made, each.
-  template <class Block, class... T>
-  HOFT_HOST_DEVICE void outer(Block const& block, sum_tile* D, outer_term<T> const&... terms) const {
-    block.each_warp(rows / 16, [&](auto const& warp, index_t strip) {
-      add_terms(warp, D + strip * 2 * groups() * lanes, loaded(warp, terms, strip)...);
-    });
-  }
-  HOFT_HOST_DEVICE index_t sum_tiles() const { return rows / 16 * 2 * groups() * lanes; }
-  /// f(i, k, D(i, k)) for every element of the slice.
-  template <class Block, class F>
-  HOFT_HOST_DEVICE void each_sum(Block const& block, sum_tile const* D, F const& f) const {
-    block.each(sum_tiles(), [&](index_t task) {
-      int const lane = int(task % lanes);
-      auto const [strip, h] = divide(task / lanes, 2 * groups());
-      for (int e = 0; e < 4; ++e) {
-        place const at = place_in(sum_tile{}, lane, e);
-        index_t const i = strip * 16 + at.row, k = h * 8 + at.column;
-        if (i < height && k < rank) f(i, k, D[task].element[e]);
-      }
+  HOFT_HOST_DEVICE void each_sum(Block const& block, sum_tiles D, int r, F const& f) const {
+    int const across = (r + 15) / 16;
+    block.each_warp(rows / 16 * across, [&](auto const& warp, int tile) {
+      typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sums;
+      D.load(warp, sums, tile);
+      int const i = tile / across * 16, k = tile % across * 16;
+      each_element(warp, sums, [&](int row, int column, float d) {
+        if (i + row < height && k + column < r) f(i + row, k + column, d);
+      });
     });
   }
 
-  /// tile := diag(s) (tile + A) + B for products A and B of reflectors and what split_left made; s without data is
-  /// ones. between: a tile for tile + A, or without data. For any rank.
+  /// tile := diag(s) (tile + A) + B for products A and B of reflectors and their coefficients; s without data is ones.
+  /// between: a tile for tile + A, or without data.
   template <class Block, class T>
-  HOFT_HOST_DEVICE void combine(Block const& block, low_rank_product A, float const* s, low_rank_product B, T* tile,
-                                T* between) const {
-    block.each_warp(rows / (8 * abreast), [&](auto const& warp, index_t strip) {
-      index_t const top = strip * 8 * abreast;
+  HOFT_HOST_DEVICE void combine(Block const& block, low_rank_product<parts_beside<T>> const& A, float const* s,
+                                low_rank_product<parts_beside<T>> const& B, T* tile, T* between) const {
+    block.each_warp(rows / (16 * abreast), [&](auto const& warp, int strip) {
+      int const top = strip * 16 * abreast;
       typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> a[abreast] = {}, b[abreast] = {};
-      add_product<T>(warp, A, top, a);
-      add_product<T>(warp, B, top, b);
+      add_updates(warp, A, top, a);
+      add_updates(warp, B, top, b);
       warp.each_lane([&](int lane) {
         HOFT_UNROLL
         for (int n = 0; n < abreast; ++n) HOFT_UNROLL
         for (int e = 0; e < 4; ++e) {
-          place const at = place_in(sum_tile{}, lane, e);
-          index_t const i = top + n * 8 + at.column;
-          T& x = tile[at.row * stride() + i];
-          float const q = static_cast<float>(x) + a[n][lane].element[e];
-          if (between != nullptr) between[at.row * stride() + i] = static_cast<T>(q);
-          x = static_cast<T>((s == nullptr ? q : s[i] * q) + b[n][lane].element[e]);
+          place const in = place_in(left_tile{}, lane, e);
+          int const i = top + n * 16 + in.column;
+          T* const x = tile + in.row * stride() + i;
+          neighbours<float> q = load_pair(x);
+          q.first += a[n][lane].element[2 * e], q.second += a[n][lane].element[2 * e + 1];
+          if (between != nullptr) store_pair(between + in.row * stride() + i, q.first, q.second);
+          if (s != nullptr) q.first *= s[i], q.second *= s[i + 1];
+          store_pair(x, q.first + b[n][lane].element[2 * e], q.second + b[n][lane].element[2 * e + 1]);
         }
       });
     });
   }
 
-  /// Which products of parts are taken: of bfloat16 all, of half but one below 2⁻²², of floats but one below 2⁻³⁰.
-  template <class T>
-  static constexpr int last_parts = sizeof(T) == 2 ? 2 : 3;
-
  private:
-  static constexpr int abreast = 4;  ///< tiles of 8 rows: each part of Z that is read serves them all
+  static constexpr int abreast = 2;  ///< tiles of 16 rows: each part of Z that is read serves them all
 
+  template <class T>
+  HOFT_HOST_DEVICE static int columns_from(strided_matrix<T> const& X, index_t j) {
+    return int(X.cols - j < columns ? X.cols - j : columns);
+  }
+  /// A projection on 16 reflectors of one of several sets of rows; read(x, i) reads a tile of 16 rows in XParts parts.
+  template <int XParts, class Warp, int Parts, class Read>
+  HOFT_HOST_DEVICE typename Warp::template held<sum_tile> projection(Warp const& warp, split_matrix<Parts> const& u,
+                                                                     int g, int set, int sets, Read const& read) const {
+    typename Warp::template held<sum_tile> sums = {};
+    for (int i = set * 16; i < rows; i += sets * 16) {
+      typename Warp::template held<left_tile> x[XParts];
+      typename Warp::template held<right_tile> v[Parts];
+      read(x, i);
+      u.template load<stored::by_columns>(warp, v, g * 16, i);
+      multiply_add(warp, x, v, sums);
+    }
+    return sums;
+  }
   /// A term with the tile of one strip of 16 rows in registers.
   template <class Warp, class T>
   struct loaded_term {
     typename Warp::template held<left_tile> left[parts_of<T>];
-    right_tile const* right;
+    split_matrix<parts_beside<T>> right;
   };
   template <class Warp, class T>
-  HOFT_HOST_DEVICE loaded_term<Warp, T> loaded(Warp const& warp, outer_term<T> const& term, index_t strip) const {
+  HOFT_HOST_DEVICE loaded_term<Warp, T> loaded(Warp const& warp, outer_term<T> const& term, int strip) const {
     loaded_term<Warp, T> to;
     to.right = term.right;
-    load<left_tile>(warp, to.left, [&](int i, int c) {
-      T const* const at = term.left + c * stride() + strip * 16 + i;
-      return split<parts_of<T>>(static_cast<float>(at[0]), static_cast<float>(at[stride()]));
-    });
+    load_stored<stored::by_columns>(warp, to.left, term.columns + strip * 16, stride());
     return to;
   }
   template <class Warp, class... T>
-  HOFT_HOST_DEVICE void add_terms(Warp const& warp, sum_tile* D, loaded_term<Warp, T> const&... terms) const {
-    for (index_t h = 0; h < 2 * groups(); ++h) {
+  HOFT_HOST_DEVICE void add_terms(Warp const& warp, sum_tiles D, int strip, int across,
+                                  loaded_term<Warp, T> const&... terms) const {
+    HOFT_KEEP_ROLLED
+    for (int g = 0; g < across; ++g) {
       typename Warp::template held<sum_tile> sums;
-      warp.each_lane([&](int lane) { sums[lane] = D[h * lanes + lane]; });
-      (add_term(warp, terms, h, sums), ...);
-      warp.each_lane([&](int lane) { D[h * lanes + lane] = sums[lane]; });
+      D.load(warp, sums, strip * across + g);
+      (add_term(warp, terms, g, sums), ...);
+      D.store(warp, sums, strip * across + g);
     }
   }
   template <class Warp, class T, class Sum>
-  HOFT_HOST_DEVICE void add_term(Warp const& warp, loaded_term<Warp, T> const& term, index_t h, Sum& sums) const {
-    typename Warp::template held<right_tile> right[parts_of<float>];
-    warp.each_lane([&](int lane) {
-      HOFT_UNROLL
-      for (int p = 0; p < parts_of<float>; ++p) right[p][lane] = term.right[(h * parts_of<float> + p) * lanes + lane];
-    });
-    multiply_add<last_parts<T>>(warp, term.left, right, sums);
+  HOFT_HOST_DEVICE void add_term(Warp const& warp, loaded_term<Warp, T> const& term, int g, Sum& sums) const {
+    typename Warp::template held<right_tile> right[parts_beside<T>];
+    term.right.template load<stored::by_rows>(warp, right, 0, g * 16);
+    multiply_add(warp, term.left, right, sums);
   }
-  /// sums += rows [top, top + 8 abreast) of the product.
-  template <class T, class Warp, class Sum>
-  HOFT_HOST_DEVICE void add_product(Warp const& warp, low_rank_product const& product, index_t top,
+  /// sums += rows [top, top + 16 abreast) of the product, turned over.
+  template <class Warp, int Parts, class Sum>
+  HOFT_HOST_DEVICE void add_updates(Warp const& warp, low_rank_product<Parts> const& product, int top,
                                     Sum (&sums)[abreast]) const {
-    for (index_t g = 0; g < product.groups; ++g) {
-      typename Warp::template held<left_tile> left[parts_of<float>];
-      warp.each_lane([&](int lane) {
-        HOFT_UNROLL
-        for (int p = 0; p < parts_of<float>; ++p) left[p][lane] = product.z[(g * parts_of<float> + p) * lanes + lane];
-      });
+    HOFT_KEEP_ROLLED
+    for (int g = 0; g < product.u.lines; g += 16) {
+      typename Warp::template held<left_tile> z[Parts];
+      product.z.template load<stored::by_rows>(warp, z, 0, g);
       HOFT_UNROLL
       for (int n = 0; n < abreast; ++n) {
-        typename Warp::template held<right_tile> v[parts_of<float>];
-        load<right_tile>(warp, v, [&](int k, int l) {
-          float const* const at = product.u + (g * 16 + k) * stride() + top + n * 8 + l;
-          return split<parts_of<float>>(at[0], at[stride()]);
-        });
-        multiply_add<last_parts<T>>(warp, left, v, sums[n]);
+        typename Warp::template held<right_tile> u[Parts];
+        product.u.template load<stored::by_rows>(warp, u, g, top + n * 16);
+        multiply_add(warp, z, u, sums[n]);
       }
     }
   }
@@ -297,14 +481,14 @@ struct feature_slice {
   }
   /// f(i, c) for rows i >= from of the slice and the first `count` columns, along the lines of X.
   template <class Block, class T, class F>
-  HOFT_HOST_DEVICE void each_beyond(Block const& block, strided_matrix<T> X, index_t from, index_t count,
-                                    F const& f) const {
-    index_t const left = height - from;
-    block.each(left * count, [&](index_t e) {
-      auto const [line, at] = divide(e, X.by_columns ? left : count);
-      if (X.by_columns) f(from + at, line);
-      else f(from + line, at);
-    });
+  HOFT_HOST_DEVICE void each_beyond(Block const& block, strided_matrix<T> X, int from, int count, F const& f) const {
+    if (from == height) return;
+    if (X.by_columns) block.each_line(count, height - from, [&](int c, int i) { f(from + i, c); });
+    else
+      block.each(index_t(height - from) * count, [&](index_t e) {
+        auto const [i, c] = divide(e, count);
+        f(from + int(i), int(c));
+      });
   }
 };
 
