@@ -368,10 +368,11 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
     index_t const forward = launches_of(hoft::forward_workspace(device, all_of(a), all_of(x_)), [&](hoft::workspace w) {
       hoft::forward(device, all_of(a), bases, all_of(x_), all_of(y_), all_of(saved), w);
     });
-    CHECK(forward ==
-          index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[1], x_[1]), [&](hoft::workspace w) {
-            hoft::forward(device, a[1], bases[1], x_[1], y_[1], saved[1], w);
-          }));
+    index_t const largest = launches_of(hoft::forward_workspace(device, a[1], x_[1]), [&](hoft::workspace w) {
+      hoft::forward(device, a[1], bases[1], x_[1], y_[1], saved[1], w);
+    });
+    CHECK(forward >= index_t(many) - 1 + largest);
+    CHECK(forward <= index_t(many) + largest);
   }
 }
 
