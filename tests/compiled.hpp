@@ -1,7 +1,8 @@
-// What every test calls, and what therefore one source compiles, compiled.cpp, instead of each of them: the kernels of
-// the CPU for the types that they sum in.
+// What many tests call, and what therefore one source compiles, compiled.cpp, instead of each of them: the kernels of
+// the CPU, and what is built of them for a panel of columns, for the types that they sum in.
 #pragma once
 #include <hoft/cpu/primitives.hpp>
+#include <hoft/transform/panel.hpp>
 
 #include <complex>
 
@@ -28,6 +29,41 @@
   HOFT_COMPILED_PRODUCT(declare, T, row_major, row_major)                                                            \
   declare template T dot<T>(index_t, T const*, T const*);
 
+#define HOFT_COMPILED_FACTORS(declare, T)                                                                         \
+  declare template void form_factors(cpu const&, compact_wy_view<T> const&, accumulate_pieces<T> const&);         \
+  declare template compact_wy_view<T const> orient(cpu const&, compact_wy_view<T const> const&, side,             \
+                                                   oriented_pieces<T> const&);                                    \
+  declare template void finish_gradient(cpu const&, compact_wy_view<T const> const&, op, gradient_sums<T> const&, \
+                                        vector_view<T>, finish_pieces<T> const&);                                 \
+  declare template void product_backward(cpu const&, adapter_view<T const> const&, matrix_view<T const>,          \
+                                         matrix_view<T>, matrix_view<T>, adapter_finish_pieces<T> const&);        \
+  declare template void vectors_backward(cpu const&, compact_wy_view<T const> const&, matrix_view<T>, matrix_view<T>);
+#define HOFT_COMPILED_APPLY_PANEL(declare, T, TX, L, LW)                                                            \
+  declare template void apply_panel(                                                                                \
+      cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, matrix_view<TX, L>, \
+      matrix_view<T, L>, matrix_view<T, LW>, matrix_view<T, L>, outlook<T, L> const&, bool);
+#define HOFT_COMPILED_PANELS_OF(declare, T, L)                                                                       \
+  HOFT_COMPILED_APPLY_PANEL(declare, T, T, L, col_major)                                                             \
+  HOFT_COMPILED_APPLY_PANEL(declare, T, T const, L, col_major)                                                       \
+  declare template void backward_panel(                                                                              \
+      cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, forward_state<T, L>, \
+      matrix_view<T const, L>, matrix_view<T, L>, gradient_sums<T, cpu_backend::packed_matrix<T, L>> const&,         \
+      matrix_view<T, L>, outlook<T, L> const&);                                                                      \
+  declare template void adapt_panel(                                                                                 \
+      cpu const&, adapter_view<T const> const&, packed_adapter<T, cpu_backend::packed_matrix<T, L>> const&,          \
+      matrix_view<T const, L>, matrix_view<T const, L>, matrix_view<T, L>, matrix_view<T, L>, matrix_view<T, L>,     \
+      matrix_view<T, L>, outlook<T, L> const&, bool);                                                                \
+  declare template void adapt_backward_panel(                                                                        \
+      cpu const&, adapter_view<T const> const&, packed_adapter<T, cpu_backend::packed_matrix<T, L>> const&,          \
+      matrix_view<T const, L>, forward_state<T, L>, matrix_view<T const, L>, matrix_view<T const, L>,                \
+      matrix_view<T, L>, adapter_sums<T, cpu_backend::packed_matrix<T, L>> const&, matrix_view<T, L>,                \
+      outlook<T, L> const&);
+#define HOFT_COMPILED_PANELS(declare, T)         \
+  HOFT_COMPILED_FACTORS(declare, T)              \
+  HOFT_COMPILED_PANELS_OF(declare, T, col_major) \
+  HOFT_COMPILED_PANELS_OF(declare, T, row_major) \
+  HOFT_COMPILED_APPLY_PANEL(declare, T, T, row_major, row_major)
+
 // The accumulators of most scalars that the build's tests run (support.hpp); the others are compiled where they are
 // used.
 #if defined(HOFT_TEST_FEW_SCALARS)
@@ -43,3 +79,6 @@
 namespace hoft::cpu_backend {
 HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_KERNELS, extern)
 }  // namespace hoft::cpu_backend
+namespace hoft::detail {
+HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_PANELS, extern)
+}  // namespace hoft::detail

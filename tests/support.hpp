@@ -496,26 +496,7 @@ struct neumann_form {
 
   template <class DU>
   neumann_form(Eigen::MatrixBase<DU> const& vectors, index_t terms) : U(widen(vectors)) {
-    index_t const r = U.cols();
-    matrix A = matrix::Zero(r, r), D = matrix::Zero(r, r);
-    for (index_t j = 0; j < r; ++j) {
-      norms.push_back(U.col(j).norm());
-      if (!(norms.back() > 0)) continue;
-      U.col(j) /= norms.back();
-      D(j, j) = 2;
-      for (index_t i = 0; i < j; ++i) A(i, j) = U.col(i).dot(U.col(j));
-    }
-    matrix const minus_DA = times(D, matrix(-A));
-    bound_matrix size = D.cwiseAbs(), sum = size;
-    partial.push_back(D);
-    T = D;
-    for (index_t i = 1; i < terms; ++i) {
-      partial.push_back(times(minus_DA, partial.back()));
-      T += partial.back();
-      size = times(bound_matrix(minus_DA.cwiseAbs()), size);
-      sum += size;
-    }
-    if (r > 0) growth += sum.norm() * times(bound_matrix(U.cwiseAbs().transpose()), bound_matrix(U.cwiseAbs())).norm();
+    form(terms);
   }
   matrix apply(matrix const& X, side s, op o) const {
     matrix const F = o == op::plain ? T : adjoint_copy(T);
@@ -548,6 +529,30 @@ struct neumann_form {
     }
     return g;
   }
+
+ private:
+  void form(index_t terms) {
+    index_t const r = U.cols();
+    matrix A = matrix::Zero(r, r), D = matrix::Zero(r, r);
+    for (index_t j = 0; j < r; ++j) {
+      norms.push_back(U.col(j).norm());
+      if (!(norms.back() > 0)) continue;
+      U.col(j) /= norms.back();
+      D(j, j) = 2;
+      for (index_t i = 0; i < j; ++i) A(i, j) = U.col(i).dot(U.col(j));
+    }
+    matrix const minus_DA = times(D, matrix(-A));
+    bound_matrix size = D.cwiseAbs(), sum = size;
+    partial.push_back(D);
+    T = D;
+    for (index_t i = 1; i < terms; ++i) {
+      partial.push_back(times(minus_DA, partial.back()));
+      T += partial.back();
+      size = times(bound_matrix(minus_DA.cwiseAbs()), size);
+      sum += size;
+    }
+    if (r > 0) growth += sum.norm() * times(bound_matrix(U.cwiseAbs().transpose()), bound_matrix(U.cwiseAbs())).norm();
+  }
 };
 template <class DU>
 neumann_form(Eigen::MatrixBase<DU> const&, index_t) -> neumann_form<wide_t<typename DU::Scalar>>;
@@ -573,5 +578,31 @@ class guarded_memory {
   index_t bytes_;
 };
 using guarded_workspace = guarded_memory<>;
+
+// --- compiled once, by judges.cpp -----------------------------------------------------------------------------------
+
+#define HOFT_JUDGES(declare, W)                                                                                     \
+  declare template comparison detail::compare<W>(deducible<W> const&, deducible<W> const&, bound_matrix const&);    \
+  declare template bound_matrix detail::line_norms<W>(deducible<W> const&, side, long double);                      \
+  declare template bound_matrix detail::stored<W>(bound_matrix, deducible<W> const&, long double, long double);     \
+  declare template deducible<W> times<W>(deducible<W> const&, deducible<W> const&);                                 \
+  declare template wide_gradients<W> reflectors_backward<W>(deducible<W> const&, deducible<W> const&, deducible<W>, \
+                                                            deducible<W>, side, op);                                \
+  declare template struct neumann_form<W>;
+#define HOFT_INPUTS(declare, T)                                                                           \
+  declare template dense_matrix<T, col_major> gaussian<T, col_major>(index_t, index_t, unsigned, double); \
+  declare template dense_matrix<T, row_major> gaussian<T, row_major>(index_t, index_t, unsigned, double);
+#define HOFT_JUDGES_AND_INPUTS(declare)           \
+  HOFT_JUDGES(declare, long double)               \
+  HOFT_JUDGES(declare, std::complex<long double>) \
+  HOFT_INPUTS(declare, float)                     \
+  HOFT_INPUTS(declare, double)                    \
+  HOFT_INPUTS(declare, long double)               \
+  HOFT_INPUTS(declare, std::complex<float>)       \
+  HOFT_INPUTS(declare, std::complex<double>)      \
+  HOFT_INPUTS(declare, Eigen::half)               \
+  HOFT_INPUTS(declare, Eigen::bfloat16)
+
+HOFT_JUDGES_AND_INPUTS(extern)
 
 }  // namespace hoft_test

@@ -3,8 +3,9 @@
 # On a machine with an NVIDIA GPU and CUDA 12.4 or newer: builds for the chip it finds, runs every test of the CUDA
 # backend there with HOFT_REQUIRE_GPU=1, a part of them under compute-sanitizer's four tools, and the benchmarks, whose
 # results it prints, beside the ceilings found in the same run and what each must reach, and leaves in
-# build/gpu/results.json. Then, within nine minutes, the comparison of a training step with PyTorch and PEFT
-# (compare_torch/README.md), in build/gpu/training.json.
+# build/gpu/results.json. Then the comparison of a training step with PyTorch and PEFT (compare_torch/README.md), in
+# build/gpu/training.json. All of it ends within nine minutes of its start: the comparison makes as many rounds as fit,
+# and a part that has no time left says so and fails.
 #   --save   writes bench/results/gpu.json and gpu_training.json as well, with commit and date
 #   --built  builds nothing: build/gpu comes from a machine with the tests' packages (there: run.sh --build-only)
 #   --build-only  for the chips in CMAKE_CUDA_ARCHITECTURES, by default 90
@@ -27,6 +28,17 @@ for option in "$@"; do
   esac
 done
 
+# within <command>...: in what is left of nine minutes
+within() {
+  local left=$((540 - SECONDS)) status=0
+  if ((left > 0)); then timeout "$left" "$@" || status=$?; fi
+  if ((left <= 0 || status == 124)); then
+    echo "run.sh: nine minutes were over before the end of: $*; choose parts (see its head)" >&2
+    exit 1
+  fi
+  return "$status"
+}
+
 if [[ -n $build ]]; then
   bash scripts/install_packages.sh tests
   capability=${CMAKE_CUDA_ARCHITECTURES:-90}
@@ -34,19 +46,21 @@ if [[ -n $build ]]; then
     capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
   fi
   cmake --preset gpu -DCMAKE_CUDA_ARCHITECTURES="$capability"
+  SECONDS=0 # what a machine lacks at first does not count
   cmake --build build/gpu --parallel "$(bash scripts/jobs.sh)" --target cuda_device_test hoft_gpu_bench
 fi
 
 if [[ -n $tests ]]; then
-  HOFT_REQUIRE_GPU=1 build/gpu/tests/cuda_device_test
+  export HOFT_REQUIRE_GPU=1
+  within build/gpu/tests/cuda_device_test
   for tool in memcheck racecheck initcheck synccheck; do
     echo "compute-sanitizer $tool"
-    HOFT_REQUIRE_GPU=1 compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/tests/cuda_device_test \
+    within compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/tests/cuda_device_test \
       --test-case="columns of every length*,gradients of unusual*,two streams*"
   done
 fi
 if [[ -n $bench ]]; then
-  build/gpu/bench/gpu/hoft_gpu_bench build/gpu/results.json
+  within build/gpu/bench/gpu/hoft_gpu_bench build/gpu/results.json
   python3 bench/gpu/torch_peers.py build/gpu/results.json
   python3 bench/gpu_targets.py build/gpu/results.json
   if [[ -n $save ]]; then
@@ -75,7 +89,9 @@ if [[ -n $compare ]]; then
     [[ -n $bench ]] || exit 1
   else
     mkdir -p build/gpu
-    timeout 540 python3 bench/gpu/compare_torch/compare_torch.py --limit=420 --out=build/gpu/training.json
+    limit=$((540 - SECONDS - 90)) # a round, and what stands before the first, take as long
+    within python3 bench/gpu/compare_torch/compare_torch.py --limit="$((limit > 30 ? limit : 30))" \
+      --out=build/gpu/training.json
     if [[ -n $save ]]; then cp build/gpu/training.json bench/results/gpu_training.json; fi
   fi
 fi

@@ -31,44 +31,50 @@ template <class Error>
   throw Error(std::string("hoft::") + function + ": " + argument + " is " + got + ", must be " + expectation);
 }
 
+/// `argument` is `got`, which is not `relation` `bound`: what every comparison below comes to, without its code.
+template <class Error>
+[[noreturn]] inline void refuse_number(char const* function, char const* argument, index_t got, char const* relation,
+                                       index_t bound) {
+  refuse<Error>(function, argument, std::to_string(got), relation + std::to_string(bound));
+}
+
 template <class Error = shape_error>
 inline void require_equal(char const* function, char const* argument, index_t got, index_t expected) {
-  if (got != expected) refuse<Error>(function, argument, std::to_string(got), "== " + std::to_string(expected));
+  if (got != expected) refuse_number<Error>(function, argument, got, "== ", expected);
 }
 
 template <class Error = shape_error>
 inline void require_at_least(char const* function, char const* argument, index_t got, index_t bound) {
-  if (!(got >= bound)) refuse<Error>(function, argument, std::to_string(got), ">= " + std::to_string(bound));
+  if (!(got >= bound)) refuse_number<Error>(function, argument, got, ">= ", bound);
 }
 
 template <class Error = shape_error>
 inline void require_at_most(char const* function, char const* argument, index_t got, index_t bound) {
-  if (!(got <= bound)) refuse<Error>(function, argument, std::to_string(got), "<= " + std::to_string(bound));
+  if (!(got <= bound)) refuse_number<Error>(function, argument, got, "<= ", bound);
 }
+
+/// What is checked of a matrix, whatever its elements and layout.
+struct extents {
+  index_t rows, cols, ld, inner;  ///< inner: what ld has to hold
+  template <class T, class Layout>
+  constexpr extents(matrix_view<T, Layout> a)
+      : rows(a.rows), cols(a.cols), ld(a.ld), inner(a.is_col_major ? a.rows : a.cols) {}
+};
 
 /// Non-negative extents, and a leading dimension that holds the inner one.
-template <class T, class Layout>
-constexpr bool valid(matrix_view<T, Layout> a) {
-  return a.rows >= 0 && a.cols >= 0 && a.ld >= (a.is_col_major ? a.rows : a.cols);
-}
-template <class T, class Layout>
-constexpr bool has_shape(matrix_view<T, Layout> a, index_t rows, index_t cols) {
-  return valid(a) && a.rows == rows && a.cols == cols;
-}
+constexpr bool valid(extents a) { return a.rows >= 0 && a.cols >= 0 && a.ld >= a.inner; }
+constexpr bool has_shape(extents a, index_t rows, index_t cols) { return valid(a) && a.rows == rows && a.cols == cols; }
 
 // Names are put together on the way to an error only: the good path allocates nothing.
-template <class T, class Layout>
-inline void require_view(char const* function, std::string_view name, matrix_view<T, Layout> a) {
+inline void require_view(char const* function, std::string_view name, extents a) {
   if (valid(a)) return;
   std::string const text(name);
   require_at_least(function, (text + ".rows").c_str(), a.rows, 0);
   require_at_least(function, (text + ".cols").c_str(), a.cols, 0);
-  require_at_least(function, (text + ".ld").c_str(), a.ld, a.is_col_major ? a.rows : a.cols);
+  require_at_least(function, (text + ".ld").c_str(), a.ld, a.inner);
 }
 
-template <class T, class Layout>
-inline void require_shape(char const* function, std::string_view name, matrix_view<T, Layout> a, index_t rows,
-                          index_t cols) {
+inline void require_shape(char const* function, std::string_view name, extents a, index_t rows, index_t cols) {
   if (has_shape(a, rows, cols)) return;
   std::string const text(name);
   require_equal(function, (text + ".rows").c_str(), a.rows, rows);

@@ -25,16 +25,7 @@ class carver {
   template <class T>
   T* array(index_t count) {
     static_assert(alignof(T) <= alignment);
-    index_t const bytes = (count * index_t(sizeof(T)) + alignment - 1) / alignment * alignment;
-    size_ += bytes;
-    if (!carving_) return nullptr;
-    auto const address = reinterpret_cast<std::uintptr_t>(next_);
-    index_t const padding = index_t((alignment - address % alignment) % alignment);
-    if (bytes > 0)
-      detail::require_at_most<workspace_error>("carver", "the workspace asked for", padding + bytes, end_ - next_);
-    std::byte* const aligned = next_ + padding;
-    next_ = aligned + bytes;
-    return reinterpret_cast<T*>(aligned);
+    return reinterpret_cast<T*>(take(count * index_t(sizeof(T))));
   }
   template <class T>
   vector_view<T> vector(index_t n) {
@@ -67,6 +58,19 @@ class carver {
   }
 
  private:
+  [[gnu::noinline]] std::byte* take(index_t length) {
+    index_t const bytes = (length + alignment - 1) / alignment * alignment;
+    size_ += bytes;
+    if (!carving_) return nullptr;
+    auto const address = reinterpret_cast<std::uintptr_t>(next_);
+    index_t const padding = index_t((alignment - address % alignment) % alignment);
+    if (bytes > 0)
+      detail::require_at_most<workspace_error>("carver", "the workspace asked for", padding + bytes, end_ - next_);
+    std::byte* const aligned = next_ + padding;
+    next_ = aligned + bytes;
+    return aligned;
+  }
+
   std::byte* next_ = nullptr;
   std::byte* end_ = nullptr;
   index_t size_ = 0;

@@ -36,8 +36,8 @@ struct project_room {
     auto const kernel = project_probe<T>(m, r, scaled);
     shape = shape_whole(device, m, n, kernel);
     // Every slice leaves a part of W, which should be smaller than the slice, and all parts of a turn than a cache.
-    if (shape.size == 0) shape = shape_apart(device, m, n, 2 * r, 1024, kernel);
-    index_t const columns = feature_slice::columns, for_parts = device.processors() * (index_t{1} << 17),
+    if (shape.size == 0) shape = shape_apart(device, m, n, 2 * r, device.tuned.most_rows_projecting, kernel);
+    index_t const columns = feature_slice::columns, for_parts = device.processors() * device.tuned.parts_bytes,
                   fit = for_parts / index_t(sizeof(float)) / std::max<index_t>(shape.slices * r, 1) / columns * columns;
     width = shape.slices > 1 ? std::min(n, std::max(columns, fit)) : n;
     if (shape.slices > 1) parts = memory.array<float>(shape.slices * r * width);
@@ -79,16 +79,6 @@ struct scaled_right {
 
 // --- Y = Q_U diag(s) (X − K v) ----------------------------------------------------------------------------------
 
-/// Features of a slice by itself.
-inline constexpr index_t least_rows_apart = 128, most_rows_apart = 256;
-/// Every block of a cluster makes Z from projections, for itself: of more reflectors that takes longer than a second
-/// look at the features.
-inline constexpr index_t most_reflectors_whole = 32;
-template <class Adapter>
-bool goes_whole(Adapter const& a) {
-  return std::max(a.left.rank(), a.right.rank()) <= most_reflectors_whole;
-}
-
 template <sliced T, class Adapter>
 cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool apart) {
   cluster_adapt_kernel<T> kernel{};
@@ -111,10 +101,10 @@ struct adapt_room {
   adapt_room(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
     index_t const m = a.rows(), ru = a.left.rank();
     if (m == 0 || n == 0) return;
-    if (goes_whole(a)) shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
+    shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
     apart = shape.size == 0;
     if (!apart) return;
-    shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, adapt_probe<T>(a, keeps_q, true));
+    shape = shape_slices(device, m, n, adapt_probe<T>(a, keeps_q, true));
     projecting = project_room<T>(device, memory, m, ru, n, a.scaled());
     projections = memory.matrix<float>(ru, n);
     minus_Z = memory.matrix<float>(ru, n);
@@ -179,10 +169,10 @@ struct adapt_backward_room {
       : what(what_), right(memory, a), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
     index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
     if (m == 0 || n == 0) return;
-    if (goes_whole(a)) shape = shape_whole(device, m, n, backward_probe<T>(a, what, false));
+    shape = shape_whole(device, m, n, backward_probe<T>(a, what, false));
     apart = shape.size == 0;
     if (apart) {
-      shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, backward_probe<T>(a, what, true));
+      shape = shape_slices(device, m, n, backward_probe<T>(a, what, true));
       both = memory.matrix<float>(m, ru + rv);
       projecting_G = project_room<T>(device, memory, m, ru + rv, n);
       projections_G = memory.matrix<float>(ru + rv, n);
@@ -322,7 +312,7 @@ struct update_room {
   template <device_policy Device>
   update_room(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
     if (m == 0 || r == 0 || n == 0) return;
-    shape = shape_apart(device, m, n, least_rows_apart, most_rows_apart, update_probe<T>(m, r));
+    shape = shape_slices(device, m, n, update_probe<T>(m, r));
     parts = memory.array<float>(shape.runs * gradient_shape{m, r}.size());
   }
 };

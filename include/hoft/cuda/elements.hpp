@@ -4,6 +4,7 @@
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/kernels.hpp>
+#include <hoft/cuda/tuning.hpp>
 
 #include <algorithm>
 #include <limits>

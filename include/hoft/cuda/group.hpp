@@ -142,13 +142,16 @@ struct scribe {
   Device const* device;
   script<Device>* to;
   index_t shared_limit, most_blocks, most_cluster;
+  tuning tuned;
   scribe(Device const& device_, script<Device>& to_)
       : device(&device_),
         to(&to_),
         shared_limit(device_.shared_limit),
         most_blocks(device_.most_blocks),
-        most_cluster(device_.most_cluster) {}
+        most_cluster(device_.most_cluster),
+        tuned(device_.tuned) {}
   index_t processors() const { return device->processors(); }
+  index_t clusters(index_t size) const { return device->clusters(size); }
 };
 template <device_policy Device, class Kernel>
 void launch_blocks(scribe<Device> const& s, index_t blocks, Kernel const& kernel) {

@@ -27,7 +27,9 @@ struct host {
   index_t most_blocks = 25;           ///< of a launch whose blocks take more than one task each
   index_t workers = 1;                ///< threads of a block
   index_t most_cluster = 8;           ///< blocks of a cluster; 0: apply and its gradients have none
+  tuning tuned{};
   index_t processors() const { return (most_blocks + 7) / 8; }
+  index_t clusters(index_t size) const { return processors() / size; }
 };
 
 /// The lanes of a warp, one after another.

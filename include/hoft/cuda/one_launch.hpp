@@ -40,7 +40,7 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
     kernel.keeps_slice = shape.blocks > 0;
     if (!kernel.keeps_slice) {
       index_t const size = std::max<index_t>(1, device.most_cluster);
-      shape = {size, threads, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.processors() / size)};
+      shape = {size, threads, slice_rows(u.rows, size), 0, std::max<index_t>(1, 2 * device.clusters(size))};
     }
     kernel.rows = shape.rows;
     kernel.ld_U = u.ld, kernel.ld_vectors = q.vectors.ld, kernel.ld_factor = q.factor.ld, kernel.ld_gram = q.gram.ld,
@@ -97,9 +97,9 @@ bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view
 /// cache. 0 where that leaves most of a device idle.
 template <device_policy Device>
 index_t backward_blocks(Device const& device, index_t columns, index_t part_bytes) {
-  constexpr index_t cache = index_t{40} << 20, at_a_time = 16;
+  constexpr index_t at_a_time = 16;
   index_t const wanted = std::min((columns + at_a_time - 1) / at_a_time, std::max<index_t>(1, device.most_blocks / 8));
-  index_t const fit = cache / std::max<index_t>(part_bytes, 1);
+  index_t const fit = device.tuned.sums_bytes / std::max<index_t>(part_bytes, 1);
   return 2 * fit < wanted ? 0 : std::min(wanted, fit);
 }
 /// How backward_in_one_pass goes about it.

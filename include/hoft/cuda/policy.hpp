@@ -7,6 +7,8 @@
 #include <hoft/cuda/scalar.hpp>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <complex>
 
 namespace hoft::cuda {
@@ -22,12 +24,54 @@ struct device {
   cublasHandle_t blas;   ///< its stream is set to `stream` if it is another; its pointer mode is left as it is
   index_t shared_limit;  ///< bytes that a block may share
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
-  index_t most_cluster;  ///< blocks of a cluster: 8, which a whole GPU with clusters can, or 1
+  index_t most_cluster;  ///< blocks of a cluster: 8, or 1 where there are no clusters
+  index_t all_clusters;  ///< of that many blocks, one a processor, that run at a time
+  tuning tuned{};
   index_t processors() const { return most_blocks / blocks_each; }
+  /// Clusters of `size` blocks, one a processor, that run at a time. Processors come in groups that no cluster crosses.
+  index_t clusters(index_t size) const {
+    return size == 1 ? processors()
+                     : std::min(processors() / size, all_clusters * std::max<index_t>(1, most_cluster / size));
+  }
   static constexpr index_t blocks_each = 2048 / threads;  ///< that a processor runs at a time
 };
 
 #if defined(__CUDACC__)
+namespace detail {
+template <class = void>
+__global__ void __launch_bounds__(2 * threads) fill_processor() {}
+/// So many blocks in clusters of `size`; attribute: room for what the answer points to.
+inline cudaLaunchConfig_t launch_config(index_t blocks, cluster_size size, index_t shared, cudaStream_t stream,
+                                        cudaLaunchAttribute& attribute) {
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {unsigned(size.blocks), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(blocks));
+  config.blockDim = dim3(unsigned(size.threads));
+  config.dynamicSmemBytes = std::size_t(shared);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = size.blocks > 1 ? 1 : 0;
+  return config;
+}
+/// Clusters of `size` blocks that fill their processors, as many as run at a time on device `which`, the current one.
+/// Asked once, since a policy is made for many a call.
+inline index_t count_clusters(int which, index_t size, index_t shared) {
+  static std::array<std::atomic<int>, 64> known{};  // by device; one more than the answer
+  bool const kept = which < int(known.size());
+  if (kept && known[std::size_t(which)] > 0) return known[std::size_t(which)] - 1;
+  auto const* const function = reinterpret_cast<void const*>(fill_processor<>);
+  require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
+          "cudaFuncSetAttribute");
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t const config = launch_config(size, {size, 2 * threads}, shared, nullptr, attribute);
+  int count = 0;
+  require(cudaOccupancyMaxActiveClusters(&count, function, &config), "cudaOccupancyMaxActiveClusters");
+  if (kept) known[std::size_t(which)] = count + 1;
+  return count;
+}
+}  // namespace detail
+
 /// The policy for a stream and a cuBLAS handle of the caller's on the current device, in sources of nvcc. For capture
 /// in a graph, cuBLAS wants a workspace of the caller's: cublasSetStream first, which resets it, then
 /// cublasSetWorkspace.
@@ -47,7 +91,15 @@ inline device on(cudaStream_t stream, cublasHandle_t blas) {
   for (int architecture : {__CUDA_ARCH_LIST__})
     if (architecture <= major * 100 + minor * 10) compiled = std::max(compiled, architecture);
   if (compiled < 900) clusters = 0;
-  return {stream, blas, shared, processors * device::blocks_each, clusters != 0 ? 8 : 1};
+  constexpr index_t largest = 8;  // that every device with clusters can
+  index_t const at_a_time = clusters != 0 ? detail::count_clusters(current, largest, shared) : 0;
+  return {stream,
+          blas,
+          shared,
+          processors * device::blocks_each,
+          at_a_time > 0 ? largest : 1,
+          at_a_time,
+          tuning_for(major * 100 + minor * 10)};
 }
 #endif
 
@@ -143,16 +195,8 @@ inline void launch(device const& policy, void const* function, index_t blocks, c
   // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
   require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(policy.shared_limit)),
           "cudaFuncSetAttribute");
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {unsigned(size.blocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(size.threads));
-  config.dynamicSmemBytes = std::size_t(shared);
-  config.stream = policy.stream;
-  config.attrs = &cluster;
-  config.numAttrs = size.blocks > 1 ? 1 : 0;
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t const config = launch_config(blocks, size, shared, policy.stream, attribute);
   require(cudaLaunchKernelExC(&config, function, arguments), "the launch of a kernel");
 }
 }  // namespace detail
@@ -195,10 +239,11 @@ void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_vi
 /// Whether cuBLAS multiplies: it has a name for the operation, and the product is worth a launch of its own, which it
 /// takes even where several problems share the others.
 template <class T, class LA, class LB, class LC>
-bool multiplies(device const&, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
+bool multiplies(device const& policy, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
                 bool conjugate_b, matrix_view<T, LC> C) {
-  constexpr index_t narrow = 64, longest = 16384;
-  bool const small = A.cols <= narrow && std::min(C.rows, C.cols) <= narrow && std::max(C.rows, C.cols) <= longest;
+  tuning const& tuned = policy.tuned;
+  bool const small =
+      std::max(A.cols, std::min(C.rows, C.cols)) <= tuned.narrow && std::max(C.rows, C.cols) <= tuned.long_side;
   return !small && !(is_complex<T> && ((A.is_col_major && conjugate_a) || (B.is_col_major && conjugate_b)));
 }
 /// C [m, n], by columns, := S + alpha op(A) op(B) by cuBLAS; false, and nothing done, if it is not to.

@@ -29,7 +29,7 @@ cluster_shape shape_clusters(Device const& device, index_t m, index_t most_threa
     for (index_t buffers : {2, 1})
       for (index_t size = 1; size <= device.most_cluster; size *= 2) {
         cluster_shape const shape{size, blocks == 2 ? threads : most_threads, slice_rows(m, size), buffers,
-                                  std::max<index_t>(1, device.processors() * blocks / size)};
+                                  std::max<index_t>(1, device.clusters(size) * blocks)};
         if ((bytes(shape) + reserved) * blocks <= device.shared_limit + reserved) return shape;
       }
   return {};
@@ -47,7 +47,7 @@ inline float somewhere = 0;
 /// One cluster of a row holds all features, as far as that is possible: size 0 if it is not.
 template <device_policy Device, class Kernel>
 slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kernel) {
-  cluster_shape const shape = shape_clusters(device, m, 2 * threads, [&](cluster_shape const& s) {
+  cluster_shape const shape = shape_clusters(device, m, device.tuned.lone_threads, [&](cluster_shape const& s) {
     kernel.shape.size = s.blocks, kernel.shape.threads = s.threads;
     kernel.shape.rows = s.rows, kernel.shape.buffers = s.buffers;
     return kernel.shared_bytes();
@@ -61,27 +61,36 @@ slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kerne
           evenly((n + feature_slice::columns - 1) / feature_slice::columns, shape.clusters)};
 }
 /// Blocks by themselves, with at most `most` features: two of them on a processor if that leaves each `least`, and one
-/// otherwise.
+/// otherwise; fewer features than fit where that keeps an eighth more processors busy.
 template <device_policy Device, class Kernel>
 slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t least, index_t most, Kernel kernel) {
   constexpr index_t reserved = 1024, strip = feature_slice::row_step;  // as of shape_clusters
-  index_t const longest = std::min(most, slice_rows(m, 1));
-  for (index_t blocks : {2, 1})
-    for (index_t rows = longest; rows >= (blocks == 2 ? std::max(strip, std::min(least, longest)) : strip);
-         rows -= strip) {
-      kernel.shape.threads = blocks == 2 ? threads : 2 * threads;
-      kernel.shape.rows = rows, kernel.shape.buffers = 1;
+  index_t const longest = std::min(most, slice_rows(m, 1)), at_least = std::max(strip, std::min(least, longest));
+  for (index_t blocks : {2, 1}) {
+    slice_shape best;
+    double best_use = 0;
+    kernel.shape.threads = blocks == 2 ? threads : device.tuned.lone_threads, kernel.shape.buffers = 1;
+    for (index_t rows = longest; rows >= (blocks == 2 || best.size > 0 ? at_least : strip); rows -= strip) {
+      kernel.shape.rows = rows;
       if ((kernel.shared_bytes() + reserved) * blocks > device.shared_limit + reserved) continue;
-      index_t const slices = (m + rows - 1) / rows;
-      return {1,
-              kernel.shape.threads,
-              rows,
-              1,
-              slices,
-              evenly((n + feature_slice::columns - 1) / feature_slice::columns,
-                     std::max<index_t>(1, device.processors() * blocks / slices))};
+      index_t const slices = (m + rows - 1) / rows, at_a_time = device.processors() * blocks,
+                    runs = std::max<index_t>(1, at_a_time / slices),
+                    rounds = (slices * runs + at_a_time - 1) / at_a_time;
+      double const use = double(slices * runs) / double(rounds * at_a_time);
+      if (use <= 1.125 * best_use) continue;
+      best_use = use;
+      best = {1,      kernel.shape.threads,
+              rows,   1,
+              slices, evenly((n + feature_slice::columns - 1) / feature_slice::columns, runs)};
     }
+    if (best.size > 0) return best;
+  }
   return {};
+}
+/// Blocks by themselves that update their features.
+template <device_policy Device, class Kernel>
+slice_shape shape_slices(Device const& device, index_t m, index_t n, Kernel const& kernel) {
+  return shape_apart(device, m, n, device.tuned.least_rows_apart, device.tuned.most_rows_apart, kernel);
 }
 /// kernel(cluster) by the clusters of its shape.
 template <device_policy Device, class Kernel>

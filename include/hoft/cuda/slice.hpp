@@ -59,8 +59,7 @@ struct split_matrix {
   HOFT_HOST_DEVICE void set(int l, int i, float a, float b) const {
     split_pair<Parts> const s = split<Parts>(a, b);
     HOFT_UNROLL
-    for (int p = 0; p < Parts; ++p)
-      std::memcpy(__builtin_assume_aligned(static_cast<void*>(at(p, l, i)), 4), &s.part[p], 4);
+    for (int p = 0; p < Parts; ++p) store_as(at(p, l, i), s.part[p]);
   }
   /// to := the tile that begins at element i of line l.
   template <stored Is, class Warp, class Tile>
@@ -321,7 +320,8 @@ struct feature_slice {
             warp, u, g, set, sets, [&](auto& x, int i) { load_stored<stored::by_rows>(warp, x, tile + i, stride()); });
       return projection<parts_beside<T>>(warp, u, g, set, sets, [&](auto& x, int i) {
         load_converted<T, stored::by_rows>(warp, x, tile + i, stride(), [&](neighbours<float> two, place in) {
-          return neighbours<float>{two.first * s[i + in.column], two.second * s[i + in.column + 1]};
+          neighbours<float> const by = load_pair(s + i + in.column);
+          return neighbours<float>{two.first * by.first, two.second * by.second};
         });
       });
     };
@@ -384,24 +384,45 @@ struct feature_slice {
   template <class Block, class T>
   HOFT_HOST_DEVICE void combine(Block const& block, low_rank_product<parts_beside<T>> const& A, float const* s,
                                 low_rank_product<parts_beside<T>> const& B, T* tile, T* between) const {
-    block.each_warp(rows / (16 * abreast), [&](auto const& warp, int strip) {
-      int const top = strip * 16 * abreast;
-      typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> a[abreast] = {}, b[abreast] = {};
-      add_updates(warp, A, top, a);
-      add_updates(warp, B, top, b);
+    // f(warp, top) for each strip, and f(place of a pair, how far down the slice it is, n, e) for each pair of it
+    auto const each_strip = [&](auto const& f) {
+      block.each_warp(rows / (16 * abreast), [&](auto const& warp, int strip) { f(warp, strip * 16 * abreast); });
+    };
+    auto const each_pair = [&](auto const& warp, int top, auto const& f) {
       warp.each_lane([&](int lane) {
         HOFT_UNROLL
         for (int n = 0; n < abreast; ++n) HOFT_UNROLL
         for (int e = 0; e < 4; ++e) {
           place const in = place_in(left_tile{}, lane, e);
           int const i = top + n * 16 + in.column;
-          T* const x = tile + in.row * stride() + i;
-          neighbours<float> q = load_pair(x);
-          q.first += a[n][lane].element[2 * e], q.second += a[n][lane].element[2 * e + 1];
-          if (between != nullptr) store_pair(between + in.row * stride() + i, q.first, q.second);
-          if (s != nullptr) q.first *= s[i], q.second *= s[i + 1];
-          store_pair(x, q.first + b[n][lane].element[2 * e], q.second + b[n][lane].element[2 * e + 1]);
+          f(lane, n, e, in.row * stride() + i, i);
         }
+      });
+    };
+    if (s == nullptr && between == nullptr)  // what both add goes into one sum
+      return each_strip([&](auto const& warp, int top) {
+        typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sums[abreast] = {};
+        add_updates(warp, A, top, sums);
+        add_updates(warp, B, top, sums);
+        each_pair(warp, top, [&](int lane, int n, int e, int at, int) {
+          auto const& sum = sums[n][lane].element;
+          neighbours<float> const x = load_pair(tile + at);
+          store_pair(tile + at, x.first + sum[2 * e], x.second + sum[2 * e + 1]);
+        });
+      });
+    each_strip([&](auto const& warp, int top) {
+      typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> a[abreast] = {}, b[abreast] = {};
+      add_updates(warp, A, top, a);
+      add_updates(warp, B, top, b);
+      each_pair(warp, top, [&](int lane, int n, int e, int at, int i) {
+        neighbours<float> q = load_pair(tile + at);
+        q.first += a[n][lane].element[2 * e], q.second += a[n][lane].element[2 * e + 1];
+        if (between != nullptr) store_pair(between + at, q.first, q.second);
+        if (s != nullptr) {
+          neighbours<float> const by = load_pair(s + i);
+          q.first *= by.first, q.second *= by.second;
+        }
+        store_pair(tile + at, q.first + b[n][lane].element[2 * e], q.second + b[n][lane].element[2 * e + 1]);
       });
     });
   }

@@ -134,16 +134,41 @@ HOFT_HOST_DEVICE split_pair<Parts> split(float a, float b) {
   return s;
 }
 
+// One access of memory that is aligned as V is. (A memcpy is as many as there are bytes where nvcc does not see that.)
+template <class V>
+HOFT_HOST_DEVICE V load_as(void const* at) {
+#if defined(__CUDA_ARCH__)
+  return *static_cast<V const*>(at);
+#else
+  V value;
+  std::memcpy(&value, at, sizeof(value));
+  return value;
+#endif
+}
+template <class V>
+HOFT_HOST_DEVICE void store_as(void* at, V const& value) {
+#if defined(__CUDA_ARCH__)
+  *static_cast<V*>(at) = value;
+#else
+  std::memcpy(at, &value, sizeof(value));
+#endif
+}
+
 /// Two neighbours in memory, the first at an even element of an aligned array.
 template <class T>
-struct neighbours {
+struct alignas(2 * sizeof(T)) neighbours {
   T first, second;
 };
 template <class T>
 HOFT_HOST_DEVICE neighbours<float> load_pair(T const* at) {
-  neighbours<T> two;
-  std::memcpy(&two, __builtin_assume_aligned(at, sizeof(two)), sizeof(two));
-  return {static_cast<float>(two.first), static_cast<float>(two.second)};
+  if constexpr (sizeof(T) == 2 && significand_bits<T> == 8) {
+    auto const two = load_as<bfloat16_pair>(at);
+    return {std::bit_cast<float>(two << 16), std::bit_cast<float>(two & 0xFFFF0000u)};
+  } else {
+    using whole = std::conditional_t<sizeof(T) == 2, std::uint32_t, neighbours<T>>;
+    auto const two = std::bit_cast<neighbours<T>>(load_as<whole>(at));
+    return {static_cast<float>(two.first), static_cast<float>(two.second)};
+  }
 }
 template <class T>
 HOFT_HOST_DEVICE void store_pair(T* at, float a, float b) {
@@ -152,12 +177,10 @@ HOFT_HOST_DEVICE void store_pair(T* at, float a, float b) {
     std::uint32_t two;
     if constexpr (significand_bits<T> == 8) two = shortened<false>(a, b);
     else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(b), "f"(a));
-    std::memcpy(__builtin_assume_aligned(static_cast<void*>(at), 4), &two, sizeof(two));
-    return;
+    return store_as(at, two);
   }
 #endif
-  neighbours<T> const two{static_cast<T>(a), static_cast<T>(b)};
-  std::memcpy(__builtin_assume_aligned(static_cast<void*>(at), sizeof(two)), &two, sizeof(two));
+  store_as(at, neighbours<T>{static_cast<T>(a), static_cast<T>(b)});
 }
 
 /// How a tile lies in memory.

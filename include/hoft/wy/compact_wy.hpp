@@ -108,16 +108,22 @@ bool has_form(compact_wy_view<A> const& Q, index_t m, index_t r) {
          has_shape(Q.gram, Q.block, r) && Q.tau.size == r && has_shape(Q.scales, 2, r);
 }
 
+/// Says which part of a form is not as has_form wants it.
+inline void require_form_parts(char const* function, std::string_view name, index_t block, extents vectors,
+                               extents factor, extents gram, index_t tau, extents scales, index_t m, index_t r) {
+  std::string const text(name);
+  require_at_least(function, (text + ".block").c_str(), block, 1);
+  require_shape(function, text + ".vectors", vectors, m, r);
+  require_shape(function, text + ".factor", factor, block, r);
+  require_shape(function, text + ".gram", gram, block, r);
+  require_equal(function, (text + ".tau.size").c_str(), tau, r);
+  require_shape(function, text + ".scales", scales, 2, r);
+}
+
 template <class A>
 void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
-  if (has_form(Q, m, r)) return;
-  std::string const text(name);
-  require_at_least(function, (text + ".block").c_str(), Q.block, 1);
-  require_shape(function, text + ".vectors", Q.vectors, m, r);
-  require_shape(function, text + ".factor", Q.factor, Q.block, r);
-  require_shape(function, text + ".gram", Q.gram, Q.block, r);
-  require_equal(function, (text + ".tau.size").c_str(), Q.tau.size, r);
-  require_shape(function, text + ".scales", Q.scales, 2, r);
+  if (!has_form(Q, m, r))
+    require_form_parts(function, name, Q.block, Q.vectors, Q.factor, Q.gram, Q.tau.size, Q.scales, m, r);
 }
 
 }  // namespace detail

@@ -1,0 +1,5 @@
+#include "support.hpp"
+
+namespace hoft_test {
+HOFT_JUDGES_AND_INPUTS()
+}  // namespace hoft_test
