@@ -164,6 +164,7 @@ def draw_gpu(results, path):
         axis.set_title(name)
         axis.grid(axis="y", visible=False)
         axis.axvline(100, color="black", linewidth=1)
+        axis.margins(x=0.1)
     axes[-1, 0].set_xlabel("bytes that must move once, by the time: % of a device copy's")
     figure.savefig(path)
     plt.close(figure)
