@@ -165,9 +165,10 @@ HOFT_HOST_DEVICE neighbours<float> load_pair(T const* at) {
     auto const two = load_as<bfloat16_pair>(at);
     return {std::bit_cast<float>(two << 16), std::bit_cast<float>(two & 0xFFFF0000u)};
   } else {
-    using whole = std::conditional_t<sizeof(T) == 2, std::uint32_t, neighbours<T>>;
-    auto const two = std::bit_cast<neighbours<T>>(load_as<whole>(at));
-    return {static_cast<float>(two.first), static_cast<float>(two.second)};
+    auto const whole = load_as<std::conditional_t<sizeof(T) == 2, std::uint32_t, neighbours<T>>>(at);
+    T two[2];
+    std::memcpy(two, &whole, sizeof(two));
+    return {static_cast<float>(two[0]), static_cast<float>(two[1])};
   }
 }
 template <class T>
