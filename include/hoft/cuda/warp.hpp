@@ -167,7 +167,7 @@ HOFT_HOST_DEVICE neighbours<float> load_pair(T const* at) {
   } else {
     auto const whole = load_as<std::conditional_t<sizeof(T) == 2, std::uint32_t, neighbours<T>>>(at);
     T two[2];
-    std::memcpy(two, &whole, sizeof(two));
+    std::memcpy(static_cast<void*>(two), &whole, sizeof(two));
     return {static_cast<float>(two[0]), static_cast<float>(two[1])};
   }
 }
