@@ -114,6 +114,37 @@ TEST_CASE("a float is the sum of its parts") {
   }
 }
 
+// One product for each element, so that nothing but what parts leave out is lost, beside a sum of 8 products in float.
+TEST_CASE("a product of floats is that of their parts") {
+  using namespace hoft::cuda;
+  host_warp const warp;
+  auto const check = [&]<int P, int Q>(unsigned seed, double allowed) {
+    dense_matrix<float> const a = gaussian<float>(16, 1, seed), b = gaussian<float>(1, 16, seed + 1);
+    host_warp::held<left_tile> left[P] = {};
+    host_warp::held<right_tile> right[Q] = {};
+    host_warp::held<sum_tile> sums = {};
+    warp.each_lane([&](int lane) {
+      for (int e = 0; e < 4; ++e) {
+        place const in_left = place_in(left_tile{}, lane, e), in_right = place_in(right_tile{}, lane, e);
+        auto const of_a = split<P>(in_left.column == 0 ? a(in_left.row) : 0.0f, 0.0f);
+        auto const of_b = split<Q>(in_right.row == 0 ? b(in_right.column) : 0.0f, 0.0f);
+        for (int p = 0; p < P; ++p) left[p][lane].pair[e] = of_a.part[p];
+        for (int q = 0; q < Q; ++q) right[q][lane].pair[e] = of_b.part[q];
+      }
+    });
+    multiply_add(warp, left, right, sums);
+    each_element(warp, sums, [&](int i, int j, float c) {
+      double const exact = double(a(i)) * double(b(j));
+      CHECK(std::abs(c - exact) <= allowed * std::abs(exact));
+    });
+  };
+  for (unsigned seed = 9500; seed < 9540; seed += 2) {
+    check.operator()<1, 2>(seed, 0x1.01p-8);  // the left one is rounded to 8 bits
+    check.operator()<2, 2>(seed, 0x1p-15);
+    check.operator()<3, 3>(seed, 0x1p-23);
+  }
+}
+
 // Rows are whole multiples of 16 bytes, and do not begin at one: nothing may be fetched (the host refuses it).
 TEST_CASE_TEMPLATE("matrices that begin anywhere", T, float, Eigen::half, Eigen::bfloat16) {
   index_t const m = 64, r = 7, n = 40;
@@ -141,7 +172,7 @@ TEST_CASE_TEMPLATE("where a block shares little memory", T, float, Eigen::bfloat
       dense_matrix<T, row_major> const U = gaussian<T, row_major>(m, r, 9200), X = gaussian<T, row_major>(m, n, 9201);
       auto const Y = reference_apply(U, X);
       CHECK(within(tests{small}.applied(tests{small}.accumulated(U, 64), X, side::left, op::plain), Y,
-                   per_line<T>(X, Y, side::left, line_bound<T>(m, r))));
+                   per_line<T>(X, Y, side::left, kernel_line_bound<T>(m, r))));
     }
   }
 }

@@ -9,6 +9,8 @@
 
 #include "../support.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <span>
 
 namespace hoft_test {
@@ -30,6 +32,29 @@ inline constexpr cuda_shape cuda_shapes[] = {
     {33, 17, 33, 64}, {64, 8, 16, 64},   {20, 5, 100, 64},  {70, 65, 9, 64}, {255, 4, 3, 64},  {257, 5, 40, 64},
     {300, 33, 5, 64}, {90, 70, 31, 128}, {100, 64, 35, 64},
 };
+
+/// What two bfloat16 parts of a float leave out beside storage in 16 bits, of a product of floats: 2⁻¹⁷ for each of the
+/// two that is split, and 2⁻¹⁶ where both are, for the product of the second parts (warp.hpp).
+inline constexpr long double one_in_parts = 0x1p-17L, both_in_parts = 0x1p-15L;
+/// What is left of it in a sum of m products of two independent columns, relative to the product of their norms: it has
+/// any sign, so 4 times the root of Σ |a b|², which is the product of the norms over √m; never more than all of it.
+inline long double spread(index_t m) {
+  return std::min(1.0L, 4 / std::sqrt(std::max(static_cast<long double>(m), 1.0L)));
+}
+/// The same for w = ûᴴx: û is split, and x has a second part if it has more than 8 bits, of which the product is left
+/// out; but x itself is its parts.
+template <class T>
+long double projection_in_parts(index_t m) {
+  return is_stored_in_16_bits<T> ? 3 * one_in_parts * spread(m) : 0;
+}
+/// line_bound with the term of kernels that split floats in two, for columns independent of reflectors. For one
+/// reflector y = x − û z, z = tau w: w, tau, û and z are split, so that beside the error of w itself each of the two
+/// products adds 2⁻¹⁵: 2 (3 · 2⁻¹⁷ + 2 · 2⁻¹⁵) = 22 · 2⁻¹⁷ of ‖x‖ in all, times what sums leave of it.
+template <class T>
+long double kernel_line_bound(index_t m, index_t r) {
+  long double const products = is_stored_in_16_bits<T> ? 2 * both_in_parts * spread(m) : 0;
+  return line_bound<T>(m, r) + 2 * static_cast<long double>(r) * (projection_in_parts<T>(m) + products);
+}
 
 template <class Machine, class T, class L>
 struct cuda_tests {
@@ -86,6 +111,17 @@ struct cuda_tests {
     CHECK(y.intact());
     CHECK(W.intact());
     CHECK(same_bits(x.map(), X));
+    auto const U = widen(hoft::as_eigen(Q.view.vectors)), columns = widen(X);
+    if (Q.view.rank() <= Q.view.block && U.allFinite()) {  // W = UᴴX, or (X U)ᵀ
+      wide_matrix<T> const expected =
+          s == side::left ? times(adjoint_copy(U), columns) : wide_matrix<T>(times(columns, U).transpose());
+      long double const rows = static_cast<long double>(U.rows()),
+                        relative = 2 * (std::sqrt(rows) + 5) * eps_of<T>() + projection_in_parts<T>(U.rows());
+      bound_matrix bound(U.cols(), n);
+      for (index_t j = 0; j < n; ++j)
+        bound.col(j).setConstant(relative * (s == side::left ? columns.col(j).norm() : columns.row(j).norm()));
+      CHECK(within(W.map(), expected, bound));
+    }
     call::apply(machine, Q.view, in_place.view(), in_place.view(), s, o, scratch, none.view());
     machine.finish();
     CHECK(in_place.intact());
@@ -103,6 +139,13 @@ struct cuda_tests {
     machine.finish();
   }
 
+  /// per_reflector for n columns, of which kernel_line_bound tells what is lost.
+  static bound_matrix dU_bound(dense_matrix<T, L> const& U, wide_matrix<T> const& X, dense_matrix<T, L> const& dY,
+                               wide_matrix<T> const& expected, index_t n) {
+    index_t const m = U.rows(), r = U.cols();
+    return per_reflector<T, T>(U, X, dY, expected, n, kernel_line_bound<T>(m, r) / line_bound<T>(m, r));
+  }
+
   void check_apply() const {
     unsigned seed = 5100;
     for (auto const [m, r, n, block] : shapes) {
@@ -116,7 +159,7 @@ struct cuda_tests {
           INFO(how);
           dense_matrix<T, L> const X = s == side::left ? gaussian<T, L>(m, n, ++seed) : gaussian<T, L>(n, m, ++seed);
           auto const Y = reference_apply(U, X, s, o);
-          CHECK(within(applied(Q, X, s, o), Y, per_line<T>(X, Y, s, line_bound<T>(m, r))));
+          CHECK(within(applied(Q, X, s, o), Y, per_line<T>(X, Y, s, kernel_line_bound<T>(m, r))));
         }
     }
   }
@@ -145,8 +188,8 @@ struct cuda_tests {
             back(Q, from_output, x.view(), dy.view(), dX.view(), dU.view(), s, o, scratch);
             bool const nothing_else = x.intact() && dy.intact() && dX.intact() && dU.intact() && scratch.intact();
             CHECK(nothing_else);
-            CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, s, line_bound<T>(m, r))));
-            CHECK(within(dU.map(), expected.U, per_reflector<T, T>(U, X, dY, expected.U, n)));
+            CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, s, kernel_line_bound<T>(m, r))));
+            CHECK(within(dU.map(), expected.U, dU_bound(U, X, dY, expected.U, n)));
           }
     }
   }
@@ -170,7 +213,7 @@ struct cuda_tests {
     dense_matrix<T, L> const E = dense_matrix<A>::Identity(m, m).template cast<T>();
     auto const got = applied(Q, E, side::left, op::plain);
     auto const expected = reference_apply(U, E);
-    CHECK(within(got, expected, per_line<T>(E, expected, side::left, line_bound<T>(m, r))));
+    CHECK(within(got, expected, per_line<T>(E, expected, side::left, kernel_line_bound<T>(m, r))));
     if (sizeof(T) > 2) {
       auto const wide = widen(got);
       CHECK((times(adjoint_copy(wide), wide) - wide_matrix<T>::Identity(m, m)).norm() <=
@@ -205,8 +248,8 @@ struct cuda_tests {
       work scratch(call::apply_backward_size(machine, Q.view, x.view(), side::left));
       hoft::matrix_view<T const, L> const g = dX.view();
       back(Q, from_output, x.view(), g, dX.view(), dU.view(), side::left, op::plain, scratch);
-      CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, side::left, line_bound<T>(m, r))));
-      CHECK(within(dU.map(), expected.U, per_reflector<T, T>(U, X, dY, expected.U, n)));
+      CHECK(within(dX.map(), expected.X, per_line<T>(dY, expected.X, side::left, kernel_line_bound<T>(m, r))));
+      CHECK(within(dU.map(), expected.U, dU_bound(U, X, dY, expected.U, n)));
       dense_matrix<T, L> const first_X = dX.map(), first_U = dU.map();
       for (int again = 0; again < 3; ++again) {
         dX.map() = dY;

@@ -210,18 +210,7 @@ struct cluster_backward_kernel {
             s.small_sums.store(warp, sum, n);
           });
         }
-        if (s.dots != nullptr)
-          block.each(slice.rows / 2, [&](index_t half) {
-            int const i = 2 * int(half);
-            float a = s.dots[i], b = s.dots[i + 1];
-            HOFT_UNROLL
-            for (int c = 0; c < int(columns); ++c) {
-              auto const of_g = load_pair(tile_g + c * slice.stride() + i),
-                         of_x = load_pair(tile_x + c * slice.stride() + i);
-              a += of_g.first * of_x.first, b += of_g.second * of_x.second;
-            }
-            s.dots[i] = a, s.dots[i + 1] = b;
-          });
+        if (s.dots != nullptr) add_dots(block, slice, tile_g, tile_x, s.dots);
         outer_term<T> const of_X_dW{tile_x, s.dw}, of_G_Z{tile_g, s.minus_z};
         if (apart && minus_Z.data == nullptr) {
           slice.outer(block, s.D, of_X_dW);
@@ -231,7 +220,7 @@ struct cluster_backward_kernel {
           slice.outer(block, s.D, of_G_Z);
           slice.outer(block, s.X_dW, of_X_dW);
         }
-        slice.outer(block, s.G_v, outer_term<T>{tile_g, s.v});
+        if (rv > 0) slice.outer(block, s.G_v, outer_term<T>{tile_g, s.v});
         if (dX.data != nullptr) {
           slice.combine(block, {s.u, s.dw}, s.s, {}, tile_g, static_cast<T*>(nullptr));
           slice.store_tile(block, tile_g, dX, first);
@@ -257,6 +246,23 @@ struct cluster_backward_kernel {
       });
     });
     cluster.barrier();  // nobody leaves while others read its memory
+  }
+
+ private:
+  /// dots += the sums along rows of G ∘ X.
+  template <class Block>
+  HOFT_HOST_DEVICE void add_dots(Block const& block, feature_slice const& slice, T const* tile_g, T const* tile_x,
+                                 float* dots) const {
+    block.each(slice.rows / 2, [&](index_t half) {
+      int const i = 2 * int(half);
+      float a = dots[i], b = dots[i + 1];
+      HOFT_UNROLL
+      for (int c = 0; c < int(columns); ++c) {
+        auto const of_g = load_pair(tile_g + c * slice.stride() + i), of_x = load_pair(tile_x + c * slice.stride() + i);
+        a += of_g.first * of_x.first, b += of_g.second * of_x.second;
+      }
+      dots[i] = a, dots[i + 1] = b;
+    });
   }
 };
 

@@ -118,6 +118,8 @@ struct host_block {
   }
   template <class F, class G>
   void each_warp_twice(index_t n, F const& f, G const& g) const {
+    if (n > warps())
+      throw std::logic_error("hoft::cuda: a step for more warps than a block has, which a GPU leaves out");
     std::vector<decltype(f(host_warp{}, 0))> kept;  // of this worker
     each_warp(n, [&](host_warp const& warp, int i) { kept.push_back(f(warp, i)); });
     auto next = kept.begin();

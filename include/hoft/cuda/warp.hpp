@@ -63,7 +63,9 @@ struct lane_warp {
     HOFT_UNROLL
     for (int half = 0; half < 2; ++half) {
       float* const sum = c.only.element + 4 * half;
-      asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      // volatile: all lanes are to be there, so it may not sink into a branch that some take
+      asm volatile(
+          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
           "{%0, %1, %2, %3};"
           : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
           : "r"(a.only.pair[0]), "r"(a.only.pair[1]), "r"(a.only.pair[2]), "r"(a.only.pair[3]),
