@@ -145,6 +145,32 @@ TEST_CASE("a product of floats is that of their parts") {
   }
 }
 
+TEST_CASE("a quotient by the inverse is rounded as a division, but for rare last bits") {
+  dense_matrix<float> const a = gaussian<float>(20000, 1, 9701), b = gaussian<float>(20000, 1, 9702);
+  int others = 0;
+  for (index_t i = 0; i < a.rows(); ++i) {
+    float const s = std::abs(b(i)) + 0x1p-40f, exact = a(i) / s, got = hoft::cuda::divided(a(i), s, 1.0f / s);
+    CHECK(std::abs(got - exact) <= 0x1p-23f * std::abs(exact));
+    if (got != exact) ++others;
+  }
+  CHECK(others <= 4);
+}
+
+// What two blocks of a processor share is half of it, with what the system keeps; one that needs more has more threads.
+TEST_CASE("a block that is alone on its processor has 512 threads") {
+  using namespace hoft::cuda;
+  host const device{.most_cluster = 1};
+  for (index_t m : {32, 512, 1024}) {
+    cluster_adapt_kernel<Eigen::bfloat16> kernel{};
+    kernel.U = {nullptr, m, 32};
+    kernel.shape = shape_whole(device, m, 64, kernel);
+    REQUIRE(kernel.shape.size > 0);
+    bool const two_fit = 2 * (kernel.shared_bytes() + 1024) <= device.shared_limit + 1024;
+    CHECK(kernel.shape.threads == (two_fit ? 256 : 512));
+    CHECK(two_fit == (m < 1024));  // both are seen
+  }
+}
+
 // Small and huge, NaN and infinite: columns share tiles of products, and nothing else.
 TEST_CASE_TEMPLATE("columns keep to themselves, at any scale", T, float, Eigen::bfloat16) {
   index_t const m = 511, n = 33, of_nan = 3, of_infinity = 20;
