@@ -145,6 +145,75 @@ TEST_CASE("a product of floats is that of their parts") {
   }
 }
 
+TEST_CASE("a quotient by the inverse is rounded as a division, but for rare last bits") {
+  dense_matrix<float> const a = gaussian<float>(20000, 1, 9701), b = gaussian<float>(20000, 1, 9702);
+  int others = 0;
+  for (index_t i = 0; i < a.rows(); ++i) {
+    float const s = std::abs(b(i)) + 0x1p-40f, exact = a(i) / s, got = hoft::cuda::divided(a(i), s, 1.0f / s);
+    CHECK(std::abs(got - exact) <= 0x1p-23f * std::abs(exact));
+    if (got != exact) ++others;
+  }
+  CHECK(others <= 4);
+}
+
+// What two blocks of a processor share is half of it, with what the system keeps; one that needs more has more threads.
+TEST_CASE("a block that is alone on its processor has 512 threads") {
+  using namespace hoft::cuda;
+  host const device{.most_cluster = 1};
+  for (index_t m : {32, 512, 1024}) {
+    cluster_adapt_kernel<Eigen::bfloat16> kernel{};
+    kernel.U = {nullptr, m, 32};
+    kernel.shape = shape_whole(device, m, 64, kernel);
+    REQUIRE(kernel.shape.size > 0);
+    bool const two_fit = 2 * (kernel.shared_bytes() + 1024) <= device.shared_limit + 1024;
+    CHECK(kernel.shape.threads == (two_fit ? 256 : 512));
+    CHECK(two_fit == (m < 1024));  // both are seen
+  }
+}
+
+// Small and huge, NaN and infinite: columns share tiles of products, and nothing else.
+TEST_CASE_TEMPLATE("columns keep to themselves, at any scale", T, float, Eigen::bfloat16) {
+  index_t const m = 511, n = 33, of_nan = 3, of_infinity = 20;
+  dense_matrix<T> const X = gaussian<T>(m, n, 9601), known = gaussian<T>(m, n, 9602);
+  auto const scale = [](index_t j) { return j % 3 == 0 ? 1.0f : j % 3 == 1 ? 0x1p-90f : 0x1p110f; };
+  dense_matrix<T> scaled(m, n);
+  for (index_t j = 0; j < n; ++j)
+    for (index_t i = 0; i < m; ++i) scaled(i, j) = static_cast<T>(static_cast<float>(X(i, j)) * scale(j));
+  scaled(100, of_nan) = static_cast<T>(std::numeric_limits<float>::quiet_NaN());
+  scaled(7, of_infinity) = static_cast<T>(std::numeric_limits<float>::infinity());
+  auto const is_right = [&](dense_matrix<T> const& plain, dense_matrix<T> const& got) {
+    for (index_t j = 0; j < n; ++j)
+      for (index_t i = 0; i < m; ++i) {
+        float const value = static_cast<float>(got(i, j));
+        if (j == of_nan || j == of_infinity ? std::isfinite(value)
+                                            : value != static_cast<float>(plain(i, j)) * scale(j))
+          return false;
+      }
+    return true;
+  };
+  for (index_t r : {17, 48}) {
+    hoft::compact_wy<float> const Q = hoft::accumulate(gaussian<float>(m, r, 9600));
+    for (hoft::cuda::host const& device :
+         {hoft::cuda::host{}, hoft::cuda::host{.shared_limit = 64 * 1024, .most_blocks = 9}}) {
+      auto const results = [&](dense_matrix<T> const& of) {
+        std::array<dense_matrix<T>, 3> out{dense_matrix<T>(m, n), dense_matrix<T>(m, n), dense_matrix<T>(m, n)};
+        auto const x = hoft::as_view(of);
+        guarded_workspace apply_work(hoft::apply_workspace(device, Q.view(), x));
+        hoft::apply(device, Q.view(), x, hoft::as_view(out[0]), side::left, op::adjoint, apply_work);
+        guarded_workspace work(hoft::apply_backward_workspace(device, Q.view(), x));
+        dense_matrix<T> dU(m, r);
+        hoft::apply_backward(device, Q.view(), hoft::as_view(known), x, hoft::as_view(out[1]), hoft::as_view(dU),
+                             hoft::vector_view<float>{}, side::left, op::plain, work);
+        hoft::apply_backward_from_output(device, Q.view(), hoft::as_view(known), x, hoft::as_view(out[2]),
+                                         hoft::as_view(dU), hoft::vector_view<float>{}, side::left, op::adjoint, work);
+        return out;
+      };
+      auto const plain = results(X), got = results(scaled);
+      for (std::size_t i = 0; i < plain.size(); ++i) CHECK(is_right(plain[i], got[i]));
+    }
+  }
+}
+
 // Rows are whole multiples of 16 bytes, and do not begin at one: nothing may be fetched (the host refuses it).
 TEST_CASE_TEMPLATE("matrices that begin anywhere", T, float, Eigen::half, Eigen::bfloat16) {
   index_t const m = 64, r = 7, n = 40;

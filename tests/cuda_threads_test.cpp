@@ -28,7 +28,9 @@ TEST_CASE_TEMPLATE("every call by several threads a block", T, float, std::compl
 TEST_CASE_TEMPLATE("clusters of blocks of several threads", T, float, Eigen::bfloat16) {
   using hoft::cuda::host;
   index_t const m = 300, r = 9, n = 90;
-  dense_matrix<T> const U = gaussian<T>(m, r, 1), X = gaussian<T>(m, n, 2), dY = gaussian<T>(m, n, 3);
+  dense_matrix<T> U = gaussian<T>(m, r, 1);
+  for (index_t i = 0; i < m; ++i) U(i, 2) = static_cast<T>(static_cast<float>(U(i, 2)) * 1e30f);  // squares overflow
+  dense_matrix<T> const X = gaussian<T>(m, n, 2), dY = gaussian<T>(m, n, 3);
   hoft::compact_wy<float> const Q = hoft::accumulate(U);
   auto const x = hoft::as_view(X), g = hoft::as_view(dY);
   for (index_t limit : {24, 36, 60}) {

@@ -66,6 +66,7 @@ struct transform_tests {
           V(gaussian<float>(of.n, of.rv, seed + 5)),
           s(gaussian<float>(scaled_ ? of.m : 0, 1, seed + 6)) {
       for (index_t i = 0; i < s.rows(); ++i) s(i) = s(i) < 0 ? s(i) - 0.5f : s(i) + 0.5f;  // divided by
+      if (keep_q && s.rows() > 2) s(2) = 0.0f;                                             // but not where q is saved
     }
   };
 

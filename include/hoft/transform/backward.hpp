@@ -81,9 +81,10 @@ struct backward_pieces {
   }
 };
 
+/// From outputs divided by the scale. Of no tokens there are none, also where q is saved.
 template <class A, class AS, class TS, class L>
 bool recovers_q(adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
-  return a.scaled() && saved.q.empty();
+  return a.scaled() && saved.v.cols > 0 && saved.q.empty();
 }
 
 template <class A, class Base, class TX, class TY, class AS, class TQ, class T, class L, class TU, class LU, class TV,
