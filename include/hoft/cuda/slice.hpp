@@ -33,7 +33,7 @@ struct slice_shape {
 };
 
 /// Parts of a float that is multiplied by matrices of T: three, which are all of it, or two beside storage in 16 bits,
-/// whose own rounding is 2⁵ times what they leave out, or more.
+/// whose own rounding is 2⁴ times what they leave out of a product, or more.
 template <class T>
 inline constexpr int parts_beside = sizeof(T) == 2 ? 2 : 3;
 
