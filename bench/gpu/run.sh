@@ -47,7 +47,7 @@ if [[ -n $build ]]; then
   fi
   cmake --preset gpu -DCMAKE_CUDA_ARCHITECTURES="$capability"
   SECONDS=0 # what a machine lacks at first does not count
-  cmake --build build/gpu --parallel "$(bash scripts/jobs.sh)" --target cuda_device_test hoft_gpu_bench
+  cmake --build build/gpu --parallel "$(bash scripts/jobs.sh)" --target cuda_device_test hoft_gpu_bench hoft_gpu_shapes
 fi
 
 if [[ -n $tests ]]; then
