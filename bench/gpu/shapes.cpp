@@ -51,7 +51,7 @@ void print_kernels(cuda::host const& device, index_t m, index_t r) {
     auto const print_apart = [&](char const* pass, auto const& projecting, auto const& shape, index_t bytes) {
       std::printf("%5td %3td  %-24s projections: %td blocks of %td features; then %td blocks of %td; %td MB\n", m, r,
                   (name + pass).c_str(), projecting.clusters() * projecting.size, projecting.rows, shape.clusters(),
-                  shape.rows, bytes >> 20);
+                  shape.rows, (bytes + 500000) / 1000000);
     };
     if (f.apart) print_apart("forward", f.projecting.shape, f.shape, forward.size());
     if (b.apart) print_apart("backward", b.projecting_G.shape, b.shape, backward.size());

@@ -252,7 +252,10 @@ def check_small(dtype, device, operators, why):
 
 
 def git(*arguments):
-    answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    try:
+        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    except OSError:  # no git
+        return None
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
@@ -343,11 +346,12 @@ def main(arguments=None):
     failed = check_small(torch.float32, options.device, operators, why)
     if options.device == "cpu":
         failed += check_small(torch.float64, options.device, operators, why)
+    changes = git("status", "--porcelain", "--", "include", "bench", "examples/pytorch")
     results = {
         "command": "python3 bench/gpu/compare_torch/compare_torch.py "
         + " ".join(sys.argv[1:] if arguments is None else arguments),
         "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--", "include", "bench", "examples/pytorch")),
+        "uncommitted_changes": None if changes is None else bool(changes),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "dry_run": options.device == "cpu",
         "machine": machine(options.device),

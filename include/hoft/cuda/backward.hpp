@@ -90,10 +90,10 @@ struct small_gradients {
 struct gradient_shape {
   index_t m, ru;
   index_t rv = 0;
-  bool apart = false;  ///< the two terms of D, G (−Z)ᴴ and X dWᴴ, have a sum each
-  bool dots = false;   ///< sums of G ∘ X along rows are wanted
+  bool split_D = false;  ///< the two terms of D, G (−Z)ᴴ and X dWᴴ, have a sum each
+  bool dots = false;     ///< sums of G ∘ X along rows are wanted
   HOFT_HOST_DEVICE constexpr index_t size() const {
-    return m * (ru * (apart ? 2 : 1) + rv + (dots ? 1 : 0)) + 2 * ru * ru + ru * rv;
+    return m * (ru * (split_D ? 2 : 1) + rv + (dots ? 1 : 0)) + 2 * ru * ru + ru * rv;
   }
 };
 /// Where a block or a cluster adds up its columns, one behind the other.
@@ -110,7 +110,7 @@ struct gradient_part {
         E(dF.data + s.ru * s.ru, s.ru, s.ru),
         J(E.data + s.ru * s.ru, s.ru, s.rv),
         D(J.data + s.ru * s.rv, s.m, s.ru),
-        X_dW(D.data + s.m * s.ru, s.m, s.apart ? s.ru : 0),
+        X_dW(D.data + s.m * s.ru, s.m, s.split_D ? s.ru : 0),
         G_v(X_dW.data + s.m * X_dW.cols, s.m, s.rv),
         dots(G_v.data + s.m * s.rv, s.dots ? s.m : 0) {}
 };

@@ -6,8 +6,8 @@
 // threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
 // GPU. More kinds of step: block.each_line(lines, n, f), f(l, i) for every i < n of every line, a warp to a line, so
 // that no index is divided; block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp); block.each_warp_twice(n, f,
-// g), two such steps for as many as there are warps, g(warp, i, what f answered); and block.fetch(lines, n, f), which
-// begins copies of 16 bytes whose ends block.fetched() waits for.
+// g), two such steps for at most as many as there are warps, g(warp, i, what f answered); and block.fetch(lines, n, f),
+// which begins copies of 16 bytes whose ends block.fetched() waits for.
 //
 // A kernel may be called with a cluster instead: blocks that run at the same time and read each other's memory.
 // cluster.members(f) calls f(block, member) for each of them, cluster.barrier() waits for all, and
@@ -38,8 +38,8 @@ namespace hoft::cuda {
 #define HOFT_KERNEL_LAMBDA
 #endif
 
-/// Threads of a block, of which a processor runs two where they share little enough; a cluster may be of blocks with
-/// more.
+/// Threads of a block. Of those of clusters a processor runs two, or one with twice the threads; of others as many as
+/// its threads allow.
 inline constexpr int threads = 256;
 inline constexpr int warps = threads / lanes;
 /// What a cluster is made of.
@@ -104,7 +104,8 @@ struct thread_block {
     __pipeline_wait_prior(0);
     __syncthreads();
   }
-  /// f(0), ..., f(threads - 1) combined in a fixed order, the same for all. partial [threads], shared.
+  /// f(0), ..., f(threads - 1) combined in a fixed order, the same for all; by blocks of no more threads. partial
+  /// [threads], shared.
   template <class T, class F, class Combine>
   __device__ T combined(T* partial, F const& f, Combine const& combine) const {
     using reduction = cub::BlockReduce<T, threads, cub::BLOCK_REDUCE_WARP_REDUCTIONS>;

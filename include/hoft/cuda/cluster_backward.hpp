@@ -55,7 +55,7 @@ struct cluster_backward_kernel {
           projections(memory.template array<float>(kernel.whole(2 * kernel.step_size()))),
           dots(kernel.sums.dots ? memory.template array<float>(slice.rows) : nullptr),
           D{memory.template array<quad>(slice.sum_quads(kernel.sums.ru))},
-          X_dW{kernel.sums.apart ? memory.template array<quad>(slice.sum_quads(kernel.sums.ru)) : nullptr},
+          X_dW{kernel.sums.split_D ? memory.template array<quad>(slice.sum_quads(kernel.sums.ru)) : nullptr},
           G_v{memory.template array<quad>(slice.sum_quads(kernel.sums.rv))},
           small_sums{memory.template array<quad>(kernel.small_tiles_each() * sum_tiles::size)},
           tiles(memory.template array<T>(2 * kernel.shape.buffers * slice.tile_size())) {

@@ -25,7 +25,7 @@ struct device {
   index_t shared_limit;  ///< bytes that a block may share
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
   index_t most_cluster;  ///< blocks of a cluster: 8, or 1 where there are no clusters
-  index_t all_clusters;  ///< of that many blocks, one a processor, that run at a time
+  index_t all_clusters;  ///< of most_cluster blocks, one block a processor, that run at a time
   tuning tuned{};
   index_t processors() const { return most_blocks / blocks_each; }
   /// Clusters of `size` blocks, one a processor, that run at a time. Processors come in groups that no cluster crosses.
@@ -55,7 +55,7 @@ inline cudaLaunchConfig_t launch_config(index_t blocks, cluster_size size, index
   return config;
 }
 /// Clusters of `size` blocks that fill their processors, as many as run at a time on device `which`, the current one.
-/// Asked once, since a policy is made for many a call.
+/// Asked once, since a policy is made for many a call: `size` and `shared` are always the same on a device.
 inline index_t count_clusters(int which, index_t size, index_t shared) {
   static std::array<std::atomic<int>, 64> known{};  // by device; one more than the answer
   bool const kept = which < int(known.size());

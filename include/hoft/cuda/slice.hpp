@@ -41,7 +41,7 @@ inline constexpr int parts_beside = sizeof(T) == 2 ? 2 : 3;
 HOFT_HOST_DEVICE constexpr index_t whole_tiles(index_t n) { return (n + 15) / 16 * 16; }
 
 /// A matrix in shared memory whose elements are sums of bfloat16 parts: lines of whole tiles, with padding behind, so
-/// that eight lines lie in other banks.
+/// that eight lines lie in different banks.
 template <int Parts>
 struct split_matrix {
   static constexpr int padding = 8;
@@ -130,7 +130,7 @@ HOFT_HOST_DEVICE typename Warp::template held<sum_tile> total_of_members(Warp co
 
 // Small matrices of a block, each of whose tiles is made by one warp: [16, k] in lines of 16 columns, or [k, l].
 
-/// sums += tile g of left M, M(k, l) an element of line k, or its adjoint, of line l, if Is says by columns.
+/// sums(c, k) += Σ left(c, l) M(l, k) for k of tile g, M(l, k) being element k of line l, or, by columns, l of line k.
 template <stored Is, class Warp, int Parts>
 HOFT_HOST_DEVICE void add_product(Warp const& warp, split_matrix<Parts> const& left, split_matrix<Parts> const& M,
                                   int g, typename Warp::template held<sum_tile>& sums) {
@@ -230,7 +230,7 @@ struct low_rank_product {
 struct feature_slice {
   static constexpr index_t columns = 16;
   static constexpr index_t row_step = 32;  ///< `rows` is a multiple
-  static constexpr index_t padding = 8;    ///< elements behind a line: eight lines lie in other banks
+  static constexpr index_t padding = 8;    ///< elements behind a line: eight lines lie in different banks
 
   index_t first;
   int height, rows, rank;
@@ -384,7 +384,7 @@ struct feature_slice {
   template <class Block, class T>
   HOFT_HOST_DEVICE void combine(Block const& block, low_rank_product<parts_beside<T>> const& A, float const* s,
                                 low_rank_product<parts_beside<T>> const& B, T* tile, T* between) const {
-    // f(warp, top) for each strip, and f(place of a pair, how far down the slice it is, n, e) for each pair of it
+    // f(warp, top) for each strip; f(lane, n, e, at, i) for each pair of it: pair e of tile n, at its place, of row i
     auto const each_strip = [&](auto const& f) {
       block.each_warp(rows / (16 * abreast), [&](auto const& warp, int strip) { f(warp, strip * 16 * abreast); });
     };
@@ -478,7 +478,7 @@ struct feature_slice {
     term.right.template load<stored::by_rows>(warp, right, 0, g * 16);
     multiply_add(warp, term.left, right, sums);
   }
-  /// sums += rows [top, top + 16 abreast) of the product, turned over.
+  /// sums += rows [top, top + 16 abreast) of the product, transposed.
   template <class Warp, int Parts, class Sum>
   HOFT_HOST_DEVICE void add_updates(Warp const& warp, low_rank_product<Parts> const& product, int top,
                                     Sum (&sums)[abreast]) const {

@@ -7,15 +7,16 @@ namespace hoft::cuda {
 /// Results differ in their last bits with them; all of them are right.
 struct tuning {
   index_t lone_threads = 512;              ///< of a block that is alone on its processor: 256 or 512
-  index_t least_rows_apart = 128;          ///< features of slices by themselves, where two fit a processor
-  index_t most_rows_apart = 256;           ///< and at most
+  index_t least_rows_apart = 128;          ///< of slices by themselves, as long as two fit a processor
+  index_t most_rows_apart = 256;           ///< of them, always
   index_t most_rows_projecting = 1024;     ///< at most, of slices that only project
   index_t parts_bytes = 128 << 10;         ///< of parts of a projection, which stay in a cache, for each processor
   index_t sums_bytes = 40 << 20;           ///< of sums of all blocks, which stay in a cache too
-  index_t narrow = 64, long_side = 16384;  ///< products so shallow and narrow, and so long, are no library's
+  index_t narrow = 64, long_side = 16384;  ///< a product at most so narrow and so long is ours, not cuBLAS's
 };
 
-/// For each architecture, and those behind it. Nothing has been measured yet: they are what docs/gpu-notes.md reckons.
+/// For each architecture and newer ones, up to the next row. Nothing has been measured yet: they are what
+/// docs/gpu-notes.md reckons.
 struct tuning_of_architecture {
   int architecture;
   tuning numbers;

@@ -199,8 +199,8 @@ HOFT_HOST_DEVICE void load(Warp const& warp, Held& to, bfloat16_bits const* at, 
     return at + (down + l) * stride + along;
   });
 }
-/// A left tile of T in parts. f(a, b) answers what is taken for two elements, neighbours in a row of the tile, of which
-/// the lanes' places are given.
+/// A left tile of T in parts. f(two, in) answers what is taken for two neighbours in a row of the tile, of which the
+/// first is at `in`.
 template <class T, stored Is, class Warp, int Parts, class F>
 HOFT_HOST_DEVICE void load_converted(Warp const& warp, typename Warp::template held<left_tile> (&to)[Parts],
                                      T const* at, int stride, F const& f) {
