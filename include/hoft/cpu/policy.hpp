@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -30,16 +29,21 @@ inline index_t worker_count(cpu const& policy) { return std::max(policy.threads,
 /// The policy for work inside one worker.
 inline cpu serial(cpu const&) { return {}; }
 
-/// call(body, worker, task) by `workers` threads, this one among them. The body has no type here: threads and what they
-/// throw are compiled once and not for every body.
-inline void share_tasks(index_t workers, index_t tasks, void const* body,
-                        void (*call)(void const* body, index_t worker, index_t task)) {
+/// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers. What
+/// a body throws is thrown here when all have ended; the tasks not yet begun are then left out.
+template <class Body>
+void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
+  index_t const workers = std::min(worker_count(policy), tasks);
+  if (workers <= 1) {
+    for (index_t task = 0; task < tasks; ++task) body(index_t{0}, task);
+    return;
+  }
   std::atomic<index_t> next{0};
   std::exception_ptr error;
   std::once_flag first_error;
   auto const work = [&](index_t worker) {
     try {
-      for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) call(body, worker, task);
+      for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(worker, task);
     } catch (...) {
       std::call_once(first_error, [&] { error = std::current_exception(); });
       next.store(tasks, std::memory_order_relaxed);
@@ -55,18 +59,6 @@ inline void share_tasks(index_t workers, index_t tasks, void const* body,
   work(0);
   for (std::thread& other : others) other.join();
   if (error) std::rethrow_exception(error);
-}
-
-/// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers. What
-/// a body throws is thrown here when all have ended; the tasks not yet begun are then left out.
-template <class Body>
-void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
-  index_t const workers = std::min(worker_count(policy), tasks);
-  if (workers > 1)
-    return share_tasks(workers, tasks, std::addressof(body), [](void const* b, index_t worker, index_t task) {
-      (*static_cast<Body const*>(b))(worker, task);
-    });
-  for (index_t task = 0; task < tasks; ++task) body(index_t{0}, task);
 }
 
 /// The policy for independent work of that many multiply-adds: one thread where starting others takes longer.
