@@ -85,6 +85,7 @@ struct cluster_adapt_kernel {
       index_t const turn = step % 2 * columns * whole_tiles(r);
       members([&](auto const& block, feature_slice const& slice, shared const& s) {
         set_columns(block, s.v, v, first);
+        if (apart) set_columns(block, s.minus_z, minus_Z, first);
         block.fetched();
         if (shape.buffers == 2 && next < end)
           slice.fetch_tile(block, X, next * columns, s.tiles + there * slice.tile_size());
@@ -92,9 +93,7 @@ struct cluster_adapt_kernel {
       });
       cluster.barrier();
       members([&](auto const& block, feature_slice const& slice, shared const& s) {
-        if (apart) {
-          set_columns(block, s.minus_z, minus_Z, first);
-        } else {
+        if (!apart) {
           block.each_warp(slice.groups(), [&](auto const& warp, int g) {
             auto sums = total_of_members(warp, cluster, block, s.projections + turn, s.u.lines, g);
             add_product<stored::by_columns>(warp, s.v, s.uk, g, sums);
