@@ -153,6 +153,7 @@ inline std::string read_bytes(std::istream& in, std::string const& file, std::si
 template <class T>
 Eigen::MatrixXd decoded(std::string const& bytes, Eigen::Index rows, Eigen::Index cols, bool columns_first) {
   Eigen::MatrixXd a(rows, cols);
+  if (bytes.empty()) return a;  // the other extent may be anything: none must walk along it
   char const* next = bytes.data();
   auto const element = [&] {
     T x;

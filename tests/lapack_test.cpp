@@ -12,20 +12,21 @@ using namespace hoft_test;
 
 namespace {
 
-#define HOFT_OVERLOAD(Scalar, prefix, orthogonal)                                                                    \
-  void geqrf(index_t m, index_t n, Scalar* a, Scalar* tau) {                                                         \
-    REQUIRE(LAPACKE_##prefix##geqrf(LAPACK_COL_MAJOR, int(m), int(n), a, int(m), tau) == 0);                         \
-  }                                                                                                                  \
-  void larft(index_t m, index_t k, Scalar const* v, index_t ldv, Scalar const* tau, Scalar* t) {                     \
-    REQUIRE(LAPACKE_##prefix##larft(LAPACK_COL_MAJOR, 'F', 'C', int(m), int(k), v, int(ldv), tau, t, int(k)) == 0);  \
-  }                                                                                                                  \
-  void mqr(char s, char trans, index_t rows, index_t cols, index_t k, index_t m, Scalar const* v, Scalar const* tau, \
-           Scalar* c) {                                                                                              \
-    REQUIRE(LAPACKE_##prefix##orthogonal##mqr(LAPACK_COL_MAJOR, s, trans, int(rows), int(cols), int(k), v, int(m),   \
-                                              tau, c, int(rows)) == 0);                                              \
-  }                                                                                                                  \
-  void gqr(index_t m, index_t n, index_t k, Scalar* a, Scalar const* tau) {                                          \
-    REQUIRE(LAPACKE_##prefix##orthogonal##gqr(LAPACK_COL_MAJOR, int(m), int(n), int(k), a, int(m), tau) == 0);       \
+// A test of few scalars leaves some of these alone.
+#define HOFT_OVERLOAD(Scalar, prefix, orthogonal)                                                                   \
+  [[maybe_unused]] void geqrf(index_t m, index_t n, Scalar* a, Scalar* tau) {                                       \
+    REQUIRE(LAPACKE_##prefix##geqrf(LAPACK_COL_MAJOR, int(m), int(n), a, int(m), tau) == 0);                        \
+  }                                                                                                                 \
+  [[maybe_unused]] void larft(index_t m, index_t k, Scalar const* v, index_t ldv, Scalar const* tau, Scalar* t) {   \
+    REQUIRE(LAPACKE_##prefix##larft(LAPACK_COL_MAJOR, 'F', 'C', int(m), int(k), v, int(ldv), tau, t, int(k)) == 0); \
+  }                                                                                                                 \
+  [[maybe_unused]] void mqr(char s, char trans, index_t rows, index_t cols, index_t k, index_t m, Scalar const* v,  \
+                            Scalar const* tau, Scalar* c) {                                                         \
+    REQUIRE(LAPACKE_##prefix##orthogonal##mqr(LAPACK_COL_MAJOR, s, trans, int(rows), int(cols), int(k), v, int(m),  \
+                                              tau, c, int(rows)) == 0);                                             \
+  }                                                                                                                 \
+  [[maybe_unused]] void gqr(index_t m, index_t n, index_t k, Scalar* a, Scalar const* tau) {                        \
+    REQUIRE(LAPACKE_##prefix##orthogonal##gqr(LAPACK_COL_MAJOR, int(m), int(n), int(k), a, int(m), tau) == 0);      \
   }
 HOFT_OVERLOAD(float, s, or)
 HOFT_OVERLOAD(double, d, or)

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Usage: run.sh [seconds]
+# Usage: run.sh [seconds [seed]]
 # Builds the fuzz targets of this folder with clang under its sanitizers and runs them for so many seconds of processor
 # time in all, 60 unless told: half for npy, a quarter each for idx and dlpack, side by side on two cores. Fails on a
-# crash, a leak, or an answer that a target knows to be wrong; its input is then in build/fuzz. What is found of
-# interest is kept there too, and the next run goes on from it.
+# crash, a leak, 10 s spent on one input, or an answer that a target knows to be wrong; its input is then in build/fuzz.
+# What is found of interest is kept there too, and the next run goes on from it. One seed, from an empty build/fuzz,
+# tries one sequence of inputs, as far as the time allows; without it, or with 0, every run tries others.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-seconds=${1:-60}
+seconds=${1:-60} seed=${2:-0}
 bash scripts/install_packages.sh fuzz
 out=build/fuzz
 mkdir -p "$out"
@@ -20,7 +21,7 @@ fuzz() {  # fuzz <target> <seconds>
   mkdir -p "$out/$1.corpus"
   local log=$out/$1.log status=0 corpora=("$out/$1.corpus")
   if [[ -d tests/fuzz/seeds/$1 ]]; then corpora+=("tests/fuzz/seeds/$1"); fi
-  "$out/$1" -max_total_time="$2" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+  "$out/$1" -seed="$seed" -max_total_time="$2" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \
     -artifact_prefix="$out/$1-" -print_final_stats=1 "${corpora[@]}" >"$log" 2>&1 || status=$?
   if [[ $status -ne 0 ]]; then
     grep --invert-match '^#\|NEW_FUNC' "$log" | tail -n 40
