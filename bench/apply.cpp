@@ -127,14 +127,15 @@ contest<T> apply_threads_contest(shape s) {
   using data = apply_case<T>;
   auto const c = std::make_shared<data>(s);
   contest<T> contest{s.m};
-  for (auto [threads, name] : {std::pair{2, "hoft"}, std::pair{1, "hoft_1_thread"}})
-    contest.enter("hoft",
-                  {name,
-                   [c, threads = threads] {
-                     apply(hoft::cpu{threads}, c->Q.form.view(), c->X, c->X, side::left, op::plain, c->work);
-                   },
-                   cost_of<T>(s), [c] { assign(c->start, c->X); }, true},
-                  {c->X});
+  auto const pool = std::make_shared<hoft::thread_pool>(2);
+  for (auto [policy, name] : {std::pair{hoft::cpu{2, pool.get()}, "hoft"}, std::pair{hoft::cpu{2}, "hoft_new_threads"},
+                              std::pair{hoft::cpu{1}, "hoft_1_thread"}})
+    contest.enter(
+        "hoft",
+        {name,
+         [c, pool, policy = policy] { apply(policy, c->Q.form.view(), c->X, c->X, side::left, op::plain, c->work); },
+         cost_of<T>(s), [c] { assign(c->start, c->X); }, true},
+        {c->X});
   return contest;
 }
 

@@ -62,6 +62,7 @@ TEST_CASE("the allocation counter counts") {
 }
 
 TEST_CASE_TEMPLATE("the forms with a workspace allocate nothing", T, float, std::complex<double>, Eigen::half) {
+  hoft::thread_pool pool(3);
   for (shape const& s : shapes) {
     if (s.ru > s.m) continue;
     everything<T, col_major> columns(s, true, true, 1);
@@ -75,8 +76,10 @@ TEST_CASE_TEMPLATE("the forms with a workspace allocate nothing", T, float, std:
           is_stored_in_16_bits<T> && (std::string(name) == "forward" || std::string(name) == "backward");
       if (!converts) CHECK_MESSAGE(after == before, std::string(name), " allocated ", after - before, " times");
     };
-    columns.run(hoft::cpu{}, counted);
-    rows.run(hoft::cpu{}, counted);
+    for (hoft::cpu const& policy : {hoft::cpu{}, hoft::cpu{.threads = 4, .pool = &pool}}) {
+      columns.run(policy, counted);
+      rows.run(policy, counted);
+    }
   }
 }
 

@@ -19,9 +19,11 @@ template <class T, class L>
 void same_for_any_number_of_threads(shape s, bool scaled, bool keep_q) {
   everything<T, L> one(s, scaled, keep_q, 1);
   one.run(hoft::cpu{});
-  for (int threads : {2, 3, 7}) {
+  hoft::thread_pool pool(3);
+  using hoft::cpu;
+  for (cpu const& policy : {cpu{2}, cpu{3}, cpu{7}, cpu{2, &pool}, cpu{3, &pool}, cpu{7, &pool}}) {
     everything<T, L> many(s, scaled, keep_q, 1);
-    many.run(hoft::cpu{.threads = threads});
+    many.run(policy);
     std::vector<dense_matrix<hoft::accumulator_t<T>>> expected;
     std::vector<std::string> names;
     one.for_each_result([&](char const* name, auto const& a) {
@@ -31,7 +33,8 @@ void same_for_any_number_of_threads(shape s, bool scaled, bool keep_q) {
     std::size_t i = 0;
     many.for_each_result([&](char const*, auto const& a) {
       dense_matrix<hoft::accumulator_t<T>> const actual = a.template cast<hoft::accumulator_t<T>>();
-      CHECK_MESSAGE(same_bits(actual, expected[i]), names[i], " differs with ", threads, " threads");
+      CHECK_MESSAGE(same_bits(actual, expected[i]), names[i], " differs with ", policy.threads, " threads",
+                    policy.pool != nullptr ? " of a pool" : "");
       ++i;
     });
   }
@@ -53,9 +56,9 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits", T, HOFT_THREADED
 
 TEST_CASE("what one thread throws is thrown by the call, and no other waits for it") {
   struct interruption {};
-  for (int threads : {1, 2, 3})
+  hoft::thread_pool pool(2);
+  for (hoft::cpu const& policy : {hoft::cpu{}, hoft::cpu{2}, hoft::cpu{3}, hoft::cpu{2, &pool}, hoft::cpu{3, &pool}})
     for (index_t thrower : {0, 3, 9}) {
-      hoft::cpu const policy{.threads = threads};
       std::atomic<int> begun{0};
       auto const body = [&](index_t at) {
         ++begun;

@@ -3,24 +3,25 @@
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
 #include <hoft/core/view.hpp>
+#include <hoft/cpu/thread_pool.hpp>
 
 #include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <exception>
 #include <mutex>
-#include <thread>
-#include <vector>
 
 namespace hoft {
 namespace cpu_backend {
 
 /// Compute on the CPU. Results have the same bits for every number of threads.
-/// `threads` > 1 starts threads for each parallel part of a call (nothing is kept between them; starting them is the
-/// one thing that allocates, and takes longer than a small problem, which wants one thread). Workspace grows with
-/// `threads`, used or not. A value below 1 counts as 1.
+/// `threads` > 1 takes them from `pool`, for example a thread_pool, which must outlive the calls. Without one, each
+/// parallel part of a call starts threads of its own, which is the one thing that allocates, and takes longer than a
+/// small problem. Workspace grows with `threads`, used or not. A value below 1 counts as 1.
 struct cpu {
   using execution_policy_tag = void;
   int threads = 1;
+  executor* pool = nullptr;
 };
 
 /// How many workers may run at once: each needs scratch memory of its own.
@@ -38,27 +39,25 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
     for (index_t task = 0; task < tasks; ++task) body(index_t{0}, task);
     return;
   }
-  std::atomic<index_t> next{0};
-  std::exception_ptr error;
-  std::once_flag first_error;
-  auto const work = [&](index_t worker) {
+  struct shared_work {
+    Body const& body;
+    index_t const tasks;
+    std::atomic<index_t> next{0};
+    std::exception_ptr error{};
+    std::once_flag first_error{};
+  } work{body, tasks};
+  auto const one = [](void* shared, index_t worker) noexcept {
+    auto& w = *static_cast<shared_work*>(shared);
     try {
-      for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(worker, task);
+      for (index_t task; (task = w.next.fetch_add(1, std::memory_order_relaxed)) < w.tasks;) w.body(worker, task);
     } catch (...) {
-      std::call_once(first_error, [&] { error = std::current_exception(); });
-      next.store(tasks, std::memory_order_relaxed);
+      std::call_once(w.first_error, [&] { w.error = std::current_exception(); });
+      w.next.store(w.tasks, std::memory_order_relaxed);
     }
   };
-  std::vector<std::thread> others;
-  others.reserve(std::size_t(workers - 1));
-  try {
-    for (index_t worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
-  } catch (std::exception const&) {
-    // The system has no more threads or memory: those that run share the tasks, with the same result.
-  }
-  work(0);
-  for (std::thread& other : others) other.join();
-  if (error) std::rethrow_exception(error);
+  if (policy.pool != nullptr) policy.pool->run(workers, one, &work);
+  else run_on_new_threads(workers, one, &work);
+  if (work.error) std::rethrow_exception(work.error);
 }
 
 /// The policy for independent work of that many multiply-adds: one thread where starting others takes longer.

@@ -1,4 +1,4 @@
-// cpu.cpp: the operators' names, and the operators on hoft's CPU backend, with torch's number of threads.
+// cpu.cpp: the operators' names, and the operators on hoft's CPU backend, by torch's threads.
 #include "tensors.hpp"
 
 #include <ATen/Parallel.h>
@@ -7,9 +7,23 @@
 #include <hoft/cpu/primitives.hpp>
 #include <hoft/eigen/scalar.hpp>
 
+#include <cstdint>
+
 namespace hoft_torch {
 
-inline hoft::cpu policy() { return {.threads = at::get_num_threads()}; }
+/// Lends torch's threads. Where they are at work already, at::parallel_for runs the shares one after another.
+class torch_threads final : public hoft::executor {
+  void run(hoft::index_t workers, share one, void* work) override {
+    at::parallel_for(0, workers, 1, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t worker = first; worker < last; ++worker) one(work, worker);
+    });
+  }
+};
+
+inline hoft::cpu policy() {
+  static torch_threads threads;
+  return {.threads = at::get_num_threads(), .pool = &threads};
+}
 
 template <class Body>
 void dispatch(char const* function, at::ScalarType type, Body const& body) {

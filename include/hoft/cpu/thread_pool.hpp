@@ -1,0 +1,127 @@
+// hoft/cpu/thread_pool.hpp: who lends the CPU backend its threads.
+#pragma once
+#include <hoft/core/view.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <thread>
+#include <vector>
+
+namespace hoft {
+namespace cpu_backend {
+
+/// Lends threads to calls on the CPU. hoft::thread_pool is one; derive from it to lend those of a framework.
+class executor {
+ public:
+  /// One worker's share of some work: worker numbers are different for all that run at once.
+  using share = void (*)(void* work, index_t worker) noexcept;
+
+  /// Calls one(work, 0) and, at the same time, one(work, w) for other w in [1, workers), each once at most. Returns
+  /// when all that have begun have ended. Whoever runs takes what nobody else has begun, so any w but 0 may be left
+  /// out: where there are fewer threads, where they come too late, or where this is called from within a share. Called
+  /// from several threads at once, if the calls with this executor are.
+  virtual void run(index_t workers, share one, void* work) = 0;
+
+ protected:
+  executor() = default;
+  executor(executor const&) = default;
+  executor& operator=(executor const&) = default;
+  ~executor() = default;
+};
+
+/// Threads that sleep between calls. A call with one allocates nothing and starts no thread; waking one takes a few
+/// microseconds. May serve calls from several threads: whoever finds it at work goes on alone, with the same result.
+class thread_pool final : public executor {
+ public:
+  /// Starts threads - 1 of them, since a caller works too; below 1 counts as 1.
+  /// @throws std::system_error if the system has no more threads; none is left behind.
+  explicit thread_pool(int threads) : seats_(std::size_t(std::max(threads, 1) - 1)) {
+    try {
+      for (std::size_t i = 0; i < seats_.size(); ++i)
+        seats_[i].thread = std::thread([this, i] { serve(seats_[i].state, index_t(i) + 1); });
+    } catch (...) {
+      end();
+      throw;
+    }
+  }
+  thread_pool(thread_pool const&) = delete;
+  thread_pool& operator=(thread_pool const&) = delete;
+  /// No call may be under way.
+  ~thread_pool() { end(); }
+
+  /// With the caller's.
+  int threads() const noexcept { return int(seats_.size()) + 1; }
+
+  void run(index_t workers, share one, void* work) override {
+    if (busy_.test_and_set(std::memory_order_acquire)) return one(work, 0);
+    one_ = one, work_ = work;
+    std::size_t const others = std::min(std::size_t(std::max<index_t>(workers, 1) - 1), seats_.size());
+    for (std::size_t i = 0; i < others; ++i) tell(seats_[i].state, called);
+    one(work, 0);
+    for (std::size_t i = 0; i < others; ++i) {
+      std::atomic<int>& state = seats_[i].state;
+      // Nothing is left for those that have not begun, so nobody waits until they wake.
+      int now = called;
+      if (!state.compare_exchange_strong(now, idle, std::memory_order_acquire)) wait_while(running, state);
+    }
+    busy_.clear(std::memory_order_release);
+  }
+
+ private:
+  enum : int { idle, called, running, ended };
+  struct alignas(64) seat {  // a cache line each
+    std::atomic<int> state{idle};
+    std::thread thread;
+  };
+
+  static void tell(std::atomic<int>& state, int what) {
+    state.store(what, std::memory_order_release);
+    state.notify_one();  // of the caller and the thread of the seat, one waits at a time
+  }
+  static int wait_while(int what, std::atomic<int>& state) {
+    int now;
+    while ((now = state.load(std::memory_order_acquire)) == what) state.wait(what, std::memory_order_acquire);
+    return now;
+  }
+  void serve(std::atomic<int>& state, index_t worker) {
+    for (int now; (now = wait_while(idle, state)) != ended;) {
+      if (!state.compare_exchange_strong(now, running, std::memory_order_acquire)) continue;  // called back
+      one_(work_, worker);
+      tell(state, idle);
+    }
+  }
+  void end() {
+    for (seat& s : seats_) {
+      if (!s.thread.joinable()) continue;
+      tell(s.state, ended);
+      s.thread.join();
+    }
+  }
+
+  std::vector<seat> seats_;
+  std::atomic_flag busy_;
+  share one_ = nullptr;  // of the call under way
+  void* work_ = nullptr;
+};
+
+/// Starts threads for this one piece of work.
+inline void run_on_new_threads(index_t workers, executor::share one, void* work) {
+  std::vector<std::thread> others;
+  try {
+    others.reserve(std::size_t(workers - 1));
+    for (index_t worker = 1; worker < workers; ++worker) others.emplace_back(one, work, worker);
+  } catch (std::exception const&) {
+    // The system has no more threads or memory: those that run share the work, with the same result.
+  }
+  one(work, 0);
+  for (std::thread& other : others) other.join();
+}
+
+}  // namespace cpu_backend
+
+using cpu_backend::executor;
+using cpu_backend::thread_pool;
+
+}  // namespace hoft

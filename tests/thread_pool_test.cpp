@@ -1,0 +1,125 @@
+// The pool of threads by itself, and executors of a caller's own: each task once, by as many threads as there are,
+// whoever else calls.
+#include <hoft/cpu/policy.hpp>
+#include <hoft/cpu/thread_pool.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <set>
+#include <thread>
+#include <vector>
+
+using hoft::index_t;
+using hoft::cpu_backend::parallel_for;
+
+namespace {
+
+/// Runs the tasks and counts how often each was; sums of plain numbers, so that a race shows to ThreadSanitizer.
+std::vector<int> counted(hoft::cpu const& policy, index_t tasks) {
+  std::vector<int> times(std::size_t(tasks), 0);
+  std::vector<index_t> of_worker(std::size_t(worker_count(policy)), 0);
+  parallel_for(policy, tasks, [&](index_t worker, index_t task) {
+    ++times[std::size_t(task)];
+    ++of_worker[std::size_t(worker)];
+  });
+  index_t sum = 0;
+  for (index_t n : of_worker) sum += n;
+  CHECK(sum == tasks);
+  return times;
+}
+
+}  // namespace
+
+TEST_CASE("every task runs once, whatever the sizes of pool, policy and work") {
+  for (int in_pool : {-3, 0, 1, 2, 5}) {
+    hoft::thread_pool pool(in_pool);
+    CHECK(pool.threads() == std::max(in_pool, 1));
+    for (int threads : {-1, 1, 2, 3, 9})
+      for (index_t tasks : {0, 1, 2, 7, 100})
+        CHECK(counted({.threads = threads, .pool = &pool}, tasks) == std::vector<int>(std::size_t(tasks), 1));
+  }
+}
+
+TEST_CASE("a pool's threads work at the same time, and are those of the last call") {
+  hoft::thread_pool pool(3);
+  std::set<std::thread::id> first;
+  for (int call = 0; call < 200; ++call) {
+    std::array<std::thread::id, 3> by;
+    std::atomic<int> begun{0};
+    parallel_for({.threads = 3, .pool = &pool}, 3, [&](index_t, index_t task) {
+      by[std::size_t(task)] = std::this_thread::get_id();
+      ++begun;
+      while (begun < 3) std::this_thread::yield();  // for ever, if fewer than three are at work
+    });
+    std::set<std::thread::id> const now(by.begin(), by.end());
+    CHECK(now.size() == 3);
+    CHECK(now.contains(std::this_thread::get_id()));
+    if (call == 0) first = now;
+    CHECK(now == first);
+  }
+}
+
+TEST_CASE("no more threads work than the policy says") {
+  hoft::thread_pool pool(4);
+  for (int call = 0; call < 50; ++call) {
+    std::array<std::thread::id, 64> by;
+    parallel_for({.threads = 2, .pool = &pool}, 64, [&](index_t worker, index_t task) {
+      REQUIRE(worker < 2);
+      by[std::size_t(task)] = std::this_thread::get_id();
+      std::this_thread::yield();
+    });
+    CHECK(std::set<std::thread::id>(by.begin(), by.end()).size() <= 2);
+  }
+}
+
+TEST_CASE("calls from several threads share a pool, and a task may call it again") {
+  hoft::thread_pool pool(3);
+  hoft::cpu const policy{.threads = 3, .pool = &pool};
+  std::atomic<int> wrong{0};
+  auto const call_often = [&] {
+    for (int call = 0; call < 300; ++call) {
+      std::array<std::atomic<int>, 12> times{};
+      parallel_for(policy, 3, [&](index_t, index_t outer) {
+        parallel_for(policy, 4, [&](index_t, index_t inner) { ++times[std::size_t(4 * outer + inner)]; });
+      });
+      for (auto& n : times) wrong += n != 1;
+    }
+  };
+  std::thread other(call_often), third(call_often);
+  call_often();
+  other.join(), third.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("what a task throws ends the call and leaves the pool as it was") {
+  hoft::thread_pool pool(2);
+  hoft::cpu const policy{.threads = 2, .pool = &pool};
+  for (index_t thrower : {0, 5, 9}) {
+    CHECK_THROWS_AS(parallel_for(policy, 10,
+                                 [&](index_t, index_t task) {
+                                   if (task == thrower) throw thrower;
+                                 }),
+                    index_t);
+    CHECK(counted(policy, 50) == std::vector<int>(50, 1));
+  }
+}
+
+TEST_CASE("an executor may run the shares in any order, one after another, or the first alone") {
+  struct in_order final : hoft::executor {
+    void run(index_t workers, share one, void* work) override {
+      for (index_t w = 0; w < workers; ++w) one(work, w);
+    }
+  } forwards;
+  struct in_reverse final : hoft::executor {
+    void run(index_t workers, share one, void* work) override {
+      for (index_t w = workers; w-- > 0;) one(work, w);
+    }
+  } backwards;
+  struct alone final : hoft::executor {
+    void run(index_t, share one, void* work) override { one(work, 0); }
+  } lonely;
+  for (hoft::executor* by : std::initializer_list<hoft::executor*>{&forwards, &backwards, &lonely})
+    CHECK(counted({.threads = 4, .pool = by}, 30) == std::vector<int>(30, 1));
+}
