@@ -5,8 +5,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <initializer_list>
 #include <set>
 #include <thread>
 #include <vector>
@@ -30,6 +33,17 @@ std::vector<int> counted(hoft::cpu const& policy, index_t tasks) {
   return times;
 }
 
+/// As many tasks as threads, none of which ends before all have begun; waits for ever if fewer threads are at work.
+template <class Body>
+void all_at_once(hoft::cpu const& policy, index_t tasks, Body const& body) {
+  std::atomic<index_t> begun{0};
+  parallel_for(policy, tasks, [&](index_t worker, index_t task) {
+    ++begun;
+    while (begun < tasks) std::this_thread::yield();
+    body(worker, task);
+  });
+}
+
 }  // namespace
 
 TEST_CASE("every task runs once, whatever the sizes of pool, policy and work") {
@@ -42,23 +56,39 @@ TEST_CASE("every task runs once, whatever the sizes of pool, policy and work") {
   }
 }
 
-TEST_CASE("a pool's threads work at the same time, and are those of the last call") {
+TEST_CASE("a pool's threads work at the same time, as different workers, and are those of the last call") {
   hoft::thread_pool pool(3);
   std::set<std::thread::id> first;
   for (int call = 0; call < 200; ++call) {
     std::array<std::thread::id, 3> by;
-    std::atomic<int> begun{0};
-    parallel_for({.threads = 3, .pool = &pool}, 3, [&](index_t, index_t task) {
+    std::array<index_t, 3> worker{};
+    all_at_once({.threads = 3, .pool = &pool}, 3, [&](index_t w, index_t task) {
       by[std::size_t(task)] = std::this_thread::get_id();
-      ++begun;
-      while (begun < 3) std::this_thread::yield();  // for ever, if fewer than three are at work
+      worker[std::size_t(task)] = w;
     });
     std::set<std::thread::id> const now(by.begin(), by.end());
-    CHECK(now.size() == 3);
     CHECK(now.contains(std::this_thread::get_id()));
+    CHECK(std::set<index_t>(worker.begin(), worker.end()) == std::set<index_t>{0, 1, 2});
     if (call == 0) first = now;
+    CHECK(now.size() == 3);
     CHECK(now == first);
   }
+}
+
+TEST_CASE("a call returns when all of its workers have ended, with what they wrote") {
+  hoft::thread_pool pool(2);
+  for (hoft::executor* lender : {static_cast<hoft::executor*>(nullptr), static_cast<hoft::executor*>(&pool)})
+    for (int call = 0; call < 20; ++call) {
+      std::array<int, 2> written{}, twice{};
+      hoft::cpu const policy{.threads = 2, .pool = lender};
+      all_at_once(policy, 2, [&](index_t worker, index_t task) {
+        if (worker == call % 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        written[std::size_t(task)] = call;
+      });
+      CHECK(written == std::array{call, call});
+      all_at_once(policy, 2, [&](index_t, index_t task) { twice[std::size_t(task)] = 2 * call; });  // other code
+      CHECK(twice == std::array{2 * call, 2 * call});
+    }
 }
 
 TEST_CASE("no more threads work than the policy says") {
