@@ -195,7 +195,8 @@ void gemm_transposed(bench& b, matrix_view<T> A, matrix_view<T> B, float beta, m
 template <class T>
 void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
   numbers<float> const U(m * r, 1, 2);
-  numbers<T> const U_stored(m * r, 0.01f, 3), F(r * r, 0.1f, 4), X(m * t, 1, 5), Y(m * t, 1, 6), W(r * t), P(r * t),
+  // F is small, so that the peers' I - U F Uᵀ, applied in place hundreds of times, lets nothing grow.
+  numbers<T> const U_stored(m * r, 0.01f, 3), F(r * r, 0.001f, 4), X(m * t, 1, 5), Y(m * t, 1, 6), W(r * t), P(r * t),
       Z(r * t), dW(r * t), G(m * t, 1, 7), dX(m * t), dU_stored(m * r);
   hoft::carver count;
   hoft::carve_compact_wy<float>(count, m, r, r);
