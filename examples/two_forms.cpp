@@ -139,9 +139,9 @@ int main() {
   Matrix const U = Matrix::Random(96, 8), X = Matrix::Random(96, 40), dY = Matrix::Random(96, 40);
   Matrix const expected = gradient_for_people(U, X, dY);
 
-  // Threads that sleep between calls: no call starts one, and none allocates.
+  // Threads that sleep between calls: no call starts one.
   hoft::thread_pool pool(2);
-  hoft::cpu const policy{.threads = pool.threads(), .pool = &pool};
+  hoft::cpu const policy{.threads = pool.threads(), .executor = &pool};
 
   Matrix Y = X, g = dY, dU(96, 8);
   reflector_layer layer(96, 8, 40, policy);

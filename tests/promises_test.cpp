@@ -76,7 +76,7 @@ TEST_CASE_TEMPLATE("the forms with a workspace allocate nothing", T, float, std:
           is_stored_in_16_bits<T> && (std::string(name) == "forward" || std::string(name) == "backward");
       if (!converts) CHECK_MESSAGE(after == before, std::string(name), " allocated ", after - before, " times");
     };
-    for (hoft::cpu const& policy : {hoft::cpu{}, hoft::cpu{.threads = 4, .pool = &pool}}) {
+    for (hoft::cpu const& policy : {hoft::cpu{}, hoft::cpu{.threads = 4, .executor = &pool}}) {
       columns.run(policy, counted);
       rows.run(policy, counted);
     }

@@ -52,7 +52,7 @@ TEST_CASE("every task runs once, whatever the sizes of pool, policy and work") {
     CHECK(pool.threads() == std::max(in_pool, 1));
     for (int threads : {-1, 1, 2, 3, 9})
       for (index_t tasks : {0, 1, 2, 7, 100})
-        CHECK(counted({.threads = threads, .pool = &pool}, tasks) == std::vector<int>(std::size_t(tasks), 1));
+        CHECK(counted({.threads = threads, .executor = &pool}, tasks) == std::vector<int>(std::size_t(tasks), 1));
   }
 }
 
@@ -62,7 +62,7 @@ TEST_CASE("a pool's threads work at the same time, as different workers, and are
   for (int call = 0; call < 200; ++call) {
     std::array<std::thread::id, 3> by;
     std::array<index_t, 3> worker{};
-    all_at_once({.threads = 3, .pool = &pool}, 3, [&](index_t w, index_t task) {
+    all_at_once({.threads = 3, .executor = &pool}, 3, [&](index_t w, index_t task) {
       by[std::size_t(task)] = std::this_thread::get_id();
       worker[std::size_t(task)] = w;
     });
@@ -80,7 +80,7 @@ TEST_CASE("a call returns when all of its workers have ended, with what they wro
   for (hoft::executor* lender : {static_cast<hoft::executor*>(nullptr), static_cast<hoft::executor*>(&pool)})
     for (int call = 0; call < 20; ++call) {
       std::array<int, 2> written{}, twice{};
-      hoft::cpu const policy{.threads = 2, .pool = lender};
+      hoft::cpu const policy{.threads = 2, .executor = lender};
       all_at_once(policy, 2, [&](index_t worker, index_t task) {
         if (worker == call % 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         written[std::size_t(task)] = call;
@@ -95,7 +95,7 @@ TEST_CASE("no more threads work than the policy says") {
   hoft::thread_pool pool(4);
   for (int call = 0; call < 50; ++call) {
     std::array<std::thread::id, 64> by;
-    parallel_for({.threads = 2, .pool = &pool}, 64, [&](index_t worker, index_t task) {
+    parallel_for({.threads = 2, .executor = &pool}, 64, [&](index_t worker, index_t task) {
       REQUIRE(worker < 2);
       by[std::size_t(task)] = std::this_thread::get_id();
       std::this_thread::yield();
@@ -106,7 +106,7 @@ TEST_CASE("no more threads work than the policy says") {
 
 TEST_CASE("calls from several threads share a pool, and a task may call it again") {
   hoft::thread_pool pool(3);
-  hoft::cpu const policy{.threads = 3, .pool = &pool};
+  hoft::cpu const policy{.threads = 3, .executor = &pool};
   std::atomic<int> wrong{0};
   auto const call_often = [&] {
     for (int call = 0; call < 300; ++call) {
@@ -125,7 +125,7 @@ TEST_CASE("calls from several threads share a pool, and a task may call it again
 
 TEST_CASE("what a task throws ends the call and leaves the pool as it was") {
   hoft::thread_pool pool(2);
-  hoft::cpu const policy{.threads = 2, .pool = &pool};
+  hoft::cpu const policy{.threads = 2, .executor = &pool};
   for (index_t thrower : {0, 5, 9}) {
     CHECK_THROWS_AS(parallel_for(policy, 10,
                                  [&](index_t, index_t task) {
@@ -151,5 +151,5 @@ TEST_CASE("an executor may run the shares in any order, one after another, or th
     void run(index_t, share one, void* work) override { one(work, 0); }
   } lonely;
   for (hoft::executor* by : std::initializer_list<hoft::executor*>{&forwards, &backwards, &lonely})
-    CHECK(counted({.threads = 4, .pool = by}, 30) == std::vector<int>(30, 1));
+    CHECK(counted({.threads = 4, .executor = by}, 30) == std::vector<int>(30, 1));
 }

@@ -34,7 +34,7 @@ void same_for_any_number_of_threads(shape s, bool scaled, bool keep_q) {
     many.for_each_result([&](char const*, auto const& a) {
       dense_matrix<hoft::accumulator_t<T>> const actual = a.template cast<hoft::accumulator_t<T>>();
       CHECK_MESSAGE(same_bits(actual, expected[i]), names[i], " differs with ", policy.threads, " threads",
-                    policy.pool != nullptr ? " of a pool" : "");
+                    policy.executor != nullptr ? " of a pool" : "");
       ++i;
     });
   }

@@ -31,7 +31,9 @@ def build(cuda, verbose=False):
         name=name,
         sources=[str(SOURCES / source) for source in ["cpu.cpp"] + cuda * ["cuda.cu"]],
         extra_include_paths=[str(ROOT / "include"), os.environ.get("EIGEN_INCLUDE_DIR", "/usr/include/eigen3")],
-        extra_cflags=["-std=c++20", *flags],
+        # Without OpenMP at::parallel_for, a template, uses one thread. Linking with it would bring a second runtime
+        # beside PyTorch's.
+        extra_cflags=["-std=c++20", "-fopenmp", *flags],
         extra_cuda_cflags=["-std=c++20", "-O3", "--extended-lambda", "--expt-relaxed-constexpr", *SHOWN],
         build_directory=str(folder),
         with_cuda=cuda,

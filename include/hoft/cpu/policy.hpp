@@ -15,13 +15,13 @@ namespace hoft {
 namespace cpu_backend {
 
 /// Compute on the CPU. Results have the same bits for every number of threads.
-/// `threads` > 1 takes them from `pool`, for example a thread_pool, which must outlive the calls. Without one, each
-/// parallel part of a call starts threads of its own, which is the one thing that allocates, and takes longer than a
-/// small problem. Workspace grows with `threads`, used or not. A value below 1 counts as 1.
+/// `threads` > 1 takes them from `executor`, for example a thread_pool, which must outlive the calls. Without one, each
+/// parallel part of a call starts threads of its own, which allocates and takes longer than a small problem. Workspace
+/// grows with `threads`, used or not. A value below 1 counts as 1.
 struct cpu {
   using execution_policy_tag = void;
   int threads = 1;
-  executor* pool = nullptr;
+  cpu_backend::executor* executor = nullptr;
 };
 
 /// How many workers may run at once: each needs scratch memory of its own.
@@ -55,12 +55,12 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
       w.next.store(w.tasks, std::memory_order_relaxed);
     }
   };
-  if (policy.pool != nullptr) policy.pool->run(workers, one, &work);
+  if (policy.executor != nullptr) policy.executor->run(workers, one, &work);
   else run_on_new_threads(workers, one, &work);
   if (work.error) std::rethrow_exception(work.error);
 }
 
-/// The policy for independent work of that many multiply-adds: one thread where starting others takes longer.
+/// The policy for independent work of that many multiply-adds: one thread where waking or starting others takes longer.
 inline cpu worth_threads(cpu const& policy, index_t work) {
   constexpr index_t least = index_t{1} << 20;
   return work < least ? cpu{} : policy;

@@ -18,10 +18,11 @@ class executor {
   /// One worker's share of some work: worker numbers are different for all that run at once.
   using share = void (*)(void* work, index_t worker) noexcept;
 
-  /// Calls one(work, 0) and, at the same time, one(work, w) for other w in [1, workers), each once at most. Returns
-  /// when all that have begun have ended. Whoever runs takes what nobody else has begun, so any w but 0 may be left
-  /// out: where there are fewer threads, where they come too late, or where this is called from within a share. Called
-  /// from several threads at once, if the calls with this executor are.
+  /// Calls one(work, 0), and one(work, w) for other w in [1, workers), each once at most: at the same time, or one
+  /// after another in any order. Whoever runs takes what nobody else has begun, so any w but 0 may be left out, as
+  /// where there are fewer threads or where this is called from within a share. Returns, or throws, when all that have
+  /// begun have ended; none begins after that. A share that has begun may wait for others that have: all of them must
+  /// get on. Called from several threads at once, if the calls with this executor are.
   virtual void run(index_t workers, share one, void* work) = 0;
 
  protected:
@@ -31,12 +32,12 @@ class executor {
   ~executor() = default;
 };
 
-/// Threads that sleep between calls. A call with one allocates nothing and starts no thread; waking one takes a few
-/// microseconds. May serve calls from several threads: whoever finds it at work goes on alone, with the same result.
+/// Threads that sleep between calls, so that no call starts one or allocates for it. Waking them takes a fraction of
+/// starting them. May serve calls from several threads: whoever finds it at work goes on alone, with the same result.
 class thread_pool final : public executor {
  public:
   /// Starts threads - 1 of them, since a caller works too; below 1 counts as 1.
-  /// @throws std::system_error if the system has no more threads; none is left behind.
+  /// @throws std::system_error if the system has no more threads, std::bad_alloc; none is left behind.
   explicit thread_pool(int threads) : seats_(std::size_t(std::max(threads, 1) - 1)) {
     try {
       for (std::size_t i = 0; i < seats_.size(); ++i)
@@ -77,7 +78,7 @@ class thread_pool final : public executor {
   };
 
   static void tell(std::atomic<int>& state, int what) {
-    state.store(what, std::memory_order_release);
+    state.store(what);   // in one order with notify_one's look at who waits
     state.notify_one();  // of the caller and the thread of the seat, one waits at a time
   }
   static int wait_while(int what, std::atomic<int>& state) {
@@ -87,7 +88,8 @@ class thread_pool final : public executor {
   }
   void serve(std::atomic<int>& state, index_t worker) {
     for (int now; (now = wait_while(idle, state)) != ended;) {
-      if (!state.compare_exchange_strong(now, running, std::memory_order_acquire)) continue;  // called back
+      // Called back meanwhile, or called back and called once more: then what it sees is the later call's.
+      if (!state.compare_exchange_strong(now, running, std::memory_order_acquire)) continue;
       one_(work_, worker);
       tell(state, idle);
     }

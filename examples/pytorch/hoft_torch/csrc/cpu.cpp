@@ -11,7 +11,11 @@
 
 namespace hoft_torch {
 
-/// Lends torch's threads. Where they are at work already, at::parallel_for runs the shares one after another.
+#ifndef INTRA_OP_PARALLEL
+#error at::parallel_for would run everything on one thread: compile with -fopenmp, if PyTorch's threads are OpenMP's
+#endif
+
+/// Lends torch's threads. Within a parallel region at::parallel_for runs the shares one after another.
 class torch_threads final : public hoft::executor {
   void run(hoft::index_t workers, share one, void* work) override {
     at::parallel_for(0, workers, 1, [&](std::int64_t first, std::int64_t last) {
@@ -22,7 +26,7 @@ class torch_threads final : public hoft::executor {
 
 inline hoft::cpu policy() {
   static torch_threads threads;
-  return {.threads = at::get_num_threads(), .pool = &threads};
+  return {.threads = at::get_num_threads(), .executor = &threads};
 }
 
 template <class Body>
