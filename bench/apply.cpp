@@ -128,7 +128,7 @@ contest<T> apply_threads_contest(shape s) {
   auto const c = std::make_shared<data>(s);
   contest<T> contest{s.m};
   auto const pool = std::make_shared<hoft::thread_pool>(2);
-  for (auto [policy, name] : {std::pair{hoft::cpu{2, pool.get()}, "hoft"}, std::pair{hoft::cpu{2}, "hoft_new_threads"},
+  for (auto [policy, name] : {std::pair{hoft::cpu{2}, "hoft"}, std::pair{hoft::cpu{2, pool.get()}, "hoft_pool"},
                               std::pair{hoft::cpu{1}, "hoft_1_thread"}})
     contest.enter(
         "hoft",

@@ -118,8 +118,8 @@ contest<T> batch_threads_contest(shape s, index_t count) {
   };
   auto const pool = std::make_shared<hoft::thread_pool>(data::most_threads);
   for (auto [policy, name] :
-       {std::pair{hoft::cpu{data::most_threads, pool.get()}, "hoft"},
-        std::pair{hoft::cpu{data::most_threads}, "hoft_new_threads"}, std::pair{hoft::cpu{1}, "hoft_1_thread"}})
+       {std::pair{hoft::cpu{data::most_threads}, "hoft"},
+        std::pair{hoft::cpu{data::most_threads, pool.get()}, "hoft_pool"}, std::pair{hoft::cpu{1}, "hoft_1_thread"}})
     enter(name, [pool, policy = policy](data& d) {
       d.accumulate_all(policy);
       d.apply_all(policy);

@@ -21,7 +21,7 @@ PAGE = ROOT / "docs/performance.md"
 OPERATIONS = {
     "apply": "X := Q X. `…_out`: into another matrix; the peers copy first and multiply in place there.",
     "apply_rows": "The same for row-major X, with the peers' matrices row-major too.",
-    "apply_2_threads": "hoft on two threads of a pool, on two started for the call, and on one, by the wall clock.",
+    "apply_2_threads": "hoft on two threads beside hoft on one, by the wall clock.",
     "accumulate": "From U to the triangle T. `hoft_tau`, `eigen_sequence` and `lapack_larft` are given (v, tau).",
     "apply_backward": "dX and dU from X and dY. `hoft_from_output`: from Y and dY.",
     "merge": "M̂ := Q_U M Q_V from M. Products and larfb take one side after the other.",
@@ -33,8 +33,7 @@ OPERATIONS = {
     "memory": "The same with all memory lent by a counting allocator; LoRA of twice the rank beside it.",
     "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` include making the form.",
-    "batch_2_threads": "hoft on two threads of a pool, each with problems of its own, on two started for each call, and "
-    "on one, by the wall clock; Eigen on one.",
+    "batch_2_threads": "hoft on two threads, each with problems of its own, by the wall clock; Eigen on one.",
     "training": "accumulate, apply and its gradients. `torch_…`: eager PyTorch, `…_kept_memory`: as below. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }

@@ -1,17 +1,10 @@
 // What the forms with views and workspace promise: no allocation, nothing written outside outputs and workspace.
 #include "everything.hpp"
+#include "sanitized.hpp"
 
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HOFT_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HOFT_TEST_SANITIZED 1
-#endif
-#endif
 
 namespace {
 std::atomic<long> allocations{0};

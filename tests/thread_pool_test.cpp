@@ -1,5 +1,7 @@
 // The pool of threads by itself, and executors of a caller's own: each task once, by as many threads as there are,
-// whoever else calls.
+// whoever else calls, and if the system has no more.
+#include "sanitized.hpp"
+
 #include <hoft/cpu/policy.hpp>
 #include <hoft/cpu/thread_pool.hpp>
 
@@ -8,11 +10,29 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <initializer_list>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#if !defined(HOFT_TEST_SANITIZED)
+#include <dlfcn.h>
+#include <pthread.h>
+
+// The C library's, until no more threads may start.
+namespace {
+std::atomic<int> may_start{1 << 30};
+}
+extern "C" int pthread_create(pthread_t* thread, pthread_attr_t const* attributes, void* (*run)(void*),
+                              void* argument) noexcept {
+  static auto const start = reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"));
+  return may_start-- > 0 ? start(thread, attributes, run, argument) : EAGAIN;
+}
+#endif
 
 using hoft::index_t;
 using hoft::cpu_backend::parallel_for;
@@ -56,22 +76,18 @@ TEST_CASE("every task runs once, whatever the sizes of pool, policy and work") {
   }
 }
 
-TEST_CASE("a pool's threads work at the same time, as different workers, and are those of the last call") {
+TEST_CASE("a pool's threads work at the same time, as different workers, and none is started again") {
   hoft::thread_pool pool(3);
-  std::set<std::thread::id> first;
-  for (int call = 0; call < 200; ++call) {
-    std::array<std::thread::id, 3> by;
+  for (int call = 1; call <= 200; ++call) {
+    std::array<int, 3> calls{};
     std::array<index_t, 3> worker{};
     all_at_once({.threads = 3, .executor = &pool}, 3, [&](index_t w, index_t task) {
-      by[std::size_t(task)] = std::this_thread::get_id();
+      static thread_local int calls_of_thread = 0;
+      calls[std::size_t(task)] = ++calls_of_thread;
       worker[std::size_t(task)] = w;
     });
-    std::set<std::thread::id> const now(by.begin(), by.end());
-    CHECK(now.contains(std::this_thread::get_id()));
+    CHECK(calls == std::array{call, call, call});
     CHECK(std::set<index_t>(worker.begin(), worker.end()) == std::set<index_t>{0, 1, 2});
-    if (call == 0) first = now;
-    CHECK(now.size() == 3);
-    CHECK(now == first);
   }
 }
 
@@ -123,6 +139,23 @@ TEST_CASE("calls from several threads share a pool, and a task may call it again
   CHECK(wrong == 0);
 }
 
+TEST_CASE("many small calls from several threads") {
+  hoft::thread_pool pool(3);
+  std::atomic<int> wrong{0};
+  auto const call_often = [&](int threads) {
+    for (int call = 0; call < 2000; ++call) {
+      std::array<int, 4> numbers{};  // plain, so that a race shows
+      parallel_for({.threads = threads, .executor = &pool}, 4,
+                   [&](index_t, index_t task) { numbers[std::size_t(task)] += call; });
+      wrong += numbers != std::array{call, call, call, call};
+    }
+  };
+  std::thread second(call_often, 2), third(call_often, 3), fourth(call_often, 4);
+  call_often(3);
+  second.join(), third.join(), fourth.join();
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("what a task throws ends the call and leaves the pool as it was") {
   hoft::thread_pool pool(2);
   hoft::cpu const policy{.threads = 2, .executor = &pool};
@@ -134,22 +167,52 @@ TEST_CASE("what a task throws ends the call and leaves the pool as it was") {
                     index_t);
     CHECK(counted(policy, 50) == std::vector<int>(50, 1));
   }
+  // Both at once: one of the two arrives.
+  for (int call = 0; call < 50; ++call)
+    CHECK_THROWS_AS(all_at_once(policy, 2, [](index_t, index_t task) { throw task; }), index_t);
 }
 
-TEST_CASE("an executor may run the shares in any order, one after another, or the first alone") {
-  struct in_order final : hoft::executor {
-    void run(index_t workers, share one, void* work) override {
-      for (index_t w = 0; w < workers; ++w) one(work, w);
-    }
-  } forwards;
-  struct in_reverse final : hoft::executor {
-    void run(index_t workers, share one, void* work) override {
-      for (index_t w = workers; w-- > 0;) one(work, w);
-    }
-  } backwards;
-  struct alone final : hoft::executor {
-    void run(index_t, share one, void* work) override { one(work, 0); }
-  } lonely;
-  for (hoft::executor* by : std::initializer_list<hoft::executor*>{&forwards, &backwards, &lonely})
-    CHECK(counted({.threads = 4, .executor = by}, 30) == std::vector<int>(30, 1));
+#if !defined(HOFT_TEST_SANITIZED)
+TEST_CASE("where the system has no more threads, a pool is refused and a call makes do with those it got") {
+  for (int available = 0; available < 6; ++available) {
+    may_start = available;
+    if (available < 4) CHECK_THROWS_AS(hoft::thread_pool(5), std::system_error);
+    else CHECK(hoft::thread_pool(5).threads() == 5);
+    may_start = available;
+    CHECK(counted({.threads = 5}, 50) == std::vector<int>(50, 1));
+  }
+  may_start = 1 << 30;
+}
+#endif
+
+namespace {
+
+struct in_order final : hoft::executor {
+  void run(index_t workers, share one, void* work) override {
+    for (index_t w = 0; w < workers; ++w) one(work, w);
+  }
+};
+struct in_reverse final : hoft::executor {
+  void run(index_t workers, share one, void* work) override {
+    for (index_t w = workers; w-- > 0;) one(work, w);
+  }
+};
+struct first_alone final : hoft::executor {
+  void run(index_t, share one, void* work) override { one(work, 0); }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("an executor may run the shares one after another, or the first alone", Executor, in_order,
+                   in_reverse, first_alone) {
+  Executor executor;
+  hoft::cpu const policy{.threads = 4, .executor = &executor};
+  CHECK(counted(policy, 30) == std::vector<int>(30, 1));
+  int begun = 0;
+  auto const throwing = [&](index_t, index_t task) {
+    ++begun;
+    if (task == 2) throw task;
+  };
+  CHECK_THROWS_AS(parallel_for(policy, 10, throwing), index_t);
+  CHECK(begun == 3);
 }

@@ -1,8 +1,11 @@
 // The same bits for any number of threads, and independent calls at the same time.
 #include "everything.hpp"
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <thread>
+#include <vector>
 
 using namespace hoft_test;
 
@@ -75,6 +78,53 @@ TEST_CASE("what one thread throws is thrown by the call, and no other waits for 
                       interruption);
       CHECK(begun >= 3);
     }
+}
+
+TEST_CASE("sums are merged in the order of their chunks, and who waits for a chunk that throws waits no longer") {
+  hoft::thread_pool pool(3);
+  auto const nothing = [](index_t) {};
+  auto const wait_for = [](std::atomic<bool> const& flag) {
+    while (!flag) std::this_thread::yield();
+  };
+  // Long enough for another to have begun to wait.
+  auto const nap = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+  struct interruption {};
+
+  for (bool throws : {false, true}) {  // the first chunk ends when the second waits for its turn
+    std::atomic<bool> second_begun{false};
+    std::array<index_t, 2> chunk_of{};
+    std::vector<index_t> merged;
+    auto const add = [&](index_t worker, auto panel) {
+      chunk_of[std::size_t(worker)] = panel.first;
+      if (panel.first == 256) return void(second_begun = true);
+      wait_for(second_begun), nap();
+      if (throws) throw interruption{};
+    };
+    auto const walk = [&] {
+      for_each_panel_summed(hoft::cpu{2, &pool}, 512, 256, nothing, add,
+                            [&](index_t worker) { merged.push_back(chunk_of[std::size_t(worker)]); });
+    };
+    if (throws) CHECK_THROWS_AS(walk(), interruption);
+    else walk();
+    CHECK(merged == (throws ? std::vector<index_t>{} : std::vector<index_t>{0, 256}));
+  }
+
+  // The second chunk throws while the first is merged, before the third asks for its turn.
+  std::atomic<bool> third_begun{false}, first_merging{false}, second_thrown{false}, first_merged{false};
+  auto const add = [&](index_t, auto panel) {
+    if (panel.first == 256) {
+      wait_for(third_begun), wait_for(first_merging);
+      second_thrown = true;
+      throw interruption{};
+    }
+    if (panel.first == 512) third_begun = true, wait_for(first_merged), nap();
+  };
+  auto const merge = [&](index_t) {
+    first_merging = true;
+    wait_for(second_thrown), nap();
+    first_merged = true;
+  };
+  CHECK_THROWS_AS(for_each_panel_summed(hoft::cpu{3, &pool}, 768, 256, nothing, add, merge), interruption);
 }
 
 TEST_CASE("a thread count below one counts as one") {

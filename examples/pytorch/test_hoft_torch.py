@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import pickle
+import time
 import unittest
 
 import torch
@@ -202,6 +203,19 @@ class Householder(Case):
             torch.set_num_threads(threads)
         for a, b in zip(*results):
             self.assertTrue(torch.equal(a, b))
+
+    def test_two_threads_work(self):
+        x, u = torch.randn(1024, 4096), torch.randn(16, 4096)
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(2)
+            everyone, alone = time.process_time(), time.thread_time()
+            for _ in range(10):
+                householder_apply(x, u)
+            everyone, alone = time.process_time() - everyone, time.thread_time() - alone
+        finally:
+            torch.set_num_threads(threads)
+        self.assertGreater(everyone, 1.2 * alone)
 
     def test_bad_arguments(self):
         x, u = torch.randn(3, 6), torch.randn(4, 6)
