@@ -11,11 +11,8 @@ import torch.utils.cpp_extension
 ROOT = pathlib.Path(__file__).resolve().parents[3]  # of hoft
 SOURCES = pathlib.Path(__file__).resolve().parent / "csrc"
 
-# PyTorch hides the conversions and operators of CUDA's 16-bit types; hoft computes with them.
-SHOWN = [
-    f"-U__CUDA_NO_{name}__"
-    for name in ("HALF_OPERATORS", "HALF_CONVERSIONS", "HALF2_OPERATORS", "BFLOAT16_CONVERSIONS")
-]
+# PyTorch hides the conversions of CUDA's 16-bit types; hoft computes with them.
+SHOWN = ["-U__CUDA_NO_HALF_CONVERSIONS__", "-U__CUDA_NO_BFLOAT16_CONVERSIONS__"]
 
 
 @functools.lru_cache(maxsize=None)
