@@ -1,8 +1,8 @@
 // data.hpp: shapes and matrices that the contestants of a case share.
 #pragma once
-#include <hoft/core/workspace.hpp>
-#include <hoft/eigen/as_eigen.hpp>
-#include <hoft/eigen/as_view.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/view/eigen.hpp>
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,6 +1,6 @@
 // eigen_gemm.hpp: the general product by Eigen.
 #pragma once
-#include <hoft/eigen/as_eigen.hpp>
+#include <hoft/view/eigen.hpp>
 
 namespace bench {
 

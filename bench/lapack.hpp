@@ -1,7 +1,7 @@
 // lapack.hpp: the peers from OpenBLAS and LAPACK under one name for both types. The LAPACKE calls are the _work forms:
 // they allocate nothing and do not scan their arguments for NaN.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <complex>
 #include <type_traits>

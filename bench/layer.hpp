@@ -5,9 +5,9 @@
 #include "products.hpp"
 #include "reflectors.hpp"
 
-#include <hoft/api/adapter.hpp>
+#include <hoft/eigen/adapter.hpp>
 #include <hoft/core/cost.hpp>
-#include <hoft/transform/forward.hpp>
+#include <hoft/adapter/forward.hpp>
 
 namespace bench {
 

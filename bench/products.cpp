@@ -4,7 +4,7 @@
 #include "eigen_gemm.hpp"
 #include "lapack.hpp"
 
-#include <hoft/cpu/product.hpp>
+#include <hoft/cpu/kernel/product.hpp>
 
 #include <stdexcept>
 

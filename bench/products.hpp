@@ -1,6 +1,6 @@
 // products.hpp: plain matrix products by three libraries. Compiled once, in products.cpp: the cases choose at run time.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <type_traits>
 

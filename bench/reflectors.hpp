@@ -1,7 +1,7 @@
 // reflectors.hpp: one product of reflectors in every form that a contestant wants, and the peers that take reflectors
 // one by one. Compiled once, in reflectors.cpp, for float and double.
 #pragma once
-#include <hoft/api/compact_wy.hpp>
+#include <hoft/eigen/compact_wy.hpp>
 
 namespace bench {
 

@@ -14,9 +14,16 @@ find include/hoft -type f \( -name '*.hpp' -o -name '*.cuh' \) | LC_ALL=C sort >
 awk -v list="$list" '
   function fail(message) { printf "%s:%d: %s\n", file, line_number, message; bad = 1 }
   function may_include(from, to) { return index(" " may[from] " ", " " to " ") > 0 }
-  function uses_eigen(from) { return index(" eigen reference cpu api ", " " from " ") > 0 }
-  # The folder of a header under hoft/, or the name of a header that stands in none.
-  function layer_of(path) { sub(/^hoft\//, "", path); sub(/\/.*$/, "", path); sub(/\..*$/, "", path); return path }
+  function uses_eigen(from) { return index(" view/eigen.hpp reference cpu eigen ", " " from " ") > 0 }
+  function is_optional(from) { return from == "view/dlpack.hpp" || from == "view/mdspan.hpp" }
+  # A header that is a layer by itself, else its folder under hoft/, or its name where it stands in none.
+  function layer_of(path) {
+    sub(/^hoft\//, "", path)
+    if (path in may) return path
+    sub(/\/.*$/, "", path)
+    sub(/\..*$/, "", path)
+    return path
+  }
 
   function check_include(target,   quoted, to) {
     quoted = substr(target, 1, 1) == "\""
@@ -30,8 +37,8 @@ awk -v list="$list" '
       if (!uses_eigen(from)) fail(from " may not include Eigen")
     } else if (target ~ /^(cub|cuda|cuda_runtime|cuda_runtime_api|cublas[a-z_0-9]*|cooperative_groups|thrust|nv)([.\/]|$)/ \
                || target ~ /^cuda_[a-z0-9_]*\.h/) {
-      if (from != "cuda" && !(from == "interop" && target ~ /^cuda\/std\//)) fail(from " may not include the CUDA toolkit")
-    } else if (target ~ /[\/.]/ && from != "io" && from != "interop") {
+      if (from != "cuda" && !(is_optional(from) && target ~ /^cuda\/std\//)) fail(from " may not include the CUDA toolkit")
+    } else if (target ~ /[\/.]/ && !is_optional(from)) {
       fail("only the standard library, Eigen and hoft itself, not " target)
     }
   }
@@ -39,23 +46,23 @@ awk -v list="$list" '
   BEGIN {
     may["config"] = ""
     may["core"] = "config core"
-    may["eigen"] = "config core eigen"
-    may["reference"] = "config core eigen reference"
-    may["cpu"] = "config core eigen cpu"
-    may["cuda"] = "config core cuda"
-    may["wy"] = "config core wy"
-    may["transform"] = "config core wy transform"
-    may["api"] = "config core eigen reference cpu wy transform api"
-    may["io"] = "config core eigen wy transform io"
-    may["interop"] = "config core interop"
-    may["hoft.hpp"] = "config core eigen reference cpu wy transform api"
-    may["cuda.hpp"] = "config core cuda wy transform"
+    may["view"] = "config core view"
+    may["view/eigen.hpp"] = may["view/dlpack.hpp"] = may["view/mdspan.hpp"] = "config core view"
+    may["memory"] = "config core view memory"
+    may["backend"] = "config core view memory backend"
+    may["reference"] = "config core view view/eigen.hpp reference"
+    may["cpu"] = "config core view view/eigen.hpp memory backend cpu"
+    may["cuda"] = "config core view memory backend cuda"
+    may["householder"] = "config core view memory backend householder"
+    may["adapter"] = "config core view memory backend householder adapter"
+    may["eigen"] = "config core view view/eigen.hpp memory backend reference cpu householder adapter eigen"
+    may["hoft.hpp"] = may["eigen"]
+    may["cuda.hpp"] = "config core view memory backend cuda householder adapter"
 
     while ((getline file < list) > 0) { name = file; sub(/^include\//, "", name); exists[name] = 1; files[++count] = file }
     for (i = 1; i <= count; i++) {
       file = files[i]; line_number = 0; once = 0; in_comment = 0
-      from = substr(file, length("include/hoft/") + 1)
-      if (!(from in may)) from = layer_of(substr(file, length("include/") + 1))
+      from = layer_of(substr(file, length("include/") + 1))
       if (!(from in may)) fail("no layer is called " from)
       while ((getline line < file) > 0) {
         line_number++

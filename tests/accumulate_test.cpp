@@ -1,5 +1,5 @@
 // accumulate: the normalised reflectors and the triangles T, their definition, and what must hold for every input.
-#include <hoft/api/apply.hpp>
+#include <hoft/eigen/apply.hpp>
 #include <hoft/reference/orthogonality.hpp>
 
 #include "support.hpp"

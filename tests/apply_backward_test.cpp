@@ -1,6 +1,6 @@
 // Gradients of apply against a backward pass through reflectors one after another in long double, which is itself held
 // against central differences of the reference.
-#include <hoft/api/apply.hpp>
+#include <hoft/eigen/apply.hpp>
 #include <hoft/reference/gradient.hpp>
 
 #include "support.hpp"

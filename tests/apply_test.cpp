@@ -1,5 +1,5 @@
 // apply and materialize against reflectors one after another in long double.
-#include <hoft/api/apply.hpp>
+#include <hoft/eigen/apply.hpp>
 
 #include "support.hpp"
 

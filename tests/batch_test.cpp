@@ -1,5 +1,5 @@
 // Batches: the bits of the single calls, and errors before anything is written.
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>
 
 #include "support.hpp"

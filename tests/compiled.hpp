@@ -2,7 +2,7 @@
 // the CPU, and what is built of them for a panel of columns, for the types that they sum in.
 #pragma once
 #include <hoft/cpu/primitives.hpp>
-#include <hoft/transform/panel.hpp>
+#include <hoft/adapter/panel.hpp>
 
 #include <complex>
 

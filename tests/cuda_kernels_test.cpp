@@ -1,6 +1,6 @@
 // The kernels of the CUDA backend on the host: what they compute, in steps forwards and backwards.
 #include <hoft/cuda/dense.hpp>
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 
 #include "cuda/bodies.hpp"
 #include "cuda/calls_of.hpp"

@@ -1,5 +1,5 @@
 // paired_gaussian of the CUDA backend, its kernel run by the host.
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 #include <hoft/cuda/paired_gaussian.hpp>
 
 #include "support.hpp"

@@ -1,7 +1,7 @@
 // The kernels of the CUDA backend by threads that meet behind every step, as a GPU runs them: the same bits as in one
 // thread, and no data race for ThreadSanitizer.
 #include <hoft/cuda/dense.hpp>
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 
 #include "everything.hpp"
 

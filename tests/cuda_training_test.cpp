@@ -1,6 +1,6 @@
 // Training through the kernels of the CUDA backend, run by the host, beside the CPU's; and whether the judge of both
 // sees what is wrong.
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 
 #include "training_judge.hpp"
 

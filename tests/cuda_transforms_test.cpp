@@ -1,5 +1,5 @@
 // HOFT and SHOFT through the kernels of the CUDA backend, run by the host.
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 
 #include "cuda/transform_calls_of.hpp"
 #include "cuda/transforms.hpp"

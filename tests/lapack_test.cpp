@@ -1,6 +1,6 @@
 // The compact WY form against LAPACK wherever LAPACK has the operation: larft, ormqr and unmqr, orgqr and ungqr, on
 // what geqrf returns.
-#include <hoft/api/apply.hpp>
+#include <hoft/eigen/apply.hpp>
 
 #include "support.hpp"
 

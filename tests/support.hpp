@@ -3,11 +3,11 @@
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
-#include <hoft/core/view.hpp>
-#include <hoft/core/workspace.hpp>
-#include <hoft/eigen/as_eigen.hpp>
-#include <hoft/eigen/as_view.hpp>
-#include <hoft/eigen/scalar.hpp>
+#include <hoft/view/matrix_view.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/view/eigen.hpp>
 #include <hoft/reference/reflectors.hpp>
 
 #include "compiled.hpp"

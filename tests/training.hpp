@@ -2,7 +2,7 @@
 // the host, and for a GPU that replays a step captured in a graph.
 #pragma once
 #include <hoft/cuda/dense.hpp>
-#include <hoft/transform/batch.hpp>
+#include <hoft/adapter/batch.hpp>
 
 #include <algorithm>
 #include <array>

@@ -6,7 +6,7 @@
 
 #include <hoft/cpu/policy.hpp>
 #include <hoft/cpu/primitives.hpp>
-#include <hoft/transform/paired_gaussian.hpp>
+#include <hoft/adapter/paired_gaussian.hpp>
 
 #include <cmath>
 #include <random>

@@ -1,6 +1,6 @@
 // Batches of adapters: the bits of the single calls, and errors before anything is written.
 #include <hoft/cuda/dense.hpp>
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>
 
 #include "support.hpp"

@@ -1,5 +1,5 @@
 // What cutting the series for T costs: the table of the mathematics page, within a factor of 2.
-#include <hoft/api/apply.hpp>
+#include <hoft/eigen/apply.hpp>
 #include <hoft/reference/orthogonality.hpp>
 
 #include "support.hpp"

@@ -1,6 +1,6 @@
 // departure.hpp: how far a compact WY form is from an orthogonal matrix.
 #pragma once
-#include <hoft/api/compact_wy.hpp>
+#include <hoft/eigen/compact_wy.hpp>
 
 #include <algorithm>
 #include <cmath>

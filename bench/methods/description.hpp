@@ -1,6 +1,6 @@
 // description.hpp: what a method says of itself, without the numbers it computes with.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <stdexcept>
 #include <string>

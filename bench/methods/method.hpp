@@ -3,7 +3,7 @@
 #pragma once
 #include "description.hpp"
 
-#include <hoft/api/adapter.hpp>
+#include <hoft/eigen/adapter.hpp>
 
 #include <deque>
 #include <functional>

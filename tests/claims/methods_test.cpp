@@ -5,7 +5,7 @@
 #include "../../bench/claims/departure.hpp"
 #include "../../bench/claims/trial.hpp"
 
-#include <hoft/api/orthogonality.hpp>
+#include <hoft/eigen/orthogonality.hpp>
 #include <hoft/reference/gradient.hpp>
 #include <hoft/reference/reflectors.hpp>
 #include <hoft/reference/singular_values.hpp>

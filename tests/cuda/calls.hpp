@@ -3,9 +3,9 @@
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
-#include <hoft/core/workspace.hpp>
-#include <hoft/eigen/scalar.hpp>
-#include <hoft/wy/compact_wy.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/householder/compact_wy.hpp>
 
 #include <complex>
 

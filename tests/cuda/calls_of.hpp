@@ -2,9 +2,9 @@
 #pragma once
 #include "calls.hpp"
 
-#include <hoft/wy/accumulate.hpp>
-#include <hoft/wy/apply.hpp>
-#include <hoft/wy/apply_backward.hpp>
+#include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/apply.hpp>
+#include <hoft/householder/apply_backward.hpp>
 
 namespace hoft_test {
 

@@ -3,7 +3,7 @@
 #include "../training.hpp"
 
 #include <hoft/cuda.hpp>
-#include <hoft/eigen/scalar.hpp>
+#include <hoft/view/eigen.hpp>
 
 namespace hoft_test {
 namespace {

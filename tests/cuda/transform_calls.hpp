@@ -1,9 +1,9 @@
 // The transforms that the tests of the CUDA backend call, as calls.hpp has the compact WY forms.
 #pragma once
 #include <hoft/core/scalar.hpp>
-#include <hoft/core/workspace.hpp>
-#include <hoft/eigen/scalar.hpp>
-#include <hoft/transform/forward.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/adapter/forward.hpp>
 
 namespace hoft_test {
 

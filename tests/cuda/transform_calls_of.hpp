@@ -3,8 +3,8 @@
 #include "transform_calls.hpp"
 
 #include <hoft/cuda/dense.hpp>
-#include <hoft/transform/backward.hpp>
-#include <hoft/transform/merge.hpp>
+#include <hoft/adapter/backward.hpp>
+#include <hoft/adapter/merge.hpp>
 
 namespace hoft_test {
 

@@ -1,6 +1,6 @@
 // Any DLTensor as a view: taken if and only if 128-bit arithmetic on its members says that it is one, with the same
 // addresses, and otherwise refused by one of hoft's errors.
-#include <hoft/interop/dlpack.hpp>
+#include <hoft/view/dlpack.hpp>
 
 #include <fuzzer/FuzzedDataProvider.h>
 

@@ -1,7 +1,7 @@
 // DLPack tensors as views and back: what is accepted is the same memory, what is refused says why.
 // (dlpack_judges.py has NumPy and PyTorch on the other side.)
-#include <hoft/eigen/scalar.hpp>
-#include <hoft/interop/dlpack.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/view/dlpack.hpp>
 
 #define DOCTEST_CONFIG_SUPER_FAST_ASSERTS
 #include <doctest/doctest.h>

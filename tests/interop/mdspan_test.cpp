@@ -1,5 +1,5 @@
 // cuda::std::mdspan as views and back: the same elements at the same indices.
-#include <hoft/interop/mdspan.hpp>
+#include <hoft/view/mdspan.hpp>
 
 #define DOCTEST_CONFIG_SUPER_FAST_ASSERTS
 #include <doctest/doctest.h>

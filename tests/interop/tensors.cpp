@@ -1,6 +1,6 @@
 // The C functions by which dlpack_judges.py hands DLPack tensors of other libraries to hoft, and takes hoft's.
-#include <hoft/eigen/scalar.hpp>
-#include <hoft/interop/dlpack.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/view/dlpack.hpp>
 
 #include <complex>
 #include <cstdio>

@@ -15,17 +15,19 @@ header() {  # header <path under include/hoft> <line>...
 clean_tree() {
   rm -rf "$tree/include"
   header config.hpp
-  header core/view.hpp '#include <hoft/config.hpp>' '' '#include <cstddef>'
-  header eigen/as_eigen.hpp '#include <hoft/core/view.hpp>' '' '#include <Eigen/Core>'
-  header reference/apply.hpp '#include <hoft/eigen/as_eigen.hpp>'
-  header cpu/policy.hpp '#include <hoft/eigen/as_eigen.hpp>' '#include <Eigen/Core>'
-  header wy/apply.hpp '// As Eigen::Map would.' '/* Eigen::Map' 'Eigen::Ref */ #include <hoft/core/view.hpp>'
-  header transform/merge.hpp '#include <hoft/wy/apply.hpp>'
-  header api/apply.hpp '#include <hoft/cpu/policy.hpp>' '#include <hoft/transform/merge.hpp>' '#include <Eigen/Core>'
-  header cuda/device/apply.cuh '#include <hoft/core/view.hpp>' '#include <cub/block/block_reduce.cuh>'
-  header interop/mdspan.hpp '#include <hoft/core/view.hpp>' '' '#include <cuda/std/mdspan>' '#include <dlpack/dlpack.h>'
-  header hoft.hpp '#include <hoft/api/apply.hpp>' '#include <hoft/reference/apply.hpp>'
-  header cuda.hpp '#include <hoft/cuda/device/apply.cuh>' '#include <hoft/transform/merge.hpp>'
+  header core/index.hpp
+  header memory/arena.hpp
+  header view/matrix_view.hpp '#include <hoft/config.hpp>' '' '#include <cstddef>'
+  header view/eigen.hpp '#include <hoft/view/matrix_view.hpp>' '' '#include <Eigen/Core>'
+  header reference/apply.hpp '#include <hoft/view/eigen.hpp>'
+  header cpu/policy.hpp '#include <hoft/view/eigen.hpp>' '#include <Eigen/Core>'
+  header householder/apply.hpp '// As Eigen::Map would.' '/* Eigen::Map' 'Eigen::Ref */ #include <hoft/view/matrix_view.hpp>'
+  header adapter/merge.hpp '#include <hoft/householder/apply.hpp>'
+  header eigen/apply.hpp '#include <hoft/cpu/policy.hpp>' '#include <hoft/adapter/merge.hpp>' '#include <Eigen/Core>'
+  header cuda/device/apply.cuh '#include <hoft/view/matrix_view.hpp>' '#include <cub/block/block_reduce.cuh>'
+  header view/mdspan.hpp '#include <hoft/view/matrix_view.hpp>' '' '#include <cuda/std/mdspan>' '#include <dlpack/dlpack.h>'
+  header hoft.hpp '#include <hoft/eigen/apply.hpp>' '#include <hoft/reference/apply.hpp>'
+  header cuda.hpp '#include <hoft/cuda/device/apply.cuh>' '#include <hoft/adapter/merge.hpp>'
 }
 finds() {  # finds <message> <path> <line>...: the clean tree with this header added
   local message=$1 output
@@ -45,28 +47,29 @@ finds() {  # finds <message> <path> <line>...: the clean tree with this header a
 clean_tree
 bash "$check" "$tree" || { echo "a tree without fault is refused"; failed=1; }
 
-finds 'core may not include eigen' core/bad.hpp '#include <hoft/eigen/as_eigen.hpp>'
-finds 'wy may not include eigen' wy/bad.hpp '#include <hoft/eigen/as_eigen.hpp>'
-finds 'wy may not include cpu' wy/bad.hpp '  #  include <hoft/cpu/policy.hpp>'
-finds 'wy may not include transform' wy/bad.hpp '#include <hoft/transform/merge.hpp>'
-finds 'transform may not include cpu' transform/bad.hpp '#include <hoft/cpu/policy.hpp>'
-finds 'reference may not include wy' reference/bad.hpp '#include <hoft/wy/apply.hpp>'
-finds 'cpu may not include wy' cpu/bad.hpp '#include <hoft/wy/apply.hpp>'
-finds 'cuda may not include eigen' cuda/bad.hpp '#include <hoft/eigen/as_eigen.hpp>'
-finds 'api may not include cuda' api/bad.hpp '#include <hoft/cuda/device/apply.cuh>'
+finds 'core may not include view/eigen.hpp' core/bad.hpp '#include <hoft/view/eigen.hpp>'
+finds 'householder may not include view/eigen.hpp' householder/bad.hpp '#include <hoft/view/eigen.hpp>'
+finds 'householder may not include cpu' householder/bad.hpp '  #  include <hoft/cpu/policy.hpp>'
+finds 'householder may not include adapter' householder/bad.hpp '#include <hoft/adapter/merge.hpp>'
+finds 'adapter may not include cpu' adapter/bad.hpp '#include <hoft/cpu/policy.hpp>'
+finds 'reference may not include householder' reference/bad.hpp '#include <hoft/householder/apply.hpp>'
+finds 'cpu may not include householder' cpu/bad.hpp '#include <hoft/householder/apply.hpp>'
+finds 'cuda may not include view/eigen.hpp' cuda/bad.hpp '#include <hoft/view/eigen.hpp>'
+finds 'eigen may not include cuda' eigen/bad.hpp '#include <hoft/cuda/device/apply.cuh>'
 finds 'hoft.hpp may not include cuda' hoft.hpp '#include <hoft/cuda.hpp>'
-finds 'wy may not include Eigen' wy/bad.hpp '#include <Eigen/Core>'
+finds 'householder may not include Eigen' householder/bad.hpp '#include <Eigen/Core>'
 finds 'core may not use Eigen' core/bad.hpp 'using m = Eigen::MatrixXd;'
-finds 'transform may not use Eigen' transform/bad.hpp '/* no use */ void f(Eigen::MatrixXd&); // of it'
+finds 'adapter may not use Eigen' adapter/bad.hpp '/* no use */ void f(Eigen::MatrixXd&); // of it'
+finds 'view may not include memory' view/bad.hpp '#include <hoft/memory/arena.hpp>'
 finds 'cpu may not include the CUDA toolkit' cpu/bad.hpp '#include <cub/block/block_reduce.cuh>'
-finds 'api may not include the CUDA toolkit' api/bad.hpp '#include <cuda_runtime.h>'
-finds 'wy may not include the CUDA toolkit' wy/bad.hpp '#include <cuda/std/mdspan>'
-finds 'interop may not include the CUDA toolkit' interop/bad.hpp '#include <cuda_runtime.h>'
-finds 'api may not include interop' api/bad.hpp '#include <hoft/interop/mdspan.hpp>'
-finds 'interop may not include cpu' interop/bad.hpp '#include <hoft/cpu/policy.hpp>'
+finds 'eigen may not include the CUDA toolkit' eigen/bad.hpp '#include <cuda_runtime.h>'
+finds 'householder may not include the CUDA toolkit' householder/bad.hpp '#include <cuda/std/mdspan>'
+finds 'view/mdspan.hpp may not include the CUDA toolkit' view/mdspan.hpp '#include <cuda_runtime.h>'
+finds 'eigen may not include view/mdspan.hpp' eigen/bad.hpp '#include <hoft/view/mdspan.hpp>'
+finds 'view/dlpack.hpp may not include cpu' view/dlpack.hpp '#include <hoft/cpu/policy.hpp>'
 finds 'not boost/multiprecision/cpp_bin_float.hpp' reference/bad.hpp '#include <boost/multiprecision/cpp_bin_float.hpp>'
-finds 'included as <hoft/...>' wy/bad.hpp '#include "apply.hpp"'
-finds 'there is no header hoft/core/vew.hpp' wy/bad.hpp '#include <hoft/core/vew.hpp>'
+finds 'included as <hoft/...>' householder/bad.hpp '#include "apply.hpp"'
+finds 'there is no header hoft/core/vew.hpp' householder/bad.hpp '#include <hoft/core/vew.hpp>'
 finds 'no layer is called util' util/bad.hpp
 
 clean_tree

@@ -1,7 +1,7 @@
 // host.cpp: the host in a GPU's place. The methods and their memory are the same; times are the host's and say nothing.
 #include "methods.hpp"
 
-#include <hoft/cuda/host.hpp>
+#include "cuda_on_host/host.hpp"
 
 #include <chrono>
 #include <cstdlib>

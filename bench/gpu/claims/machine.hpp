@@ -1,7 +1,7 @@
 // machine.hpp: where the methods compute: a GPU, or the host in its place. Nothing of CUDA's headers.
 #pragma once
-#include <hoft/core/view.hpp>
-#include <hoft/core/workspace.hpp>
+#include <hoft/view/matrix_view.hpp>
+#include <hoft/memory/arena.hpp>
 
 #include <algorithm>
 #include <functional>

@@ -6,10 +6,10 @@
 
 #include <hoft/cuda/dense.hpp>
 #include <hoft/cuda/paired_gaussian.hpp>
-#include <hoft/transform/backward.hpp>
-#include <hoft/transform/merge.hpp>
-#include <hoft/wy/accumulate.hpp>
-#include <hoft/wy/apply.hpp>
+#include <hoft/adapter/backward.hpp>
+#include <hoft/adapter/merge.hpp>
+#include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/apply.hpp>
 
 #include <algorithm>
 

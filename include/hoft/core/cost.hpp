@@ -1,6 +1,6 @@
 // hoft/core/cost.hpp: flops and bytes of each operation, one count for documentation and benchmarks.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/core/index.hpp>
 
 namespace hoft {
 

@@ -1,6 +1,6 @@
 // hoft/core/options.hpp: the small words that choose a variant.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/core/index.hpp>
 
 #include <concepts>
 

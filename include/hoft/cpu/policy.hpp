@@ -2,8 +2,8 @@
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
-#include <hoft/core/view.hpp>
 #include <hoft/cpu/thread_pool.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <algorithm>
 #include <atomic>

@@ -4,10 +4,9 @@
 // No sum and no complex product here goes through Eigen: it starts its vectors at the first aligned address, so that
 // bits would depend on where the caller's memory lies.
 #pragma once
-#include <hoft/cpu/packed.hpp>
-#include <hoft/cpu/product.hpp>
-#include <hoft/eigen/as_eigen.hpp>
-#include <hoft/eigen/scalar.hpp>
+#include <hoft/cpu/kernel/packed.hpp>
+#include <hoft/cpu/kernel/product.hpp>
+#include <hoft/view/eigen.hpp>
 
 #include <cmath>
 #include <limits>

@@ -1,6 +1,6 @@
 // hoft/cpu/thread_pool.hpp: who lends the CPU backend its threads.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <algorithm>
 #include <atomic>

@@ -2,10 +2,11 @@
 // through panels. For storage in float or 16 bits and at most 64 reflectors a side, in one block.
 #pragma once
 #include <hoft/core/options.hpp>
-#include <hoft/core/workspace.hpp>
-#include <hoft/cuda/cluster_project.hpp>
+#include <hoft/cuda/kernel/cluster_project.hpp>
 #include <hoft/cuda/one_launch.hpp>
 #include <hoft/cuda/primitives.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/vector_view.hpp>
 
 namespace hoft::cuda {
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <hoft/core/error.hpp>
 #include <hoft/cuda/primitives.hpp>
+#include <hoft/view/shape.hpp>
 
 namespace hoft::cuda {
 

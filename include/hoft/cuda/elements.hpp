@@ -3,8 +3,9 @@
 // launch_blocks(device, blocks, kernel), launch_clusters(...), multiplies(...) and multiply_matrices(...).
 #pragma once
 #include <hoft/core/options.hpp>
-#include <hoft/cuda/kernels.hpp>
+#include <hoft/cuda/kernel/elements.hpp>
 #include <hoft/cuda/tuning.hpp>
+#include <hoft/view/vector_view.hpp>
 
 #include <algorithm>
 #include <limits>

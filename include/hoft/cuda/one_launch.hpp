@@ -1,12 +1,12 @@
 // hoft/cuda/one_launch.hpp: algorithms that are one kernel. wy/ asks for them first, and goes on with the primitives
 // where they answer false.
 #pragma once
-#include <hoft/cuda/accumulate.hpp>
-#include <hoft/cuda/apply.hpp>
-#include <hoft/cuda/backward.hpp>
-#include <hoft/cuda/cluster_adapt.hpp>
-#include <hoft/cuda/cluster_backward.hpp>
-#include <hoft/cuda/shapes.hpp>
+#include <hoft/cuda/kernel/accumulate.hpp>
+#include <hoft/cuda/kernel/apply.hpp>
+#include <hoft/cuda/kernel/backward.hpp>
+#include <hoft/cuda/kernel/cluster_adapt.hpp>
+#include <hoft/cuda/kernel/cluster_backward.hpp>
+#include <hoft/cuda/kernel/shapes.hpp>
 
 #include <algorithm>
 #include <cstddef>

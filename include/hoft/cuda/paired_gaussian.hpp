@@ -3,6 +3,7 @@
 #include <hoft/core/error.hpp>
 #include <hoft/cuda/elements.hpp>
 #include <hoft/cuda/philox.hpp>
+#include <hoft/view/shape.hpp>
 
 namespace hoft::cuda {
 

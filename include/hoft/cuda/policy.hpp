@@ -1,8 +1,8 @@
 // hoft/cuda/policy.hpp: the execution policy of a GPU.
 #pragma once
-#include <hoft/cuda/error.hpp>
 #include <hoft/cuda/adapt.hpp>
-#include <hoft/cuda/group.hpp>
+#include <hoft/cuda/batch.hpp>
+#include <hoft/cuda/error.hpp>
 #include <hoft/cuda/primitives.hpp>
 #include <hoft/cuda/scalar.hpp>
 

@@ -1,9 +1,10 @@
 // hoft/cuda/primitives.hpp: what the algorithms of wy/ and transform/ ask of a backend, as launches of kernels.
 #pragma once
-#include <hoft/core/outlook.hpp>
-#include <hoft/core/workspace.hpp>
+#include <hoft/backend/prefetch_hint.hpp>
 #include <hoft/cuda/elements.hpp>
 #include <hoft/cuda/one_launch.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/vector_view.hpp>
 
 namespace hoft::cuda {
 

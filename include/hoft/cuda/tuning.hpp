@@ -1,6 +1,6 @@
 // hoft/cuda/tuning.hpp: the numbers that measurements on a device decide, and nothing else does.
 #pragma once
-#include <hoft/core/view.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 namespace hoft::cuda {
 

@@ -1,8 +1,8 @@
 // hoft/reference/arithmetic.hpp: the few operations the reference needs, for any scalar that has + - * / and < ==.
 // The rest of hoft asks for scalar_traits; the reference does not, so that multiprecision and autodiff types pass.
 #pragma once
-#include <hoft/core/view.hpp>
-#include <hoft/eigen/scalar.hpp>
+#include <hoft/view/eigen.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <Eigen/Core>
 

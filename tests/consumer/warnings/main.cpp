@@ -2,7 +2,7 @@
 // What the numbers are is for the tests: here the shapes are enough.
 #include <hoft/hoft.hpp>
 #if __has_include(<dlpack/dlpack.h>)
-#include <hoft/interop/dlpack.hpp>
+#include <hoft/view/dlpack.hpp>
 #endif
 
 #include <Eigen/Core>

@@ -4,10 +4,10 @@
 #pragma once
 #include "householder.hpp"
 
-#include <hoft/transform/backward.hpp>
-#include <hoft/transform/forward.hpp>
-#include <hoft/transform/merge.hpp>
-#include <hoft/transform/unmerge.hpp>
+#include <hoft/adapter/backward.hpp>
+#include <hoft/adapter/forward.hpp>
+#include <hoft/adapter/merge.hpp>
+#include <hoft/adapter/unmerge.hpp>
 
 namespace hoft_torch {
 

@@ -5,7 +5,7 @@
 
 #include <hoft/cpu/policy.hpp>
 #include <hoft/cpu/primitives.hpp>
-#include <hoft/eigen/scalar.hpp>
+#include <hoft/view/eigen.hpp>
 
 #include <cstdint>
 

@@ -5,9 +5,9 @@
 #pragma once
 #include "tensors.hpp"
 
-#include <hoft/wy/accumulate.hpp>
-#include <hoft/wy/apply.hpp>
-#include <hoft/wy/apply_backward.hpp>
+#include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/apply.hpp>
+#include <hoft/householder/apply_backward.hpp>
 
 #include <c10/core/DeviceGuard.h>
 

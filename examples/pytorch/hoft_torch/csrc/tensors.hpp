@@ -2,8 +2,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
-#include <hoft/core/view.hpp>
-#include <hoft/core/workspace.hpp>
+#include <hoft/view/matrix_view.hpp>
+#include <hoft/memory/arena.hpp>
 
 #include <algorithm>
 

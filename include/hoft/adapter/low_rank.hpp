@@ -1,0 +1,84 @@
+// hoft/adapter/low_rank.hpp: a trained adapter as a low-rank update of the weight, without loss.
+#pragma once
+#include <hoft/adapter/merge.hpp>
+#include <hoft/view/shape.hpp>
+
+namespace hoft {
+namespace detail {
+
+template <class Policy, class A, class T, class L>
+struct low_rank_pieces {
+  merge_panels<Policy, A, T, L> merge;
+  per_worker<A, L> panel, w, z;
+  low_rank_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : merge(memory, policy, a),
+        panel(memory, worker_count(policy), a.rows(), std::min(merge.width, a.cols())),
+        w(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())),
+        z(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())) {}
+};
+
+}  // namespace detail
+
+/// Bytes of workspace for `low_rank` with M of this element type and layout.
+template <execution_policy Policy, class A, class T, class L>
+index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
+  using acc = std::remove_const_t<A>;
+  return detail::workspace_size<detail::low_rank_pieces<Policy, acc, std::remove_const_t<T>, L>>(
+      policy, adapter_view<acc const>(a));
+}
+
+/// M̂ = M + B A for HOFT, M̂ = diag(s) M + B A for SHOFT, with B = [U, −diag(s) K] and A = [−Z; Vᴴ]: exactly a LoRA
+/// adapter of rank ru + rv.
+///
+/// @param policy where to compute
+/// @param a      the adapter of a weight [m, n]
+/// @param M      [m, n] In: the base weight
+/// @param left   [m, ru + rv] Out: B
+/// @param right  [ru + rv, n] Out: A. Neither may overlap M
+/// @param work   at least low_rank_workspace bytes: no m×n temporary
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
+///         is written
+///
+/// Cost: 2 m n (ru + rv) flops for HOFT with U in one block, 2 m n (ru + 2 rv) for SHOFT, 4 m n (ru + rv) with more
+/// blocks; M is read twice. Accuracy: as of
+/// merge. Source: math in docs/mathematics.md (section 3).
+template <execution_policy Policy, class A, class TM, class L, class T, class LL, class LR>
+void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, LL> left,
+              matrix_view<T, LR> right, workspace work) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<accumulator_t<TM>, acc> && std::same_as<accumulator_t<T>, acc>,
+                "hoft::low_rank: the adapter must hold the accumulator type of M and of the factors.");
+  constexpr char const* function = "low_rank";
+  adapter_view<acc const> const view = a;
+  index_t const ru = a.left.rank(), rv = a.right.rank();
+  detail::require_adapter(function, view);
+  detail::require_shape(function, "M", M, a.rows(), a.cols());
+  detail::require_shape(function, "left", left, a.rows(), ru + rv);
+  detail::require_shape(function, "right", right, ru + rv, a.cols());
+  using pieces_type = detail::low_rank_pieces<Policy, acc, std::remove_const_t<TM>, L>;
+  auto const pieces = detail::carve<pieces_type>(function, work, policy, view);
+  auto const minus_K = pieces.merge.product.minus_K;
+  detail::multiply_by_vectors(policy, view, M, pieces.merge.product);
+  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), pieces.merge.packed);
+  for_each_panel(policy, a.cols(), pieces.merge.width, [&](index_t worker, auto p) {
+    auto const local = serial(policy);
+    index_t const j = p.first, w = p.count;
+    auto const y = pieces.panel(worker).columns(0, w);
+    auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
+    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), y);
+    matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.merge.v(worker));
+    detail::adapt_panel(local, view, pieces.merge.packed, v, x, y, W, matrix_view<acc, L>{},
+                        pieces.merge.scratch(worker).columns(0, w), {}, false);
+    for (index_t i = 0; i < a.left.blocks(); ++i) {
+      auto const q = view.left.at(i);
+      multiply(local, acc(-1), q.T, op::plain, W.block(q.first, 0, q.rank, w), Z.block(q.first, 0, q.rank, w));
+    }
+    copy(local, Z, right.block(0, j, ru, w));
+    copy(local, v, right.block(ru, j, rv, w));
+  });
+  if (view.scaled()) scale_rows(policy, view.scale, op::plain, minus_K, minus_K);
+  copy(policy, a.left.vectors, left.columns(0, ru));
+  copy(policy, minus_K, left.columns(ru, rv));
+}
+
+}  // namespace hoft

@@ -1,0 +1,207 @@
+// hoft/adapter/panel.hpp: HOFT and SHOFT on one panel of columns, forward and backward. The weight and the activation
+// forms differ only in where the panels come from: the weight form is the activation form of x = I.
+#pragma once
+#include <hoft/adapter/adapter.hpp>
+#include <hoft/householder/gradient.hpp>
+#include <hoft/view/shape.hpp>
+
+namespace hoft::detail {
+
+/// The backend has calls that take matrices of T as they are stored: carve_... for their scratch and ..._stored, found
+/// by the type of the policy.
+template <class Policy, class A, class T>
+concept takes_stored = requires(Policy const& policy, adapter_view<A const> const& a) {
+  adapts_stored<T>(policy, a);
+};
+/// And they take this adapter.
+template <class T, class Policy, class A>
+bool as_stored(Policy const& policy, adapter_view<A const> const& a) {
+  if constexpr (takes_stored<Policy, A, T>) return adapts_stored<T>(policy, a);
+  else return false;
+}
+/// Scratch of those calls where there are none.
+struct no_room {
+  template <class... Args>
+  explicit no_room(Args const&...) {}
+};
+
+/// What every panel multiplies by, in the backend's form: Û [m, ru] and −K = −M V T_V [m, rv].
+template <class A, class Packed>
+struct packed_adapter {
+  Packed U, minus_K;
+  matrix_view<A> UK;  ///< [ru, rv] −ÛᴴK where `updates_together`, for the forward pass
+};
+template <class Policy, class A, class L>
+using packed_adapter_t = packed_adapter<A, packed_t<Policy, A, L>>;
+
+/// Both updates of a panel can be made in one pass: nothing happens between them.
+template <class A>
+bool updates_together(adapter_view<A> const& a) {
+  return !a.scaled() && a.left.blocks() == 1 && a.right.rank() > 0;
+}
+
+enum class pass { forward, backward };
+
+template <class L, class Policy, class A>
+auto carve_packed_adapter(Policy const& policy, carver& memory, adapter_view<A const> const& a, pass direction) {
+  packed_adapter_t<Policy, A, L> to;
+  to.U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
+  to.minus_K = carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
+  if (direction == pass::forward && updates_together(a)) to.UK = memory.matrix<A>(a.left.rank(), a.right.rank());
+  return to;
+}
+template <class Policy, class A, class Packed>
+void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
+                  packed_adapter<A, Packed> const& to) {
+  pack(policy, a.left.vectors, to.U);
+  pack(policy, minus_K, to.minus_K);
+  if (!to.UK.empty()) project(policy, a.left.vectors, minus_K, to.UK);
+}
+
+/// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.
+/// W [ru, w], if it has data, receives the projections on U; q [m, w], likewise, receives base − K v.
+/// Without the last update, W is all that is wanted.
+template <class Policy, class A, class Packed, class T, class L>
+void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
+                 matrix_view<A const, L> v, matrix_view<A const, L> X, matrix_view<A, L> Y, matrix_view<A, L> W,
+                 matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around,
+                 bool last_update = true) {
+  if (updates_together(a) && q.empty()) {  // Ûᴴ(base − K v) = Ûᴴ base − (ÛᴴK) v
+    auto const f = a.left.at(0);
+    auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
+    auto const projections = W.empty() ? scratch.block(a.left.block, 0, f.rank, X.cols) : W;
+    project(policy, packed.U, X, projections);
+    update(policy, A(1), packed.UK, v, projections, projections);
+    if (!last_update) return;
+    multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
+    return update(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, around);
+  }
+  if (a.right.rank() > 0) update(policy, packed.minus_K, v, X, Y);
+  else copy(policy, X, Y);
+  if (!q.empty()) copy(policy, Y, q);
+  if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
+  apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, around, last_update);
+}
+
+/// Sums of the backward pass over columns; packed while panels add to them, plain in the total.
+template <class A, class Matrix = matrix_view<A>>
+struct adapter_sums {
+  gradient_sums<A, Matrix> left;
+  Matrix minus_dK;    ///< [m, rv]
+  vector_view<A> ds;  ///< [m] for SHOFT
+};
+
+template <class Policy, class A, class Packed>
+void clear(Policy const& policy, adapter_sums<A, Packed> const& part) {
+  clear(policy, part.left);
+  clear(policy, part.minus_dK);
+  fill(policy, A(0), part.ds);
+}
+template <class Policy, class A>
+void clear(Policy const& policy, adapter_sums<A> const& total) {
+  clear(policy, total.left);
+  fill(policy, A(0), total.minus_dK);
+  fill(policy, A(0), total.ds);
+}
+template <class Policy, class A, class Packed>
+void add(Policy const& policy, adapter_sums<A, Packed> const& part, adapter_sums<A> const& total) {
+  add(policy, part.left, total.left);
+  add(policy, part.minus_dK, total.minus_dK);
+  add(policy, matrix_view<A const>(part.ds.data, part.ds.size, 1), matrix_view<A>(total.ds.data, total.ds.size, 1));
+}
+
+template <class A>
+adapter_sums<A> carve_adapter_sums(carver& memory, adapter_view<A const> const& a) {
+  adapter_sums<A> total;
+  total.left = carve_gradient_sums<A>(memory, a.rows(), a.left.rank(), a.left.block);
+  total.minus_dK = memory.matrix<A>(a.rows(), a.right.rank());
+  total.ds = memory.vector<A>(a.scaled() ? a.rows() : 0);
+  return total;
+}
+template <class Policy, class A, class L>
+struct adapter_parts {
+  gradient_parts<Policy, A, L> left;
+  packed_each_t<Policy, A, L> minus_dK;
+  per_worker<A> ds;
+  adapter_parts(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+      : left(memory, policy, a.rows(), a.left.rank(), a.left.block),
+        minus_dK(carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
+        ds(memory, worker_count(policy), a.scaled() ? a.rows() : 0, 1) {}
+  auto operator()(index_t worker) const {
+    auto const s = ds(worker);
+    return adapter_sums<A, packed_t<Policy, A, L>>{left(worker), minus_dK(worker), {s.data, s.rows}};
+  }
+};
+
+/// One panel backward through Q_U, diag(s) and − K v: from G = ∂L/∂y to dq [m, w] (may be G), adding to `sums`.
+/// q [m, w] is base − K v for SHOFT; without data it is recovered from the panel's p, which `state` then has to leave.
+template <class Policy, class A, class Packed, class L>
+void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
+                          matrix_view<A const, L> v, forward_state<A, L> state, matrix_view<A const, L> q,
+                          matrix_view<A const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
+                          matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around) {
+  backward_panel(policy, a.left, packed.U, op::plain, state, G, dq, sums.left, scratch, around);
+  if (a.scaled()) {
+    if (q.empty()) {
+      divide_rows(policy, a.scale, state.rewind);
+      q = state.rewind;
+    }
+    add_row_dots(policy, matrix_view<A const, L>(dq), q, sums.ds);
+    scale_rows(policy, a.scale, op::adjoint, dq, dq);
+  }
+  outer(policy, dq, v, sums.minus_dK);
+}
+
+/// The end of the backward pass, common to weight and activations.
+template <class A>
+struct adapter_finish_pieces {
+  matrix_view<A> dF, E;  ///< [rv, rv], of the right side
+  finish_pieces<A> left, right;
+  adapter_finish_pieces(carver& memory, adapter_view<A const> const& a)
+      : dF(memory.matrix<A>(a.right.block, a.right.rank())),
+        E(memory.matrix<A>(a.right.block, a.right.rank())),
+        left(memory, std::min(a.left.block, a.left.rank()), a.left.kind, false),
+        right(memory, a.right.rank(), a.right.kind, false) {}
+};
+
+/// From dK to dB = dK T_Vᴴ and dT_V = BᴴdK; −dK in, overwritten.
+template <class Policy, class A>
+void product_backward(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> B,
+                      matrix_view<A> minus_dK, matrix_view<A> dB, adapter_finish_pieces<A> const& pieces) {
+  auto const T = a.right.at(0).T;
+  fill(policy, A(0), dB);
+  fill(policy, A(0), pieces.E);
+  if (a.right.rank() == 0) return;
+  auto const dK = minus_dK;
+  negate(policy, dK);
+  outer(policy, A(1), dK, T, dB);
+  project(policy, B, dK, pieces.dF.block(0, 0, a.right.rank(), a.right.rank()));
+}
+
+/// dU, dV and ds from the finished sums; D [n, rv], overwritten, holds ∂L/∂V̂ without what flows through T_V.
+template <class Policy, class A, class TU, class LU, class TV, class LV, class TS>
+void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapter_sums<A> const& sums, matrix_view<A> D,
+                    adapter_finish_pieces<A> const& pieces, matrix_view<TU, LU> dU, matrix_view<TV, LV> dV,
+                    vector_view<TS> ds) {
+  finish_gradient(policy, a.left, op::plain, sums.left, {}, pieces.left);
+  finish_gradient(policy, a.right, op::plain, gradient_sums<A>{D, pieces.dF, pieces.E}, {}, pieces.right);
+  vectors_backward(policy, a.left, sums.left.D, dU);
+  vectors_backward(policy, a.right, D, dV);
+  if (a.scaled()) copy(policy, sums.ds, ds);
+}
+
+/// minus_K := −B T_V.
+template <class Policy, class A, class TB>
+void form_minus_K(Policy const& policy, adapter_view<A const> const& a, matrix_view<TB> B, matrix_view<A> minus_K) {
+  if (a.right.rank() > 0) update(policy, A(-1), B, a.right.at(0).T, {}, minus_K);
+}
+
+template <class A, class TU, class LU, class TV, class LV, class TS>
+void require_gradients(char const* function, adapter_view<A> const& a, matrix_view<TU, LU> dU, matrix_view<TV, LV> dV,
+                       vector_view<TS> ds) {
+  require_shape(function, "dU", dU, a.rows(), a.left.rank());
+  require_shape(function, "dV", dV, a.cols(), a.right.rank());
+  require_equal(function, "ds.size", ds.size, a.scaled() ? a.rows() : 0);
+}
+
+}  // namespace hoft::detail

@@ -1,0 +1,11 @@
+// hoft/core/index.hpp: the type of extents, strides and indices.
+#pragma once
+#include <hoft/config.hpp>
+
+#include <cstddef>
+
+namespace hoft {
+
+using index_t = std::ptrdiff_t;
+
+}  // namespace hoft

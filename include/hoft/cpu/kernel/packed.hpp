@@ -1,0 +1,341 @@
+// hoft/cpu/kernel/packed.hpp: the reflectors of a product, packed once for the panels of a whole call, and the three products
+// of a panel that take them.
+//
+//   project   W := UᴴX       update   Y := X + U Z       outer   D := D + X Zᴴ
+//
+// Panels with contiguous columns want U in slabs of whole vectors of rows, [slab][column][row]: one stream of aligned
+// vectors for both products, zero beyond the last row. Panels with contiguous rows read U element by element, and want
+// the elements of a row side by side. D, the gradient of U, is summed in the same form.
+#pragma once
+#include <hoft/backend/prefetch_hint.hpp>
+#include <hoft/cpu/kernel/dot_tiles.hpp>
+#include <hoft/cpu/kernel/sum_tiles.hpp>
+#include <hoft/cpu/policy.hpp>
+#include <hoft/memory/arena.hpp>
+
+namespace hoft {
+namespace cpu_backend {
+
+/// A matrix [rows, cols] in the form that panels of layout L want.
+template <class T, class L>
+struct packed_matrix {
+  static constexpr bool in_slabs = std::same_as<L, col_major>;
+  static constexpr index_t slab_rows = in_slabs ? kernel::tile_vectors<T> * kernel::lanes<T> : 1;
+
+  T* data = nullptr;
+  index_t rows = 0, cols = 0;
+  index_t stride = 0;  ///< from one slab, or row, to the next
+
+  static index_t size(index_t rows, index_t cols) { return (rows + slab_rows - 1) / slab_rows * slab_rows * cols; }
+  packed_matrix columns(index_t j, index_t count) const { return {data + j * slab_rows, rows, count, stride}; }
+  index_t slabs() const { return (rows + slab_rows - 1) / slab_rows; }
+  index_t rows_of(index_t slab) const { return std::min(slab_rows, rows - slab * slab_rows); }
+  T* slab(index_t i) const { return data + i * stride; }
+};
+
+/// Cuts a packed matrix [rows, cols] from `memory`.
+template <class T, class L>
+packed_matrix<T, L> carve_packed(cpu const&, carver& memory, index_t rows, index_t cols) {
+  using packed = packed_matrix<T, L>;
+  return {memory.array<T>(packed::size(rows, cols)), rows, cols, packed::slab_rows * cols};
+}
+
+/// One packed matrix [rows, cols] for each worker.
+template <class T, class L>
+class packed_per_worker {
+ public:
+  packed_per_worker(carver& memory, index_t workers, index_t rows, index_t cols)
+      : first_{memory.array<T>(workers * packed::size(rows, cols)), rows, cols, packed::slab_rows * cols} {}
+  packed_matrix<T, L> operator()(index_t worker) const {
+    packed p = first_;
+    p.data += worker * packed::size(p.rows, p.cols);
+    return p;
+  }
+
+ private:
+  using packed = packed_matrix<T, L>;
+  packed first_;
+};
+template <class T, class L>
+packed_per_worker<T, L> carve_packed_each(cpu const& policy, carver& memory, index_t rows, index_t cols) {
+  return {memory, worker_count(policy), rows, cols};
+}
+
+/// P := U, or conj(U).
+template <class TU, class LU, class T, class L>
+void pack(cpu const&, matrix_view<TU, LU> U, packed_matrix<T, L> P, bool conjugated = false) {
+  constexpr index_t height = P.slab_rows;
+  for (index_t s = 0; s < P.slabs(); ++s) {
+    index_t const rows = P.rows_of(s), first = s * height;
+    for (index_t j = 0; j < P.cols; ++j) {
+      T* const to = P.slab(s) + j * height;
+      if constexpr (std::same_as<std::remove_const_t<TU>, T> && U.is_col_major && P.in_slabs && !is_complex<T>)
+        std::copy_n(U.data + U.offset(first, j), rows, to);
+      else
+        for (index_t i = 0; i < rows; ++i) to[i] = conjugated ? conjugate(U(first + i, j)) : U(first + i, j);
+      std::fill(to + rows, to + height, T(0));
+    }
+  }
+}
+
+template <class T, class L>
+void clear(cpu const&, packed_matrix<T, L> P) {
+  std::fill_n(P.data, P.size(P.rows, P.cols), T(0));
+}
+
+/// Y := Y + P.
+template <class T, class L>
+void add(cpu const&, packed_matrix<T, L> P, matrix_view<T> Y) {
+  for (index_t s = 0; s < P.slabs(); ++s)
+    for (index_t j = 0; j < P.cols; ++j)
+      for (index_t i = 0; i < P.rows_of(s); ++i) Y(s * P.slab_rows + i, j) += P.slab(s)[j * P.slab_rows + i];
+}
+
+/// The terms of a sum Y := X + U Z.
+template <class T, class L>
+struct update_term {
+  packed_matrix<T, L> U;
+  matrix_view<T const, L> Z;
+};
+/// The terms of a sum D := D + X Zᴴ.
+template <class T, class L>
+struct outer_term {
+  matrix_view<T const, L> X, Z;
+};
+
+namespace detail {
+
+// --- panels with contiguous columns -------------------------------------------------------------------------
+
+/// Rows of a column that are read again for every group of reflectors: they stay in the second-level cache.
+template <class T>
+inline constexpr index_t project_depth = (index_t{1} << 15) / index_t(sizeof(T));
+
+template <class T, class LW>
+void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix_view<T, LW> W) {
+  constexpr int vectors = kernel::tile_vectors<T>;
+  constexpr index_t height = U.slab_rows, depth = project_depth<T> / height * height;
+  auto const w = kernel::as_strided(W);
+  for (index_t i = 0; i < U.rows || i == 0; i += depth) {
+    index_t const rows = std::min(depth, U.rows - i);
+    kernel::for_each_tile_col(X.cols, [&](index_t j, auto width) {
+      kernel::for_each_group_run<vectors>(U.cols, [&](index_t k, auto size, index_t count) {
+        kernel::dot_term<T> const term{
+            U.slab(i / height) + k * height, U.stride, height, X.data + i + j * X.ld, X.ld, rows, true};
+        kernel::strided<T const> const start{i == 0 ? nullptr : w.at(k, j).data, w.row, w.col};
+        kernel::dot_tiles<size, width, vectors, is_complex<T>, false>(count, T(1), 1, &term, start, w.at(k, j));
+      });
+    });
+  }
+}
+
+/// Outputs that leave the caches anyway are better stored past them, in whole vectors.
+template <class T>
+bool worth_streaming(index_t elements, T const* data, index_t ld) {
+  constexpr index_t bytes = index_t{1} << 23;
+  return kernel::has_stream<T> && elements > bytes / index_t(sizeof(T)) && kernel::is_vector_aligned(data) &&
+         ld % kernel::lanes<T> == 0;
+}
+
+template <class T, class L>
+kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
+  return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
+}
+
+template <class T>
+void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<T const> X, matrix_view<T> Y,
+                  outlook<T, col_major> const& around) {
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
+  kernel::traffic<T> const moves{prefetched_part(around.next), prefetched_part(around.also_next),
+                                 worth_streaming(around.written, Y.data, Y.ld)};
+  index_t const whole = Y.rows / height, i = whole * height;
+  if (whole == 1 && i == Y.rows) {  // one tile high: the tiles of a run in a row
+    kernel::sum_term<T> local[2];
+    for (int t = 0; t < terms; ++t) local[t] = {term[t].U.data, height, kernel::as_strided(term[t].Z), term[t].U.cols};
+    kernel::sum_rows<false, T>(Y.rows, Y.cols, terms, local, true, X.data, X.ld, Y.data, Y.ld, moves);
+  } else {  // columns outside: a tile then walks down its columns, where the hardware follows it
+    kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
+      T const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
+      T* const y = Y.data + j * Y.ld;
+      kernel::sum_term<T> local[2];
+      for (int t = 0; t < terms; ++t) {
+        auto const [U, Z] = term[t];
+        local[t] = {U.data, height, kernel::as_strided(Z).at(0, j), U.cols, U.stride};
+      }
+      kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {height, 0}, terms, local, x, X.ld, y, Y.ld,
+                                                                  moves.at(0, j));
+      if (i == Y.rows) return;
+      for (int t = 0; t < terms; ++t) local[t].a = term[t].U.slab(whole);
+      kernel::sum_columns<width, false, T>(Y.rows - i, terms, local, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
+                                           moves.at(i, j));
+    });
+  }
+  if (moves.streams) kernel::finish_streams();
+}
+
+template <class T>
+void outer_panel(int terms, outer_term<T, col_major> const* term, packed_matrix<T, col_major> D) {
+  for (index_t s = 0; s < D.slabs(); ++s) {
+    kernel::sum_term<T> local[2];
+    for (int t = 0; t < terms; ++t)
+      local[t] = {term[t].X.data + s * D.slab_rows, term[t].X.ld, kernel::as_strided(term[t].Z.transposed()),
+                  term[t].X.cols};
+    kernel::sum_rows<is_complex<T>, T>(D.rows_of(s), D.cols, terms, local, false, D.slab(s), D.slab_rows, D.slab(s),
+                                       D.slab_rows);
+  }
+}
+
+// --- panels with contiguous rows: the transposed problem, C ᵀ = S ᵀ + …, vectors along the panel's columns --------
+
+template <class T, class LW>
+void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> X, matrix_view<T, LW> W) {
+  static_assert(std::same_as<LW, row_major>, "a row-major panel has row-major projections");
+  constexpr int vectors = kernel::tile_vectors<T>, lane = kernel::lanes<T>;
+  constexpr index_t worth_a_tile = 4;  // reflectors: then the first tile, which copies, is 4 or 6 wide
+  constexpr index_t width = vectors * lane, depth = 64;
+  alignas(64) T block[depth * width];  // a part of X that all reflectors meet: rows of X lie far apart in memory
+  if (U.rows == 0)
+    for (index_t k = 0; k < W.rows; ++k) std::fill_n(W.data + k * W.ld, W.cols, T(0));
+  for (index_t i = 0; i < U.rows; i += depth) {
+    index_t const rows = std::min(depth, U.rows - i);
+    // The part below this one is fetched meanwhile, by all tiles: one alone would fill the queues.
+    index_t const next = i + depth + rows <= U.rows ? depth * X.ld : 0;
+    for (index_t j = 0; j < X.cols; j += width) {
+      index_t const cols = std::min(width, X.cols - j), padded = (cols + lane - 1) / lane * lane;
+      T const* const x = X.data + i * X.ld + j;
+      kernel::strided<T const> const u{U.slab(i), U.stride, 1};
+      T* const w = W.data + j;
+      T const* const start = i == 0 ? nullptr : w;
+      if (cols == width && U.cols >= worth_a_tile) {
+        using kernel::passing;
+        constexpr bool conj = is_complex<T>;
+        int fetched = 0;
+        kernel::for_each_tile_col(U.cols, [&](index_t k, auto size) {
+          T const* const s = start == nullptr ? start : start + k * W.ld;
+          kernel::sum_term<T> const term{block, width, u.at(0, k), rows};
+          int const left = vectors - fetched, others = int((U.cols - k - 1) / kernel::tile_cols);
+          kernel::fetched<T> const far{x + next + fetched * lane, X.ld, std::max(left > 0 ? 1 : 0, left - others)};
+          fetched += far.lines;
+          if constexpr (size >= worth_a_tile)
+            if (k == 0)
+              return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch, T>(
+                  {x, X.ld, u, rows}, s, W.ld, w, W.ld, far, block);
+          kernel::fetching_sum_tile<vectors, size, conj, passing::fetch, T>(term, s, W.ld, w + k * W.ld, W.ld, far);
+        });
+      } else {
+        for (index_t l = 0; l < rows; ++l)
+          std::fill(std::copy_n(x + l * X.ld, cols, block + l * padded), block + (l + 1) * padded, T(0));
+        kernel::sum_term<T> const term{block, padded, u, rows};
+        kernel::sum_rows<is_complex<T>, T>(cols, U.cols, 1, &term, true, start, W.ld, w, W.ld);
+      }
+    }
+  }
+}
+
+template <class T>
+void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> Z, matrix_view<T const, row_major> X,
+                  matrix_view<T, row_major> Y, outlook<T, row_major> const& around) {
+  constexpr index_t lane = kernel::lanes<T>, width = kernel::tile_vectors<T> * lane, groups = 4, depth = 64;
+  // Z in groups of columns that lie together: rows that lie a power of two apart would fight for cache sets with X.
+  alignas(64) T block[groups * depth * width];
+  bool const streams = worth_streaming(around.written, Y.data, Y.ld);
+  matrix_view<T const, row_major> source = X;
+  for (index_t k = 0; k < U.cols || k == 0; k += depth, source = Y) {
+    index_t const terms = std::min(depth, U.cols - k);
+    for (index_t first = 0; first < Y.cols; first += groups * width) {
+      index_t const last = std::min(Y.cols, first + groups * width);
+      auto const group = [&](index_t j) { return block + (j - first) * depth; };
+      for (index_t j = first; j < last; j += width) {
+        index_t const cols = std::min(width, last - j);
+        for (index_t l = 0; l < terms; ++l) {
+          T* const to = group(j) + l * width;
+          std::fill(std::copy_n(Z.data + (k + l) * Z.ld + j, cols, to), to + (cols + lane - 1) / lane * lane, T(0));
+        }
+      }
+      index_t const whole = (last - first) / width, rest = (last - first) % width, tail = last - rest;
+      kernel::traffic<T> moves;
+      moves.streams = streams && k + terms == U.cols;
+      kernel::for_each_tile_col(Y.rows, [&](index_t i, auto strip) {
+        T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld;
+        T* const y = Y.data + i * Y.ld;
+        if (s != nullptr) moves.ahead = {s + strip * source.ld + first, source.ld, Y.rows - i - strip};
+        kernel::sum_term<T> term{block, width, {U.data + i * U.stride + k, 1, U.stride}, terms, depth * width};
+        kernel::sum_tiles<kernel::tile_vectors<T>, strip, false, T>(
+            whole, {width, 0}, 1, &term, s == nullptr ? s : s + first, source.ld, y + first, Y.ld, moves);
+        if (rest == 0) return;
+        term.a = group(tail);
+        kernel::sum_columns<strip, false, T>(rest, 1, &term, true, s == nullptr ? s : s + tail, source.ld, y + tail,
+                                             Y.ld, moves.at(tail - first, 0));
+      });
+    }
+  }
+  if (streams) kernel::finish_streams();
+}
+
+template <class T>
+void update_panel(int terms, update_term<T, row_major> const* term, matrix_view<T const, row_major> X,
+                  matrix_view<T, row_major> Y, outlook<T, row_major> around) {
+  index_t const written = around.written;
+  for (int t = 0; t < terms; ++t) {
+    around.written = t + 1 == terms ? written : 0;
+    update_panel(term[t].U, term[t].Z, t == 0 ? X : matrix_view<T const, row_major>(Y), Y, around);
+  }
+}
+
+template <class T>
+void outer_panel(int terms, outer_term<T, row_major> const* term, packed_matrix<T, row_major> D) {
+  constexpr index_t height = kernel::tile_vectors<T>;
+  kernel::strided<T> const d{D.data, D.stride, 1};
+  kernel::for_each_group<height>(D.rows, [&](index_t i, auto count) {
+    kernel::for_each_tile_col(D.cols, [&](index_t k, auto width) {
+      kernel::dot_term<T> local[2];
+      for (int t = 0; t < terms; ++t) {
+        auto const [X, Z] = term[t];
+        local[t] = {X.data + i * X.ld, kernel::lanes<T>, X.ld, Z.data + k * Z.ld, Z.ld, X.cols};
+        if (k == 0 && i + 2 * height <= D.rows) local[t].ahead = height * X.ld;
+      }
+      auto const at = d.at(i, k);
+      kernel::dot_tiles<count, width, 1, false, is_complex<T>>(1, T(1), terms, local, {at.data, at.row, at.col}, at);
+    });
+  });
+}
+
+}  // namespace detail
+
+/// W := UᴴX. X [m, w], W [r, w].
+template <class T, class L, class TX, class LW>
+void project(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_view<T, LW> W) {
+  detail::project_panel<T>(U, X, W);
+}
+
+/// Y := X + U Z, or X + U Z + V S, in one pass over X where columns are contiguous. X may be Y, or have no data for
+/// zero. X and Y [m, w], Z [r, w].
+template <class T, class L, class TZ>
+void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, std::type_identity_t<matrix_view<T const, L>> X,
+            matrix_view<T, L> Y, std::type_identity_t<outlook<T, L>> const& around = {}) {
+  update_term<T, L> const term{U, Z};
+  detail::update_panel<T>(1, &term, X, Y, around);
+}
+template <class T, class L, class TZ, class TS>
+void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, packed_matrix<T, L> V, matrix_view<TS, L> S,
+            std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
+            std::type_identity_t<outlook<T, L>> const& around = {}) {
+  update_term<T, L> const terms[2] = {{U, Z}, {V, S}};
+  detail::update_panel<T>(2, terms, X, Y, around);
+}
+
+/// D := D + X Zᴴ, or the sum of two such products in one pass over D. X [m, w], Z [r, w].
+template <class T, class L, class TX, class TZ>
+void outer(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, packed_matrix<T, L> D) {
+  outer_term<T, L> const term{X, Z};
+  detail::outer_panel<T>(1, &term, D);
+}
+template <class T, class L, class TX, class TZ, class TG, class TP>
+void outer(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<TG, L> G, matrix_view<TP, L> P,
+           packed_matrix<T, L> D) {
+  outer_term<T, L> const terms[2] = {{X, Z}, {G, P}};
+  detail::outer_panel<T>(2, terms, D);
+}
+
+}  // namespace cpu_backend
+}  // namespace hoft

@@ -1,0 +1,145 @@
+// hoft/cpu/kernel/packet.hpp: the vectors that the kernels are written in. Eigen's packets make one source serve SSE, AVX2,
+// AVX-512 and NEON; what they lack stands here.
+#pragma once
+#include <hoft/core/scalar.hpp>
+#include <hoft/view/matrix_view.hpp>
+
+#include <Eigen/Core>
+
+#include <concepts>
+#include <cstdint>
+
+namespace hoft::cpu_backend::kernel {
+
+template <class T>
+using packet = typename Eigen::internal::packet_traits<T>::type;
+template <class T>
+inline constexpr int lanes = Eigen::internal::unpacket_traits<packet<T>>::size;
+
+/// Vectors of accumulators along one side of a register tile; `tile_cols` along the other. 4 x 6 accumulators, 4
+/// operands and one broadcast fill 32 registers, 2 x 6 fill 16. Complex products need registers of their own.
+template <class T>
+inline constexpr int tile_vectors = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 && !is_complex<T> ? 4 : 2;
+inline constexpr int tile_cols = 6;
+
+template <class T>
+EIGEN_ALWAYS_INLINE packet<T> load(T const* from) {
+  return Eigen::internal::ploadu<packet<T>>(from);
+}
+/// The first `count` elements, zeros behind them; nothing beyond is read.
+template <class T>
+EIGEN_ALWAYS_INLINE packet<T> load_part(T const* from, index_t count) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  if constexpr (std::same_as<T, float>) return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+  else if constexpr (std::same_as<T, double>)
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1), from);
+  else
+#endif
+  {
+    alignas(64) T part[lanes<T>] = {};
+    for (index_t i = 0; i < count; ++i) part[i] = from[i];
+    return load<T>(part);
+  }
+}
+/// Stores the first `count` elements; nothing beyond is written.
+template <class T>
+EIGEN_ALWAYS_INLINE void store_part(T* to, packet<T> p, index_t count) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  if constexpr (std::same_as<T, float>) _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), p);
+  else if constexpr (std::same_as<T, double>) _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), p);
+  else
+#endif
+  {
+    alignas(64) T part[lanes<T>];
+    Eigen::internal::pstoreu(part, p);
+    for (index_t i = 0; i < count; ++i) to[i] = part[i];
+  }
+}
+template <class T>
+EIGEN_ALWAYS_INLINE packet<T> broadcast(T value) {
+  return Eigen::internal::pset1<packet<T>>(value);
+}
+template <class T>
+EIGEN_ALWAYS_INLINE packet<T> zero() {
+  return broadcast(T(0));
+}
+
+/// Keeps a loaded vector in its register. Compilers fold a load into every multiply-add that uses it otherwise, and the
+/// load ports become the limit.
+template <class T>
+EIGEN_ALWAYS_INLINE void keep_in_register([[maybe_unused]] packet<T>& p) {
+#if defined(__GNUC__)
+  if constexpr (std::same_as<T, float> || std::same_as<T, double>) {
+#if EIGEN_ARCH_i386_OR_x86_64
+    __asm__("" : "+v"(p));
+#elif EIGEN_ARCH_ARM64
+    __asm__("" : "+w"(p));
+#endif
+  }
+#endif
+}
+
+/// Asks for the cache line of an element that will be read soon, into the second level.
+template <class T>
+EIGEN_ALWAYS_INLINE void prefetch([[maybe_unused]] T const* element) {
+#if defined(__GNUC__)
+  __builtin_prefetch(element, 0, 2);
+#endif
+}
+
+/// Whether vectors can be stored past the caches, which saves reading lines that are to be overwritten.
+template <class T>
+inline constexpr bool has_stream =
+#if defined(EIGEN_VECTORIZE_SSE2)
+    std::same_as<T, float> || std::same_as<T, double>;
+#else
+    false;
+#endif
+
+/// Stores past the caches; `to` is aligned to a whole vector.
+template <class T>
+EIGEN_ALWAYS_INLINE void stream(T* to, packet<T> p) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  if constexpr (std::same_as<T, float>) return _mm512_stream_ps(to, p);
+  if constexpr (std::same_as<T, double>) return _mm512_stream_pd(to, p);
+#elif defined(EIGEN_VECTORIZE_AVX)
+  if constexpr (std::same_as<T, float>) return _mm256_stream_ps(to, p);
+  if constexpr (std::same_as<T, double>) return _mm256_stream_pd(to, p);
+#elif defined(EIGEN_VECTORIZE_SSE2)
+  if constexpr (std::same_as<T, float>) return _mm_stream_ps(to, p);
+  if constexpr (std::same_as<T, double>) return _mm_stream_pd(to, p);
+#endif
+  Eigen::internal::pstoreu(to, p);
+}
+/// Orders streamed stores before what follows, as another thread sees it.
+inline void finish_streams() {
+#if defined(EIGEN_VECTORIZE_SSE2)
+  _mm_sfence();
+#endif
+}
+template <class T>
+bool is_vector_aligned(T const* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % sizeof(packet<T>) == 0;
+}
+
+template <bool Conj, class T>
+EIGEN_ALWAYS_INLINE T conj_if(T const& a) {
+  if constexpr (Conj) return Eigen::internal::pconj(a);
+  else return a;
+}
+
+/// A matrix by its first element and two strides: the operand that is read element by element.
+template <class T>
+struct strided {
+  T* data = nullptr;
+  index_t row = 0, col = 0;
+  T& operator()(index_t i, index_t j) const { return data[i * row + j * col]; }
+  strided at(index_t i, index_t j) const { return {data == nullptr ? data : data + i * row + j * col, row, col}; }
+};
+template <class T, class Layout>
+strided<T> as_strided(matrix_view<T, Layout> a) {
+  if constexpr (a.is_col_major) return {a.data, 1, a.ld};
+  else return {a.data, a.ld, 1};
+}
+
+}  // namespace hoft::cpu_backend::kernel

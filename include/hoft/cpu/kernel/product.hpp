@@ -1,0 +1,149 @@
+// hoft/cpu/kernel/product.hpp: the general product on the CPU.
+#pragma once
+#include <hoft/cpu/kernel/dot_tiles.hpp>
+#include <hoft/cpu/kernel/sum_tiles.hpp>
+#include <hoft/cpu/policy.hpp>
+
+namespace hoft {
+namespace cpu_backend {
+
+/// A matrix operand, conjugated or not. (Transposing is free: `A.transposed()` flips the layout of the view.)
+template <class T, class Layout>
+struct operand {
+  matrix_view<T const, Layout> matrix;
+  bool conjugated = false;
+};
+
+template <class T, class Layout>
+operand<std::remove_const_t<T>, Layout> plain(matrix_view<T, Layout> a) {
+  return {a, false};
+}
+template <class T, class Layout>
+operand<std::remove_const_t<T>, Layout> conjugated(matrix_view<T, Layout> a) {
+  return {a, true};
+}
+template <class T, class Layout>
+auto adjoint(matrix_view<T, Layout> a) {
+  return conjugated(a.transposed());
+}
+
+namespace detail {
+
+/// Terms summed in one sweep: A's part of a tile then stays in the first-level cache.
+inline constexpr index_t sum_depth = 256;
+template <class T>
+inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
+
+/// C = S + alpha op(A) op(B) with vectors along the rows of C, which are neighbours in memory. Rows of A are packed
+/// into a slab on the stack when they are not neighbours, when they change on the way, or when a slab is used often.
+template <bool ConjB, class T>
+void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::strided<T const> const& a,
+                 kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
+  constexpr index_t slab_rows = kernel::tile_vectors<T> * kernel::lanes<T>;
+  constexpr index_t reuse = 24;  // columns of C from which packing pays
+  bool const changed = alpha != T(1) || (conj_a && is_complex<T>);
+  alignas(64) T slab[slab_rows * sum_depth];
+  for (index_t l = 0; l < k || l == 0; l += sum_depth) {
+    index_t const depth = std::min(sum_depth, k - l);
+    kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
+    for (index_t i = 0; i < m; i += slab_rows) {
+      index_t const rows = std::min(slab_rows, m - i);
+      kernel::strided<T const> const from = a.at(i, l);
+      kernel::sum_term<T> term{from.data, from.col, b.at(l, 0), depth};
+      bool const packs = changed || a.row != 1 || n >= reuse;
+      if (packs) {
+        index_t const height = (rows + kernel::lanes<T> - 1) / kernel::lanes<T> * kernel::lanes<T>;
+        for (index_t d = 0; d < depth; ++d) {
+          T* const to = slab + d * height;
+          if (a.row == 1 && !changed) std::copy_n(from.data + d * from.col, rows, to);
+          else
+            for (index_t v = 0; v < rows; ++v) to[v] = alpha * (conj_a ? conjugate(from(v, d)) : from(v, d));
+          std::fill(to + rows, to + height, T(0));
+        }
+        term.a = slab;
+        term.lda = height;
+      }
+      kernel::sum_rows<ConjB, T>(rows, n, 1, &term, packs, start.at(i, 0).data, start.col, c.at(i, 0).data, c.col);
+    }
+  }
+}
+
+/// C = S + alpha op(A)ᵀ op(B) with vectors along the sum: A [k, m] and B [k, n] with unit row stride.
+template <bool ConjA, bool ConjB, class T>
+void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> const& a,
+                 kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
+  for (index_t l = 0; l < k || l == 0; l += dot_depth<T>) {
+    index_t const depth = std::min(dot_depth<T>, k - l);
+    kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
+    kernel::for_each_tile_col(n, [&](index_t j, auto width) {
+      kernel::for_each_group_run<kernel::tile_vectors<T>>(m, [&](index_t i, auto size, index_t count) {
+        kernel::dot_term<T> const term{a.at(l, i).data, kernel::lanes<T>, a.col, b.at(l, j).data, b.col, depth};
+        kernel::dot_tiles<size, width, 1, ConjA, ConjB>(count, alpha, 1, &term, start.at(i, j), c.at(i, j));
+      });
+    });
+  }
+}
+
+}  // namespace detail
+
+/// C := S + alpha op(A) op(B), A [m, k], B [k, n], S and C [m, n] of one layout. S may be C itself, or a view without
+/// data for zero; C must not overlap A or B. The contiguous directions of the operands choose the kernel.
+template <class T, class LA, class LB, class LC>
+void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
+             std::type_identity_t<matrix_view<T const, LC>> S, matrix_view<T, LC> C) {
+  if constexpr (!C.is_col_major) {
+    product(policy, alpha, operand<T, transposed_layout<LB>>{B.matrix.transposed(), B.conjugated},
+            operand<T, transposed_layout<LA>>{A.matrix.transposed(), A.conjugated}, S.transposed(), C.transposed());
+  } else {
+    constexpr bool along_the_sum = std::same_as<LA, row_major> && std::same_as<LB, col_major>;
+    using kernel::as_strided;
+    using kernel::strided;
+    using conj = std::bool_constant<is_complex<T>>;  // reals have nothing to conjugate
+    index_t const m = C.rows, n = C.cols, k = A.matrix.cols;
+    if (m == 0 || n == 0) return;
+    // Vectors along the sum read all of A again for every few columns of C; a large C is worth transposing A's slabs.
+    constexpr index_t large = 128;
+    bool const dots = along_the_sum && (m < large || n < large);
+    auto const run = [&](index_t i, index_t rows, index_t j, index_t cols) {
+      strided<T const> const a = as_strided(A.matrix).at(i, 0), b = as_strided(B.matrix).at(0, j);
+      strided<T const> const s = as_strided(S).at(i, j);
+      strided<T> const c = as_strided(C).at(i, j);
+      auto const with = [&](auto conj_b) {
+        if (!dots) return detail::sum_product<conj_b>(rows, cols, k, alpha, A.conjugated, a, b, s, c);
+        if constexpr (along_the_sum) {
+          strided<T const> const left{a.data, a.col, a.row};
+          if (A.conjugated) detail::dot_product<conj::value, conj_b>(rows, cols, k, alpha, left, b, s, c);
+          else detail::dot_product<false, conj_b>(rows, cols, k, alpha, left, b, s, c);
+        }
+      };
+      if (B.conjugated) with(conj{});
+      else with(std::false_type{});
+    };
+    // Tasks are cut by shape alone, and the order of an element's sum does not depend on the width of its tile.
+    constexpr index_t rows_a_task = 4 * kernel::tile_vectors<T> * kernel::lanes<T>;
+    constexpr index_t cols_a_task = 8 * kernel::tile_cols;
+    cpu const threads = worth_threads(policy, m * n * k);
+    if (worker_count(threads) == 1) {
+      run(0, m, 0, n);
+    } else if (m >= n) {
+      parallel_for(threads, (m + rows_a_task - 1) / rows_a_task, [&](index_t, index_t task) {
+        run(task * rows_a_task, std::min(rows_a_task, m - task * rows_a_task), 0, n);
+      });
+    } else {
+      parallel_for(threads, (n + cols_a_task - 1) / cols_a_task, [&](index_t, index_t task) {
+        run(0, m, task * cols_a_task, std::min(cols_a_task, n - task * cols_a_task));
+      });
+    }
+  }
+}
+
+/// xᴴy of contiguous vectors.
+template <class T>
+T dot(index_t n, T const* x, T const* y) {
+  T sum(0);
+  detail::dot_product<is_complex<T>, false, T>(1, 1, n, T(1), {x, 1, n}, {y, 1, n}, {}, {&sum, 1, 1});
+  return sum;
+}
+
+}  // namespace cpu_backend
+}  // namespace hoft

@@ -1,0 +1,259 @@
+// hoft/cpu/kernel/sum_tiles.hpp: register tiles with vectors along the rows of C.
+//
+//   C[:, j] = S[:, j] + sum_l A[:, l] op(B(l, j))
+#pragma once
+#include <hoft/cpu/kernel/tiling.hpp>
+
+#include <algorithm>
+
+namespace hoft::cpu_backend::kernel {
+
+/// One product of a sum: `depth` columns of A, each of consecutive rows, times rows of B, read element by element.
+template <class T>
+struct sum_term {
+  T const* a = nullptr;
+  index_t lda = 0;
+  strided<T const> b;
+  index_t depth = 0;
+  index_t step = 0;  ///< from the A of one tile of a row of tiles to the next
+  sum_term at(index_t i, index_t j) const { return {a + i, lda, b.at(0, j), depth, step}; }
+};
+
+/// Columns that will be read soon, beside those that a product reads now.
+template <class T>
+struct prefetched {
+  T const* data = nullptr;
+  index_t ld = 0, cols = 0;
+  prefetched at(index_t i, index_t j) const {
+    return data == nullptr ? *this : prefetched{data + i + j * ld, ld, cols - j};
+  }
+};
+
+/// How a product moves memory beside its arithmetic.
+template <class T>
+struct traffic {
+  prefetched<T> ahead, also_ahead;
+  bool streams = false;  ///< C goes past the caches
+  traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams}; }
+};
+
+template <int V, int N, class T>
+EIGEN_ALWAYS_INLINE void prefetch_tile(prefetched<T> const& p) {
+  if (p.cols < N) return;
+  T const* column = p.data;
+  HOFT_UNROLL
+  for (int j = 0; j < N; ++j) {
+    HOFT_UNROLL
+    for (int v = 0; v < V; ++v) prefetch(column + v * lanes<T>);
+    advance(column, p.ld);
+  }
+}
+
+template <int V, int N, class T>
+EIGEN_ALWAYS_INLINE void load_tile(T const* s, index_t lds, packet<T> (&sum)[N][V]) {
+  if (s != nullptr) {
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) sum[j][v] = load(s + v * lanes<T>);
+      advance(s, lds);
+    }
+  } else {
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) sum[j][v] = zero<T>();
+    }
+  }
+}
+template <int V, int N, class T>
+EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], T* c, index_t ldc, bool streams) {
+  if (streams) {
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) stream(c + v * lanes<T>, sum[j][v]);
+      advance(c, ldc);
+    }
+  } else {
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) Eigen::internal::pstoreu(c + v * lanes<T>, sum[j][v]);
+      advance(c, ldc);
+    }
+  }
+}
+
+/// Vectors that a tile fetches for those after it: `lines` of them, one behind another, for each column of A that
+/// passes.
+template <class T>
+struct fetched {
+  T const* data = nullptr;
+  index_t step = 0;  ///< from one column's to the next
+  int lines = 0;
+};
+
+enum class passing { read, fetch, copy_and_fetch };
+
+/// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
+/// vectors each.
+template <int V, int N, bool ConjB, passing Mode = passing::read, class T>
+EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[N][V], fetched<T> far = {},
+                                      T* copy = nullptr) {
+  using namespace Eigen::internal;
+  using P = packet<T>;
+  constexpr int lane = lanes<T>;
+  T const* a = term.a;
+  T const* b = term.b.data;
+  index_t const b_row = term.b.row, b_col = term.b.col, lda = term.lda;
+  for (index_t l = term.depth; l > 0; --l) {
+    P column[V];
+    HOFT_UNROLL
+    for (int v = 0; v < V; ++v) column[v] = load(a + v * lane);
+    if constexpr (Mode == passing::copy_and_fetch) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) pstore(copy + v * lane, column[v]);
+      copy += V * lane;
+    }
+    if constexpr (Mode != passing::read) {
+      for (int v = 0; v < far.lines; ++v) prefetch(far.data + v * lane);
+      far.data += far.step;
+    }
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      P factor = broadcast(conj_if<ConjB>(b[j * b_col]));
+      keep_in_register<T>(factor);
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) sum[j][v] = pmadd(column[v], factor, sum[j][v]);
+    }
+    a += lda;
+    b += b_row;
+  }
+}
+
+/// From one tile of a row of tiles to the next: rows and columns that C, S and what is prefetched move by.
+struct tile_step {
+  index_t rows = 0, cols = 0;
+};
+
+/// `count` tiles in a row, each C = S + the sum of up to two products, V vectors of rows by N columns. S has no data
+/// (zero), is C or apart from it.
+template <int V, int N, bool ConjB, class T>
+EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_term<T> const* first, T const* s,
+                                 index_t lds, T* c, index_t ldc, traffic<T> moves) {
+  sum_term<T> term[2] = {first[0], terms > 1 ? first[1] : sum_term<T>{}};
+  for (; count > 0; --count) {
+    packet<T> sum[N][V];
+    load_tile<V, N>(s, lds, sum);
+    prefetch_tile<V, N>(moves.ahead);
+    prefetch_tile<V, N>(moves.also_ahead);
+    for (int t = 0; t < terms; ++t) add_products<V, N, ConjB>(term[t], sum);
+    store_tile<V, N>(sum, c, ldc, moves.streams);
+    for (int t = 0; t < terms; ++t) {
+      term[t].a += term[t].step;
+      term[t].b.data += step.cols * term[t].b.col;
+    }
+    if (s != nullptr) s += step.rows + step.cols * lds;
+    c += step.rows + step.cols * ldc;
+    moves = moves.at(step.rows, step.cols);
+  }
+}
+
+/// C = S + one product, while other columns are fetched and, if the mode says so, A is left in `copy`.
+template <int V, int N, bool ConjB, passing Mode, class T>
+EIGEN_DONT_INLINE void fetching_sum_tile(sum_term<T> const& term, T const* s, index_t lds, T* c, index_t ldc,
+                                         fetched<T> const& far, T* copy = nullptr) {
+  packet<T> sum[N][V];
+  load_tile<V, N>(s, lds, sum);
+  add_products<V, N, ConjB, Mode>(term, sum, far, copy);
+  store_tile<V, N>(sum, c, ldc, false);
+}
+
+/// `count` tiles of fewer rows than a vector has, side by side: S and C are read and written there only, A in whole
+/// vectors.
+template <int N, bool ConjB, class T>
+EIGEN_DONT_INLINE void edge_tiles(index_t count, index_t rows, int terms, sum_term<T> const* first, T const* s,
+                                  index_t lds, T* c, index_t ldc) {
+  sum_term<T> term[2] = {first[0], terms > 1 ? first[1] : sum_term<T>{}};
+  for (; count > 0; --count) {
+    packet<T> sum[N][1];
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) sum[j][0] = s != nullptr ? load_part(s + j * lds, rows) : zero<T>();
+    for (int t = 0; t < terms; ++t) {
+      add_products<1, N, ConjB>(term[t], sum);
+      term[t].b.data += N * term[t].b.col;
+    }
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) store_part<T>(c + j * ldc, sum[j][0], rows);
+    if (s != nullptr) s += N * lds;
+    c += N * ldc;
+  }
+}
+
+/// C [rows, N] = S + the sum of up to two products, for any number of rows. A is readable in whole vectors where
+/// `padded`; where it is not, rows beyond the last whole vector are left out.
+template <int N, bool ConjB, class T>
+void sum_columns(index_t rows, int terms, sum_term<T> const* first, bool padded, T const* s, index_t lds, T* c,
+                 index_t ldc, traffic<T> const& moves) {
+  sum_term<T> term[2];
+  auto const at = [&](index_t i, index_t step) {
+    for (int t = 0; t < terms; ++t) {
+      term[t] = first[t].at(i, 0);
+      term[t].step = step;
+    }
+    return term;
+  };
+  auto const below = [&](index_t i) { return s == nullptr ? s : s + i; };
+  index_t const whole = rows / lanes<T>, rest = rows % lanes<T>;
+  for_each_group_run<tile_vectors<T>>(whole, [&](index_t v, auto vectors, index_t count) {
+    index_t const i = v * lanes<T>, height = vectors * lanes<T>;
+    sum_tiles<vectors, N, ConjB, T>(count, {height, 0}, terms, at(i, height), below(i), lds, c + i, ldc,
+                                    moves.at(i, 0));
+  });
+  index_t const i = whole * lanes<T>;
+  if (rest > 0 && padded) edge_tiles<N, ConjB, T>(1, rest, terms, at(i, 0), below(i), lds, c + i, ldc);
+}
+
+/// C [rows, n] = S + the sum of up to two products. Where A is not padded, its last rows are packed here.
+template <bool ConjB, class T>
+void sum_rows(index_t rows, index_t n, int terms, sum_term<T> const* term, bool padded, T const* s, index_t lds, T* c,
+              index_t ldc, traffic<T> const& moves = {}) {
+  constexpr int most = tile_vectors<T>;
+  for_each_tile_run(n, [&](index_t first, auto width, index_t count) {
+    sum_term<T> local[2];
+    auto const at = [&](index_t j) {
+      for (int t = 0; t < terms; ++t) local[t] = term[t].at(0, j);
+      return local;
+    };
+    auto const column = [&](index_t j) { return s == nullptr ? s : s + j * lds; };
+    // Up to one tile high: the tiles of a run in a row.
+    if (rows == most * lanes<T>)
+      return sum_tiles<most, width, ConjB, T>(count, {0, width}, terms, at(first), column(first), lds, c + first * ldc,
+                                              ldc, moves.at(0, first));
+    if (padded && rows < lanes<T>)
+      return edge_tiles<width, ConjB, T>(count, rows, terms, at(first), column(first), lds, c + first * ldc, ldc);
+    for (index_t j = first; j < first + count * width; j += width)
+      sum_columns<width, ConjB, T>(rows, terms, at(j), padded, column(j), lds, c + j * ldc, ldc, moves.at(0, j));
+  });
+  index_t const rest = rows % lanes<T>, i = rows - rest;
+  if (rest == 0 || padded) return;
+  constexpr index_t deepest = 64;
+  alignas(64) T edge[deepest * lanes<T>];
+  T const* from = s == nullptr ? s : s + i;
+  index_t ld = lds;
+  for (int t = 0; t < terms; ++t)
+    for (index_t l = 0; l < term[t].depth || (l == 0 && t == 0); l += deepest) {
+      index_t const depth = std::min(deepest, term[t].depth - l);
+      for (index_t d = 0; d < depth; ++d)
+        Eigen::internal::pstore(edge + d * lanes<T>, load_part(term[t].a + (l + d) * term[t].lda + i, rest));
+      for_each_tile_run(n, [&](index_t j, auto width, index_t count) {
+        sum_term<T> const packed{edge, lanes<T>, term[t].b.at(l, j), depth};
+        edge_tiles<width, ConjB, T>(count, rest, 1, &packed, from == nullptr ? from : from + j * ld, ld,
+                                    c + i + j * ldc, ldc);
+      });
+      from = c + i, ld = ldc;
+    }
+}
+
+}  // namespace hoft::cpu_backend::kernel

@@ -1,0 +1,77 @@
+// hoft/eigen/adapter.hpp: an adapter that owns its memory.
+#pragma once
+#include <hoft/adapter/adapter.hpp>
+#include <hoft/adapter/paired_gaussian.hpp>
+#include <hoft/eigen/compact_wy.hpp>
+
+namespace hoft {
+
+/// HOFT M̂ = Q_U M Q_V from reflectors {U, V}, or SHOFT M̂ = Q_U diag(s) M Q_V from {U, V, s}. U [m, ru], V [n, rv], s
+/// [m]; a side without reflectors has zero columns. neumann{k} as the last argument truncates both inverses as in the
+/// paper. A is the accumulator type; U, V and s may be stored in 16 bits. Made anew after each change of U, V or s
+/// (cost as of accumulate: 2 (m ru² + n rv²) flops at most).
+/// @throws hoft::shape_error if s.size() is not m; hoft::argument_error if neumann.terms < 1
+template <accumulating A>
+class adapter {
+ public:
+  /// HOFT on one thread, with the policy cpu{}.
+  template <class DU, class DV>
+  requires(!execution_policy<DU>) adapter(DU const& U, DV const& V, inverse kind = {}) : adapter(cpu{}, U, V, kind) {}
+  /// SHOFT on one thread, with the policy cpu{}.
+  template <class DU, class DV, class DS>
+  requires(!execution_policy<DU> && !std::convertible_to<DS const&, inverse>)
+      adapter(DU const& U, DV const& V, DS const& s, inverse kind = {})
+      : adapter(cpu{}, U, V, s, kind) {}
+
+  /// HOFT.
+  template <execution_policy Policy, class DU, class DV>
+  adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {})
+      : left_(accumulate(policy, checked(U), kind)),
+        // one triangle however many reflectors: on activations K = M V T needs it whole
+        right_(accumulate(policy, checked(V), kind, std::max<index_t>(1, as_view(V).cols))) {}
+  /// SHOFT.
+  template <execution_policy Policy, class DU, class DV, class DS>
+  requires(!std::convertible_to<DS const&, inverse>)
+      adapter(Policy const& policy, DU const& U, DV const& V, DS const& s, inverse kind = {})
+      : adapter(policy, U, V, kind) {
+    auto const scale = as_vector_view(s);
+    detail::require_equal("adapter", "s.size()", scale.size, left_.rows());
+    scale_.resize(scale.size);
+    copy(policy, scale, as_vector_view(scale_));
+  }
+
+  index_t rows() const { return left_.rows(); }            ///< m, of the weight
+  index_t cols() const { return right_.rows(); }           ///< n
+  compact_wy<A> const& left() const { return left_; }      ///< Q_U
+  compact_wy<A> const& right() const { return right_; }    ///< Q_V
+  dense_vector<A> const& scale() const { return scale_; }  ///< s, empty for HOFT
+
+  /// For the calls that allocate nothing.
+  adapter_view<A const> view() const& { return {left_.view(), right_.view(), as_vector_view(scale_)}; }
+  adapter_view<A const> view() const&& = delete;  // would refer to a temporary
+
+ private:
+  template <class DU>
+  static DU const& checked(DU const& U) {
+    static_assert(
+        std::same_as<detail::accumulator_of<DU const>, A>,
+        "hoft: adapter<A> must be of the accumulator type of U and V: adapter<float> for float, half and bfloat16.");
+    return U;
+  }
+
+  compact_wy<A> left_, right_;
+  dense_vector<A> scale_;
+};
+
+/// U [m, r] = (u₁ u₁ u₂ u₂ ⋯), standard Gaussian: Q = I at the start of training. @see paired_gaussian with a view.
+/// @throws hoft::shape_error if m or r is negative
+template <scalar T, class Rng>
+dense_matrix<T> paired_gaussian(index_t m, index_t r, Rng& rng) {
+  detail::require_at_least("paired_gaussian", "m", m, 0);
+  detail::require_at_least("paired_gaussian", "r", r, 0);
+  dense_matrix<T> U(m, r);
+  paired_gaussian(as_view(U), rng);
+  return U;
+}
+
+}  // namespace hoft

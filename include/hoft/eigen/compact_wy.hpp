@@ -1,0 +1,106 @@
+// hoft/eigen/compact_wy.hpp: a compact WY form that owns its memory, and how to make one.
+#pragma once
+#include <hoft/eigen/scratch.hpp>
+#include <hoft/householder/accumulate.hpp>
+
+namespace hoft {
+
+/// Q = H(u₁) ⋯ H(u_r) in compact WY form, held by value. A is an accumulator type: float for 16-bit reflectors.
+template <accumulating A>
+class compact_wy {
+ public:
+  using value_type = A;
+
+  /// The identity of order m.
+  explicit compact_wy(index_t m = 0) : compact_wy(m, 0, {}, 1) {}
+  /// Memory for r reflectors of length m; `accumulate` fills it.
+  compact_wy(index_t m, index_t r, inverse kind, index_t block)
+      : vectors_(m, r), factor_(block, r), gram_(block, r), scales_(2, r), tau_(r), block_(block), kind_(kind) {}
+
+  index_t rows() const { return vectors_.rows(); }             ///< m
+  index_t rank() const { return vectors_.cols(); }             ///< r
+  index_t block() const { return block_; }                     ///< reflectors that share one triangle
+  inverse kind() const { return kind_; }                       ///< exact or truncated
+  dense_matrix<A> const& vectors() const { return vectors_; }  ///< [m, r] normalised reflectors (V with explicit tau)
+  dense_matrix<A> const& factor() const { return factor_; }    ///< [block, r] the triangles T side by side
+  dense_vector<A> const& tau() const { return tau_; }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
+
+  /// For the calls that allocate nothing.
+  compact_wy_view<A const> view() const& { return bind<A const>(*this); }
+  compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
+  /// Views that `accumulate` may write to.
+  compact_wy_view<A> mutable_view() & { return bind<A>(*this); }
+  /// Adopts what `accumulate` found out about the form.
+  void adopt(compact_wy_view<A> const& q) {
+    kind_ = q.kind;
+    explicit_tau_ = q.explicit_tau;
+  }
+
+ private:
+  template <class Element, class Self>
+  static compact_wy_view<Element> bind(Self& self) {
+    compact_wy_view<Element> q;
+    q.vectors = as_view(self.vectors_);
+    q.factor = as_view(self.factor_);
+    q.gram = as_view(self.gram_);
+    q.tau = as_vector_view(self.tau_);
+    q.scales = as_view(self.scales_);
+    q.block = self.block_;
+    q.kind = self.kind_;
+    q.explicit_tau = self.explicit_tau_;
+    return q;
+  }
+
+  dense_matrix<A> vectors_, factor_, gram_;
+  dense_matrix<real_t<A>> scales_;
+  dense_vector<A> tau_;
+  index_t block_;
+  inverse kind_;
+  bool explicit_tau_ = false;
+};
+
+/// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
+/// `block` reflectors to a triangle. @see accumulate with views for errors, cost, accuracy and source.
+template <execution_policy Policy, class DU>
+requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy const& policy, DU const& U,
+                                                                          inverse kind = {},
+                                                                          index_t block = default_block) {
+  using A = detail::accumulator_of<DU const>;
+  detail::require_inverse("accumulate", kind);
+  detail::require_at_least<argument_error>("accumulate", "block", block, 1);
+  auto const u = as_view(U);
+  compact_wy<A> Q(u.rows, u.cols, kind, block_for(u.cols, kind, block));
+  auto q = Q.mutable_view();
+  accumulate(policy, u, q, kind, detail::scratch(accumulate_workspace<A>(policy, u.cols, Q.block(), kind)));
+  Q.adopt(q);
+  return Q;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class DU>
+requires(!execution_policy<DU>) auto accumulate(DU const& U, inverse kind = {}, index_t block = default_block) {
+  return accumulate(cpu{}, U, kind, block);
+}
+
+/// Q = H₁ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ from V [m, r] and tau [r] as LAPACK's geqrf leaves them (unit lower
+/// trapezoid; the rest of V is not read). @see accumulate with views.
+template <execution_policy Policy, class DV, class DT>
+requires(!std::convertible_to<DT const&, inverse>) auto accumulate(Policy const& policy, DV const& V, DT const& tau,
+                                                                   index_t block = default_block) {
+  using A = detail::accumulator_of<DV const>;
+  detail::require_at_least<argument_error>("accumulate", "block", block, 1);
+  auto const v = as_view(V);
+  compact_wy<A> Q(v.rows, v.cols, {}, block_for(v.cols, {}, block));
+  auto q = Q.mutable_view();
+  accumulate(policy, v, as_vector_view(tau), q, detail::scratch(accumulate_workspace<A>(policy, v.cols, Q.block())));
+  Q.adopt(q);
+  return Q;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class DV, class DT>
+requires(!execution_policy<DV> &&
+         !std::convertible_to<DT const&, inverse>) auto accumulate(DV const& V, DT const& tau,
+                                                                   index_t block = default_block) {
+  return accumulate(cpu{}, V, tau, block);
+}
+
+}  // namespace hoft

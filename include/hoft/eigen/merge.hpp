@@ -1,0 +1,100 @@
+// hoft/eigen/merge.hpp: HOFT and SHOFT on a weight in Eigen storage.
+#pragma once
+#include <hoft/adapter/low_rank.hpp>
+#include <hoft/adapter/merge.hpp>
+#include <hoft/adapter/unmerge.hpp>
+#include <hoft/eigen/adapter.hpp>
+
+namespace hoft {
+
+/// M := Q_U diag(s) M Q_V in place. @see merge with views for errors, cost, accuracy and source.
+template <execution_policy Policy, class A, class DM>
+void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
+  auto const m = detail::as_output(M);
+  auto const view = a.view();
+  merge(policy, view, m, m, detail::scratch(merge_workspace(policy, view, m)));
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM>
+void merge(adapter<A> const& a, DM&& M) {
+  merge(cpu{}, a, M);
+}
+
+/// M := the weight that merge(a, M) was given, in place. @see unmerge with views.
+template <execution_policy Policy, class A, class DM>
+void unmerge(Policy const& policy, adapter<A> const& a, DM&& M) {
+  auto const m = detail::as_output(M);
+  auto const view = a.view();
+  unmerge(policy, view, m, detail::scratch(unmerge_workspace(policy, view, m)));
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM>
+void unmerge(adapter<A> const& a, DM&& M) {
+  unmerge(cpu{}, a, M);
+}
+
+/// Gradients of an adapter in the accumulator type; ds is empty for HOFT.
+template <class A>
+struct adapter_gradient {
+  dense_matrix<A> dU;  ///< [m, ru]
+  dense_matrix<A> dV;  ///< [n, rv]
+  dense_vector<A> ds;  ///< [m]
+};
+
+namespace detail {
+
+template <class A>
+adapter_gradient<A> empty_gradient(adapter<A> const& a) {
+  adapter_gradient<A> g;
+  g.dU.resize(a.rows(), a.left().rank());
+  g.dV.resize(a.cols(), a.right().rank());
+  g.ds.resize(a.scale().size());
+  return g;
+}
+
+}  // namespace detail
+
+/// dU, dV and ds from dMhat = ∂L/∂M̂ [m, n] and the base weight M. @see merge_backward with views.
+template <execution_policy Policy, class A, class DM, class DG>
+adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M, DG const& dMhat) {
+  static_assert(detail::same_layout<DM const, DG const>,
+                "hoft::merge_backward: M and dMhat must have the same layout, both column-major or both row-major.");
+  auto const m = as_view(M);
+  auto const view = a.view();
+  auto g = detail::empty_gradient(a);
+  merge_backward(policy, view, m, as_view(dMhat), as_view(g.dU), as_view(g.dV), as_vector_view(g.ds),
+                 detail::scratch(merge_backward_workspace(policy, view, m)));
+  return g;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM, class DG>
+adapter_gradient<A> merge_backward(adapter<A> const& a, DM const& M, DG const& dMhat) {
+  return merge_backward(cpu{}, a, M, dMhat);
+}
+
+/// The factors of a low-rank update: M̂ = M + L R for HOFT, diag(s) M + L R for SHOFT.
+template <class T>
+struct low_rank_update {
+  dense_matrix<T> L;  ///< [m, ru + rv]
+  dense_matrix<T> R;  ///< [ru + rv, n]
+};
+
+/// The adapter as a LoRA adapter of rank ru + rv for the weight M, without loss. @see low_rank with views.
+template <execution_policy Policy, class A, class DM>
+auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
+  auto const m = as_view(M);
+  auto const view = a.view();
+  index_t const rank = a.left().rank() + a.right().rank();
+  low_rank_update<detail::value_of<DM const>> update;
+  update.L.resize(a.rows(), rank);
+  update.R.resize(rank, a.cols());
+  low_rank(policy, view, m, as_view(update.L), as_view(update.R), detail::scratch(low_rank_workspace(policy, view, m)));
+  return update;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM>
+auto low_rank(adapter<A> const& a, DM const& M) {
+  return low_rank(cpu{}, a, M);
+}
+
+}  // namespace hoft

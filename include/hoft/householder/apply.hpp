@@ -1,0 +1,225 @@
+// hoft/householder/apply.hpp: Q X, Qᴴ X, X Q and X Qᴴ.
+#pragma once
+#include <hoft/backend/prefetch_hint.hpp>
+#include <hoft/householder/compact_wy.hpp>
+#include <hoft/view/shape.hpp>
+
+namespace hoft {
+namespace detail {
+
+/// Every side and adjoint is one problem, Y = X − U F UᴴX with F = T or Tᴴ. From the right, (X Q)ᵀ = Qᵀ Xᵀ and
+/// Qᵀ = conj(Qᴴ): the transposed view of X (free) under the other operator, with everything in Q conjugated when it is
+/// complex, for which the workspace holds a copy.
+template <class A>
+struct oriented_pieces {
+  compact_wy_view<A> conjugated;  // empty unless needed
+  oriented_pieces() = default;
+  oriented_pieces(carver& memory, index_t m, index_t r, index_t block, side s) {
+    if (is_complex<A> && s == side::right) conjugated = carve_compact_wy<A>(memory, m, r, block);
+  }
+};
+
+template <class Policy, class A>
+compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> const& Q, side s,
+                                oriented_pieces<A> const& pieces) {
+  if (!is_complex<A> || s == side::left) return Q;
+  compact_wy_view<A> conj = pieces.conjugated;
+  conjugate_copy(policy, Q.vectors, conj.vectors);
+  conjugate_copy(policy, Q.factor, conj.factor);
+  conjugate_copy(policy, Q.gram, conj.gram);
+  conjugate_copy(policy, matrix_view<A const>(Q.tau.data, Q.rank(), 1), matrix_view<A>(conj.tau.data, Q.rank(), 1));
+  compact_wy_view<A const> oriented = conj;
+  oriented.scales = Q.scales;
+  oriented.kind = Q.kind;
+  oriented.explicit_tau = Q.explicit_tau;
+  return oriented;
+}
+
+/// Factors are applied from the last to the first for Q, from the first to the last for Qᴴ.
+inline index_t nth_applied(index_t blocks, index_t n, op o) { return o == op::plain ? blocks - 1 - n : n; }
+
+/// Y := op(Q) X for accumulator-typed panels; X may be Y. U holds the vectors of Q. W [r, w] receives UᴴX of each
+/// factor unless it is empty. scratch [2 b, w]. Without the last update, Y is left as the last factor's input.
+template <class Policy, class A, class Packed, class TX, class L, class LW>
+void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o, matrix_view<TX, L> X,
+                 matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch,
+                 std::type_identity_t<outlook<A, L>> const& around, bool last_update = true) {
+  index_t const blocks = Q.blocks(), w = X.cols;
+  if (blocks == 0) return copy(policy, X, Y);
+  for (index_t n = 0; n < blocks; ++n) {
+    auto const q = Q.at(nth_applied(blocks, n, o));
+    auto const vectors = U.columns(q.first, q.rank);
+    auto const minus_Z = scratch.block(0, 0, q.rank, w);
+    auto Wi = scratch.block(Q.block, 0, q.rank, w);
+    if constexpr (std::same_as<L, LW>)
+      if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
+    matrix_view<A const, L> source = Y;
+    if (n == 0) source = X;
+    project(policy, vectors, source, Wi);
+    if (!std::same_as<L, LW> && !W.empty()) copy(policy, Wi, W.block(q.first, 0, q.rank, w));
+    bool const last = n + 1 == blocks;
+    if (last && !last_update) return;
+    multiply(policy, A(-1), q.T, o, Wi, minus_Z);
+    update(policy, vectors, minus_Z, source, Y, last ? around : outlook<A, L>{});
+  }
+}
+
+/// A panel of the caller's matrix in the accumulator type: the panel itself, or a converted copy in `buffer`.
+template <class Policy, class A, class T, class L>
+auto staged(Policy const& policy, matrix_view<T, L> X, matrix_view<A, L> buffer) {
+  if constexpr (std::same_as<std::remove_const_t<T>, A>) {
+    return X;
+  } else {
+    auto const panel = buffer.columns(0, X.cols);
+    copy(policy, X, panel);
+    return panel;
+  }
+}
+/// The panel behind `p` that will be read next, if its elements are read where they are.
+template <class A, class T, class L, class Panel>
+matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p) {
+  if constexpr (std::same_as<std::remove_const_t<T>, A>)
+    if (p.next > 0) return X.columns(p.first + p.count, p.next);
+  return {};
+}
+/// Elements that are written without being read: all of Y, unless it is X or is converted panel by panel.
+template <class TX, class T, class L>
+index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
+  bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
+  return in_place || !accumulating<T> ? 0 : Y.rows * Y.cols;
+}
+/// Where to compute a panel of an output: in place, or in `buffer` if it has another type.
+template <class A, class T, class L>
+matrix_view<A, L> destination(matrix_view<T, L> Y, matrix_view<A, L> buffer) {
+  if constexpr (std::same_as<T, A>) return Y;
+  else return buffer.columns(0, Y.cols);
+}
+
+template <class Policy, class A, class T, class L>
+struct apply_pieces {
+  oriented_pieces<A> oriented;
+  index_t width;
+  packed_t<Policy, A, L> U;
+  per_worker<A, L> scratch, buffer;
+  apply_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block, side s)
+      : oriented(memory, m, r, block, s),
+        width(panel_width<T, L>(policy, m)),
+        U(carve_packed<A, L>(policy, memory, m, r)),
+        scratch(memory, worker_count(policy), 2 * block, std::min(width, n)),
+        buffer(memory, worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
+};
+
+/// A backend may have a kernel for all of it.
+template <class Policy, class A, class T, class L>
+concept applies_in_one_pass = requires(Policy const& policy, matrix_view<A const> U, op o, matrix_view<T const, L> X,
+                                       matrix_view<T, L> Y, matrix_view<A> W) {
+  apply_in_one_pass(policy, U, U, o, X, Y, W);
+};
+
+/// The oriented problem: X and Y [m, n] with Q from the left.
+template <class Policy, class A, class TX, class T, class L>
+void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
+                    matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<Policy, A, T, L> const& pieces) {
+  if constexpr (applies_in_one_pass<Policy, A, T, L>)
+    if (Q.blocks() == 1) {
+      auto const q = Q.at(0);
+      if (apply_in_one_pass(policy, q.U, q.T, o, matrix_view<T const, L>(X), Y, W)) return;
+    }
+  auto const local = serial(policy);
+  pack(policy, Q.vectors, pieces.U);
+  index_t const written = written_by(X, Y);
+  for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, auto p) {
+    auto const x = staged(local, X.columns(p.first, p.count), pieces.buffer(worker));
+    auto const y = destination(Y.columns(p.first, p.count), pieces.buffer(worker));
+    apply_panel(local, Q, pieces.U, o, x, y, W.columns(p.first, p.count), pieces.scratch(worker).columns(0, p.count),
+                {next_panel<A>(X, p), {}, written});
+    copy(local, y, Y.columns(p.first, p.count));
+  });
+}
+
+template <class A, class TX, class T, class L>
+void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
+  constexpr char const* function = "apply";
+  index_t const m = Q.rows();
+  require_form(function, "Q", Q, m, Q.rank());
+  require_shape(function, "X", X, s == side::left ? m : X.rows, s == side::left ? X.cols : m);
+  require_shape(function, "Y", Y, X.rows, X.cols);
+}
+
+}  // namespace detail
+
+/// Bytes of workspace for `apply` with X [m, n] of this element type and layout (its data is not read).
+template <execution_policy Policy, class A, class T, class L>
+index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X, side s = side::left) {
+  using value = std::remove_const_t<T>;
+  using acc = std::remove_const_t<A>;
+  if (s == side::left)
+    return detail::workspace_size<detail::apply_pieces<Policy, acc, value, L>>(policy, Q.rows(), X.cols, Q.rank(),
+                                                                               Q.block, s);
+  return detail::workspace_size<detail::apply_pieces<Policy, acc, value, transposed_layout<L>>>(
+      policy, Q.rows(), X.rows, Q.rank(), Q.block, s);
+}
+
+/// Y := Q X, Qᴴ X, X Q or X Qᴴ.
+///
+/// @param policy where to compute
+/// @param Q      [m, m] of rank r
+/// @param X      [m, n] In (side::left), [n, m] (side::right)
+/// @param Y      shape and layout of X, Out: may be X itself (in place); must not overlap it otherwise, nor Q
+/// @param s      the side of X on which Q stands
+/// @param o      Q or Qᴴ
+/// @param work   at least apply_workspace bytes
+/// @param W      [r, n] Out, optional (empty: not wanted): the projections UᴴX, or (X U)ᵀ for side::right, that
+///               apply_backward_from_output takes
+/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+///
+/// Cost: 4 m n r + 2 n r b flops (b = Q.block); X is read once and Y written once from memory while a panel of columns
+/// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √m (16-bit storage: one
+/// rounding of the result). Source: Schreiber & Van Loan 1989; LAPACK's larfb.
+template <execution_policy Policy, class A, class TX, class T, class L>
+void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s, op o,
+           workspace work, matrix_view<std::remove_const_t<A>> W = {}) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
+  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::apply: Q must hold the accumulator type of X.");
+  constexpr char const* function = "apply";
+  bool const left = s == side::left;
+  index_t const m = Q.rows(), n = left ? X.cols : X.rows;
+  detail::require_apply(Q, X, Y, s);
+  if (!W.empty()) detail::require_shape(function, "W", W, Q.rank(), n);
+  auto const run = [&](auto x, auto y, op oriented_op) {
+    using pieces_type = detail::apply_pieces<Policy, acc, T, typename decltype(x)::layout_type>;
+    auto const pieces = detail::carve<pieces_type>(function, work, policy, m, n, Q.rank(), Q.block, s);
+    auto const oriented = detail::orient(policy, compact_wy_view<acc const>(Q), s, pieces.oriented);
+    detail::apply_oriented(policy, oriented, oriented_op, x, y, W, pieces);
+  };
+  if (left) run(X, Y, o);
+  else run(X.transposed(), Y.transposed(), adjoint_of(o));
+}
+
+/// Bytes of workspace for `materialize`.
+template <execution_policy Policy, class A, class T, class L>
+index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E) {
+  return apply_workspace(policy, Q, E);
+}
+
+/// E := the first k columns of Q: LAPACK's orgqr, torch.linalg.householder_product.
+///
+/// @param policy where to compute
+/// @param Q      [m, m] of rank r
+/// @param E      [m, k] Out: k <= m. Must not overlap Q
+/// @param work   at least materialize_workspace bytes
+/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+///
+/// Cost and accuracy: those of `apply` to [m, k].
+template <execution_policy Policy, class A, class T, class L>
+void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E, workspace work) {
+  constexpr char const* function = "materialize";
+  detail::require_at_most(function, "E.cols", E.cols, Q.rows());
+  detail::require_shape(function, "E", E, Q.rows(), E.cols);
+  detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));
+  set_identity(policy, E);
+  apply(policy, Q, E, E, side::left, op::plain, work);
+}
+
+}  // namespace hoft

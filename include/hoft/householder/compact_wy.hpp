@@ -1,0 +1,131 @@
+// hoft/householder/compact_wy.hpp: the compact WY form of a product of reflectors, as views.
+#pragma once
+#include <hoft/core/error.hpp>
+#include <hoft/core/options.hpp>
+#include <hoft/core/scalar.hpp>
+#include <hoft/memory/arena.hpp>
+#include <hoft/view/shape.hpp>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace hoft {
+
+/// Reflectors that share one triangle when the caller does not choose. A triangle of b costs b / 4m of a whole apply
+/// and b / n of its flops again in accumulate, so it should be small beside m; b = 64 is where products with [m, b]
+/// reach full speed, and 64² elements of T fit the first-level cache. One r×r triangle for r = 4096 would double the
+/// work.
+inline constexpr index_t default_block = 64;
+
+/// The compact WY form Q = Q₁ Q₂ ⋯ with Q_i = I − U_i T_i U_iᴴ, one factor for every `block` columns of U; a single
+/// factor Q = I − U T Uᴴ when block >= rank. Views on memory that somebody else owns; `A` is an accumulator type, const
+/// in every use but `accumulate`. m = rows(), r = rank(), b = block.
+template <class A>
+struct compact_wy_view {
+  static_assert(accumulating<A>);
+  using value_type = std::remove_const_t<A>;
+  using real = std::conditional_t<std::is_const_v<A>, real_t<A> const, real_t<A>>;
+
+  matrix_view<A> vectors;     ///< [m, r]: Û, columns of norm 1 (or 0); with explicit tau the unit lower trapezoid V
+  matrix_view<A> factor;      ///< [b, r]: the upper triangles T_i side by side
+  matrix_view<A> gram;        ///< [b, r]: the strictly upper parts of U_iᴴU_i side by side
+  vector_view<A> tau;         ///< [r]: H_j = I − tau_j u_j u_jᴴ; 0 marks the identity
+  matrix_view<real> scales;   ///< [2, r]: ‖u_j‖ = scales(0, j) · scales(1, j) of the caller's columns
+  index_t block = 1;          ///< b, at least 1
+  inverse kind;               ///< how T came from S
+  bool explicit_tau = false;  ///< tau was given: columns are not normalised
+
+  compact_wy_view() = default;
+  compact_wy_view(compact_wy_view const&) = default;
+  compact_wy_view& operator=(compact_wy_view const&) = default;
+  template <class B>
+  requires std::same_as<B const, A> compact_wy_view(compact_wy_view<B> const& q)
+      : vectors(q.vectors),
+        factor(q.factor),
+        gram(q.gram),
+        tau(q.tau),
+        scales(q.scales),
+        block(q.block),
+        kind(q.kind),
+        explicit_tau(q.explicit_tau) {}
+
+  index_t rows() const { return vectors.rows; }
+  index_t rank() const { return vectors.cols; }
+  index_t blocks() const { return (rank() + block - 1) / block; }
+  /// Q is orthogonal by construction, so that its adjoint is its inverse.
+  bool orthogonal() const { return !kind.truncated && !explicit_tau; }
+
+  /// One factor Q_i.
+  struct factor_view {
+    index_t first, rank;
+    matrix_view<A> U, T, gram;
+    vector_view<A> tau;
+  };
+  factor_view at(index_t i) const {
+    index_t const j = i * block, k = std::min(block, rank() - j);
+    return {j, k, vectors.columns(j, k), factor.block(0, j, k, k), gram.block(0, j, k, k), tau.part(j, k)};
+  }
+};
+
+/// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a
+/// series in blocks would be another function), else at most `wanted`.
+inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
+  return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));
+}
+
+/// Cuts the storage of a compact WY form from `memory`; with a counting carver it tells the size.
+template <accumulating A>
+compact_wy_view<A> carve_compact_wy(carver& memory, index_t m, index_t r, index_t block) {
+  compact_wy_view<A> q;
+  q.block = std::max<index_t>(1, block);
+  q.vectors = memory.matrix<A>(m, r);
+  q.factor = memory.matrix<A>(q.block, r);
+  q.gram = memory.matrix<A>(q.block, r);
+  q.tau = memory.vector<A>(r);
+  q.scales = memory.matrix<real_t<A>>(2, r);
+  return q;
+}
+
+namespace detail {
+
+/// What a backend makes of a matrix [m, r] that meets every panel of layout L: reflectors to multiply by, or a gradient
+/// to add to.
+template <class Policy, class A, class L>
+using packed_t =
+    decltype(carve_packed<A, L>(std::declval<Policy const&>(), std::declval<carver&>(), index_t{}, index_t{}));
+template <class Policy, class A, class L>
+using packed_each_t =
+    decltype(carve_packed_each<A, L>(std::declval<Policy const&>(), std::declval<carver&>(), index_t{}, index_t{}));
+
+/// Terms of a series over r reflectors that differ from zero: A is nilpotent.
+inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, std::min(kind.terms, r)); }
+
+/// The extents that carve_compact_wy gives.
+template <class A>
+bool has_form(compact_wy_view<A> const& Q, index_t m, index_t r) {
+  return Q.block >= 1 && has_shape(Q.vectors, m, r) && has_shape(Q.factor, Q.block, r) &&
+         has_shape(Q.gram, Q.block, r) && Q.tau.size == r && has_shape(Q.scales, 2, r);
+}
+
+/// Says which part of a form is not as has_form wants it.
+inline void require_form_parts(char const* function, std::string_view name, index_t block, extents vectors,
+                               extents factor, extents gram, index_t tau, extents scales, index_t m, index_t r) {
+  std::string const text(name);
+  require_at_least(function, (text + ".block").c_str(), block, 1);
+  require_shape(function, text + ".vectors", vectors, m, r);
+  require_shape(function, text + ".factor", factor, block, r);
+  require_shape(function, text + ".gram", gram, block, r);
+  require_equal(function, (text + ".tau.size").c_str(), tau, r);
+  require_shape(function, text + ".scales", scales, 2, r);
+}
+
+template <class A>
+void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+  if (!has_form(Q, m, r))
+    require_form_parts(function, name, Q.block, Q.vectors, Q.factor, Q.gram, Q.tau.size, Q.scales, m, r);
+}
+
+}  // namespace detail
+}  // namespace hoft

@@ -1,0 +1,193 @@
+// hoft/householder/gradient.hpp: the parts of the backward pass that a panel of columns and a whole matrix share. The transforms
+// build their own backward passes on them.
+#pragma once
+#include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/apply.hpp>
+
+namespace hoft::detail {
+
+/// Sums over columns: D [m, r] = ∂L/∂Û without what flows through T, dF [b, r] = ∂L/∂F_i side by side, and
+/// E [b, r] = Σ Z_i dW_iᴴ side by side, which U_i still has to multiply (from-output form, math: X dWᴴ = Y dWᴴ + U (Z
+/// dWᴴ)). D is packed while panels add to it, plain in the total.
+template <class A, class Matrix = matrix_view<A>>
+struct gradient_sums {
+  Matrix D;
+  matrix_view<A> dF, E;
+};
+
+template <class Policy, class A, class Packed>
+void clear(Policy const& policy, gradient_sums<A, Packed> const& part) {
+  clear(policy, part.D);
+  fill(policy, A(0), part.dF);
+  fill(policy, A(0), part.E);
+}
+template <class Policy, class A>
+void clear(Policy const& policy, gradient_sums<A> const& total) {
+  fill(policy, A(0), total.D);
+  fill(policy, A(0), total.dF);
+  fill(policy, A(0), total.E);
+}
+template <class Policy, class A, class Packed>
+void add(Policy const& policy, gradient_sums<A, Packed> const& part, gradient_sums<A> const& total) {
+  add(policy, part.D, total.D);
+  add(policy, part.dF, total.dF);
+  add(policy, part.E, total.E);
+}
+
+/// Cuts a total from `memory`.
+template <class A>
+gradient_sums<A> carve_gradient_sums(carver& memory, index_t m, index_t r, index_t block) {
+  gradient_sums<A> total;
+  total.D = memory.matrix<A>(m, r);
+  total.dF = memory.matrix<A>(block, r);
+  total.E = memory.matrix<A>(block, r);
+  return total;
+}
+
+/// One partial sum for each worker.
+template <class Policy, class A, class L>
+struct gradient_parts {
+  packed_each_t<Policy, A, L> D;
+  per_worker<A> dF, E;
+  gradient_parts(carver& memory, Policy const& policy, index_t m, index_t r, index_t block)
+      : D(carve_packed_each<A, L>(policy, memory, m, r)),
+        dF(memory, worker_count(policy), block, r),
+        E(memory, worker_count(policy), block, r) {}
+  auto operator()(index_t worker) const {
+    return gradient_sums<A, packed_t<Policy, A, L>>{D(worker), dF(worker), E(worker)};
+  }
+};
+
+/// What a panel of the backward pass knows of the forward pass.
+template <class A, class L>
+struct forward_state {
+  matrix_view<A const, L> X;  ///< input of the only factor (`is_input`), or output of the factor applied last
+  matrix_view<A, L> rewind;   ///< where X may be walked back through the factors; X itself or without data
+  matrix_view<A const, L> W;  ///< [r, w] projections; without data they are computed here
+  bool is_input = false;
+  bool wanted = false;  ///< leave the input of the whole product in `rewind`
+};
+
+/// One panel: dX := op(Q)ᴴ G, and the panel's terms added to `sums`. dX may be G. U holds the vectors of Q.
+/// scratch [4 b, w].
+template <class Policy, class A, class Packed, class L>
+void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o,
+                    forward_state<A, L> state, matrix_view<A const, L> G, matrix_view<A, L> dX,
+                    gradient_sums<A, Packed> const& sums, matrix_view<A, L> scratch,
+                    std::type_identity_t<outlook<A, L>> const& around) {
+  index_t const blocks = Q.blocks(), w = G.cols;
+  if (blocks == 0) return copy(policy, G, dX);
+  for (index_t n = blocks; n-- > 0;) {
+    auto const q = Q.at(nth_applied(blocks, n, o));
+    auto const vectors = U.columns(q.first, q.rank);
+    auto const rows = [&](index_t part) { return scratch.block(part * Q.block, 0, q.rank, w); };
+    auto const minus_Z = rows(0), P = rows(1), dW = rows(2);
+    matrix_view<A const, L> W = rows(3);
+    if (state.W.data != nullptr) W = state.W.block(q.first, 0, q.rank, w);
+    else if (state.is_input) project(policy, vectors, state.X, rows(3));
+    if (state.W.data != nullptr || state.is_input) {
+      multiply(policy, A(-1), q.T, o, W, minus_Z);
+    } else {  // op(Q)ᴴ is the inverse: X = Y + U Z with Z = −Fᴴ UᴴY, and W = F⁻¹ Z
+      project(policy, vectors, state.X, P);
+      multiply(policy, A(-1), q.T, adjoint_of(o), P, minus_Z);
+      multiply_inverse_factor(policy, q.gram, q.tau, o, minus_Z, rows(3));
+      negate(policy, minus_Z);
+    }
+    project(policy, vectors, G, P);
+    multiply(policy, A(-1), q.T, adjoint_of(o), P, dW);
+    outer(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
+    outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
+    if (!state.is_input) outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
+    update(policy, vectors, dW, G, dX, n == 0 ? around : outlook<A, L>{});
+    G = dX;
+    if (!state.is_input && (n > 0 || state.wanted)) {
+      negate(policy, minus_Z);
+      update(policy, vectors, minus_Z, state.X, state.rewind);
+      state.X = state.rewind;
+    }
+  }
+}
+
+template <class A>
+struct finish_pieces {
+  matrix_view<A> all, dT, dA, C, temp, L;
+  finish_pieces(carver& memory, index_t block, inverse kind, bool explicit_tau) {
+    if (kind.truncated) all = memory.matrix<A>(block, block * useful_terms(kind, block));
+    dT = memory.matrix<A>(block, block);
+    dA = memory.matrix<A>(block, block);
+    C = memory.matrix<A>(block, block);
+    temp = memory.matrix<A>(block, block);
+    if (explicit_tau) L = memory.matrix<A>(block, block);
+  }
+  finish_pieces part(index_t r) const {
+    auto const corner = [r](matrix_view<A> a) { return a.data == nullptr ? a : a.block(0, 0, r, r); };
+    finish_pieces p = *this;
+    p.dT = corner(dT), p.dA = corner(dA), p.C = corner(C), p.temp = corner(temp), p.L = corner(L);
+    return p;
+  }
+};
+
+/// dA := gradient with respect to A = striu(UᴴU) from dT. dT is overwritten when the inverse is truncated.
+template <class Policy, class A>
+void factor_backward(Policy const& policy, typename compact_wy_view<A const>::factor_view const& q, inverse kind,
+                     finish_pieces<A> const& p) {
+  fill(policy, A(0), p.dA);
+  if (!kind.truncated) {  // −Tᴴ dT Tᴴ
+    multiply(policy, A(-1), q.T, op::adjoint, p.dT, p.temp);
+    outer(policy, A(1), p.temp, q.T, p.dA);
+  } else {  // the gradient of the polynomial, not of the inverse: T_{j+1} = D − D A T_j backwards
+    index_t const terms = useful_terms(kind, q.rank);
+    neumann_terms(policy, q, terms, p.all, p.temp);
+    for (index_t j = terms - 1; j >= 1; --j) {
+      scale_rows(policy, q.tau, op::adjoint, p.dT, p.temp);
+      outer(policy, A(-1), p.temp, p.all.columns((j - 1) * q.rank, q.rank), p.dA);
+      multiply(policy, A(-1), q.gram, op::adjoint, p.temp, p.dT);
+    }
+  }
+  keep_strictly_upper(policy, p.dA);
+}
+
+/// dtau_i = (Lᴴ dT Rᴴ)_ii with L = I − T A and R = I − A T: T = (I + D A)⁻¹ D differentiated without dividing by tau,
+/// so that it is the true derivative at tau = 0 too.
+template <class Policy, class A>
+void tau_backward(Policy const& policy, typename compact_wy_view<A const>::factor_view const& q,
+                  finish_pieces<A> const& p, vector_view<A> dtau) {
+  set_identity(policy, p.L);
+  update(policy, A(-1), q.T, q.gram, p.L, p.L);
+  fill(policy, A(0), p.temp);
+  outer(policy, A(1), p.dT, q.T, p.temp);
+  copy(policy, p.dT, p.C);
+  outer(policy, A(-1), p.temp, q.gram, p.C);
+  column_dots(policy, p.L, p.C, dtau);
+}
+
+/// From the sums over all columns to the gradient with respect to Û (or V), in place in sums.D; and dtau [r] when tau
+/// was given (else it has no data).
+template <class Policy, class A>
+void finish_gradient(Policy const& policy, compact_wy_view<A const> const& Q, op o, gradient_sums<A> const& sums,
+                     vector_view<A> dtau, finish_pieces<A> const& pieces) {
+  for (index_t i = 0; i < Q.blocks(); ++i) {
+    auto const q = Q.at(i);
+    auto const p = pieces.part(q.rank);
+    auto const dF = sums.dF.block(0, q.first, q.rank, q.rank);
+    if (o == op::plain) copy(policy, dF, p.dT);
+    else conjugate_copy(policy, dF.transposed(), p.dT);
+    if (dtau.data != nullptr) tau_backward(policy, q, p, dtau.part(q.first, q.rank));
+    factor_backward(policy, q, Q.kind, p);
+    conjugate_copy(policy, p.dA.transposed(), p.C);
+    add(policy, p.dA, p.C);
+    add(policy, sums.E.block(0, q.first, q.rank, q.rank), p.C);
+    auto const D = sums.D.columns(q.first, q.rank);
+    update(policy, A(1), q.U, p.C, D, D);
+  }
+}
+
+/// The gradient of the caller's columns from that of Û (or V).
+template <class Policy, class A, class TU, class LU>
+void vectors_backward(Policy const& policy, compact_wy_view<A const> const& Q, matrix_view<A> D,
+                      matrix_view<TU, LU> dU) {
+  if (Q.explicit_tau) strictly_lower(policy, matrix_view<A const>(D), dU);
+  else normalise_columns_backward(policy, Q.vectors, Q.scales, Q.tau, D, dU);
+}
+
+}  // namespace hoft::detail

@@ -1,0 +1,126 @@
+// hoft/memory/arena.hpp: one function both sizes and carves a workspace, so that the two cannot disagree.
+#pragma once
+#include <hoft/core/error.hpp>
+#include <hoft/memory/workspace.hpp>
+#include <hoft/view/matrix_view.hpp>
+#include <hoft/view/vector_view.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hoft {
+
+/// Cuts a workspace into pieces. Built without memory it only counts: the same code that carves tells the size.
+class carver {
+ public:
+  /// Counts only.
+  carver() = default;
+  /// Carves from `memory`. The pieces must have been counted first (see `carve`).
+  explicit carver(workspace memory) : next_(memory.data), end_(memory.data + memory.size), carving_(true) {}
+
+  /// @throws hoft::workspace_error if the memory is used up: it is smaller than what was counted
+  template <class T>
+  T* array(index_t count) {
+    static_assert(alignof(T) <= alignment);
+    return reinterpret_cast<T*>(take(count * index_t(sizeof(T))));
+  }
+  template <class T>
+  vector_view<T> vector(index_t n) {
+    return {array<T>(n), n};
+  }
+  template <class T, class Layout = col_major>
+  matrix_view<T, Layout> matrix(index_t rows, index_t cols) {
+    return {array<T>(rows * cols), rows, cols};
+  }
+  /// Bytes asked for so far, with room to align the first piece.
+  index_t size() const noexcept { return size_ == 0 ? 0 : size_ + alignment; }
+
+  static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
+
+  /// Pieces that are used one after another may share memory: go back to where the first began, then on behind both.
+  struct position {
+    std::byte* next = nullptr;
+    index_t size = 0;
+  };
+  position here() const { return {next_, size_}; }
+  /// Goes back to `to`; answers where it was.
+  position back_to(position const& to) {
+    position const from = here();
+    next_ = to.next, size_ = to.size;
+    return from;
+  }
+  /// Goes on behind `other` if that is further.
+  void on_behind(position const& other) {
+    if (other.size > size_) next_ = other.next, size_ = other.size;
+  }
+
+ private:
+  [[gnu::noinline]] std::byte* take(index_t length) {
+    index_t const bytes = (length + alignment - 1) / alignment * alignment;
+    size_ += bytes;
+    if (!carving_) return nullptr;
+    auto const address = reinterpret_cast<std::uintptr_t>(next_);
+    index_t const padding = index_t((alignment - address % alignment) % alignment);
+    if (bytes > 0)
+      detail::require_at_most<workspace_error>("carver", "the workspace asked for", padding + bytes, end_ - next_);
+    std::byte* const aligned = next_ + padding;
+    next_ = aligned + bytes;
+    return aligned;
+  }
+
+  std::byte* next_ = nullptr;
+  std::byte* end_ = nullptr;
+  index_t size_ = 0;
+  bool carving_ = false;
+};
+
+namespace detail {
+
+/// One matrix [rows, cols] of scratch for each worker.
+template <class T, class Layout = col_major>
+class per_worker {
+ public:
+  per_worker(carver& memory, index_t workers, index_t rows, index_t cols)
+      : rows_(rows), cols_(cols), data_(memory.array<T>(workers * rows * cols)) {}
+  matrix_view<T, Layout> operator()(index_t worker) const { return {data_ + worker * rows_ * cols_, rows_, cols_}; }
+
+ private:
+  index_t rows_, cols_;
+  T* data_;
+};
+
+/// Two sets of pieces in the same memory: `second` overwrites `first`.
+template <class First, class Second>
+struct in_turn {
+  First first;
+  Second second;
+  template <class... Args>
+  explicit in_turn(carver& memory, Args const&... args) : in_turn(memory, memory.here(), carver::position{}, args...) {}
+
+ private:
+  template <class... Args>
+  in_turn(carver& memory, carver::position const& start, carver::position&& end, Args const&... args)
+      : first(memory, args...), second((end = memory.back_to(start), memory), args...) {
+    memory.on_behind(end);
+  }
+};
+
+/// Bytes that `Pieces(carver&, args...)` carves.
+template <class Pieces, class... Args>
+index_t workspace_size(Args const&... args) {
+  carver count;
+  Pieces pieces(count, args...);
+  static_cast<void>(pieces);
+  return count.size();
+}
+
+/// The pieces, carved from the caller's workspace. @throws hoft::workspace_error if it is too small.
+template <class Pieces, class... Args>
+Pieces carve(char const* function, workspace work, Args const&... args) {
+  require_at_least<workspace_error>(function, "work.size", work.size, workspace_size<Pieces>(args...));
+  carver memory(work);
+  return Pieces(memory, args...);
+}
+
+}  // namespace detail
+}  // namespace hoft

@@ -1,0 +1,15 @@
+// hoft/memory/workspace.hpp: scratch memory that the caller lends.
+#pragma once
+#include <hoft/core/index.hpp>
+
+#include <cstddef>
+
+namespace hoft {
+
+/// Scratch memory lent by the caller: any alignment, contents irrelevant before and after.
+struct workspace {
+  std::byte* data = nullptr;
+  index_t size = 0;  ///< bytes
+};
+
+}  // namespace hoft

@@ -1,0 +1,94 @@
+// hoft/view/eigen.hpp: Eigen storage as views and views as Eigen maps, without a copy. What is not storage is refused at
+// compile time. Eigen's 16-bit types are stored in 16 bits and computed in float.
+#pragma once
+#include <hoft/core/scalar.hpp>
+#include <hoft/view/matrix_view.hpp>
+#include <hoft/view/vector_view.hpp>
+
+#include <Eigen/Core>
+
+namespace hoft {
+template <>
+struct scalar_traits<Eigen::half> {
+  using accumulator = float;
+};
+
+template <>
+struct scalar_traits<Eigen::bfloat16> {
+  using accumulator = float;
+};
+/// Memory that Eigen can address directly with unit inner stride: Matrix, Array, Map, Ref, Block.
+template <class D>
+concept eigen_storage = requires(std::remove_reference_t<D>& a) {
+  a.derived();
+  a.data();
+  a.outerStride();
+  requires(int(Eigen::internal::traits<std::remove_cvref_t<D>>::Flags) & Eigen::DirectAccessBit) != 0;
+  requires int(std::remove_cvref_t<D>::InnerStrideAtCompileTime) == 1;
+};
+
+/// Storage of one column or one row: a contiguous vector.
+template <class D>
+concept eigen_vector_storage = eigen_storage<D> && bool(std::remove_cvref_t<D>::IsVectorAtCompileTime);
+
+/// The matrix in Eigen storage. An expression, or a map with a run-time inner stride, does not compile.
+template <class D>
+auto as_view(D&& a) {
+  static_assert(
+      eigen_storage<D>,
+      "hoft: this argument is an Eigen expression or has a non-unit inner stride, and hoft makes no silent copies. "
+      "Pass a Matrix, Map, Ref or Block (for an expression: `auto A = (expression).eval();` and pass A).");
+  if constexpr (eigen_storage<D>) {
+    using storage = std::remove_reference_t<D>;
+    using element = std::remove_pointer_t<decltype(a.data())>;
+    using layout = std::conditional_t<bool(storage::IsRowMajor), row_major, col_major>;
+    static_assert(scalar<element>, "hoft: no scalar_traits for this element type.");
+    return matrix_view<element, layout>{a.data(), a.rows(), a.cols(), a.outerStride()};
+  } else {
+    return matrix_view<float>{};  // the message above says enough
+  }
+}
+template <class T, class Layout>
+auto as_view(matrix_view<T, Layout> a) {
+  return a;
+}
+
+/// The vector in Eigen storage.
+template <class D>
+auto as_vector_view(D&& a) {
+  static_assert(eigen_vector_storage<D>,
+                "hoft: this argument must be a contiguous Eigen vector (Vector, Map or Ref of one), not an expression "
+                "or a matrix.");
+  if constexpr (eigen_vector_storage<D>) {
+    using element = std::remove_pointer_t<decltype(a.data())>;
+    return vector_view<element>{a.data(), a.size()};
+  } else {
+    return vector_view<float>{};
+  }
+}
+template <class T>
+auto as_vector_view(vector_view<T> a) {
+  return a;
+}
+/// The dense Eigen matrix of the same element type and layout as a view: what value-returning calls return.
+template <class T, class Layout = col_major>
+using dense_matrix = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic,
+                                   std::same_as<Layout, col_major> ? Eigen::ColMajor : Eigen::RowMajor>;
+
+/// The same memory as an Eigen::Map with the view's outer stride.
+template <class T, class Layout>
+auto as_eigen(matrix_view<T, Layout> a) {
+  using plain = dense_matrix<T, Layout>;
+  using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
+  return Eigen::Map<target, Eigen::Unaligned, Eigen::OuterStride<>>(a.data, a.rows, a.cols, Eigen::OuterStride<>(a.ld));
+}
+
+/// The same memory as an Eigen::Map of a column vector.
+template <class T>
+auto as_eigen(vector_view<T> a) {
+  using plain = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, 1>;
+  using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
+  return Eigen::Map<target>(a.data, a.size);
+}
+
+}  // namespace hoft

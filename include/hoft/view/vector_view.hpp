@@ -1,0 +1,29 @@
+// hoft/view/vector_view.hpp: contiguous vectors in memory that belongs to the caller.
+#pragma once
+#include <hoft/core/index.hpp>
+
+#include <concepts>
+#include <type_traits>
+
+namespace hoft {
+
+/// A contiguous vector in memory owned by somebody else.
+template <class T>
+struct vector_view {
+  using element_type = T;
+  using value_type = std::remove_cv_t<T>;
+
+  T* data = nullptr;
+  index_t size = 0;
+
+  vector_view() = default;
+  HOFT_HOST_DEVICE constexpr vector_view(T* first, index_t n) noexcept : data(first), size(n) {}
+  template <class U>
+  requires std::same_as<U const, T> HOFT_HOST_DEVICE constexpr vector_view(vector_view<U> a) noexcept
+      : vector_view(a.data, a.size) {}
+
+  HOFT_HOST_DEVICE constexpr T& operator[](index_t i) const noexcept { return data[i]; }
+  HOFT_HOST_DEVICE constexpr vector_view part(index_t i, index_t n) const noexcept { return {data + i, n}; }
+};
+
+}  // namespace hoft
