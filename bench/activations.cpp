@@ -99,13 +99,13 @@ void counted_step(layer<T>& d, kind which, footprint& memory, hoft::dense_vector
   hoft::cpu const policy;
   index_t const m = d.s.m, n = d.s.n, r = d.s.r, t = d.s.t, left = hoft::block_for(r, hoft::exact{});
   hoft::adapter_view<T> a;
-  auto const carve_forms = [&](hoft::carver& carver) {
-    a = {hoft::carve_compact_wy<T>(carver, m, r, left), hoft::carve_compact_wy<T>(carver, n, r, r)};
+  auto const carve_forms = [&](hoft::arena& arena) {
+    a = {hoft::carve_compact_wy<T>(arena, m, r, left), hoft::carve_compact_wy<T>(arena, n, r, r)};
   };
-  hoft::carver form_size;
+  hoft::arena form_size;
   carve_forms(form_size);
   lent forms(memory.standing, form_size.size()), spare(memory.standing, 2 * (m + n) * r * index_t(sizeof(T)));
-  hoft::carver form_carver{hoft::workspace(forms)};
+  hoft::arena form_carver{hoft::workspace(forms)};
   carve_forms(form_carver);
   {
     lent work(memory.passes,
@@ -118,13 +118,13 @@ void counted_step(layer<T>& d, kind which, footprint& memory, hoft::dense_vector
     a.scale = hoft::as_vector_view(scale);
     gradient_of_scale = hoft::as_vector_view(ds);
   }
-  auto const carve_saved = [&](hoft::carver& carver) {
-    return hoft::carve_saved<T, hoft::col_major>(carver, a, t, which == kind::shoft);
+  auto const carve_saved = [&](hoft::arena& arena) {
+    return hoft::carve_saved<T, hoft::col_major>(arena, a, t, which == kind::shoft);
   };
-  hoft::carver saved_size;
+  hoft::arena saved_size;
   carve_saved(saved_size);
   lent saved_bytes(memory.passes, saved_size.size());
-  hoft::carver saved_carver{hoft::workspace(saved_bytes)};
+  hoft::arena saved_carver{hoft::workspace(saved_bytes)};
   auto const saved = carve_saved(saved_carver);
   auto base = hoft::dense(policy, d.M);
   {
@@ -142,13 +142,13 @@ void counted_lora_step(layer<T>& d, footprint& memory, matrix_view<T const> A, m
                        matrix_view<T> dA, matrix_view<T> dB) {
   auto const by = library::hoft;
   index_t const r = A.rows, t = d.s.t, bytes = r * t * index_t(sizeof(T));
-  auto const matrix = [&](lent& room) { return hoft::carver(room).template matrix<T>(r, t); };
-  lent saved(memory.passes, bytes + hoft::carver::alignment);
+  auto const matrix = [&](lent& room) { return hoft::arena(room).template matrix<T>(r, t); };
+  lent saved(memory.passes, bytes + hoft::arena::alignment);
   auto const h = matrix(saved);
   d.frozen_forward(by);
   gemm(by, false, false, 1, A, d.tokens, 0, h);
   gemm(by, false, false, 1, B, h, 1, d.y_tokens());
-  lent work(memory.passes, bytes + hoft::carver::alignment);
+  lent work(memory.passes, bytes + hoft::arena::alignment);
   auto const dh = matrix(work);
   gemm(by, false, true, 1, d.gradient, h, 0, dB);
   gemm(by, true, false, 1, B, d.gradient, 0, dh);

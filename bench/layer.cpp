@@ -40,14 +40,14 @@ layer<T>::layer(shape size)
 
 template <class T>
 std::size_t layer<T>::saved_size() const {
-  hoft::carver count;
+  hoft::arena count;
   hoft::carve_saved<T, hoft::col_major>(count, adapter.view(), s.t);
   return std::size_t(count.size());
 }
 template <class T>
 hoft::saved_activations<T, T, hoft::col_major> layer<T>::carve_saved() {
-  hoft::carver carver(hoft::workspace{saved_memory.data(), index_t(saved_memory.size())});
-  return hoft::carve_saved<T, hoft::col_major>(carver, adapter.view(), s.t);
+  hoft::arena arena(hoft::workspace{saved_memory.data(), index_t(saved_memory.size())});
+  return hoft::carve_saved<T, hoft::col_major>(arena, adapter.view(), s.t);
 }
 
 template <class T>

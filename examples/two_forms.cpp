@@ -26,10 +26,10 @@ class reflector_layer {
  public:
   reflector_layer(hoft::index_t m, hoft::index_t r, hoft::index_t n, hoft::cpu policy) : policy_(policy) {
     hoft::index_t const block = hoft::block_for(r, hoft::exact{});
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_compact_wy<float>(count, m, r, block);
     form_.resize(std::size_t(count.size()));
-    hoft::carver memory({form_.data(), count.size()});
+    hoft::arena memory({form_.data(), count.size()});
     Q_ = hoft::carve_compact_wy<float>(memory, m, r, block);
     hoft::matrix_view<float> const X(nullptr, m, n);
     hoft::index_t const bytes =
@@ -65,15 +65,15 @@ class shoft_layer {
   shoft_layer(hoft::matrix_view<float const> M, hoft::index_t rank, hoft::index_t tokens, hoft::cpu policy)
       : policy_(policy), base_(policy, M), tokens_(tokens) {
     hoft::index_t const left = hoft::block_for(rank, hoft::exact{}), right = rank;  // V in one triangle
-    auto const carve = [&](hoft::carver& memory) {
+    auto const carve = [&](hoft::arena& memory) {
       a_ = {hoft::carve_compact_wy<float>(memory, M.rows, rank, left),
             hoft::carve_compact_wy<float>(memory, M.cols, rank, right), memory.vector<float>(M.rows)};
       saved_ = hoft::carve_saved<float, hoft::col_major>(memory, a_, tokens);
     };
-    hoft::carver count;
+    hoft::arena count;
     carve(count);
     kept_.resize(std::size_t(count.size()));
-    hoft::carver memory({kept_.data(), count.size()});
+    hoft::arena memory({kept_.data(), count.size()});
     carve(memory);
     hoft::matrix_view<float> const x(nullptr, M.cols, tokens + rank);
     hoft::index_t const bytes =

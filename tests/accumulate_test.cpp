@@ -99,10 +99,10 @@ void check_definition() {
 
     // The form that takes views, over scratch full of NaN and storage full of NaN.
     using A = hoft::accumulator_t<T>;
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_compact_wy<A>(count, m, r, Q.block());
     guarded_workspace storage(count.size()), work(hoft::accumulate_workspace<A>(hoft::cpu{}, r, Q.block()));
-    hoft::carver memory{hoft::workspace(storage)};
+    hoft::arena memory{hoft::workspace(storage)};
     auto q = hoft::carve_compact_wy<A>(memory, m, r, Q.block());
     hoft::accumulate(hoft::cpu{}, U.view(), q, hoft::exact{}, work);
     CHECK(storage.intact());

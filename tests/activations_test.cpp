@@ -224,12 +224,12 @@ struct saved_memory {
   guarded_workspace memory;
   hoft::saved_activations<A, T, L> saved;
   saved_memory(adapter<A> const& a, index_t t, bool keep_q) : memory(size(a, t, keep_q)) {
-    hoft::carver carver(memory);
-    saved = hoft::carve_saved<T, L>(carver, a.view(), t, keep_q);
+    hoft::arena arena(memory);
+    saved = hoft::carve_saved<T, L>(arena, a.view(), t, keep_q);
   }
   saved_memory(saved_memory const&) = delete;
   static index_t size(adapter<A> const& a, index_t t, bool keep_q) {
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_saved<T, L>(count, a.view(), t, keep_q);
     return count.size();
   }

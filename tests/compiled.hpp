@@ -17,10 +17,10 @@
   declare template void detail::project_panel<T>(packed_matrix<T, row_major>, matrix_view<T const, row_major>,       \
                                                  matrix_view<T, row_major>);                                         \
   declare template void detail::update_panel<T>(int, update_term<T, col_major> const*, matrix_view<T const>,         \
-                                                matrix_view<T>, outlook<T, col_major> const&);                       \
+                                                matrix_view<T>, prefetch_hint<T, col_major> const&);                 \
   declare template void detail::update_panel<T>(int, update_term<T, row_major> const*,                               \
                                                 matrix_view<T const, row_major>, matrix_view<T, row_major>,          \
-                                                outlook<T, row_major>);                                              \
+                                                prefetch_hint<T, row_major>);                                        \
   declare template void detail::outer_panel<T>(int, outer_term<T, col_major> const*, packed_matrix<T, col_major>);   \
   declare template void detail::outer_panel<T>(int, outer_term<T, row_major> const*, packed_matrix<T, row_major>);   \
   HOFT_COMPILED_PRODUCT(declare, T, col_major, col_major)                                                            \
@@ -41,23 +41,23 @@
 #define HOFT_COMPILED_APPLY_PANEL(declare, T, TX, L, LW)                                                            \
   declare template void apply_panel(                                                                                \
       cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, matrix_view<TX, L>, \
-      matrix_view<T, L>, matrix_view<T, LW>, matrix_view<T, L>, outlook<T, L> const&, bool);
+      matrix_view<T, L>, matrix_view<T, LW>, matrix_view<T, L>, prefetch_hint<T, L> const&, bool);
 #define HOFT_COMPILED_PANELS_OF(declare, T, L)                                                                       \
   HOFT_COMPILED_APPLY_PANEL(declare, T, T, L, col_major)                                                             \
   HOFT_COMPILED_APPLY_PANEL(declare, T, T const, L, col_major)                                                       \
   declare template void backward_panel(                                                                              \
       cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, forward_state<T, L>, \
       matrix_view<T const, L>, matrix_view<T, L>, gradient_sums<T, cpu_backend::packed_matrix<T, L>> const&,         \
-      matrix_view<T, L>, outlook<T, L> const&);                                                                      \
+      matrix_view<T, L>, prefetch_hint<T, L> const&);                                                                \
   declare template void adapt_panel(                                                                                 \
       cpu const&, adapter_view<T const> const&, packed_adapter<T, cpu_backend::packed_matrix<T, L>> const&,          \
       matrix_view<T const, L>, matrix_view<T const, L>, matrix_view<T, L>, matrix_view<T, L>, matrix_view<T, L>,     \
-      matrix_view<T, L>, outlook<T, L> const&, bool);                                                                \
+      matrix_view<T, L>, prefetch_hint<T, L> const&, bool);                                                          \
   declare template void adapt_backward_panel(                                                                        \
       cpu const&, adapter_view<T const> const&, packed_adapter<T, cpu_backend::packed_matrix<T, L>> const&,          \
       matrix_view<T const, L>, forward_state<T, L>, matrix_view<T const, L>, matrix_view<T const, L>,                \
       matrix_view<T, L>, adapter_sums<T, cpu_backend::packed_matrix<T, L>> const&, matrix_view<T, L>,                \
-      outlook<T, L> const&);
+      prefetch_hint<T, L> const&);
 #define HOFT_COMPILED_PANELS(declare, T)         \
   HOFT_COMPILED_FACTORS(declare, T)              \
   HOFT_COMPILED_PANELS_OF(declare, T, col_major) \

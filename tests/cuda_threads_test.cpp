@@ -80,10 +80,10 @@ TEST_CASE("transforms by blocks of several threads") {
     dense_matrix<T> tokens = x, dy = g;
     auto const X = hoft::as_view(tokens), Y = hoft::as_view(stored[1]);
     auto const base = dense(device, weight);
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_saved<T, col_major>(count, a, t);
     guarded_workspace kept(count.size());
-    hoft::carver memory{hoft::workspace(kept)};
+    hoft::arena memory{hoft::workspace(kept)};
     auto const saved = hoft::carve_saved<T, col_major>(memory, a, t);
     guarded_workspace forward_work(hoft::forward_workspace(device, a, X));
     hoft::forward(device, a, base, X, Y, saved, forward_work);

@@ -34,14 +34,14 @@ TEST_CASE("projections by slices, some columns at a time") {
   index_t const m = 300, n = 500, r = 21;
   dense_matrix<float> const U = gaussian<float>(m, r, 1), X = gaussian<float>(m, n, 2), s = gaussian<float>(m, 1, 3);
   host const small{.shared_limit = 40 * 1024, .most_blocks = 1, .most_cluster = 1};
-  auto const carved = [&](hoft::carver& memory) { return project_room<float>(small, memory, m, r, n, true); };
-  hoft::carver count;
+  auto const carved = [&](hoft::arena& memory) { return project_room<float>(small, memory, m, r, n, true); };
+  hoft::arena count;
   auto const wanted = carved(count);
   REQUIRE(wanted.shape.slices > 1);
   REQUIRE(wanted.width < n - 16);
   REQUIRE(n % wanted.width != 0);
   guarded_workspace work(count.size());
-  hoft::carver memory{hoft::workspace(work)};
+  hoft::arena memory{hoft::workspace(work)};
   padded<float, col_major> W(r, n);
   project_stored(small, carved(memory), hoft::as_view(U), hoft::vector_view<float const>(s.data(), m), hoft::as_view(X),
                  W.view());

@@ -68,9 +68,9 @@ class everything {
     auto const& s = shape_;
     inverse const exactly = exact{};
     auto const form = [&](index_t m, index_t r, index_t block) {
-      carver count;
+      arena count;
       carve_compact_wy<A>(count, m, r, block);
-      carver memory(keep(count.size()));
+      arena memory(keep(count.size()));
       return carve_compact_wy<A>(memory, m, r, block);
     };
     compact_wy_view<A> QU = form(s.m, s.ru, s.block), QV = form(s.n, s.rv, std::max<index_t>(1, s.rv)),
@@ -124,9 +124,9 @@ class everything {
          [&](workspace w) { merge_backward(policy, a, in(M), in(dMhat), wU.view(), wV.view(), vector(ws), w); });
     call("low_rank", low_rank_workspace(policy, a, in(M)),
          [&](workspace w) { low_rank(policy, a, in(M), left.view(), right.view(), w); });
-    carver count;
+    arena count;
     carve_saved<T, L>(count, a, s.t, keep_q_);
-    carver memory(keep(count.size()));
+    arena memory(keep(count.size()));
     auto const saved = carve_saved<T, L>(memory, a, s.t, keep_q_);
     auto const base = base_of(policy, in(M));
     call("forward", forward_workspace(policy, a, x.view()),

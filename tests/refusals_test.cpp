@@ -53,14 +53,14 @@ auto const plain = op::plain;
 
 }  // namespace
 
-TEST_CASE("a carver refuses memory that is smaller than what was counted") {
-  carver count;
+TEST_CASE("an arena refuses memory that is smaller than what was counted") {
+  arena count;
   carve_compact_wy<double>(count, 9, 4, 4);
   std::vector<std::byte> memory(std::size_t(count.size()));
-  carver enough({memory.data(), count.size()});
+  arena enough({memory.data(), count.size()});
   carve_compact_wy<double>(enough, 9, 4, 4);
   CHECK_THROWS_AS(enough.array<double>(64), workspace_error);
-  carver little({memory.data(), 100});
+  arena little({memory.data(), 100});
   CHECK_THROWS_AS(little.array<double>(20), workspace_error);
 }
 

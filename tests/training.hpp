@@ -150,18 +150,18 @@ class training {
           dV(right_gradient.data(), of.n, of.rv),
           ds(scale_gradient.data(), index_t(scale.size()), 1) {
       auto const carve = [&](memory<std::byte>& bytes, auto const& cut) {
-        hoft::carver count;
+        hoft::arena count;
         cut(count);
         bytes.resize(std::size_t(count.size()), std::byte(0xFF));
-        hoft::carver carver(hoft::workspace{bytes.data(), index_t(bytes.size())});
-        cut(carver);
+        hoft::arena arena(hoft::workspace{bytes.data(), index_t(bytes.size())});
+        cut(arena);
       };
-      carve(form, [&](hoft::carver& from_bytes) {
+      carve(form, [&](hoft::arena& from_bytes) {
         a.left = hoft::carve_compact_wy<A>(from_bytes, of.m, of.ru, of.ru);
         a.right = hoft::carve_compact_wy<A>(from_bytes, of.n, of.rv, of.rv);
       });
       a.scale = {s.data, s.rows};
-      carve(kept, [&](hoft::carver& from_bytes) {
+      carve(kept, [&](hoft::arena& from_bytes) {
         saved = hoft::carve_saved<T, hoft::col_major>(from_bytes, a, training_tokens);
       });
     }

@@ -72,10 +72,10 @@ struct problems {
       wU.emplace_back(p.m, p.ru), wV.emplace_back(p.n, p.rv), ws.emplace_back(scales, 1);
       dU.emplace_back(p.m, p.ru), dV.emplace_back(p.n, p.rv), ds.emplace_back(scales, 1);
       a.emplace_back(left.back().view(), right.back().view(), vector(s.back()));
-      hoft::carver size;
+      hoft::arena size;
       hoft::carve_saved<T, L>(size, a.back(), p.t, p.m != 16);
       memory.emplace_back(std::size_t(size.size()), std::byte(0xFF));
-      hoft::carver carved(hoft::workspace{memory.back().data(), size.size()});
+      hoft::arena carved(hoft::workspace{memory.back().data(), size.size()});
       saved.push_back(hoft::carve_saved<T, L>(carved, a.back(), p.t, p.m != 16));
     }
   }
@@ -328,7 +328,7 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
       base.push_back(dense(hoft::cuda::host{}, M.back().view()));
       x_.push_back(x.view()), y.emplace_back(m, 9 + 2), y_.push_back(y.back().view());
       memory.emplace_back(std::size_t{1} << 14);
-      hoft::carver carved(hoft::workspace{memory.back().data(), index_t(memory.back().size())});
+      hoft::arena carved(hoft::workspace{memory.back().data(), index_t(memory.back().size())});
       saved.push_back(hoft::carve_saved<T, L>(carved, a.back(), 9));
     }
     auto const launches_of = [&](index_t bytes, auto const& call) {

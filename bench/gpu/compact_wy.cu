@@ -198,10 +198,10 @@ void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
   // F is small, so that the peers' I - U F Uᵀ, applied in place hundreds of times, lets nothing grow.
   numbers<T> const U_stored(m * r, 0.01f, 3), F(r * r, 0.001f, 4), X(m * t, 1, 5), Y(m * t, 1, 6), W(r * t), P(r * t),
       Z(r * t), dW(r * t), G(m * t, 1, 7), dX(m * t), dU_stored(m * r);
-  hoft::carver count;
+  hoft::arena count;
   hoft::carve_compact_wy<float>(count, m, r, r);
   scratch const form(count.size()), dU(m * r * 4);
-  hoft::carver memory(form.work());
+  hoft::arena memory(form.work());
   auto Q = hoft::carve_compact_wy<float>(memory, m, r, r);
   auto const x = X.matrix(m, t), y = Y.matrix(m, t), g = G.matrix(m, t), dx = dX.matrix(m, t);
   scratch const work(std::max({hoft::accumulate_workspace<float>(b.on(), r, r), hoft::apply_workspace(b.on(), Q, x),
@@ -270,13 +270,13 @@ void accumulate_case(bench& b, index_t m, index_t r, int count) {
   numbers<float> const U(m * r * count);
   std::vector<matrix_view<float const>> us;
   std::vector<hoft::compact_wy_view<float>> forms;
-  hoft::carver counter;
+  hoft::arena counter;
   for (int i = 0; i < count; ++i) hoft::carve_compact_wy<float>(counter, m, r, r);
   scratch const memory(counter.size());
-  hoft::carver carver(memory.work());
+  hoft::arena arena(memory.work());
   for (int i = 0; i < count; ++i) {
     us.emplace_back(U.data() + i * m * r, m, r);
-    forms.push_back(hoft::carve_compact_wy<float>(carver, m, r, r));
+    forms.push_back(hoft::carve_compact_wy<float>(arena, m, r, r));
   }
   std::span<matrix_view<float const> const> const all(us);
   std::span<hoft::compact_wy_view<float>> const Q(forms);

@@ -33,7 +33,7 @@ void print_kernels(cuda::host const& device, index_t m, index_t r) {
   apply.U = {nullptr, m, r};
   print_whole(device, "apply", m, r, apply);
   print_whole(device, "apply_backward", m, r, cuda::apply_backward_kernel<T>(m, r));
-  hoft::carver count;
+  hoft::arena count;
   auto const Q = hoft::carve_compact_wy<float>(count, m, r, r);
   std::vector<float> const ones(std::size_t(m), 1.0f);
   for (bool scaled : {false, true}) {
@@ -41,11 +41,12 @@ void print_kernels(cuda::host const& device, index_t m, index_t r) {
     hoft::adapter_view<float const> const a{hoft::compact_wy_view<float const>(Q),
                                             hoft::compact_wy_view<float const>(Q), scale};
     std::string const name = scaled ? "SHOFT " : "HOFT ";
-    auto const kept = scaled ? hoft::kept::q : hoft::kept::y;
+    auto const kept = scaled ? hoft::saved_quantity::q : hoft::saved_quantity::y;
     print_whole(device, (name + "forward").c_str(), m, r, cuda::adapt_probe<T>(a, scaled, false));
     print_whole(device, (name + "backward").c_str(), m, r, cuda::backward_probe<T>(a, kept, false));
-    print_whole(device, (name + "merge_backward").c_str(), m, r, cuda::backward_probe<T>(a, hoft::kept::base, false));
-    hoft::carver forward, backward;
+    print_whole(device, (name + "merge_backward").c_str(), m, r,
+                cuda::backward_probe<T>(a, hoft::saved_quantity::base, false));
+    hoft::arena forward, backward;
     cuda::adapt_room<T> const f(device, forward, a, tokens, scaled);
     cuda::adapt_backward_room<T> const b(device, backward, a, tokens, kept);
     auto const print_apart = [&](char const* pass, auto const& projecting, auto const& shape, index_t bytes) {

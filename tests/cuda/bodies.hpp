@@ -80,10 +80,10 @@ struct cuda_tests {
     bytes memory;
     hoft::compact_wy_view<A> view;
     form(index_t m, index_t r, index_t block) {
-      hoft::carver count;
+      hoft::arena count;
       hoft::carve_compact_wy<A>(count, m, r, block);
       memory.resize(std::size_t(count.size()), std::byte(0xFF));
-      hoft::carver memory_of(hoft::workspace{memory.data(), index_t(memory.size())});
+      hoft::arena memory_of(hoft::workspace{memory.data(), index_t(memory.size())});
       view = hoft::carve_compact_wy<A>(memory_of, m, r, block);
     }
   };

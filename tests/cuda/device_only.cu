@@ -67,7 +67,7 @@ struct job {
     require(cublasCreate(&blas), "cublasCreate");
     require(cublasSetStream(blas, stream), "cublasSetStream");
     require(cublasSetWorkspace(blas, blas_memory.as<void>(), std::size_t(blas_bytes)), "cublasSetWorkspace");
-    hoft::carver memory(form.work());
+    hoft::arena memory(form.work());
     Q = hoft::carve_compact_wy<float>(memory, m, r, block);
   }
   job(job const&) = delete;
@@ -173,7 +173,7 @@ std::string check_batch() {
   auto const on = hoft::cuda::on(j.stream, j.blas);
   std::vector<hoft::matrix_view<float const>> us;
   std::vector<hoft::compact_wy_view<float>> Q;
-  hoft::carver a(together.work()), b(alone.work());
+  hoft::arena a(together.work()), b(alone.work());
   require(cudaMemset(together.as<void>(), 0, std::size_t{1} << 24), "cudaMemset");
   require(cudaMemset(alone.as<void>(), 0, std::size_t{1} << 24), "cudaMemset");
   require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
@@ -199,7 +199,7 @@ void run_adapters(job const& j, device_bytes const& memory, calls how) {
   constexpr index_t n = 130, t = 50, ru = 16, rv = 8, count = 10;
   auto const on = hoft::cuda::on(j.stream, j.blas);
   auto const work = j.scratch.work();
-  hoft::carver at(memory.work());
+  hoft::arena at(memory.work());
   std::vector<hoft::adapter_view<float const>> a;
   std::vector<constant> M, x_read, y_read;
   std::vector<matrix> Mhat, x, y, dy, dx, wU, wV, dU, dV;
@@ -303,10 +303,10 @@ std::string check_large() {
   require(cudaMemcpy(X.as<T>() + m * (n - last), columns.data(), columns.size() * 2, cudaMemcpyHostToDevice),
           "cudaMemcpy");
   require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-  hoft::carver count;
+  hoft::arena count;
   hoft::carve_compact_wy<float>(count, m, r, r);
   device_bytes form{count.size()};
-  hoft::carver memory(form.work());
+  hoft::arena memory(form.work());
   auto Q = hoft::carve_compact_wy<float>(memory, m, r, r);
   auto const on = hoft::cuda::on(j.stream, j.blas);
   hoft::accumulate(on, hoft::matrix_view<float const>(U.as<float const>(), m, r), Q, hoft::exact{}, scratch.work());

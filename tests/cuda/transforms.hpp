@@ -96,10 +96,10 @@ struct transform_tests {
     auto const form = [&](bytes& memory, matrix<float, col_major> const& vectors, index_t rows, index_t rank,
                           index_t most) {
       index_t const at_a_time = std::min(most, std::max<index_t>(rank, 1));
-      hoft::carver count;
+      hoft::arena count;
       hoft::carve_compact_wy<float>(count, rows, rank, at_a_time);
       memory.resize(std::size_t(count.size()), std::byte(0xFF));
-      hoft::carver carve(hoft::workspace{memory.data(), index_t(memory.size())});
+      hoft::arena carve(hoft::workspace{memory.data(), index_t(memory.size())});
       auto Q = hoft::carve_compact_wy<float>(carve, rows, rank, at_a_time);
       work scratch(call::accumulate_size(machine, Q));
       call::accumulate(machine, vectors.view(), Q, scratch);
@@ -138,10 +138,10 @@ struct transform_tests {
     CHECK(same_bits(in_place.map(), Mhat.map()));
     run(call::merge_backward_size(machine, a, M.view()),
         [&](auto w) { call::merge_backward(machine, a, M.view(), dMhat.view(), wU.view(), wV.view(), column(ws), w); });
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_saved<T, L>(count, a, t, of.keep_q);
     kept.resize(std::size_t(count.size()), std::byte(0xFF));
-    hoft::carver carve(hoft::workspace{kept.data(), index_t(kept.size())});
+    hoft::arena carve(hoft::workspace{kept.data(), index_t(kept.size())});
     auto const saved = hoft::carve_saved<T, L>(carve, a, t, of.keep_q);
     run(call::forward_size(machine, a, x.view()),
         [&](auto w) { call::forward(machine, a, M.view(), x.view(), y.view(), saved, w); });

@@ -32,11 +32,11 @@ class form {
   void make(Policy const& policy, machine& owner, fixed_view U, hoft::inverse kind) {
     memory_ = {};
     index_t const r = U.cols;
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_compact_wy<float>(count, U.rows, r, r);
     memory_ = memory(owner, count.size());
-    hoft::carver carver(memory_.work());
-    view_ = hoft::carve_compact_wy<float>(carver, U.rows, r, r);
+    hoft::arena arena(memory_.work());
+    view_ = hoft::carve_compact_wy<float>(arena, U.rows, r, r);
     memory const scratch(owner, hoft::accumulate_workspace<float>(policy, r, r, kind));
     hoft::accumulate(policy, U, view_, kind, scratch.work());
   }
@@ -90,11 +90,11 @@ class hoft_adapter final : public method {
     forget();
     auto const a = adapt();
     index_t const t = x.cols - spare();
-    hoft::carver count;
+    hoft::arena count;
     hoft::carve_saved<float, hoft::col_major>(count, a, t);
     saved_memory_ = memory(machine_, count.size());
-    hoft::carver carver(saved_memory_.work());
-    saved_ = hoft::carve_saved<float, hoft::col_major>(carver, a, t);
+    hoft::arena arena(saved_memory_.work());
+    saved_ = hoft::carve_saved<float, hoft::col_major>(arena, a, t);
     memory const work(machine_, hoft::forward_workspace(policy_, a, x));
     auto base = hoft::cuda::dense(policy_, M);
     hoft::forward(policy_, a, base, x, y, saved_, work.work());

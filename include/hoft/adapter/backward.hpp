@@ -15,7 +15,7 @@ struct backward_before_base {
   packed_adapter_t<Policy, A, L> packed;
   per_worker<A, L> scratch, state, q, gradient;
   adapter_parts<Policy, A, L> parts;
-  backward_before_base(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool recovers_q)
+  backward_before_base(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool recovers_q)
       : packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
         scratch(memory, worker_count(policy), 4 * a.left.block, w),
         state(memory, worker_count(policy), a.left.blocks() > 1 || recovers_q || !std::same_as<T, A> ? a.rows() : 0, w),
@@ -31,7 +31,7 @@ struct backward_from_base {
   packed_t<Policy, A, L> V;
   per_worker<A, L> x, gradient;
   packed_each_t<Policy, A, L> parts;
-  backward_from_base(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool)
+  backward_from_base(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool)
       : dB(memory.matrix<A>(a.rows(), a.right.rank())),
         D(memory.matrix<A>(a.cols(), a.right.rank())),
         V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
@@ -44,8 +44,8 @@ struct backward_from_base {
 template <class Policy, class A, class T, class L>
 struct backward_panels {
   index_t width;
-  in_turn<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
-  backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
+  overlaid<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
+  backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
       : width(panel_width<T, L>(policy, std::max(a.rows(), a.cols()))),
         turns(memory, policy, a, std::min(width, t), recovers_q) {}
 };
@@ -57,12 +57,13 @@ struct stored_backward : no_room {
 template <class Policy, class A, class T>
 requires takes_stored<Policy, A, T>
 struct stored_backward<Policy, A, T> {
-  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<carver&>(),
-                                   std::declval<adapter_view<A const> const&>(), 0, kept::y)) outputs;
+  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<arena&>(),
+                                   std::declval<adapter_view<A const> const&>(), 0, saved_quantity::y)) outputs;
   matrix_view<A> dB, D;  ///< [m, rv], [n, rv]
-  decltype(carve_update<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) tokens;
-  stored_backward(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : outputs(carve_adapt_backward<T>(policy, memory, a, t, a.scaled() && !recovers_q ? kept::q : kept::y)),
+  decltype(carve_update<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) tokens;
+  stored_backward(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
+      : outputs(carve_adapt_backward<T>(policy, memory, a, t,
+                                        a.scaled() && !recovers_q ? saved_quantity::q : saved_quantity::y)),
         dB(memory.matrix<A>(a.rows(), a.right.rank())),
         D(memory.matrix<A>(a.cols(), a.right.rank())),
         tokens(carve_update<T>(policy, memory, a.cols(), a.right.rank(), t)) {}
@@ -75,7 +76,7 @@ struct backward_pieces {
   adapter_finish_pieces<A> finish;
   std::optional<stored_backward<Policy, A, T>> stored;
   std::optional<backward_panels<Policy, A, T, L>> panels;
-  backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
+  backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
       : dv(memory.matrix<A, L>(a.right.rank(), t)), sums(carve_adapter_sums(memory, a)), finish(memory, a) {
     if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a, t, recovers_q);
     else panels.emplace(memory, policy, a, t, recovers_q);

@@ -31,9 +31,9 @@ struct saved_activations {
   matrix_view<T, L> q;
 };
 
-/// Cuts what `forward` saves for t tokens from `memory`; with a counting carver it tells the size.
+/// Cuts what `forward` saves for t tokens from `memory`; with a counting arena it tells the size.
 template <class T, class L, class A>
-saved_activations<std::remove_const_t<A>, T, L> carve_saved(carver& memory, adapter_view<A> const& a, index_t t,
+saved_activations<std::remove_const_t<A>, T, L> carve_saved(arena& memory, adapter_view<A> const& a, index_t t,
                                                             bool keep_q = true) {
   using acc = std::remove_const_t<A>;
   saved_activations<acc, T, L> saved;
@@ -82,11 +82,11 @@ struct forward_panels {
   packed_adapter_t<Policy, A, L> packed;
   packed_t<Policy, A, L> V;
   per_worker<A, L> scratch, x, y;
-  forward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
+  forward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
       : forward_panels(memory, policy, a, t, panel_width<T, L>(policy, std::max(a.rows(), a.cols()))) {}
 
  private:
-  forward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
+  forward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
       : width(w),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
         V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
@@ -102,10 +102,10 @@ struct stored_forward : no_room {
 template <class Policy, class A, class T>
 requires takes_stored<Policy, A, T>
 struct stored_forward<Policy, A, T> {
-  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) tokens;
-  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<carver&>(),
+  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) tokens;
+  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<arena&>(),
                           std::declval<adapter_view<A const> const&>(), 0, false)) outputs;
-  stored_forward(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool keeps_q)
+  stored_forward(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool keeps_q)
       : tokens(carve_project<T>(policy, memory, a.cols(), a.right.rank(), t)),
         outputs(carve_adapt<T>(policy, memory, a, t, keeps_q)) {}
 };
@@ -115,7 +115,7 @@ struct forward_pieces {
   matrix_view<A> minus_K;
   std::optional<stored_forward<Policy, A, T>> stored;
   std::optional<forward_panels<Policy, A, T, L>> panels;
-  forward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
+  forward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
       : minus_K(memory.matrix<A>(a.rows(), a.right.rank())) {
     if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a, t, a.scaled());
     else panels.emplace(memory, policy, a, t);

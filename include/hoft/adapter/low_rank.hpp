@@ -10,7 +10,7 @@ template <class Policy, class A, class T, class L>
 struct low_rank_pieces {
   merge_panels<Policy, A, T, L> merge;
   per_worker<A, L> panel, w, z;
-  low_rank_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge(memory, policy, a),
         panel(memory, worker_count(policy), a.rows(), std::min(merge.width, a.cols())),
         w(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())),

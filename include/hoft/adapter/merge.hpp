@@ -17,7 +17,7 @@ struct product_pieces {
   matrix_view<A> B, minus_K;
   packed_t<Policy, A, rows_layout> V;
   per_worker<A, rows_layout> rows;
-  product_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  product_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : width(panel_width<T, rows_layout>(policy, a.cols())),
         B(memory.matrix<A>(a.rows(), a.right.rank())),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
@@ -62,11 +62,11 @@ struct merge_panels {
   index_t width;
   packed_adapter_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
-  merge_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  merge_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge_panels(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
  private:
-  merge_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
+  merge_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
       : product(memory, policy, a),
         width(w),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
@@ -84,8 +84,8 @@ template <class Policy, class A, class T>
 requires takes_stored<Policy, A, T>
 struct stored_product<Policy, A, T> {
   matrix_view<A> B, minus_K;
-  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) room;
-  stored_product(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) room;
+  stored_product(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : B(memory.matrix<A>(a.rows(), a.right.rank())),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
         room(carve_project<T>(policy, memory, a.cols(), a.right.rank(), a.rows())) {}
@@ -103,9 +103,9 @@ template <class Policy, class A, class T>
 requires takes_stored<Policy, A, T>
 struct stored_merge<Policy, A, T> {
   stored_product<Policy, A, T> product;
-  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<carver&>(),
+  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<arena&>(),
                           std::declval<adapter_view<A const> const&>(), 0, false)) columns;
-  stored_merge(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  stored_merge(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : product(memory, policy, a), columns(carve_adapt<T>(policy, memory, a, a.cols(), false)) {}
 };
 
@@ -113,7 +113,7 @@ template <class Policy, class A, class T, class L>
 struct merge_pieces {
   std::optional<stored_merge<Policy, A, T>> stored;
   std::optional<merge_panels<Policy, A, T, L>> panels;
-  merge_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a) {
+  merge_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a) {
     if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a);
     else panels.emplace(memory, policy, a);
   }
@@ -197,13 +197,13 @@ struct merge_backward_panels {
   adapter_parts<Policy, A, L> parts;
   adapter_finish_pieces<A> finish;
   matrix_view<A> dB, D, through_B;
-  merge_backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge_backward_panels(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
 
  private:
-  merge_backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
+  merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
       : merge_backward_panels(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
-  merge_backward_panels(carver& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
+  merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
                         index_t workers, index_t w)
       : product(memory, policy, a),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
@@ -230,15 +230,15 @@ template <class Policy, class A, class T>
 requires takes_stored<Policy, A, T>
 struct stored_merge_backward<Policy, A, T> {
   stored_product<Policy, A, T> product;
-  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<carver&>(),
-                                   std::declval<adapter_view<A const> const&>(), 0, kept::base)) columns;
-  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<carver&>(), 0, 0, 0)) room;
+  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<arena&>(),
+                                   std::declval<adapter_view<A const> const&>(), 0, saved_quantity::base)) columns;
+  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) room;
   adapter_sums<A> sums;
   adapter_finish_pieces<A> finish;
   matrix_view<A> dB, D, through_B;
-  stored_merge_backward(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  stored_merge_backward(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : product(memory, policy, a),
-        columns(carve_adapt_backward<T>(policy, memory, a, a.cols(), kept::base)),
+        columns(carve_adapt_backward<T>(policy, memory, a, a.cols(), saved_quantity::base)),
         room(carve_project<T>(policy, memory, a.rows(), a.right.rank(), a.cols())),
         sums(carve_adapter_sums(memory, a)),
         finish(memory, a),
@@ -251,7 +251,7 @@ template <class Policy, class A, class T, class L>
 struct merge_backward_pieces {
   std::optional<stored_merge_backward<Policy, A, T>> stored;
   std::optional<merge_backward_panels<Policy, A, T, L>> panels;
-  merge_backward_pieces(carver& memory, Policy const& policy, adapter_view<A const> const& a) {
+  merge_backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a) {
     if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a);
     else panels.emplace(memory, policy, a);
   }

@@ -43,7 +43,7 @@ bool updates_together(adapter_view<A> const& a) {
 enum class pass { forward, backward };
 
 template <class L, class Policy, class A>
-auto carve_packed_adapter(Policy const& policy, carver& memory, adapter_view<A const> const& a, pass direction) {
+auto carve_packed_adapter(Policy const& policy, arena& memory, adapter_view<A const> const& a, pass direction) {
   packed_adapter_t<Policy, A, L> to;
   to.U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
   to.minus_K = carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
@@ -64,7 +64,7 @@ void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_v
 template <class Policy, class A, class Packed, class T, class L>
 void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
                  matrix_view<A const, L> v, matrix_view<A const, L> X, matrix_view<A, L> Y, matrix_view<A, L> W,
-                 matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around,
+                 matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<A, L>> const& hint,
                  bool last_update = true) {
   if (updates_together(a) && q.empty()) {  // Ûᴴ(base − K v) = Ûᴴ base − (ÛᴴK) v
     auto const f = a.left.at(0);
@@ -74,13 +74,13 @@ void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_ad
     update(policy, A(1), packed.UK, v, projections, projections);
     if (!last_update) return;
     multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
-    return update(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, around);
+    return update(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
   }
   if (a.right.rank() > 0) update(policy, packed.minus_K, v, X, Y);
   else copy(policy, X, Y);
   if (!q.empty()) copy(policy, Y, q);
   if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
-  apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, around, last_update);
+  apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, hint, last_update);
 }
 
 /// Sums of the backward pass over columns; packed while panels add to them, plain in the total.
@@ -111,7 +111,7 @@ void add(Policy const& policy, adapter_sums<A, Packed> const& part, adapter_sums
 }
 
 template <class A>
-adapter_sums<A> carve_adapter_sums(carver& memory, adapter_view<A const> const& a) {
+adapter_sums<A> carve_adapter_sums(arena& memory, adapter_view<A const> const& a) {
   adapter_sums<A> total;
   total.left = carve_gradient_sums<A>(memory, a.rows(), a.left.rank(), a.left.block);
   total.minus_dK = memory.matrix<A>(a.rows(), a.right.rank());
@@ -123,7 +123,7 @@ struct adapter_parts {
   gradient_parts<Policy, A, L> left;
   packed_each_t<Policy, A, L> minus_dK;
   per_worker<A> ds;
-  adapter_parts(carver& memory, Policy const& policy, adapter_view<A const> const& a)
+  adapter_parts(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : left(memory, policy, a.rows(), a.left.rank(), a.left.block),
         minus_dK(carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
         ds(memory, worker_count(policy), a.scaled() ? a.rows() : 0, 1) {}
@@ -139,8 +139,8 @@ template <class Policy, class A, class Packed, class L>
 void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
                           matrix_view<A const, L> v, forward_state<A, L> state, matrix_view<A const, L> q,
                           matrix_view<A const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
-                          matrix_view<A, L> scratch, std::type_identity_t<outlook<A, L>> const& around) {
-  backward_panel(policy, a.left, packed.U, op::plain, state, G, dq, sums.left, scratch, around);
+                          matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<A, L>> const& hint) {
+  backward_panel(policy, a.left, packed.U, op::plain, state, G, dq, sums.left, scratch, hint);
   if (a.scaled()) {
     if (q.empty()) {
       divide_rows(policy, a.scale, state.rewind);
@@ -157,7 +157,7 @@ template <class A>
 struct adapter_finish_pieces {
   matrix_view<A> dF, E;  ///< [rv, rv], of the right side
   finish_pieces<A> left, right;
-  adapter_finish_pieces(carver& memory, adapter_view<A const> const& a)
+  adapter_finish_pieces(arena& memory, adapter_view<A const> const& a)
       : dF(memory.matrix<A>(a.right.block, a.right.rank())),
         E(memory.matrix<A>(a.right.block, a.right.rank())),
         left(memory, std::min(a.left.block, a.left.rank()), a.left.kind, false),

@@ -1,4 +1,5 @@
-// hoft/backend/prefetch_hint.hpp: what a panel's product is told of the whole walk, so that a backend can schedule its memory.
+// hoft/backend/prefetch_hint.hpp: what a panel's product is told of the whole walk, so that a backend can schedule its
+// memory.
 #pragma once
 #include <hoft/view/matrix_view.hpp>
 
@@ -6,7 +7,7 @@ namespace hoft {
 
 /// The panels around the one at hand. Hints only: results do not depend on them.
 template <class T, class Layout>
-struct outlook {
+struct prefetch_hint {
   matrix_view<T const, Layout> next, also_next;  ///< read after this panel; without data if not known
   index_t written = 0;                           ///< elements of the whole output; 0 if it is also read
 };

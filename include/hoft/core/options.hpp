@@ -33,7 +33,7 @@ struct inverse {
 };
 
 /// What an adapter's backward pass knows of its forward pass y = Q_U diag(s) q, q = base − K v, beside projections.
-enum class kept { y, q, base };
+enum class saved_quantity { y, q, base };
 
 /// A type that says where and how to compute. It marks itself by a member type; its namespace holds its primitives.
 template <class P>

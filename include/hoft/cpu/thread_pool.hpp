@@ -38,10 +38,10 @@ class thread_pool final : public executor {
  public:
   /// Starts threads - 1 of them, since a caller works too; below 1 counts as 1.
   /// @throws std::system_error if the system has no more threads, std::bad_alloc; none is left behind.
-  explicit thread_pool(int threads) : seats_(std::size_t(std::max(threads, 1) - 1)) {
+  explicit thread_pool(int threads) : slots_(std::size_t(std::max(threads, 1) - 1)) {
     try {
-      for (std::size_t i = 0; i < seats_.size(); ++i)
-        seats_[i].thread = std::thread([this, i] { serve(seats_[i].state, index_t(i) + 1); });
+      for (std::size_t i = 0; i < slots_.size(); ++i)
+        slots_[i].thread = std::thread([this, i] { serve(slots_[i].state, index_t(i) + 1); });
     } catch (...) {
       end();
       throw;
@@ -53,16 +53,16 @@ class thread_pool final : public executor {
   ~thread_pool() { end(); }
 
   /// With the caller's.
-  int threads() const noexcept { return int(seats_.size()) + 1; }
+  int threads() const noexcept { return int(slots_.size()) + 1; }
 
   void run(index_t workers, share one, void* work) override {
     if (busy_.test_and_set(std::memory_order_acquire)) return one(work, 0);
     one_ = one, work_ = work;
-    std::size_t const others = std::min(std::size_t(std::max<index_t>(workers, 1) - 1), seats_.size());
-    for (std::size_t i = 0; i < others; ++i) tell(seats_[i].state, called);
+    std::size_t const others = std::min(std::size_t(std::max<index_t>(workers, 1) - 1), slots_.size());
+    for (std::size_t i = 0; i < others; ++i) tell(slots_[i].state, called);
     one(work, 0);
     for (std::size_t i = 0; i < others; ++i) {
-      std::atomic<int>& state = seats_[i].state;
+      std::atomic<int>& state = slots_[i].state;
       // Nothing is left for those that have not begun, so nobody waits until they wake.
       int now = called;
       if (!state.compare_exchange_strong(now, idle, std::memory_order_acquire)) wait_while(running, state);
@@ -72,14 +72,14 @@ class thread_pool final : public executor {
 
  private:
   enum : int { idle, called, running, ended };
-  struct alignas(64) seat {  // a cache line each
+  struct alignas(64) slot {  // a cache line each
     std::atomic<int> state{idle};
     std::thread thread;
   };
 
   static void tell(std::atomic<int>& state, int what) {
     state.store(what);   // in one order with notify_one's look at who waits
-    state.notify_one();  // of the caller and the thread of the seat, one waits at a time
+    state.notify_one();  // of the caller and the thread of the slot, one waits at a time
   }
   static int wait_while(int what, std::atomic<int>& state) {
     int now;
@@ -95,14 +95,14 @@ class thread_pool final : public executor {
     }
   }
   void end() {
-    for (seat& s : seats_) {
+    for (slot& s : slots_) {
       if (!s.thread.joinable()) continue;
       tell(s.state, ended);
       s.thread.join();
     }
   }
 
-  std::vector<seat> seats_;
+  std::vector<slot> slots_;
   std::atomic_flag busy_;
   share one_ = nullptr;  // of the call under way
   void* work_ = nullptr;

@@ -32,7 +32,7 @@ struct project_room {
   float* parts = nullptr;
   project_room() = default;
   template <device_policy Device>
-  project_room(Device const& device, carver& memory, index_t m, index_t r, index_t n, bool scaled = false) {
+  project_room(Device const& device, arena& memory, index_t m, index_t r, index_t n, bool scaled = false) {
     if (m == 0 || r == 0 || n == 0) return;
     auto const kernel = project_probe<T>(m, r, scaled);
     shape = shape_whole(device, m, n, kernel);
@@ -65,7 +65,7 @@ void project_stored(Device const& device, project_room<T> const& room, matrix_vi
 struct scaled_right {
   matrix_view<float> UK, minus_K;
   template <class Adapter>
-  scaled_right(carver& memory, Adapter const& a)
+  scaled_right(arena& memory, Adapter const& a)
       : UK(memory.matrix<float>(a.left.rank(), a.right.rank())),
         minus_K(memory.matrix<float>(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0)) {}
   /// Answers −diag(s) K.
@@ -99,7 +99,7 @@ struct adapt_room {
   project_room<T> projecting{};
   matrix_view<float> projections{}, minus_Z{};  ///< [ru, n] if they do
   template <device_policy Device, class Adapter>
-  adapt_room(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
+  adapt_room(Device const& device, arena& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
     index_t const m = a.rows(), ru = a.left.rank();
     if (m == 0 || n == 0) return;
     shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
@@ -139,23 +139,23 @@ void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const
 // --- and its gradients ------------------------------------------------------------------------------------------
 
 template <class Adapter>
-gradient_shape sums_of(Adapter const& a, kept what) {
-  return {a.rows(), a.left.rank(), a.right.rank(), a.scaled() || what == kept::base, a.scaled()};
+gradient_shape sums_of(Adapter const& a, saved_quantity what) {
+  return {a.rows(), a.left.rank(), a.right.rank(), a.scaled() || what == saved_quantity::base, a.scaled()};
 }
 template <sliced T, class Adapter>
-cluster_backward_kernel<T> backward_probe(Adapter const& a, kept what, bool apart) {
+cluster_backward_kernel<T> backward_probe(Adapter const& a, saved_quantity what, bool apart) {
   cluster_backward_kernel<T> kernel{};
   kernel.U = {nullptr, a.rows(), a.left.rank()};
   kernel.sums = sums_of(a, what);
   kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
-  if (what != kept::base) kernel.W.data = &somewhere;
+  if (what != saved_quantity::base) kernel.W.data = &somewhere;
   kernel.apart = apart;
   return kernel;
 }
 /// Scratch of adapt_backward_stored for n columns.
 template <sliced T>
 struct adapt_backward_room {
-  kept what;
+  saved_quantity what;
   scaled_right right;
   gradient_shape sums;
   gradient_part<float> total;  ///< of all runs
@@ -166,7 +166,7 @@ struct adapt_backward_room {
   matrix_view<float> both{}, projections_G{};           ///< [U, −diag(s) K] [m, ru + rv] and its adjoint times G
   matrix_view<float> projections_X{}, minus_Z{}, dW{};  ///< [ru, n] each
   template <device_policy Device, class Adapter>
-  adapt_backward_room(Device const& device, carver& memory, Adapter const& a, index_t n, kept what_)
+  adapt_backward_room(Device const& device, arena& memory, Adapter const& a, index_t n, saved_quantity what_)
       : what(what_), right(memory, a), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
     index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
     if (m == 0 || n == 0) return;
@@ -177,7 +177,7 @@ struct adapt_backward_room {
       both = memory.matrix<float>(m, ru + rv);
       projecting_G = project_room<T>(device, memory, m, ru + rv, n);
       projections_G = memory.matrix<float>(ru + rv, n);
-      if (what == kept::base) {
+      if (what == saved_quantity::base) {
         projecting_X = project_room<T>(device, memory, m, ru, n, a.scaled());
         projections_X = memory.matrix<float>(ru, n);
       }
@@ -217,12 +217,12 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
     auto kernel = backward_probe<T>(a, room.what, room.apart);
     kernel.U = U;
     if (ru > 0) kernel.small = {a.left.at(0).T, {}, {}, op::plain, false};
-    kernel.output = room.what == kept::y;
+    kernel.output = room.what == saved_quantity::y;
     kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
     kernel.X = X, kernel.G = G, kernel.v = v, kernel.dv = dv;
     kernel.sums = room.sums, kernel.parts = room.parts, kernel.shape = room.shape;
     if (!dX.empty()) kernel.dX = dX;
-    if (room.what != kept::base && ru > 0) kernel.W = W;
+    if (room.what != saved_quantity::base && ru > 0) kernel.W = W;
     matrix_view<float> const minus_Z = room.minus_Z, dW = room.dW;
     if (room.apart) {
       copy(device, U, room.both.columns(0, ru));
@@ -244,7 +244,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
       if (kernel.output) outer(device, -1.0f, minus_Z, dW, part.E);
       outer(device, 1.0f, dW, v, part.J);
     };
-    if (room.apart && room.what == kept::base) {
+    if (room.apart && room.what == saved_quantity::base) {
       project_stored(device, room.projecting_X, U, a.scale, X, room.projections_X);
       update(device, 1.0f, room.right.UK, v, room.projections_X, room.projections_X);
       around(matrix_view<float const>(room.projections_X));
@@ -269,9 +269,9 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
       float d = part.D(i, k);
       if (part.X_dW.cols > 0) {
         float x = part.X_dW(i, k);
-        if (what == kept::base)
+        if (what == saved_quantity::base)
           for (index_t l = 0; l < rv; ++l) x += K(i, l) * part.J(k, l);  // Σ (−K v) dWᴴ
-        d += what == kept::y || s.size == 0 ? x : s[i] * x;
+        d += what == saved_quantity::y || s.size == 0 ? x : s[i] * x;
       }
       D(i, k) = d;
     });
@@ -281,9 +281,9 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
   for_each_element(device, matrix_view<float>(ds.data, ds.size, 1), [=] HOFT_KERNEL_LAMBDA(index_t i, index_t) {
     float d = part.dots[i];  // Σ (G + U dW)(i, c) q(i, c)
     for (index_t k = 0; k < ru; ++k) d += U(i, k) * part.X_dW(i, k);
-    if (what == kept::base)
+    if (what == saved_quantity::base)
       for (index_t l = 0; l < rv; ++l) d += K(i, l) * H(i, l);
-    if (what == kept::y) {  // q = (Y + U Z) / s
+    if (what == saved_quantity::y) {  // q = (Y + U Z) / s
       for (index_t k = 0; k < ru; ++k) {
         float z = -part.D(i, k);
         for (index_t l = 0; l < ru; ++l) z += U(i, l) * part.E(k, l);
@@ -311,7 +311,7 @@ struct update_room {
   slice_shape shape{};
   float* parts = nullptr;
   template <device_policy Device>
-  update_room(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
+  update_room(Device const& device, arena& memory, index_t m, index_t r, index_t n) {
     if (m == 0 || r == 0 || n == 0) return;
     shape = shape_slices(device, m, n, update_probe<T>(m, r));
     parts = memory.array<float>(shape.runs * gradient_shape{m, r}.size());
@@ -344,23 +344,23 @@ bool adapts_stored(Device const& device, Adapter const& a) {
     return kernel.shared_bytes() <= device.shared_limit;
   };
   return fits(project_probe<T>(m, ru + rv, true)) && fits(adapt_probe<T>(a, true, true)) &&
-         fits(backward_probe<T>(a, kept::base, true)) && fits(update_probe<T>(a.cols(), rv));
+         fits(backward_probe<T>(a, saved_quantity::base, true)) && fits(update_probe<T>(a.cols(), rv));
 }
 template <sliced T, device_policy Device>
-project_room<T> carve_project(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
+project_room<T> carve_project(Device const& device, arena& memory, index_t m, index_t r, index_t n) {
   return {device, memory, m, r, n};
 }
 template <sliced T, device_policy Device, class Adapter>
-adapt_room<T> carve_adapt(Device const& device, carver& memory, Adapter const& a, index_t n, bool keeps_q) {
+adapt_room<T> carve_adapt(Device const& device, arena& memory, Adapter const& a, index_t n, bool keeps_q) {
   return {device, memory, a, n, keeps_q};
 }
 template <sliced T, device_policy Device, class Adapter>
-adapt_backward_room<T> carve_adapt_backward(Device const& device, carver& memory, Adapter const& a, index_t n,
-                                            kept what) {
+adapt_backward_room<T> carve_adapt_backward(Device const& device, arena& memory, Adapter const& a, index_t n,
+                                            saved_quantity what) {
   return {device, memory, a, n, what};
 }
 template <sliced T, device_policy Device>
-update_room<T> carve_update(Device const& device, carver& memory, index_t m, index_t r, index_t n) {
+update_room<T> carve_update(Device const& device, arena& memory, index_t m, index_t r, index_t n) {
   return {device, memory, m, r, n};
 }
 

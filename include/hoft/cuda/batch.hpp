@@ -1,6 +1,6 @@
 // hoft/cuda/batch.hpp: a batch of problems, side by side. Each problem first writes down what it would launch; then
-// a kernel that several scripts want next goes to the device as one launch. So a batch of small problems takes about as
-// many launches as one of them, beside what cuBLAS and operators of the caller's do for each.
+// a kernel that several recordings want next goes to the device as one launch. So a batch of small problems takes about
+// as many launches as one of them, beside what cuBLAS and operators of the caller's do for each.
 #pragma once
 #include <hoft/cuda/elements.hpp>
 
@@ -53,7 +53,7 @@ class grouped_kernel {
 
 /// What one problem asks of a device, in order.
 template <device_policy Device>
-struct script {
+struct recording {
   struct step {
     using runner = void(Device const&, std::span<step const* const>);
     runner* run;    ///< takes any number of steps that have the same `run` and `size`
@@ -100,19 +100,19 @@ struct script {
   }
 };
 
-/// Runs all scripts. Of those ready, the one from which most steps lead to an end goes next, and with it all whose next
-/// step is like its own: so one with steps of its own takes them before the others go on, and they meet again behind
-/// them. follows(i): script i begins behind the release of script i - 1.
+/// Runs all recordings. Of those ready, the one from which most steps lead to an end goes next, and with it all whose
+/// next step is like its own: so one with steps of its own takes them before the others go on, and they meet again
+/// behind them. follows(i): recording i begins behind the release of recording i - 1.
 template <device_policy Device, class Follows>
-void run_scripts(Device const& device, std::span<script<Device> const> scripts, Follows const& follows) {
-  using step = typename script<Device>::step;
-  std::size_t const count = scripts.size();
+void run_recordings(Device const& device, std::span<recording<Device> const> recordings, Follows const& follows) {
+  using step = typename recording<Device>::step;
+  std::size_t const count = recordings.size();
   std::vector<std::size_t> done(count), way(count), alike;
   std::vector<step const*> together;
-  auto const next = [&](std::size_t i) { return &scripts[i].steps[done[i]]; };
-  auto const to_go = [&](std::size_t i) { return scripts[i].steps.size() - done[i]; };
+  auto const next = [&](std::size_t i) { return &recordings[i].steps[done[i]]; };
+  auto const to_go = [&](std::size_t i) { return recordings[i].steps.size() - done[i]; };
   auto const to_release = [&](std::size_t i) {
-    std::size_t const release = std::min(scripts[i].released, scripts[i].steps.size());
+    std::size_t const release = std::min(recordings[i].released, recordings[i].steps.size());
     return release - std::min(release, done[i]);
   };
   auto const ready = [&](std::size_t i) { return to_go(i) > 0 && (i == 0 || !follows(i) || to_release(i - 1) == 0); };
@@ -136,14 +136,14 @@ void run_scripts(Device const& device, std::span<script<Device> const> scripts, 
 
 /// The device as a problem of a batch sees it: launches are written down.
 template <device_policy Device>
-struct scribe {
+struct recorder {
   using execution_policy_tag = void;
   using cuda_device_tag = void;
   Device const* device;
-  script<Device>* to;
+  recording<Device>* to;
   index_t shared_limit, most_blocks, most_cluster;
   tuning tuned;
-  scribe(Device const& device_, script<Device>& to_)
+  recorder(Device const& device_, recording<Device>& to_)
       : device(&device_),
         to(&to_),
         shared_limit(device_.shared_limit),
@@ -154,19 +154,19 @@ struct scribe {
   index_t clusters(index_t size) const { return device->clusters(size); }
 };
 template <device_policy Device, class Kernel>
-void launch_blocks(scribe<Device> const& s, index_t blocks, Kernel const& kernel) {
+void launch_blocks(recorder<Device> const& s, index_t blocks, Kernel const& kernel) {
   s.to->add_kernel(blocks, {}, kernel, [](Device const& on, index_t all, cluster_size, auto const& together) {
     launch_blocks(on, all, together);
   });
 }
 template <device_policy Device, class Kernel>
-void launch_clusters(scribe<Device> const& s, index_t clusters, cluster_size size, Kernel const& kernel) {
+void launch_clusters(recorder<Device> const& s, index_t clusters, cluster_size size, Kernel const& kernel) {
   s.to->add_kernel(clusters, size, kernel, [](Device const& on, index_t all, cluster_size of, auto const& together) {
     launch_clusters(on, all, of, together);
   });
 }
 template <device_policy Device, class T, class LA, class LB, class LC>
-bool multiply_matrices(scribe<Device> const& s, T alpha, matrix_view<T const, LA> A, bool conjugate_a,
+bool multiply_matrices(recorder<Device> const& s, T alpha, matrix_view<T const, LA> A, bool conjugate_a,
                        matrix_view<T const, LB> B, bool conjugate_b, matrix_view<T const, LC> S, matrix_view<T, LC> C) {
   if (!multiplies(*s.device, A, conjugate_a, B, conjugate_b, C)) return false;
   if (S.data != nullptr) {  // here, with those of other problems
@@ -180,7 +180,7 @@ bool multiply_matrices(scribe<Device> const& s, T alpha, matrix_view<T const, LA
 /// A base operator of the caller's in its place among the launches. Behind it the problem reads no spare column of x.
 template <device_policy Device, class Base>
 struct base_in_order {
-  script<Device>* to;
+  recording<Device>* to;
   Base* base;
   index_t rows() const requires requires(Base& b) { b.rows(); }
   { return base->rows(); }
@@ -197,7 +197,7 @@ struct base_in_order {
   }
 };
 template <device_policy Device, class Base>
-base_in_order<Device, Base> in_order(scribe<Device> const& s, Base& base) {
+base_in_order<Device, Base> in_order(recorder<Device> const& s, Base& base) {
   return {s.to, &base};
 }
 
@@ -206,10 +206,10 @@ base_in_order<Device, Base> in_order(scribe<Device> const& s, Base& base) {
 template <device_policy Device, class Follows, class Body>
 void for_each_problem(Device const& device, index_t count, Follows const& follows, Body const& body) {
   for (index_t first = 0; first < count; first += most_together) {
-    std::vector<script<Device>> scripts(std::size_t(std::min(most_together, count - first)));
-    for (index_t slot = 0; slot < index_t(scripts.size()); ++slot)
-      body(scribe<Device>(device, scripts[std::size_t(slot)]), slot, first + slot);
-    run_scripts<Device>(device, scripts, [&](std::size_t i) { return follows(first + index_t(i)); });
+    std::vector<recording<Device>> recordings(std::size_t(std::min(most_together, count - first)));
+    for (index_t slot = 0; slot < index_t(recordings.size()); ++slot)
+      body(recorder<Device>(device, recordings[std::size_t(slot)]), slot, first + slot);
+    run_recordings<Device>(device, recordings, [&](std::size_t i) { return follows(first + index_t(i)); });
   }
 }
 

@@ -125,7 +125,7 @@ struct packed_matrix {
 };
 
 template <class T, class L, device_policy Device>
-packed_matrix<T> carve_packed(Device const&, carver& memory, index_t rows, index_t cols) {
+packed_matrix<T> carve_packed(Device const&, arena& memory, index_t rows, index_t cols) {
   return {memory.matrix<T>(rows, cols), rows, cols};
 }
 template <class T>
@@ -134,7 +134,7 @@ struct packed_once {
   packed_matrix<T> operator()(index_t) const { return only; }
 };
 template <class T, class L, device_policy Device>
-packed_once<T> carve_packed_each(Device const& device, carver& memory, index_t rows, index_t cols) {
+packed_once<T> carve_packed_each(Device const& device, arena& memory, index_t rows, index_t cols) {
   return {carve_packed<T, L>(device, memory, rows, cols)};
 }
 template <device_policy Device, class TU, class LU, class T>
@@ -158,13 +158,13 @@ void project(Device const& device, packed_matrix<T> U, matrix_view<TX, L> X, mat
 template <device_policy Device, class T, class TZ, class L>
 void update(Device const& device, packed_matrix<T> U, matrix_view<TZ, L> Z,
             std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
-            std::type_identity_t<outlook<T, L>> const& = {}) {
+            std::type_identity_t<prefetch_hint<T, L>> const& = {}) {
   update(device, T(1), U.view(), Z, X, Y);
 }
 template <device_policy Device, class T, class TZ, class TS, class L>
 void update(Device const& device, packed_matrix<T> U, matrix_view<TZ, L> Z, packed_matrix<T> V, matrix_view<TS, L> S,
             std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
-            std::type_identity_t<outlook<T, L>> const& = {}) {
+            std::type_identity_t<prefetch_hint<T, L>> const& = {}) {
   update(device, T(1), U.view(), Z, X, Y);
   update(device, T(1), V.view(), S, Y, Y);
 }

@@ -14,7 +14,7 @@ template <class A>
 struct oriented_pieces {
   compact_wy_view<A> conjugated;  // empty unless needed
   oriented_pieces() = default;
-  oriented_pieces(carver& memory, index_t m, index_t r, index_t block, side s) {
+  oriented_pieces(arena& memory, index_t m, index_t r, index_t block, side s) {
     if (is_complex<A> && s == side::right) conjugated = carve_compact_wy<A>(memory, m, r, block);
   }
 };
@@ -43,7 +43,7 @@ inline index_t nth_applied(index_t blocks, index_t n, op o) { return o == op::pl
 template <class Policy, class A, class Packed, class TX, class L, class LW>
 void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o, matrix_view<TX, L> X,
                  matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch,
-                 std::type_identity_t<outlook<A, L>> const& around, bool last_update = true) {
+                 std::type_identity_t<prefetch_hint<A, L>> const& hint, bool last_update = true) {
   index_t const blocks = Q.blocks(), w = X.cols;
   if (blocks == 0) return copy(policy, X, Y);
   for (index_t n = 0; n < blocks; ++n) {
@@ -60,7 +60,7 @@ void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed
     bool const last = n + 1 == blocks;
     if (last && !last_update) return;
     multiply(policy, A(-1), q.T, o, Wi, minus_Z);
-    update(policy, vectors, minus_Z, source, Y, last ? around : outlook<A, L>{});
+    update(policy, vectors, minus_Z, source, Y, last ? hint : prefetch_hint<A, L>{});
   }
 }
 
@@ -101,7 +101,7 @@ struct apply_pieces {
   index_t width;
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, buffer;
-  apply_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block, side s)
+  apply_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block, side s)
       : oriented(memory, m, r, block, s),
         width(panel_width<T, L>(policy, m)),
         U(carve_packed<A, L>(policy, memory, m, r)),

@@ -31,13 +31,13 @@ struct apply_backward_pieces {
   finish_pieces<A> finish;
   vector_view<A> dtau;
   A* one_pass;
-  apply_backward_pieces(carver& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
+  apply_backward_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
                         inverse kind, bool explicit_tau, side s)
       : apply_backward_pieces(memory, policy, worker_count(policy), std::min(n, panel_width<T, L>(policy, m)),
                               panel_width<T, L>(policy, m), m, n, r, block, kind, explicit_tau, s) {}
 
  private:
-  apply_backward_pieces(carver& memory, Policy const& policy, index_t workers, index_t w, index_t width_, index_t m,
+  apply_backward_pieces(arena& memory, Policy const& policy, index_t workers, index_t w, index_t width_, index_t m,
                         index_t n, index_t r, index_t block, inverse kind, bool explicit_tau, side s)
       : oriented(memory, m, r, block, s),
         width(width_),

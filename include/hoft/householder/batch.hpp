@@ -1,5 +1,5 @@
-// hoft/householder/batch.hpp: many problems in one call, threads over problems, or kernels over problems. A model has hundreds
-// of adapters, each too small to share out.
+// hoft/householder/batch.hpp: many problems in one call, threads over problems, or kernels over problems. A model has
+// hundreds of adapters, each too small to share out.
 #pragma once
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>

@@ -75,9 +75,9 @@ inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block
   return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));
 }
 
-/// Cuts the storage of a compact WY form from `memory`; with a counting carver it tells the size.
+/// Cuts the storage of a compact WY form from `memory`; with a counting arena it tells the size.
 template <accumulating A>
-compact_wy_view<A> carve_compact_wy(carver& memory, index_t m, index_t r, index_t block) {
+compact_wy_view<A> carve_compact_wy(arena& memory, index_t m, index_t r, index_t block) {
   compact_wy_view<A> q;
   q.block = std::max<index_t>(1, block);
   q.vectors = memory.matrix<A>(m, r);
@@ -94,10 +94,10 @@ namespace detail {
 /// to add to.
 template <class Policy, class A, class L>
 using packed_t =
-    decltype(carve_packed<A, L>(std::declval<Policy const&>(), std::declval<carver&>(), index_t{}, index_t{}));
+    decltype(carve_packed<A, L>(std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
 template <class Policy, class A, class L>
 using packed_each_t =
-    decltype(carve_packed_each<A, L>(std::declval<Policy const&>(), std::declval<carver&>(), index_t{}, index_t{}));
+    decltype(carve_packed_each<A, L>(std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
 
 /// Terms of a series over r reflectors that differ from zero: A is nilpotent.
 inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, std::min(kind.terms, r)); }

@@ -1,5 +1,5 @@
-// hoft/householder/gradient.hpp: the parts of the backward pass that a panel of columns and a whole matrix share. The transforms
-// build their own backward passes on them.
+// hoft/householder/gradient.hpp: the parts of the backward pass that a panel of columns and a whole matrix share. The
+// transforms build their own backward passes on them.
 #pragma once
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
@@ -36,7 +36,7 @@ void add(Policy const& policy, gradient_sums<A, Packed> const& part, gradient_su
 
 /// Cuts a total from `memory`.
 template <class A>
-gradient_sums<A> carve_gradient_sums(carver& memory, index_t m, index_t r, index_t block) {
+gradient_sums<A> carve_gradient_sums(arena& memory, index_t m, index_t r, index_t block) {
   gradient_sums<A> total;
   total.D = memory.matrix<A>(m, r);
   total.dF = memory.matrix<A>(block, r);
@@ -49,7 +49,7 @@ template <class Policy, class A, class L>
 struct gradient_parts {
   packed_each_t<Policy, A, L> D;
   per_worker<A> dF, E;
-  gradient_parts(carver& memory, Policy const& policy, index_t m, index_t r, index_t block)
+  gradient_parts(arena& memory, Policy const& policy, index_t m, index_t r, index_t block)
       : D(carve_packed_each<A, L>(policy, memory, m, r)),
         dF(memory, worker_count(policy), block, r),
         E(memory, worker_count(policy), block, r) {}
@@ -74,7 +74,7 @@ template <class Policy, class A, class Packed, class L>
 void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o,
                     forward_state<A, L> state, matrix_view<A const, L> G, matrix_view<A, L> dX,
                     gradient_sums<A, Packed> const& sums, matrix_view<A, L> scratch,
-                    std::type_identity_t<outlook<A, L>> const& around) {
+                    std::type_identity_t<prefetch_hint<A, L>> const& hint) {
   index_t const blocks = Q.blocks(), w = G.cols;
   if (blocks == 0) return copy(policy, G, dX);
   for (index_t n = blocks; n-- > 0;) {
@@ -98,7 +98,7 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
     outer(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
     outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
     if (!state.is_input) outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
-    update(policy, vectors, dW, G, dX, n == 0 ? around : outlook<A, L>{});
+    update(policy, vectors, dW, G, dX, n == 0 ? hint : prefetch_hint<A, L>{});
     G = dX;
     if (!state.is_input && (n > 0 || state.wanted)) {
       negate(policy, minus_Z);
@@ -111,7 +111,7 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
 template <class A>
 struct finish_pieces {
   matrix_view<A> all, dT, dA, C, temp, L;
-  finish_pieces(carver& memory, index_t block, inverse kind, bool explicit_tau) {
+  finish_pieces(arena& memory, index_t block, inverse kind, bool explicit_tau) {
     if (kind.truncated) all = memory.matrix<A>(block, block * useful_terms(kind, block));
     dT = memory.matrix<A>(block, block);
     dA = memory.matrix<A>(block, block);

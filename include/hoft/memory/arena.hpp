@@ -11,12 +11,12 @@
 namespace hoft {
 
 /// Cuts a workspace into pieces. Built without memory it only counts: the same code that carves tells the size.
-class carver {
+class arena {
  public:
   /// Counts only.
-  carver() = default;
+  arena() = default;
   /// Carves from `memory`. The pieces must have been counted first (see `carve`).
-  explicit carver(workspace memory) : next_(memory.data), end_(memory.data + memory.size), carving_(true) {}
+  explicit arena(workspace memory) : next_(memory.data), end_(memory.data + memory.size), carving_(true) {}
 
   /// @throws hoft::workspace_error if the memory is used up: it is smaller than what was counted
   template <class T>
@@ -62,7 +62,7 @@ class carver {
     auto const address = reinterpret_cast<std::uintptr_t>(next_);
     index_t const padding = index_t((alignment - address % alignment) % alignment);
     if (bytes > 0)
-      detail::require_at_most<workspace_error>("carver", "the workspace asked for", padding + bytes, end_ - next_);
+      detail::require_at_most<workspace_error>("arena", "the workspace asked for", padding + bytes, end_ - next_);
     std::byte* const aligned = next_ + padding;
     next_ = aligned + bytes;
     return aligned;
@@ -80,7 +80,7 @@ namespace detail {
 template <class T, class Layout = col_major>
 class per_worker {
  public:
-  per_worker(carver& memory, index_t workers, index_t rows, index_t cols)
+  per_worker(arena& memory, index_t workers, index_t rows, index_t cols)
       : rows_(rows), cols_(cols), data_(memory.array<T>(workers * rows * cols)) {}
   matrix_view<T, Layout> operator()(index_t worker) const { return {data_ + worker * rows_ * cols_, rows_, cols_}; }
 
@@ -89,26 +89,26 @@ class per_worker {
   T* data_;
 };
 
-/// Two sets of pieces in the same memory: `second` overwrites `first`.
+/// Two sets of pieces that share the same memory: `second` overwrites `first`.
 template <class First, class Second>
-struct in_turn {
+struct overlaid {
   First first;
   Second second;
   template <class... Args>
-  explicit in_turn(carver& memory, Args const&... args) : in_turn(memory, memory.here(), carver::position{}, args...) {}
+  explicit overlaid(arena& memory, Args const&... args) : overlaid(memory, memory.here(), arena::position{}, args...) {}
 
  private:
   template <class... Args>
-  in_turn(carver& memory, carver::position const& start, carver::position&& end, Args const&... args)
+  overlaid(arena& memory, arena::position const& start, arena::position&& end, Args const&... args)
       : first(memory, args...), second((end = memory.back_to(start), memory), args...) {
     memory.on_behind(end);
   }
 };
 
-/// Bytes that `Pieces(carver&, args...)` carves.
+/// Bytes that `Pieces(arena&, args...)` carves.
 template <class Pieces, class... Args>
 index_t workspace_size(Args const&... args) {
-  carver count;
+  arena count;
   Pieces pieces(count, args...);
   static_cast<void>(pieces);
   return count.size();
@@ -118,7 +118,7 @@ index_t workspace_size(Args const&... args) {
 template <class Pieces, class... Args>
 Pieces carve(char const* function, workspace work, Args const&... args) {
   require_at_least<workspace_error>(function, "work.size", work.size, workspace_size<Pieces>(args...));
-  carver memory(work);
+  arena memory(work);
   return Pieces(memory, args...);
 }
 

@@ -234,15 +234,15 @@ using managed_tensor = std::unique_ptr<DLManagedTensor, release>;
 /// Source: DLPack.
 template <class View>
 managed_tensor manage(View a, std::shared_ptr<void const> owner, DLDevice const& device = cpu) {
-  struct kept {
+  struct held_tensor {
     DLManagedTensor managed;
     extents lent;
     std::shared_ptr<void const> owner;
   };
-  auto whole = std::make_unique<kept>();
+  auto whole = std::make_unique<held_tensor>();
   whole->managed.dl_tensor = as_tensor(a, whole->lent, device);
   whole->managed.manager_ctx = whole.get();
-  whole->managed.deleter = [](DLManagedTensor* self) { delete static_cast<kept*>(self->manager_ctx); };
+  whole->managed.deleter = [](DLManagedTensor* self) { delete static_cast<held_tensor*>(self->manager_ctx); };
   whole->owner = std::move(owner);
   return managed_tensor(&whole.release()->managed);
 }

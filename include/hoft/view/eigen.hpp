@@ -1,5 +1,5 @@
-// hoft/view/eigen.hpp: Eigen storage as views and views as Eigen maps, without a copy. What is not storage is refused at
-// compile time. Eigen's 16-bit types are stored in 16 bits and computed in float.
+// hoft/view/eigen.hpp: Eigen storage as views and views as Eigen maps, without a copy. What is not storage is refused
+// at compile time. Eigen's 16-bit types are stored in 16 bits and computed in float.
 #pragma once
 #include <hoft/core/scalar.hpp>
 #include <hoft/view/matrix_view.hpp>

@@ -20,7 +20,7 @@ int main() {
   constexpr hoft::index_t m = 64, r = 4;
   std::vector<float> u(m * r, 0);
   for (hoft::index_t j = 0; j < r; ++j) u[std::size_t(j * m + j)] = 2;  // reflections of the first axes
-  hoft::carver count;
+  hoft::arena count;
   hoft::carve_compact_wy<float>(count, m, r, r);
   hoft::index_t const forms = count.size(), scratch = 1 << 20;
   std::byte* memory = nullptr;
@@ -28,8 +28,8 @@ int main() {
   if (cudaMalloc(&memory, std::size_t(forms + scratch)) != cudaSuccess) return 1;
   if (cudaMalloc(&device_u, u.size() * sizeof(float)) != cudaSuccess) return 1;
   cudaMemcpy(device_u, u.data(), u.size() * sizeof(float), cudaMemcpyHostToDevice);
-  hoft::carver carver({memory, forms});
-  auto Q = hoft::carve_compact_wy<float>(carver, m, r, r);
+  hoft::arena arena({memory, forms});
+  auto Q = hoft::carve_compact_wy<float>(arena, m, r, r);
   hoft::workspace const work{memory + forms, scratch};
   hoft::accumulate(on, hoft::matrix_view<float const>(device_u, m, r), Q, hoft::exact{}, work);
   hoft::matrix_view<float> const X(device_u, m, r);

@@ -38,7 +38,7 @@ struct ranks {
 };
 
 template <class A>
-hoft::adapter_view<A> carve_forms(hoft::carver& memory, index_t m, index_t n, ranks r) {
+hoft::adapter_view<A> carve_forms(hoft::arena& memory, index_t m, index_t n, ranks r) {
   auto const left = carve_form<A>(memory, m, r.left);
   return {left, hoft::carve_compact_wy<A>(memory, n, r.right, std::max<index_t>(1, r.right))};  // V in one triangle
 }
@@ -63,11 +63,11 @@ inline at::Tensor accumulate(at::Tensor const& u, at::Tensor const& v) {
   at::Tensor forms;
   dispatch(function, type, [&]<class A>(A) {
     if constexpr (hoft::accumulating<A>) {
-      auto const carve = [&](hoft::carver& memory) {
+      auto const carve = [&](hoft::arena& memory) {
         return carve_forms<A>(memory, u.size(1), v.size(1), {u.size(0), v.size(0)});
       };
       forms = bytes_for(u, carve);
-      hoft::carver memory(memory_of(forms));
+      hoft::arena memory(memory_of(forms));
       auto a = carve(memory);
       accumulate_into(policy(), u, v, a);
     }
@@ -81,7 +81,7 @@ struct kept_views {
   using A = hoft::accumulator_t<T>;
   hoft::adapter_view<A> adapter;
   hoft::saved_activations<A, T, hoft::col_major> saved;
-  kept_views(hoft::carver& memory, at::Tensor const& weight, at::Tensor const& s, ranks r, index_t t, bool keep_q)
+  kept_views(hoft::arena& memory, at::Tensor const& weight, at::Tensor const& s, ranks r, index_t t, bool keep_q)
       : adapter(carve_forms<A>(memory, weight.size(0), weight.size(1), r)) {
     adapter.scale = vector_of<A>(s);
     saved = hoft::carve_saved<T, hoft::col_major>(memory, adapter, t, keep_q);
@@ -128,11 +128,11 @@ inline std::tuple<at::Tensor, at::Tensor> forward(at::Tensor const& x, at::Tenso
   at::Tensor kept;
   dispatch(function, type, [&]<class T>(T) {
     auto const device = policy();
-    auto const carve = [&](hoft::carver& memory) {
+    auto const carve = [&](hoft::arena& memory) {
       return kept_views<T>(memory, weight, s, {u.size(0), rv}, t, keep_q);
     };
     kept = bytes_for(x, carve);
-    hoft::carver memory(memory_of(kept));
+    hoft::arena memory(memory_of(kept));
     auto views = carve(memory);
     accumulate_into(device, u, v, views.adapter);
     matrix_view<T> const x_view(static_cast<T*>(tokens.data_ptr()), n, t + rv);
@@ -166,7 +166,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(at::T
   dispatch(function, type, [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
     auto const device = policy();
-    hoft::carver memory(memory_of(kept));
+    hoft::arena memory(memory_of(kept));
     kept_views<T> const views(memory, weight, s, {ru, rv}, t, keep_q);
     at::Tensor const work = bytes(hoft::backward_workspace(device, views.adapter, views.saved), dy);
     base_product<T> base(weight);
@@ -187,7 +187,7 @@ void on_weight(char const* function, at::Tensor const& forms, at::Tensor const& 
   c10::OptionalDeviceGuard const guard(weight.device());
   dispatch(function, weight.scalar_type(), [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
-    hoft::carver memory(memory_of(forms));
+    hoft::arena memory(memory_of(forms));
     auto a = carve_forms<A>(memory, weight.size(0), weight.size(1), r);
     a.scale = vector_of<A>(s);
     body(policy(), a, columns_of<T>(weight).transposed(), columns_of<T>(others).transposed()...);

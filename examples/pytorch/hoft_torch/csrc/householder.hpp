@@ -18,7 +18,7 @@ namespace hoft_torch {
 inline hoft::op operation(bool adjoint) { return adjoint ? hoft::op::adjoint : hoft::op::plain; }
 
 template <class A>
-hoft::compact_wy_view<A> carve_form(hoft::carver& memory, index_t m, index_t r) {
+hoft::compact_wy_view<A> carve_form(hoft::arena& memory, index_t m, index_t r) {
   return hoft::carve_compact_wy<A>(memory, m, r, hoft::block_for(r, hoft::exact{}));
 }
 
@@ -40,8 +40,8 @@ inline std::tuple<at::Tensor, at::Tensor> householder_forward(at::Tensor const& 
     using A = hoft::accumulator_t<T>;
     auto const device = policy();
     index_t const m = u.size(1), r = u.size(0);
-    form = bytes_for(x, [&](hoft::carver& memory) { carve_form<A>(memory, m, r); });
-    hoft::carver memory(memory_of(form));
+    form = bytes_for(x, [&](hoft::arena& memory) { carve_form<A>(memory, m, r); });
+    hoft::arena memory(memory_of(form));
     auto Q = carve_form<A>(memory, m, r);
     auto const X = columns_of<T const>(x);
     at::Tensor const work =
@@ -72,7 +72,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> householder_backward(at::T
   dispatch(function, type, [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
     auto const device = policy();
-    hoft::carver memory(memory_of(form));
+    hoft::arena memory(memory_of(form));
     auto Q = carve_form<A>(memory, known.size(1), r);
     Q.explicit_tau = explicit_tau;
     auto const X = columns_of<T const>(known), dY = columns_of<T const>(dy);

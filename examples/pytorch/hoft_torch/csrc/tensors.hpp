@@ -56,10 +56,10 @@ inline at::Tensor bytes(index_t size, at::Tensor const& like) {
 inline hoft::workspace memory_of(at::Tensor const& memory) {
   return {static_cast<std::byte*>(memory.data_ptr()), memory.numel()};
 }
-/// Memory for whatever `carve` cuts from a carver.
+/// Memory for whatever `carve` cuts from a arena.
 template <class Carve>
 at::Tensor bytes_for(at::Tensor const& like, Carve const& carve) {
-  hoft::carver count;
+  hoft::arena count;
   carve(count);
   return bytes(count.size(), like);
 }

@@ -1,5 +1,5 @@
-// hoft/cpu/kernel/packed.hpp: the reflectors of a product, packed once for the panels of a whole call, and the three products
-// of a panel that take them.
+// hoft/cpu/kernel/packed.hpp: the reflectors of a product, packed once for the panels of a whole call, and the three
+// products of a panel that take them.
 //
 //   project   W := UᴴX       update   Y := X + U Z       outer   D := D + X Zᴴ
 //
@@ -35,7 +35,7 @@ struct packed_matrix {
 
 /// Cuts a packed matrix [rows, cols] from `memory`.
 template <class T, class L>
-packed_matrix<T, L> carve_packed(cpu const&, carver& memory, index_t rows, index_t cols) {
+packed_matrix<T, L> carve_packed(cpu const&, arena& memory, index_t rows, index_t cols) {
   using packed = packed_matrix<T, L>;
   return {memory.array<T>(packed::size(rows, cols)), rows, cols, packed::slab_rows * cols};
 }
@@ -44,7 +44,7 @@ packed_matrix<T, L> carve_packed(cpu const&, carver& memory, index_t rows, index
 template <class T, class L>
 class packed_per_worker {
  public:
-  packed_per_worker(carver& memory, index_t workers, index_t rows, index_t cols)
+  packed_per_worker(arena& memory, index_t workers, index_t rows, index_t cols)
       : first_{memory.array<T>(workers * packed::size(rows, cols)), rows, cols, packed::slab_rows * cols} {}
   packed_matrix<T, L> operator()(index_t worker) const {
     packed p = first_;
@@ -57,7 +57,7 @@ class packed_per_worker {
   packed first_;
 };
 template <class T, class L>
-packed_per_worker<T, L> carve_packed_each(cpu const& policy, carver& memory, index_t rows, index_t cols) {
+packed_per_worker<T, L> carve_packed_each(cpu const& policy, arena& memory, index_t rows, index_t cols) {
   return {memory, worker_count(policy), rows, cols};
 }
 
@@ -144,10 +144,10 @@ kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
 
 template <class T>
 void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<T const> X, matrix_view<T> Y,
-                  outlook<T, col_major> const& around) {
+                  prefetch_hint<T, col_major> const& hint) {
   constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
-  kernel::traffic<T> const moves{prefetched_part(around.next), prefetched_part(around.also_next),
-                                 worth_streaming(around.written, Y.data, Y.ld)};
+  kernel::traffic<T> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
+                                 worth_streaming(hint.written, Y.data, Y.ld)};
   index_t const whole = Y.rows / height, i = whole * height;
   if (whole == 1 && i == Y.rows) {  // one tile high: the tiles of a run in a row
     kernel::sum_term<T> local[2];
@@ -234,11 +234,11 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
 
 template <class T>
 void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> Z, matrix_view<T const, row_major> X,
-                  matrix_view<T, row_major> Y, outlook<T, row_major> const& around) {
+                  matrix_view<T, row_major> Y, prefetch_hint<T, row_major> const& hint) {
   constexpr index_t lane = kernel::lanes<T>, width = kernel::tile_vectors<T> * lane, groups = 4, depth = 64;
   // Z in groups of columns that lie together: rows that lie a power of two apart would fight for cache sets with X.
   alignas(64) T block[groups * depth * width];
-  bool const streams = worth_streaming(around.written, Y.data, Y.ld);
+  bool const streams = worth_streaming(hint.written, Y.data, Y.ld);
   matrix_view<T const, row_major> source = X;
   for (index_t k = 0; k < U.cols || k == 0; k += depth, source = Y) {
     index_t const terms = std::min(depth, U.cols - k);
@@ -274,11 +274,11 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
 
 template <class T>
 void update_panel(int terms, update_term<T, row_major> const* term, matrix_view<T const, row_major> X,
-                  matrix_view<T, row_major> Y, outlook<T, row_major> around) {
-  index_t const written = around.written;
+                  matrix_view<T, row_major> Y, prefetch_hint<T, row_major> hint) {
+  index_t const written = hint.written;
   for (int t = 0; t < terms; ++t) {
-    around.written = t + 1 == terms ? written : 0;
-    update_panel(term[t].U, term[t].Z, t == 0 ? X : matrix_view<T const, row_major>(Y), Y, around);
+    hint.written = t + 1 == terms ? written : 0;
+    update_panel(term[t].U, term[t].Z, t == 0 ? X : matrix_view<T const, row_major>(Y), Y, hint);
   }
 }
 
@@ -312,16 +312,16 @@ void project(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_vie
 /// zero. X and Y [m, w], Z [r, w].
 template <class T, class L, class TZ>
 void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, std::type_identity_t<matrix_view<T const, L>> X,
-            matrix_view<T, L> Y, std::type_identity_t<outlook<T, L>> const& around = {}) {
+            matrix_view<T, L> Y, std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
   update_term<T, L> const term{U, Z};
-  detail::update_panel<T>(1, &term, X, Y, around);
+  detail::update_panel<T>(1, &term, X, Y, hint);
 }
 template <class T, class L, class TZ, class TS>
 void update(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, packed_matrix<T, L> V, matrix_view<TS, L> S,
             std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
-            std::type_identity_t<outlook<T, L>> const& around = {}) {
+            std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
   update_term<T, L> const terms[2] = {{U, Z}, {V, S}};
-  detail::update_panel<T>(2, terms, X, Y, around);
+  detail::update_panel<T>(2, terms, X, Y, hint);
 }
 
 /// D := D + X Zᴴ, or the sum of two such products in one pass over D. X [m, w], Z [r, w].

@@ -1,5 +1,5 @@
-// hoft/cpu/kernel/packet.hpp: the vectors that the kernels are written in. Eigen's packets make one source serve SSE, AVX2,
-// AVX-512 and NEON; what they lack stands here.
+// hoft/cpu/kernel/packet.hpp: the vectors that the kernels are written in. Eigen's packets make one source serve SSE,
+// AVX2, AVX-512 and NEON; what they lack stands here.
 #pragma once
 #include <hoft/core/scalar.hpp>
 #include <hoft/view/matrix_view.hpp>

@@ -1,5 +1,5 @@
-// hoft/cpu/kernel/tiling.hpp: how a product is cut into register tiles. Where a tile begins depends on shapes alone, and so
-// does the order in which an element is summed.
+// hoft/cpu/kernel/tiling.hpp: how a product is cut into register tiles. Where a tile begins depends on shapes alone,
+// and so does the order in which an element is summed.
 #pragma once
 #include <hoft/cpu/kernel/packet.hpp>
 

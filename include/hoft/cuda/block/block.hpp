@@ -166,10 +166,10 @@ struct thread_cluster {
 #endif
 
 /// Cuts the shared memory of a block. Built without memory it only counts.
-class shared_carver {
+class shared_arena {
  public:
-  shared_carver() = default;
-  HOFT_HOST_DEVICE constexpr explicit shared_carver(std::byte* memory) : memory_(memory) {}
+  shared_arena() = default;
+  HOFT_HOST_DEVICE constexpr explicit shared_arena(std::byte* memory) : memory_(memory) {}
   template <class T>
   HOFT_HOST_DEVICE T* array(index_t count) {
     std::byte* const at = memory_ == nullptr ? nullptr : memory_ + size_;

@@ -1,6 +1,6 @@
-// hoft/cuda/block/slice.hpp: what a block does with its slice of the features when a cluster shares a matrix by features:
-// 16 columns at a time stay in shared memory, beside the slice's reflectors, which are read, and split into parts, once
-// for all columns. Products are those of tiles by warps (split.hpp).
+// hoft/cuda/block/slice.hpp: what a block does with its slice of the features when a cluster shares a matrix by
+// features: 16 columns at a time stay in shared memory, beside the slice's reflectors, which are read, and split into
+// parts, once for all columns. Products are those of tiles by warps (split.hpp).
 #pragma once
 #include <hoft/cuda/block/split.hpp>
 #include <hoft/view/matrix_view.hpp>

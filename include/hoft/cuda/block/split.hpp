@@ -1,5 +1,5 @@
-// hoft/cuda/block/split.hpp: matrices in shared memory whose elements are sums of bfloat16 parts, their products by tiles of
-// warps (warp.hpp), and where the sums of tiles are kept.
+// hoft/cuda/block/split.hpp: matrices in shared memory whose elements are sums of bfloat16 parts, their products by
+// tiles of warps (warp.hpp), and where the sums of tiles are kept.
 #pragma once
 #include <hoft/cuda/block/block.hpp>
 
@@ -22,7 +22,7 @@ struct split_matrix {
   int lines = 0, length = 0;
 
   split_matrix() = default;
-  HOFT_HOST_DEVICE split_matrix(shared_carver& memory, index_t lines_, index_t length_)
+  HOFT_HOST_DEVICE split_matrix(shared_arena& memory, index_t lines_, index_t length_)
       : lines(int(whole_tiles(lines_))), length(int(whole_tiles(length_))) {
     data = memory.template array<bfloat16_bits>(length > 0 ? Parts * index_t(lines) * stride() : 0);
   }

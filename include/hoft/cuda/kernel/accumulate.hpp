@@ -31,7 +31,7 @@ struct accumulate_kernel {
   struct shared {
     T *partial, *gram, *slice;  ///< [threads, tile_elements], two of [block_size, block_size], [slice_stride(), r]
     real *mu, *squares, *scaled_squares, *largest, *length, *inverse;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, index_t r, index_t block_size, index_t kept_rows)
+    HOFT_HOST_DEVICE shared(shared_arena& memory, index_t r, index_t block_size, index_t kept_rows)
         : partial(memory.template array<T>(threads * tile_elements)),
           gram(memory.template array<T>(2 * block_size * block_size)),
           slice(memory.template array<T>((kept_rows > 0 ? kept_rows + slice_padding : 0) * r)),
@@ -43,7 +43,7 @@ struct accumulate_kernel {
           inverse(memory.template array<real>(r)) {}
   };
   static index_t bytes_for(index_t r, index_t block_size, index_t kept_rows) {
-    shared_carver counter;
+    shared_arena counter;
     shared(counter, r, block_size, kept_rows);
     return counter.size();
   }
@@ -69,8 +69,8 @@ struct accumulate_kernel {
     for (index_t at = cluster.x; at < count; at += cluster.clusters) {
       auto const members = [&](auto const& f) {  // f(block, its share, whether it writes what is common)
         cluster.members([&](auto const& block, index_t member) {
-          shared_carver carver(block.memory);
-          shared const memory(carver, r, block_size, keeps_slice ? rows : 0);
+          shared_arena arena(block.memory);
+          shared const memory(arena, r, block_size, keeps_slice ? rows : 0);
           index_t const first = member * rows < m ? member * rows : m;
           f(block, share{*this, problems[at], memory, first, m - first < rows ? m - first : rows}, member == 0);
         });

@@ -21,14 +21,14 @@ struct apply_kernel {
   struct shared {
     A *partial, *W, *minus_Z;
     T* X;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, apply_kernel const& k)
+    HOFT_HOST_DEVICE shared(shared_arena& memory, apply_kernel const& k)
         : partial(memory.template array<A>(threads * tile_elements)),
           W(memory.template array<A>(k.U.cols * columns)),
           minus_Z(memory.template array<A>(k.U.cols * columns)),
           X(memory.template array<T>(k.keeps_columns ? k.X.rows * columns : 0)) {}
   };
   index_t shared_bytes() const {
-    shared_carver counter;
+    shared_arena counter;
     shared(counter, *this);
     return counter.size();
   }
@@ -36,8 +36,8 @@ struct apply_kernel {
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    shared_carver carver(block.memory);
-    shared const memory(carver, *this);
+    shared_arena arena(block.memory);
+    shared const memory(arena, *this);
     index_t const m = X.rows, r = U.cols;
     for (index_t task = block.x; task * columns < X.cols; task += block.blocks) {
       index_t const first = task * columns, count = first + columns < X.cols ? columns : X.cols - first;

@@ -20,7 +20,7 @@ struct small_gradients {
   /// [r, 16] each, by rows: UᴴX, P = UᴴG, and what `form` makes of them.
   struct arrays {
     A *UX, *P, *W, *minus_Z, *dW;
-    HOFT_HOST_DEVICE arrays(shared_carver& memory, index_t r)
+    HOFT_HOST_DEVICE arrays(shared_arena& memory, index_t r)
         : UX(memory.template array<A>(r * columns)),
           P(memory.template array<A>(r * columns)),
           W(memory.template array<A>(r * columns)),
@@ -132,20 +132,20 @@ struct backward_kernel {
   struct shared {
     A* partial;
     typename small_gradients<A>::arrays arrays;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, index_t r)
+    HOFT_HOST_DEVICE shared(shared_arena& memory, index_t r)
         : partial(memory.template array<A>(2 * threads * tile_elements)), arrays(memory, r) {}
   };
   index_t shared_bytes() const {
-    shared_carver counter;
+    shared_arena counter;
     shared(counter, U.cols);
     return counter.size();
   }
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    shared_carver carver(block.memory);
+    shared_arena arena(block.memory);
     index_t const m = X.rows, r = U.cols;
-    shared const memory(carver, r);
+    shared const memory(arena, r);
     auto const& s = memory.arrays;
     gradient_part<A> const part(parts, block.x, {m, r});
     block.each(2 * r * r, [&](index_t e) { part.dF.data[e] = A(0); });

@@ -1,5 +1,5 @@
-// hoft/cuda/kernel/cluster_adapt.hpp: Y = Q_U diag(s) (X − K v) by clusters: X is read once, and reflectors once for each
-// cluster. Without K and s it is Q_U X.
+// hoft/cuda/kernel/cluster_adapt.hpp: Y = Q_U diag(s) (X − K v) by clusters: X is read once, and reflectors once for
+// each cluster. Without K and s it is Q_U X.
 #pragma once
 #include <hoft/cuda/block/slice.hpp>
 #include <hoft/view/vector_view.hpp>
@@ -33,7 +33,7 @@ struct cluster_adapt_kernel {
     split_matrix<parts> v, w, minus_z;
     float *s, *partial, *projections;
     T *tiles, *q;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_adapt_kernel const& kernel, feature_slice const& slice,
+    HOFT_HOST_DEVICE shared(shared_arena& memory, cluster_adapt_kernel const& kernel, feature_slice const& slice,
                             index_t rv)
         : u(memory, slice.rank, slice.rows),
           k(memory, rv, slice.rows),
@@ -50,7 +50,7 @@ struct cluster_adapt_kernel {
           q(kernel.q.data != nullptr ? memory.template array<T>(slice.tile_size()) : nullptr) {}
   };
   index_t shared_bytes() const {
-    shared_carver counter;
+    shared_arena counter;
     shared(counter, *this, {U.rows, shape.rows, U.cols, 0}, minus_K.cols);
     return counter.size();
   }
@@ -62,8 +62,8 @@ struct cluster_adapt_kernel {
     auto const members = [&](auto const& f) {
       cluster.members([&](auto const& block, index_t member) {
         feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
-        shared_carver carver(block.memory);
-        f(block, slice, shared(carver, *this, slice, minus_K.cols));
+        shared_arena arena(block.memory);
+        f(block, slice, shared(arena, *this, slice, minus_K.cols));
       });
     };
     index_t const end = (X.cols + columns - 1) / columns;

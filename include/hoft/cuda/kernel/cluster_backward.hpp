@@ -1,5 +1,5 @@
-// hoft/cuda/kernel/cluster_backward.hpp: the gradients of Y = Q_U diag(s) (X − K v) by clusters: X, or what X became, and dY
-// are read once. Without K and s they are those of Q_U X.
+// hoft/cuda/kernel/cluster_backward.hpp: the gradients of Y = Q_U diag(s) (X − K v) by clusters: X, or what X became,
+// and dY are read once. Without K and s they are those of Q_U X.
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/block/slice.hpp>
@@ -44,7 +44,7 @@ struct cluster_backward_kernel {
     float *s, *projections, *dots, *partial;
     sum_tiles D, X_dW, G_v, small_sums;
     T* tiles;  ///< of X and of G for each buffer
-    HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_backward_kernel const& kernel, feature_slice const& slice)
+    HOFT_HOST_DEVICE shared(shared_arena& memory, cluster_backward_kernel const& kernel, feature_slice const& slice)
         : u(memory, slice.rank, slice.rows),
           k(memory, kernel.whole(kernel.sums.rv), slice.rows),
           f(memory, kernel.whole(slice.rank), slice.rank),
@@ -61,7 +61,7 @@ struct cluster_backward_kernel {
           small_sums{memory.template array<quad>(kernel.small_tiles_each() * sum_tiles::size)},
           tiles(memory.template array<T>(2 * kernel.shape.buffers * slice.tile_size())) {
       // Sums of projections go where later what is made of them is.
-      shared_carver made(memory), scratch(memory);
+      shared_arena made(memory), scratch(memory);
       p = split_type(made, columns, kernel.whole(slice.rank));
       minus_z = split_type(made, columns, slice.rank);
       dw = split_type(made, columns, slice.rank);
@@ -70,7 +70,7 @@ struct cluster_backward_kernel {
     }
   };
   index_t shared_bytes() const {
-    shared_carver counter;
+    shared_arena counter;
     shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
     return counter.size();
   }
@@ -100,8 +100,8 @@ struct cluster_backward_kernel {
     auto const members = [&](auto const& f) {
       cluster.members([&](auto const& block, index_t member) {
         feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
-        shared_carver carver(block.memory);
-        f(block, slice, shared(carver, *this, slice), int(member));
+        shared_arena arena(block.memory);
+        f(block, slice, shared(arena, *this, slice), int(member));
       });
     };
     index_t const end = (X.cols + columns - 1) / columns;

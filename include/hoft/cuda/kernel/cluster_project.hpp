@@ -22,7 +22,7 @@ struct cluster_project_kernel {
     split_matrix<parts_beside<T>> u;
     float *s, *partial, *w;
     T* tiles;
-    HOFT_HOST_DEVICE shared(shared_carver& memory, cluster_project_kernel const& kernel, feature_slice const& slice)
+    HOFT_HOST_DEVICE shared(shared_arena& memory, cluster_project_kernel const& kernel, feature_slice const& slice)
         : u(memory, slice.rank, slice.rows),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
           partial(memory.template array<float>(slice.projection_scratch(slice.rank, kernel.shape.threads))),
@@ -30,7 +30,7 @@ struct cluster_project_kernel {
           tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())) {}
   };
   index_t shared_bytes() const {
-    shared_carver counter;
+    shared_arena counter;
     shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
     return counter.size();
   }
@@ -42,8 +42,8 @@ struct cluster_project_kernel {
     auto const members = [&](auto const& f) {
       cluster.members([&](auto const& block, index_t member) {
         feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
-        shared_carver carver(block.memory);
-        f(block, slice, shared(carver, *this, slice), member);
+        shared_arena arena(block.memory);
+        f(block, slice, shared(arena, *this, slice), member);
       });
     };
     index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = whole_tiles(r);

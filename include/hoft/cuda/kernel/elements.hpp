@@ -1,5 +1,5 @@
-// hoft/cuda/kernel/elements.hpp: kernels on whole matrices. Each is one pass over its operands; what belongs together in one
-// pass has a kernel of its own (accumulate.hpp, apply.hpp, backward.hpp).
+// hoft/cuda/kernel/elements.hpp: kernels on whole matrices. Each is one pass over its operands; what belongs together
+// in one pass has a kernel of its own (accumulate.hpp, apply.hpp, backward.hpp).
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/block/collectives.hpp>
@@ -48,7 +48,7 @@ struct tile_product {
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    shared_carver memory(block.memory);
+    shared_arena memory(block.memory);
     T* const total = memory.array<T>(tile * tile);
     T* const a = memory.array<T>(tile * depth);
     T* const b = memory.array<T>(tile * depth);
@@ -98,7 +98,7 @@ struct normalise_columns_kernel {
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    real* const partial = shared_carver(block.memory).template array<real>(threads);
+    real* const partial = shared_arena(block.memory).template array<real>(threads);
     for (index_t j = block.x; j < U.cols; j += block.blocks) {
       auto const element = [&](index_t i) { return static_cast<T>(U(i, j)); };
       auto const squares = [&](real mu) {
@@ -132,7 +132,7 @@ struct normalise_columns_backward_kernel {
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    T* const partial = shared_carver(block.memory).template array<T>(threads);
+    T* const partial = shared_arena(block.memory).template array<T>(threads);
     for (index_t j = block.x; j < D.cols; j += block.blocks) {
       T const along =
           block_sum(block, partial, D.rows, [&](index_t i) { return product(conjugate(Uhat(i, j)), D(i, j)); });
@@ -157,7 +157,7 @@ struct column_dots_kernel {
 
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    T* const partial = shared_carver(block.memory).template array<T>(threads);
+    T* const partial = shared_arena(block.memory).template array<T>(threads);
     for (index_t j = block.x; j < X.cols; j += block.blocks) {
       T const total =
           block_sum(block, partial, X.rows, [&](index_t i) { return product(conjugate(X(i, j)), Y(i, j)); });
