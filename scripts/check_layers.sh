@@ -44,7 +44,10 @@ awk -v list="$list" '
   }
 
   BEGIN {
-    may["config"] = ""
+    may["version"] = ""
+    may["abi"] = "version"
+    may["config"] = "abi"
+    may["fwd.hpp"] = "config core"
     may["core"] = "config core"
     may["view"] = "config core view"
     may["view/eigen.hpp"] = may["view/dlpack.hpp"] = may["view/mdspan.hpp"] = "config core view"

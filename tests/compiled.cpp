@@ -1,8 +1,8 @@
 #include "compiled.hpp"
 
-namespace hoft::cpu_backend {
+namespace HOFT_TARGET_NAMESPACE::cpu_backend {
 HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_KERNELS, )
-}  // namespace hoft::cpu_backend
-namespace hoft::detail {
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend
+namespace HOFT_TARGET_NAMESPACE::detail {
 HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_PANELS, )
-}  // namespace hoft::detail
+}  // namespace HOFT_TARGET_NAMESPACE::detail

@@ -76,9 +76,9 @@
       of(declare, std::complex<double>)
 #endif
 
-namespace hoft::cpu_backend {
+namespace HOFT_TARGET_NAMESPACE::cpu_backend {
 HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_KERNELS, extern)
-}  // namespace hoft::cpu_backend
-namespace hoft::detail {
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend
+namespace HOFT_TARGET_NAMESPACE::detail {
 HOFT_COMPILED_FOR_EACH(HOFT_COMPILED_PANELS, extern)
-}  // namespace hoft::detail
+}  // namespace HOFT_TARGET_NAMESPACE::detail

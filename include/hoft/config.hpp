@@ -1,9 +1,15 @@
-// hoft/config.hpp: the version and the few macros.
+// hoft/config.hpp: what every header needs of the compiler.
 #pragma once
+#include <hoft/abi.hpp>
 
-#define HOFT_VERSION_MAJOR 0
-#define HOFT_VERSION_MINOR 1
-#define HOFT_VERSION_PATCH 0
+// hoft reports bad arguments by exceptions, and lets NaN and infinity come out as NaN. Builds that have neither would
+// be silently wrong, so they are refused here.
+#if defined(__GNUC__) && !defined(__EXCEPTIONS) && !defined(__cpp_exceptions)
+#error "hoft needs exceptions: bad arguments are reported by them. Compile without -fno-exceptions."
+#endif
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "hoft needs IEEE arithmetic: with -ffast-math or -ffinite-math-only NaN would go unnoticed. Compile without it."
+#endif
 
 #if defined(__CUDACC__)
 #define HOFT_HOST_DEVICE __host__ __device__

@@ -1,13 +1,13 @@
 // The GPU as a machine for bodies.hpp, seen by the ordinary compiler: nothing of CUDA's headers.
 #pragma once
+#if defined(__CUDACC__)
+#include <hoft/cuda/policy.hpp>
+#endif
+
 #include <cstddef>
 #include <memory>
 #include <new>
 #include <string>
-
-namespace hoft::cuda {
-struct device;
-}
 
 namespace hoft_test {
 
@@ -35,7 +35,9 @@ class device_machine {
   static std::string missing();
 
   device_machine();
+#if defined(__CUDACC__)  // the type bears the architectures of its source in its name
   hoft::cuda::device const& policy() const;
+#endif
   void finish() const;
   /// Another one, whose blocks share less memory and whose clusters have at most so many blocks.
   device_machine limited(std::ptrdiff_t shared, std::ptrdiff_t cluster) const;

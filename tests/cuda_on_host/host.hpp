@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// Every block or cluster in turn. With one worker a step is a loop, backwards if `reversed`. With more, that many
 /// threads run the whole body as the threads of a GPU do, each with variables of its own, and meet behind every step: a
@@ -275,4 +275,4 @@ void multiply_stored(host const& device, matrix_view<T const, LA> A, matrix_view
   });
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -2,7 +2,7 @@
 #pragma once
 #include <hoft/householder/compact_wy.hpp>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// HOFT M̂ = Q_U M Q_V, or SHOFT M̂ = Q_U diag(s) M Q_V, of a base weight M [m, n] (out × in). Either rank may be 0.
 /// Both sides are built from reflectors alone, without explicit tau. Q_V must be one block (block >= rank): on
@@ -24,6 +24,10 @@ struct adapter_view {
   bool scaled() const { return scale.size > 0; }
 };
 
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
 namespace detail {
 
 template <class A>
@@ -39,4 +43,4 @@ void require_adapter(char const* function, adapter_view<A> const& a) {
 }
 
 }  // namespace detail
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

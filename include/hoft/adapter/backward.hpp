@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 /// For the panels on the way back to the base operator.
@@ -226,4 +226,4 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   });
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -7,7 +7,7 @@
 #include <hoft/adapter/unmerge.hpp>
 #include <hoft/householder/batch.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 // Every batch takes spans of the same length, and element i of each is problem i, as the call with one adapter takes
 // it. Problems may differ in shape; each has the bits of its single call. Threads share the problems, one at a time
@@ -220,4 +220,4 @@ void backward(Policy const& policy, std::span<adapter_view<A> const> a, std::spa
   });
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
 ///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
@@ -30,6 +30,10 @@ struct saved_activations {
   /// (y + U Z) / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
   matrix_view<T, L> q;
 };
+
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
 
 /// Cuts what `forward` saves for t tokens from `memory`; with a counting arena it tells the size.
 template <class T, class L, class A>
@@ -192,4 +196,4 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   });
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

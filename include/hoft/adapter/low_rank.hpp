@@ -3,7 +3,7 @@
 #include <hoft/adapter/merge.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 template <class Policy, class A, class T, class L>
@@ -81,4 +81,4 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   copy(policy, minus_K, left.columns(ru, rv));
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

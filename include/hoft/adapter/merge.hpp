@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 /// B := M V and minus_K := −B T_V, by panels of rows of M.
@@ -359,4 +359,4 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   detail::finish_adapter(policy, view, panels.sums, panels.D, panels.finish, dU, dV, ds);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -5,7 +5,7 @@
 
 #include <random>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// U := (u₁ u₁ u₂ u₂ ⋯) with standard Gaussian u_k, so that H(u_k) H(u_k) = I cancels and Q(U) = I (with the exact
 /// inverse; the truncated one is not the identity here). An odd last column is zero, which is the identity by itself
@@ -38,4 +38,4 @@ void paired_gaussian(matrix_view<T, L> U, Rng& rng) {
   }
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

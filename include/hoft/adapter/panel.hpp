@@ -5,7 +5,7 @@
 #include <hoft/householder/gradient.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft::detail {
+namespace HOFT_TARGET_NAMESPACE::detail {
 
 /// The backend has calls that take matrices of T as they are stored: carve_... for their scratch and ..._stored, found
 /// by the type of the policy.
@@ -204,4 +204,4 @@ void require_gradients(char const* function, adapter_view<A> const& a, matrix_vi
   require_equal(function, "ds.size", ds.size, a.scaled() ? a.rows() : 0);
 }
 
-}  // namespace hoft::detail
+}  // namespace HOFT_TARGET_NAMESPACE::detail

@@ -4,7 +4,7 @@
 #include <hoft/householder/apply.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 template <class Policy, class A, class T, class L>
@@ -53,4 +53,4 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   apply(policy, a.right, M, M, side::right, op::adjoint, work);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

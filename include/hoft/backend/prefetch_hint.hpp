@@ -3,7 +3,7 @@
 #pragma once
 #include <hoft/view/matrix_view.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// The panels around the one at hand. Hints only: results do not depend on them.
 template <class T, class Layout>
@@ -12,4 +12,4 @@ struct prefetch_hint {
   index_t written = 0;                           ///< elements of the whole output; 0 if it is also read
 };
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -2,7 +2,7 @@
 #pragma once
 #include <hoft/core/index.hpp>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// Floating-point operations (a multiply-add is two; complex operations count once) and bytes that must move between
 /// memory and cache, each input read once and each output written once.
@@ -45,4 +45,4 @@ constexpr cost backward_cost(double m, double n, double t, double ru, double rv,
           size * (m * n + 2 * (m + n) * t + 2 * (m * ru + n * rv))};
 }
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

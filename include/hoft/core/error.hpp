@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// An argument's extent contradicts another's.
 struct shape_error : std::invalid_argument {
@@ -21,6 +21,10 @@ struct workspace_error : std::invalid_argument {
 struct argument_error : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
+
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
 
 namespace detail {
 
@@ -70,4 +74,4 @@ inline void require_problem(index_t i, Check const& check) {
 }
 
 }  // namespace detail
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 using index_t = std::ptrdiff_t;
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

@@ -4,7 +4,7 @@
 
 #include <concepts>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// On which side of X the product stands: Q X or X Q.
 enum class side { left, right };
@@ -41,4 +41,4 @@ concept execution_policy = requires {
   typename std::remove_cvref_t<P>::execution_policy_tag;
 };
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

@@ -7,7 +7,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// Maps a storage type to the type it is computed in, and that type to its real type.
 /// Specialise it for a 16-bit type of your own: `accumulator` is then `float`, and hoft converts panel by panel.
@@ -61,4 +61,4 @@ HOFT_HOST_DEVICE constexpr T conjugate(T const& a) {
   else return a;
 }
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

@@ -11,7 +11,7 @@
 #include <exception>
 #include <mutex>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
 /// Compute on the CPU. Results have the same bits for every number of threads.
@@ -21,7 +21,7 @@ namespace cpu_backend {
 struct cpu {
   using execution_policy_tag = void;
   int threads = 1;
-  cpu_backend::executor* executor = nullptr;
+  hoft::executor* executor = nullptr;
 };
 
 /// How many workers may run at once: each needs scratch memory of its own.
@@ -168,4 +168,4 @@ void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear co
 
 using cpu_backend::cpu;
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <limits>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
 // --- moving and filling -----------------------------------------------------------------------------------------
@@ -287,4 +287,4 @@ void multiply_inverse_factor(cpu const& policy, matrix_view<T const> A, vector_v
 }
 
 }  // namespace cpu_backend
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

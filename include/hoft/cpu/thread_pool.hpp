@@ -9,8 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace hoft {
-namespace cpu_backend {
+namespace HOFT_NAMESPACE {
 
 /// Lends threads to calls on the CPU. hoft::thread_pool is one; derive from it to lend those of a framework.
 class executor {
@@ -108,6 +107,10 @@ class thread_pool final : public executor {
   void* work_ = nullptr;
 };
 
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE::cpu_backend {
+
 /// Starts threads for this one piece of work.
 inline void run_on_new_threads(index_t workers, executor::share one, void* work) {
   std::vector<std::thread> others;
@@ -121,9 +124,4 @@ inline void run_on_new_threads(index_t workers, executor::share one, void* work)
   for (std::thread& other : others) other.join();
 }
 
-}  // namespace cpu_backend
-
-using cpu_backend::executor;
-using cpu_backend::thread_pool;
-
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend

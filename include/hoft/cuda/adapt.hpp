@@ -8,7 +8,7 @@
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// T is stored as these kernels take it.
 template <class T>
@@ -255,7 +255,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
   // From the sums over columns to those of the gradients.
   vector_view<float const> const s = a.scale;
   matrix_view<float const> const K = plain_minus_K;
-  kept const what = room.what;
+  saved_quantity const what = room.what;
   adapted_sum const H{U, part};
   auto const minus_dK = sums.minus_dK;
   for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
@@ -364,4 +364,4 @@ update_room<T> carve_update(Device const& device, arena& memory, index_t m, inde
   return {device, memory, m, r, n};
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

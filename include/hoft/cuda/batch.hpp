@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// Problems that a device works on at a time; each has workspace of its own.
 inline constexpr index_t most_together = 8;
@@ -213,4 +213,4 @@ void for_each_problem(Device const& device, index_t count, Follows const& follow
   }
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -4,7 +4,7 @@
 #include <hoft/cuda/primitives.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
 /// layout, by cuBLAS where it has a name for the product. 16-bit weights take 16-bit X and Y and sums in float.
@@ -49,4 +49,4 @@ auto dense(Device const& device, matrix_view<T, L> M) {
   return dense_operator<Device, std::remove_const_t<T>, L>(device, M);
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// A policy of this backend.
 template <class P>
@@ -164,4 +164,4 @@ void divide_rows(Device const& device, vector_view<A const> d, matrix_view<T, L>
   });
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

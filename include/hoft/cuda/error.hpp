@@ -1,6 +1,6 @@
 // hoft/cuda/error.hpp: errors of the CUDA runtime and of cuBLAS.
 #pragma once
-#include <hoft/config.hpp>
+#include <hoft/cuda/abi.hpp>
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// What the CUDA runtime or cuBLAS answered to a call of hoft's: a launch that was refused, a handle that is none. A
 /// kernel's own faults are reported by CUDA at a later call.
@@ -16,7 +16,9 @@ struct cuda_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-namespace cuda::detail {
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_CUDA_NAMESPACE::detail {
 
 inline void require(cudaError_t answer, char const* call) {
   if (answer != cudaSuccess)
@@ -28,5 +30,4 @@ inline void require(cublasStatus_t answer, char const* call) {
     throw cuda_error(std::string("hoft::cuda: ") + call + " answered " + cublasGetStatusString(answer));
 }
 
-}  // namespace cuda::detail
-}  // namespace hoft
+}  // namespace HOFT_CUDA_NAMESPACE::detail

@@ -14,7 +14,7 @@
 #include <limits>
 #include <span>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
 /// cannot share as much memory as one of them takes, or one has 2³² elements. The same problem gets the same bits alone
@@ -157,4 +157,4 @@ bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from
   return true;
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -5,7 +5,7 @@
 #include <hoft/cuda/philox.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// U := (u₁ u₁ u₂ u₂ ⋯) with standard Gaussian u_k, so that Q(U) = I, as hoft::paired_gaussian does it on the host, by
 /// other numbers. An odd last column is zero, and never trains: choose an even r.
@@ -45,4 +45,4 @@ void paired_gaussian(Device const& device, matrix_view<T, L> U, std::uint64_t se
   launch(device, kernel.tiles(), kernel);
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -1,12 +1,13 @@
 // hoft/cuda/philox.hpp: random numbers by counter, the same on either side, whoever asks for them and in what order.
 #pragma once
 #include <hoft/config.hpp>
+#include <hoft/cuda/abi.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// 128 bits, as a counter or as what is drawn at it.
 struct philox_block {
@@ -53,4 +54,4 @@ HOFT_HOST_DEVICE normal_numbers<R> normals(philox_block const& drawn) {
   return numbers;
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

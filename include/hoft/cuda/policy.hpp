@@ -11,7 +11,7 @@
 #include <atomic>
 #include <complex>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// Compute on the GPU that is current, in the order of a stream. Matrices and workspace are memory of that device. A
 /// call returns when its kernels have been submitted; no memory of the device is allocated, nothing is waited for, and
@@ -269,4 +269,4 @@ bool multiply_matrices(device const& policy, T alpha, matrix_view<T const, LA> A
   return true;
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -6,7 +6,7 @@
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 // --- one block for each column or row ---------------------------------------------------------------------------
 
@@ -179,4 +179,4 @@ void outer(Device const& device, matrix_view<TX, L> X, matrix_view<TZ, L> Z, mat
   outer(device, T(1), G, P, D.elements);
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

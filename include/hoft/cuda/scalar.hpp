@@ -5,7 +5,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 template <>
 struct scalar_traits<__half> {
@@ -22,4 +22,4 @@ inline constexpr int significand_bits<__half> = 11;
 template <>
 inline constexpr int significand_bits<__nv_bfloat16> = 8;
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

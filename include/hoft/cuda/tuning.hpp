@@ -1,8 +1,9 @@
 // hoft/cuda/tuning.hpp: the numbers that measurements on a device decide, and nothing else does.
 #pragma once
+#include <hoft/cuda/abi.hpp>
 #include <hoft/view/matrix_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// Results differ in their last bits with them; all of them are right.
 struct tuning {
@@ -30,4 +31,4 @@ constexpr tuning tuning_for(int architecture) {
   return numbers;
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -6,7 +6,7 @@
 #include <hoft/eigen/dense.hpp>
 #include <hoft/eigen/merge.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// What a forward pass saves, owned.
 template <class A, class T, class L>
@@ -89,4 +89,4 @@ auto backward(adapter<A> const& a, Base&& base, DX const& x, forward_result<A, T
   return backward(cpu{}, a, base, x, f, dy);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -4,7 +4,7 @@
 #include <hoft/adapter/paired_gaussian.hpp>
 #include <hoft/eigen/compact_wy.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// HOFT M̂ = Q_U M Q_V from reflectors {U, V}, or SHOFT M̂ = Q_U diag(s) M Q_V from {U, V, s}. U [m, ru], V [n, rv], s
 /// [m]; a side without reflectors has zero columns. neumann{k} as the last argument truncates both inverses as in the
@@ -74,4 +74,4 @@ dense_matrix<T> paired_gaussian(index_t m, index_t r, Rng& rng) {
   return U;
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -4,7 +4,7 @@
 #include <hoft/householder/apply.hpp>
 #include <hoft/householder/apply_backward.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 namespace detail {
 
@@ -164,4 +164,4 @@ requires(!std::same_as<std::remove_cvref_t<DG>, side>) auto apply_backward_from_
   return apply_backward_from_output(cpu{}, Q, Y, W, dY, s, o);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -3,7 +3,7 @@
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/householder/accumulate.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// Q = H(u₁) ⋯ H(u_r) in compact WY form, held by value. A is an accumulator type: float for 16-bit reflectors.
 template <accumulating A>
@@ -103,4 +103,4 @@ requires(!execution_policy<DV> &&
   return accumulate(cpu{}, V, tau, block);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

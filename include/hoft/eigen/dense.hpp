@@ -3,7 +3,7 @@
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
 /// layout. Weights in their accumulator type are multiplied without allocating; 16-bit ones are converted panel by
@@ -87,4 +87,4 @@ auto dense(cpu policy, DM&& M) {
 template <class DM>
 requires(!execution_policy<DM>) auto dense(DM&& M) { return dense(cpu{}, std::forward<DM>(M)); }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -5,7 +5,7 @@
 #include <hoft/adapter/unmerge.hpp>
 #include <hoft/eigen/adapter.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// M := Q_U diag(s) M Q_V in place. @see merge with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DM>
@@ -97,4 +97,4 @@ auto low_rank(adapter<A> const& a, DM const& M) {
   return low_rank(cpu{}, a, M);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

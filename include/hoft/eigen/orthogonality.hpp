@@ -3,7 +3,7 @@
 #include <hoft/eigen/apply.hpp>
 #include <hoft/reference/orthogonality.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// ‖I − QᴴQ‖_F/√m of Q as `apply` computes it: Q is materialised, 4 m² r and m³ flops, m² elements.
 /// @see orthogonality_error of a dense matrix.
@@ -12,4 +12,4 @@ auto orthogonality_error(compact_wy<A> const& Q) {
   return orthogonality_error(materialize(Q, Q.rows()));
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

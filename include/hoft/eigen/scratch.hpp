@@ -6,7 +6,7 @@
 
 #include <memory>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// A contiguous Eigen vector of accumulators.
 template <class A>
@@ -47,4 +47,4 @@ template <class DX, class DY>
 inline constexpr bool same_storage = same_layout<DX, DY>&& std::same_as<value_of<DX>, value_of<DY>>;
 
 }  // namespace detail
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

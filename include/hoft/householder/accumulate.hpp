@@ -6,7 +6,7 @@
 #include <span>
 #include <utility>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 /// T by the first k terms of the Neumann series, in Horner form: T₁ = D, T_{j+1} = D − D A T_j with D = diag(tau).
@@ -149,4 +149,4 @@ void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau
   detail::form_factors(policy, Q, pieces);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -4,7 +4,7 @@
 #include <hoft/householder/compact_wy.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 /// Every side and adjoint is one problem, Y = X − U F UᴴX with F = T or Tᴴ. From the right, (X Q)ᵀ = Qᵀ Xᵀ and
@@ -222,4 +222,4 @@ void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<
   apply(policy, Q, E, E, side::left, op::plain, work);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

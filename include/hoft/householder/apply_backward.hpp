@@ -3,7 +3,7 @@
 #include <hoft/householder/gradient.hpp>
 #include <hoft/view/shape.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 enum class known { input, output, output_and_projections };
@@ -217,4 +217,4 @@ void apply_backward_from_output(Policy const& policy, compact_wy_view<A> const& 
                                                 work);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -8,7 +8,7 @@
 #include <span>
 #include <utility>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 /// The same amount of workspace for each problem that is worked on at a time, enough for the largest one.
@@ -117,4 +117,4 @@ void apply(Policy const& policy, std::span<compact_wy_view<A> const> Q, std::spa
                     [&](auto const& one, std::size_t i, workspace part) { apply(one, Q[i], X[i], Y[i], s, o, part); });
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <utility>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// Reflectors that share one triangle when the caller does not choose. A triangle of b costs b / 4m of a whole apply
 /// and b / n of its flops again in accumulate, so it should be small beside m; b = 64 is where products with [m, b]
@@ -68,6 +68,10 @@ struct compact_wy_view {
     return {j, k, vectors.columns(j, k), factor.block(0, j, k, k), gram.block(0, j, k, k), tau.part(j, k)};
   }
 };
+
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
 
 /// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a
 /// series in blocks would be another function), else at most `wanted`.
@@ -128,4 +132,4 @@ void require_form(char const* function, std::string_view name, compact_wy_view<A
 }
 
 }  // namespace detail
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

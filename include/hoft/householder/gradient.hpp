@@ -4,7 +4,7 @@
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
 
-namespace hoft::detail {
+namespace HOFT_TARGET_NAMESPACE::detail {
 
 /// Sums over columns: D [m, r] = ∂L/∂Û without what flows through T, dF [b, r] = ∂L/∂F_i side by side, and
 /// E [b, r] = Σ Z_i dW_iᴴ side by side, which U_i still has to multiply (from-output form, math: X dWᴴ = Y dWᴴ + U (Z
@@ -190,4 +190,4 @@ void vectors_backward(Policy const& policy, compact_wy_view<A const> const& Q, m
   else normalise_columns_backward(policy, Q.vectors, Q.scales, Q.tau, D, dU);
 }
 
-}  // namespace hoft::detail
+}  // namespace HOFT_TARGET_NAMESPACE::detail

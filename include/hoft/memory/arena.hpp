@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// Cuts a workspace into pieces. Built without memory it only counts: the same code that carves tells the size.
 class arena {
@@ -123,4 +123,4 @@ Pieces carve(char const* function, workspace work, Args const&... args) {
 }
 
 }  // namespace detail
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

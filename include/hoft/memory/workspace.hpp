@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// Scratch memory lent by the caller: any alignment, contents irrelevant before and after.
 struct workspace {
@@ -12,4 +12,4 @@ struct workspace {
   index_t size = 0;  ///< bytes
 };
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

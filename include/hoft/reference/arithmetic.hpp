@@ -10,7 +10,7 @@
 #include <complex>
 #include <type_traits>
 
-namespace hoft::reference::detail {
+namespace HOFT_TARGET_NAMESPACE::reference::detail {
 
 template <class T>
 struct computing {
@@ -156,4 +156,4 @@ columns<C> converted(Eigen::MatrixBase<D> const& A) {
   return B;
 }
 
-}  // namespace hoft::reference::detail
+}  // namespace HOFT_TARGET_NAMESPACE::reference::detail

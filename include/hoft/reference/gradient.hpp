@@ -11,7 +11,7 @@
 #include <string>
 #include <type_traits>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// What `check_gradient` found. NaN and infinity anywhere make `error` and `difference` infinite, so that no bound lets
 /// them pass, however the comparison is written.
@@ -144,4 +144,4 @@ auto check_gradient(F&& f, Eigen::MatrixBase<DX> const& x, Eigen::MatrixBase<DG>
   return found;
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -5,7 +5,7 @@
 
 #include <Eigen/Core>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 namespace reference::detail {
 
@@ -90,4 +90,4 @@ auto hyperspherical_energy_change(Eigen::MatrixBase<D> const& W, Eigen::MatrixBa
   return static_cast<ref::measure_t<T>>(R(ref::energy<A>(What) - ref::energy<A>(W)));
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -4,7 +4,7 @@
 
 #include <Eigen/Core>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 /// ‖I − QᴴQ‖_F / √k, the root mean square, over columns, of the deviation from orthonormality.
 ///
@@ -39,4 +39,4 @@ auto orthogonality_error(Eigen::MatrixBase<D> const& Q) {
   return static_cast<Result>(ref::square_root(R(sum / R(static_cast<int>(k)))));
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -10,7 +10,7 @@
 #include <concepts>
 #include <type_traits>
 
-namespace hoft::reference {
+namespace HOFT_TARGET_NAMESPACE::reference {
 
 namespace detail {
 
@@ -210,4 +210,4 @@ auto materialize(Eigen::MatrixBase<DV> const& V, Eigen::MatrixBase<Dt> const& ta
   return detail::product_of(detail::reflectors_of<C>(V, tau), V.rows());
 }
 
-}  // namespace hoft::reference
+}  // namespace HOFT_TARGET_NAMESPACE::reference

@@ -7,7 +7,7 @@
 
 #include <limits>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 
 namespace reference::detail {
 
@@ -84,4 +84,4 @@ auto singular_value_drift(Eigen::MatrixBase<D> const& M, Eigen::MatrixBase<Dhat>
   return static_cast<Result>(R(largest / before(0)));
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

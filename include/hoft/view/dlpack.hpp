@@ -22,7 +22,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace hoft::dlpack {
+namespace HOFT_TARGET_NAMESPACE::dlpack {
 
 /// Memory of the host.
 inline constexpr DLDevice cpu{kDLCPU, 0};
@@ -247,4 +247,4 @@ managed_tensor manage(View a, std::shared_ptr<void const> owner, DLDevice const&
   return managed_tensor(&whole.release()->managed);
 }
 
-}  // namespace hoft::dlpack
+}  // namespace HOFT_TARGET_NAMESPACE::dlpack

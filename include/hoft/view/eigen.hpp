@@ -7,7 +7,7 @@
 
 #include <Eigen/Core>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 template <>
 struct scalar_traits<Eigen::half> {
   using accumulator = float;
@@ -17,6 +17,10 @@ template <>
 struct scalar_traits<Eigen::bfloat16> {
   using accumulator = float;
 };
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
 /// Memory that Eigen can address directly with unit inner stride: Matrix, Array, Map, Ref, Block.
 template <class D>
 concept eigen_storage = requires(std::remove_reference_t<D>& a) {
@@ -91,4 +95,4 @@ auto as_eigen(vector_view<T> a) {
   return Eigen::Map<target>(a.data, a.size);
 }
 
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -5,7 +5,7 @@
 #include <concepts>
 #include <type_traits>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// Consecutive elements of a column are neighbours in memory.
 struct col_major {};
@@ -59,4 +59,4 @@ struct matrix_view {
 };
 static_assert(std::is_trivially_copyable_v<matrix_view<float>> && sizeof(matrix_view<float>) == 4 * sizeof(index_t));
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace hoft::mdspan {
+namespace HOFT_TARGET_NAMESPACE::mdspan {
 
 /// What `as_mdspan` makes of a view. Its strides are known at run time only; where a view has no padding,
 /// cuda::std::mdspan converts it (explicitly) to layout_left or layout_right.
@@ -113,4 +113,4 @@ HOFT_HOST_DEVICE strided<T, 1> as_mdspan(vector_view<T> a) {
   return {a.data, {::cuda::std::dextents<index_t, 1>(a.size), ::cuda::std::array<index_t, 1>{1}}};
 }
 
-}  // namespace hoft::mdspan
+}  // namespace HOFT_TARGET_NAMESPACE::mdspan

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace hoft::detail {
+namespace HOFT_TARGET_NAMESPACE::detail {
 
 /// What is checked of a matrix, whatever its elements and layout.
 struct extents {
@@ -37,4 +37,4 @@ inline void require_shape(char const* function, std::string_view name, extents a
   require_view(function, text, a);
 }
 
-}  // namespace hoft::detail
+}  // namespace HOFT_TARGET_NAMESPACE::detail

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace hoft::detail {
+namespace HOFT_TARGET_NAMESPACE::detail {
 
 /// name.part[i], for messages.
 inline std::string part_of(std::string_view name, char const* part, int i) {
@@ -49,4 +49,4 @@ void require_contiguous(char const* function, std::string_view name, index_t siz
   if (size > most) require_at_most(function, part_of(name, "shape", 0).c_str(), size, most);
 }
 
-}  // namespace hoft::detail
+}  // namespace HOFT_TARGET_NAMESPACE::detail

@@ -5,7 +5,7 @@
 #include <concepts>
 #include <type_traits>
 
-namespace hoft {
+namespace HOFT_NAMESPACE {
 
 /// A contiguous vector in memory owned by somebody else.
 template <class T>
@@ -26,4 +26,4 @@ struct vector_view {
   HOFT_HOST_DEVICE constexpr vector_view part(index_t i, index_t n) const noexcept { return {data + i, n}; }
 };
 
-}  // namespace hoft
+}  // namespace HOFT_NAMESPACE

@@ -4,7 +4,7 @@
 #pragma once
 #include <hoft/cpu/kernel/tiling.hpp>
 
-namespace hoft::cpu_backend::kernel {
+namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
 /// One product of a sum: op(A)ᵀ op(B) over `length` elements. A group of vectors lies together, `step` from the next;
 /// columns of A lie `a_col` apart. Where `padded`, the last vector of A may be read whole and is zero beyond `length`.
@@ -148,4 +148,4 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T> 
   }
 }
 
-}  // namespace hoft::cpu_backend::kernel
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -13,7 +13,7 @@
 #include <hoft/cpu/policy.hpp>
 #include <hoft/memory/arena.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
 /// A matrix [rows, cols] in the form that panels of layout L want.
@@ -338,4 +338,4 @@ void outer(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<T
 }
 
 }  // namespace cpu_backend
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -9,7 +9,7 @@
 #include <concepts>
 #include <cstdint>
 
-namespace hoft::cpu_backend::kernel {
+namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
 template <class T>
 using packet = typename Eigen::internal::packet_traits<T>::type;
@@ -142,4 +142,4 @@ strided<T> as_strided(matrix_view<T, Layout> a) {
   else return {a.data, a.ld, 1};
 }
 
-}  // namespace hoft::cpu_backend::kernel
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -4,7 +4,7 @@
 #include <hoft/cpu/kernel/sum_tiles.hpp>
 #include <hoft/cpu/policy.hpp>
 
-namespace hoft {
+namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
 /// A matrix operand, conjugated or not. (Transposing is free: `A.transposed()` flips the layout of the view.)
@@ -146,4 +146,4 @@ T dot(index_t n, T const* x, T const* y) {
 }
 
 }  // namespace cpu_backend
-}  // namespace hoft
+}  // namespace HOFT_TARGET_NAMESPACE

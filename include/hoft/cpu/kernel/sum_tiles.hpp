@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace hoft::cpu_backend::kernel {
+namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
 /// One product of a sum: `depth` columns of A, each of consecutive rows, times rows of B, read element by element.
 template <class T>
@@ -256,4 +256,4 @@ void sum_rows(index_t rows, index_t n, int terms, sum_term<T> const* term, bool 
     }
 }
 
-}  // namespace hoft::cpu_backend::kernel
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -5,7 +5,7 @@
 
 #include <type_traits>
 
-namespace hoft::cpu_backend::kernel {
+namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
 template <int N>
 using constant = std::integral_constant<int, N>;
@@ -56,4 +56,4 @@ EIGEN_ALWAYS_INLINE void advance(T*& p, index_t step) {
 #endif
 }
 
-}  // namespace hoft::cpu_backend::kernel
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -29,7 +29,7 @@
 #include <cuda_pipeline_primitives.h>
 #endif
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 // Lambdas that are handed to a kernel. (nvcc keeps one that may run on either side in memory of its own.)
 #if defined(__CUDACC__)
@@ -288,4 +288,4 @@ HOFT_HOST_DEVICE R power_of_two_below(R a) {
   return scalbn(R(1), ilogb(a));
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

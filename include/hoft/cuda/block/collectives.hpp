@@ -4,7 +4,7 @@
 #include <hoft/cuda/block/block.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// The larger of two numbers >= 0; NaN if one is.
 template <class T>
@@ -134,4 +134,4 @@ HOFT_HOST_DEVICE void invert_triangle(Block const& block, matrix_view<T const> A
   });
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

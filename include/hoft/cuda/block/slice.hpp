@@ -6,7 +6,7 @@
 #include <hoft/view/matrix_view.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// A matrix [m, n] in either layout.
 template <class T>
@@ -341,4 +341,4 @@ struct feature_slice {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -3,7 +3,7 @@
 #pragma once
 #include <hoft/cuda/block/block.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// Parts of a float that is multiplied by matrices of T: three, which are all of it, or two beside storage in 16 bits,
 /// whose own rounding is 2⁴ times what they leave out of a product, or more.
@@ -169,4 +169,4 @@ struct sum_tiles {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

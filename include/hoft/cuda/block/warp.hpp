@@ -5,13 +5,14 @@
 // numbers, its parts, and a product of floats that of products of their parts.
 #pragma once
 #include <hoft/core/scalar.hpp>
+#include <hoft/cuda/abi.hpp>
 #include <hoft/view/matrix_view.hpp>
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 inline constexpr int lanes = 32;
 
@@ -261,4 +262,4 @@ HOFT_HOST_DEVICE void adjoint_of(Warp const& warp, Left const (&a)[Parts], Right
   });
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -4,7 +4,7 @@
 #include <hoft/cuda/block/slice.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// accumulate, exact, for matrices of one shape and one set of leading dimensions. What differs between them travels as
 /// an argument of the kernel: no memory of the host is read later. The blocks of a cluster share the rows; each keeps
@@ -291,4 +291,4 @@ struct accumulate_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -2,7 +2,7 @@
 #pragma once
 #include <hoft/cuda/block/collectives.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// A block takes 16 columns at a time. They stay in shared memory between UᴴX and the update if they fit there; they
 /// are read again, from the second-level cache, if they do not.
@@ -79,4 +79,4 @@ struct apply_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -4,7 +4,7 @@
 #include <hoft/cuda/block/collectives.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// What the gradients of 16 columns take beside X and G: matrices of r rows, and the formulas of backward_panel
 /// (wy/gradient.hpp).
@@ -182,4 +182,4 @@ struct backward_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

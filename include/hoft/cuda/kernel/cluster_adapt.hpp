@@ -4,7 +4,7 @@
 #include <hoft/cuda/block/slice.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// The blocks of a cluster share the features of 16 columns at a time. Each projects its slice; all add up the
 /// projections of all, in order; each updates its slice. The next columns are fetched meanwhile if there are two
@@ -121,4 +121,4 @@ struct cluster_adapt_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

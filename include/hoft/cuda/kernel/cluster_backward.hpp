@@ -6,7 +6,7 @@
 #include <hoft/cuda/kernel/backward.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// As cluster_adapt_kernel, for G = ∂L/∂Y and an X at a time. A block's slice of the sums stays in its memory over all
 /// columns of the cluster. For T of 16 bits or float.
@@ -267,4 +267,4 @@ struct cluster_backward_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -3,7 +3,7 @@
 #include <hoft/cuda/block/slice.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// The blocks of a cluster share the features of 16 columns at a time; each projects its slice, and each adds up some
 /// of the projections of all, in order. For T of 16 bits or float.
@@ -85,4 +85,4 @@ struct cluster_project_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

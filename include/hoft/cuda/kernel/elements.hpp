@@ -5,7 +5,7 @@
 #include <hoft/cuda/block/collectives.hpp>
 #include <hoft/view/vector_view.hpp>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// f(i, j) for every element of a matrix [inner, outer], neighbours along `inner`.
 template <class F>
@@ -178,4 +178,4 @@ struct invert_triangle_kernel {
   }
 };
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-namespace hoft::cuda {
+namespace HOFT_CUDA_NAMESPACE {
 
 /// How clusters share m features.
 struct cluster_shape {
@@ -112,4 +112,4 @@ void add_parts(Device const& device, matrix_view<A> first, index_t stride, index
   });
 }
 
-}  // namespace hoft::cuda
+}  // namespace HOFT_CUDA_NAMESPACE

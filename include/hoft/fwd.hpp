@@ -1,0 +1,36 @@
+// hoft/fwd.hpp: declarations of hoft's types, for headers that only name them.
+#pragma once
+#include <hoft/core/index.hpp>
+
+namespace HOFT_NAMESPACE {
+
+struct col_major;
+struct row_major;
+template <class T, class Layout>
+struct matrix_view;
+template <class T>
+struct vector_view;
+struct workspace;
+
+enum class side;
+enum class op;
+struct exact;
+struct neumann;
+struct inverse;
+
+struct shape_error;
+struct workspace_error;
+struct argument_error;
+struct cuda_error;
+
+template <class A>
+struct compact_wy_view;
+template <class A>
+struct adapter_view;
+template <class A, class T, class L>
+struct saved_activations;
+
+class executor;
+class thread_pool;
+
+}  // namespace HOFT_NAMESPACE

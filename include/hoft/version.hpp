@@ -1,0 +1,6 @@
+// hoft/version.hpp: the version. CMake reads it from here.
+#pragma once
+
+#define HOFT_VERSION_MAJOR 0
+#define HOFT_VERSION_MINOR 1
+#define HOFT_VERSION_PATCH 0
