@@ -98,7 +98,8 @@ contest<T> inverse_contest(shape s) {
                 {"exact_inverse",
                  [c] {
                    auto const q = c->Q.form.view();
-                   form_factor(hoft::cpu{}, q.gram, q.tau, as_view(c->result), reinterpret_cast<T*>(c->S.data()));
+                   hoft::ops<hoft::cpu>::form_factor(hoft::cpu{}, q.gram, q.tau, as_view(c->result),
+                                                     reinterpret_cast<T*>(c->S.data()));
                  },
                  {r * r * r / 3, 2 * r * r * double(sizeof(T))}},
                 {as_view(c->result)});

@@ -1,7 +1,7 @@
 // What many tests call, and what therefore one source compiles, compiled.cpp, instead of each of them: the kernels of
 // the CPU, and what is built of them for a panel of columns, for the types that they sum in.
 #pragma once
-#include <hoft/cpu/primitives.hpp>
+#include <hoft/cpu/backend.hpp>
 #include <hoft/adapter/panel.hpp>
 
 #include <complex>

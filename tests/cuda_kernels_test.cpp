@@ -312,8 +312,9 @@ TEST_CASE_TEMPLATE("the inverse of a triangle by one block, of orders around its
     dense_matrix<T> F(r, r);
     for (bool reversed : {false, true}) {
       F.setConstant(scalar_of<T>(std::numeric_limits<double>::quiet_NaN()));
-      hoft::cuda::form_factor(hoft::cuda::host{reversed}, hoft::as_view(std::as_const(A)),
-                              hoft::as_vector_view(std::as_const(tau)), hoft::as_view(F), static_cast<T*>(nullptr));
+      hoft::ops<hoft::cuda::host>::form_factor(hoft::cuda::host{reversed}, hoft::as_view(std::as_const(A)),
+                                               hoft::as_vector_view(std::as_const(tau)), hoft::as_view(F),
+                                               static_cast<T*>(nullptr));
       // (I + D A) F = D, each sum to λ √k u of its terms' magnitudes.
       auto const f = widen(F), a = widen(A);
       wide_matrix<T> D = wide_matrix<T>::Zero(r, r), residual(r, r);

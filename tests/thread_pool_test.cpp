@@ -42,7 +42,7 @@ namespace {
 /// Runs the tasks and counts how often each was; sums of plain numbers, so that a race shows to ThreadSanitizer.
 std::vector<int> counted(hoft::cpu const& policy, index_t tasks) {
   std::vector<int> times(std::size_t(tasks), 0);
-  std::vector<index_t> of_worker(std::size_t(worker_count(policy)), 0);
+  std::vector<index_t> of_worker(std::size_t(hoft::ops<hoft::cpu>::worker_count(policy)), 0);
   parallel_for(policy, tasks, [&](index_t worker, index_t task) {
     ++times[std::size_t(task)];
     ++of_worker[std::size_t(worker)];

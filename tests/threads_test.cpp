@@ -71,9 +71,10 @@ TEST_CASE("what one thread throws is thrown by the call, and no other waits for 
                           policy, 10, [](index_t) { return false; }, [&](auto const&, index_t, index_t i) { body(i); }),
                       interruption);
       auto const nothing = [](index_t) {};
-      CHECK_THROWS_AS(for_each_panel(policy, 10, 1, [&](index_t, auto p) { body(p.first); }), interruption);
+      CHECK_THROWS_AS(hoft::ops<hoft::cpu>::for_each_panel(policy, 10, 1, [&](index_t, auto p) { body(p.first); }),
+                      interruption);
       // Sums of ten chunks of 256 columns, merged in turn.
-      CHECK_THROWS_AS(for_each_panel_summed(
+      CHECK_THROWS_AS(hoft::ops<hoft::cpu>::for_each_panel_summed(
                           policy, 2560, 256, nothing, [&](index_t, auto p) { body(p.first / 256); }, nothing),
                       interruption);
       CHECK(begun >= 3);
@@ -101,8 +102,9 @@ TEST_CASE("sums are merged in the order of their chunks, and who waits for a chu
       if (throws) throw interruption{};
     };
     auto const walk = [&] {
-      for_each_panel_summed(hoft::cpu{2, &pool}, 512, 256, nothing, add,
-                            [&](index_t worker) { merged.push_back(chunk_of[std::size_t(worker)]); });
+      hoft::ops<hoft::cpu>::for_each_panel_summed(hoft::cpu{2, &pool}, 512, 256, nothing, add, [&](index_t worker) {
+        merged.push_back(chunk_of[std::size_t(worker)]);
+      });
     };
     if (throws) CHECK_THROWS_AS(walk(), interruption);
     else walk();
@@ -124,7 +126,8 @@ TEST_CASE("sums are merged in the order of their chunks, and who waits for a chu
     wait_for(second_thrown), nap();
     first_merged = true;
   };
-  CHECK_THROWS_AS(for_each_panel_summed(hoft::cpu{3, &pool}, 768, 256, nothing, add, merge), interruption);
+  CHECK_THROWS_AS(hoft::ops<hoft::cpu>::for_each_panel_summed(hoft::cpu{3, &pool}, 768, 256, nothing, add, merge),
+                  interruption);
 }
 
 TEST_CASE("a thread count below one counts as one") {

@@ -47,27 +47,17 @@ struct training_result {
   std::vector<layer> layers;
 };
 
-/// f(i, j) for every element of X, by the policy's machine.
-template <class Policy, class T, class L, class F>
-void for_each_element_of(Policy const& policy, hoft::matrix_view<T, L> X, F const& f) {
-  if constexpr (requires { typename Policy::cuda_device_tag; }) {
-    for_each_element(policy, X, f);
-  } else {
-    for (hoft::index_t j = 0; j < X.cols; ++j)
-      for (hoft::index_t i = 0; i < X.rows; ++i) f(i, j);
-  }
-}
 template <class Policy, class T, class A>
 void subtract(Policy const& policy, hoft::matrix_view<T> y, hoft::matrix_view<A> target, A weight,
               hoft::matrix_view<A> error, hoft::matrix_view<T> dy) {
-  for_each_element_of(policy, error, [=] HOFT_KERNEL_LAMBDA(hoft::index_t i, hoft::index_t j) {
+  hoft::ops<Policy>::for_each_element(policy, error, [=] HOFT_KERNEL_LAMBDA(hoft::index_t i, hoft::index_t j) {
     error(i, j) = static_cast<A>(y(i, j)) - target(i, j);
     dy(i, j) = static_cast<T>(weight * error(i, j));
   });
 }
 template <class Policy, class A>
 void descend(Policy const& policy, A rate, hoft::matrix_view<A> gradient, hoft::matrix_view<A> parameters) {
-  for_each_element_of(policy, parameters, [=] HOFT_KERNEL_LAMBDA(hoft::index_t i, hoft::index_t j) {
+  hoft::ops<Policy>::for_each_element(policy, parameters, [=] HOFT_KERNEL_LAMBDA(hoft::index_t i, hoft::index_t j) {
     parameters(i, j) -= rate * gradient(i, j);
   });
 }
@@ -214,7 +204,7 @@ class training {
     auto const y = at(activations_, 2), dy = at(gradients_, 2);
     hoft::matrix_view<A> const error(error_.data(), y.rows, tokens), in_one(error_.data(), index_t(error_.size()), 1);
     subtract(policy, y, hoft::matrix_view<A>(target_.data(), y.rows, tokens), A(1) / A(tokens), error, dy);
-    column_dots(policy, in_one, in_one, hoft::vector_view<A>(loss_.data(), 1));
+    hoft::ops<Policy>::column_dots(policy, in_one, in_one, hoft::vector_view<A>(loss_.data(), 1));
     for (std::size_t i = 2; i-- > 0;) {
       layer& l = layers_[i];
       auto const base = base_of(policy, l);

@@ -5,7 +5,7 @@
 #include "training.hpp"
 
 #include <hoft/cpu/policy.hpp>
-#include <hoft/cpu/primitives.hpp>
+#include <hoft/cpu/backend.hpp>
 #include <hoft/adapter/paired_gaussian.hpp>
 
 #include <cmath>

@@ -1,9 +1,7 @@
 // cuda_on_host/host.hpp: the kernels of this backend, run by the host. Slow; it shows that their bodies are right where
 // there is no GPU.
 #pragma once
-#include <hoft/cuda/adapt.hpp>
-#include <hoft/cuda/batch.hpp>
-#include <hoft/cuda/primitives.hpp>
+#include <hoft/cuda/backend.hpp>
 
 #include <barrier>
 #include <bit>
@@ -20,7 +18,7 @@ namespace HOFT_CUDA_NAMESPACE {
 /// threads run the whole body as the threads of a GPU do, each with variables of its own, and meet behind every step: a
 /// missing barrier or a step whose parts depend on each other is a data race, which ThreadSanitizer sees.
 struct host {
-  using execution_policy_tag = void;
+  using backend = operations;
   using cuda_device_tag = void;
   bool reversed = false;
   index_t shared_limit = 227 * 1024;  ///< bytes that a block may share
@@ -268,7 +266,7 @@ bool multiply_matrices(host const&, T, matrix_view<T const, LA>, bool, matrix_vi
 /// C [m, n] := A B for 16-bit storage, with sums in float.
 template <class T, class LA, class LB>
 void multiply_stored(host const& device, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
-  for_each_element(device, C, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
+  ops<host>::for_each_element(device, C, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     float total(0);
     for (index_t l = 0; l < A.cols; ++l) total += static_cast<float>(A(i, l)) * static_cast<float>(B(l, j));
     C(i, j) = static_cast<T>(total);

@@ -3,70 +3,25 @@
 #include <hoft/adapter/forward.hpp>
 #include <hoft/view/shape.hpp>
 
-#include <optional>
-#include <utility>
-
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
-/// For the panels on the way back to the base operator.
+/// On the way back to the base operator.
 template <class Policy, class A, class T, class L>
 struct backward_before_base {
-  packed_adapter_t<Policy, A, L> packed;
-  per_worker<A, L> scratch, state, q, gradient;
-  adapter_parts<Policy, A, L> parts;
-  backward_before_base(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool recovers_q)
-      : packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
-        scratch(memory, worker_count(policy), 4 * a.left.block, w),
-        state(memory, worker_count(policy), a.left.blocks() > 1 || recovers_q || !std::same_as<T, A> ? a.rows() : 0, w),
-        q(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), w),
-        gradient(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), w),
-        parts(memory, policy, a) {}
+  adapt_backward_algorithm<Policy, A, T, L, given_projections<A, L>> adapt;
+  backward_before_base(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
+      : adapt(memory, policy, a, t, a.scaled() && !recovers_q ? saved_quantity::q : saved_quantity::y) {}
 };
-
-/// For the base operator and the panels behind it.
+/// For the base operator and what lies behind it.
 template <class Policy, class A, class T, class L>
 struct backward_from_base {
   matrix_view<A> dB, D;  ///< [m, rv], [n, rv]
-  packed_t<Policy, A, L> V;
-  per_worker<A, L> x, gradient;
-  packed_each_t<Policy, A, L> parts;
-  backward_from_base(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t w, bool)
+  update_algorithm<Policy, A, T, L> update;
+  backward_from_base(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool)
       : dB(memory.matrix<A>(a.rows(), a.right.rank())),
         D(memory.matrix<A>(a.cols(), a.right.rank())),
-        V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
-        x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), w),
-        gradient(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), w),
-        parts(carve_packed_each<A, L>(policy, memory, a.cols(), a.right.rank())) {}
-};
-
-/// What the backward pass goes through panels with.
-template <class Policy, class A, class T, class L>
-struct backward_panels {
-  index_t width;
-  overlaid<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
-  backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : width(panel_width<T, L>(policy, std::max(a.rows(), a.cols()))),
-        turns(memory, policy, a, std::min(width, t), recovers_q) {}
-};
-
-template <class Policy, class A, class T>
-struct stored_backward : no_room {
-  using no_room::no_room;
-};
-template <class Policy, class A, class T>
-requires takes_stored<Policy, A, T>
-struct stored_backward<Policy, A, T> {
-  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<arena&>(),
-                                   std::declval<adapter_view<A const> const&>(), 0, saved_quantity::y)) outputs;
-  matrix_view<A> dB, D;  ///< [m, rv], [n, rv]
-  decltype(carve_update<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) tokens;
-  stored_backward(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : outputs(carve_adapt_backward<T>(policy, memory, a, t,
-                                        a.scaled() && !recovers_q ? saved_quantity::q : saved_quantity::y)),
-        dB(memory.matrix<A>(a.rows(), a.right.rank())),
-        D(memory.matrix<A>(a.cols(), a.right.rank())),
-        tokens(carve_update<T>(policy, memory, a.cols(), a.right.rank(), t)) {}
+        update(memory, policy, a.cols(), a.right.rank(), t) {}
 };
 
 template <class Policy, class A, class T, class L>
@@ -74,13 +29,12 @@ struct backward_pieces {
   matrix_view<A, L> dv;
   adapter_sums<A> sums;
   adapter_finish_pieces<A> finish;
-  std::optional<stored_backward<Policy, A, T>> stored;
-  std::optional<backward_panels<Policy, A, T, L>> panels;
+  overlaid<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
   backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : dv(memory.matrix<A, L>(a.right.rank(), t)), sums(carve_adapter_sums(memory, a)), finish(memory, a) {
-    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a, t, recovers_q);
-    else panels.emplace(memory, policy, a, t, recovers_q);
-  }
+      : dv(memory.matrix<A, L>(a.right.rank(), t)),
+        sums(carve_adapter_sums(memory, a)),
+        finish(memory, a),
+        turns(memory, policy, a, t, recovers_q) {}
 };
 
 /// From outputs divided by the scale. Of no tokens there are none, also where q is saved.
@@ -153,77 +107,19 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   bool const rewind = detail::recovers_q(view, saved);
   auto const pieces =
       detail::carve<detail::backward_pieces<Policy, acc, T, L>>("backward", work, policy, view, t, rewind);
-  auto const& sums = pieces.sums;
-  auto const& finish = pieces.finish;
-  auto const local = serial(policy);
-  auto const minus_K = sums.minus_dK;  // until it is packed
+  auto const& [dv, sums, finish, turns] = pieces;
+  auto const& [dB, D, update] = turns.second;
+  auto const minus_K = sums.minus_dK;  // until the adapter is packed
   detail::form_minus_K(policy, view, saved.B, minus_K);
   auto const gradient = dy.columns(0, t), dtokens = dx.columns(0, t);
-  // −∂L/∂K in the sums, ∂L/∂(M x) in the gradient: from them to dU, dV and ds.
-  auto const through_base = [&](matrix_view<acc> dB, matrix_view<acc> D, auto const& behind) {
-    detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, dB, finish);
-    copy(policy, dB, dy.columns(t, rv));
-    base.apply_adjoint(matrix_view<T const, L>(dy), dx);
-    copy(policy, dx.columns(t, rv), D);
-    behind();
-    detail::finish_adapter(policy, view, sums, D, finish, dU, dV, ds);
-  };
-  if constexpr (detail::takes_stored<Policy, acc, T>)
-    if (pieces.stored) {
-      auto const& stored = *pieces.stored;
-      auto const known = view.scaled() && !rewind ? matrix_view<T const, L>(saved.q) : matrix_view<T const, L>(y);
-      adapt_backward_stored(policy, stored.outputs, view, matrix_view<acc const>(minus_K),
-                            matrix_view<acc const, L>(saved.w), matrix_view<acc const, L>(saved.v), known,
-                            matrix_view<T const, L>(gradient), gradient, pieces.dv, sums);
-      return through_base(stored.dB, stored.D, [&] {
-        update_stored(policy, stored.tokens, view.right.vectors, matrix_view<acc const, L>(pieces.dv),
-                      matrix_view<T const, L>(x), dtokens, stored.D);
-      });
-    }
-  index_t const width = pieces.panels->width;
-  auto const& left = pieces.panels->turns.first;
-  auto const& right = pieces.panels->turns.second;
-  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), left.packed);
-  clear(local, sums);
-  for_each_panel_summed(
-      policy, t, width, [&](index_t worker) { clear(local, left.parts(worker)); },
-      [&](index_t worker, auto p) {
-        index_t const j = p.first, w = p.count;
-        auto const buffer = left.state(worker).columns(0, w);
-        detail::forward_state<acc, L> state;
-        state.wanted = rewind;
-        state.X = detail::staged(local, y.columns(j, w), buffer);
-        state.W = saved.w.columns(j, w);
-        if (a.left.blocks() > 1 || rewind) {
-          copy(local, state.X, buffer);
-          state.X = state.rewind = buffer;
-        }
-        matrix_view<acc const, L> q;
-        if (view.scaled() && !rewind) q = detail::staged(local, saved.q.columns(j, w), left.q(worker));
-        auto const panel = detail::staged(local, gradient.columns(j, w), left.gradient(worker));
-        matrix_view<acc const, L> const v = saved.v.columns(j, w);
-        detail::adapt_backward_panel(local, view, left.packed, v, state, q, matrix_view<acc const, L>(panel), panel,
-                                     left.parts(worker), left.scratch(worker).columns(0, w),
-                                     {detail::next_panel<acc>(gradient, p), detail::next_panel<acc>(y, p), 0});
-        project(local, left.packed.minus_K, panel, pieces.dv.columns(j, w));
-        copy(local, panel, gradient.columns(j, w));
-      },
-      [&](index_t worker) { add(local, left.parts(worker), sums); });
-  through_base(right.dB, right.D, [&] {
-    pack(policy, a.right.vectors, right.V);
-    for_each_panel_summed(
-        policy, t, width, [&](index_t worker) { clear(local, right.parts(worker)); },
-        [&](index_t worker, auto p) {
-          index_t const j = p.first, w = p.count;
-          auto const dv = pieces.dv.columns(j, w);
-          outer(local, detail::staged(local, x.columns(j, w), right.x(worker)), dv, right.parts(worker));
-          auto const panel = detail::staged(local, dtokens.columns(j, w), right.gradient(worker));
-          update(local, right.V, dv, panel, panel,
-                 {detail::next_panel<acc>(dtokens, p), detail::next_panel<acc>(x, p), 0});
-          copy(local, panel, dtokens.columns(j, w));
-        },
-        [&](index_t worker) { add(local, right.parts(worker), right.D); });
-  });
+  turns.first.adapt.run(policy, view, minus_K, saved.w, detail::given_projections<acc, L>{saved.v}, y, saved.q,
+                        gradient, gradient, dv, sums);
+  detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, dB, finish);
+  ops<Policy>::copy(policy, dB, dy.columns(t, rv));
+  base.apply_adjoint(matrix_view<T const, L>(dy), dx);
+  ops<Policy>::copy(policy, dx.columns(t, rv), D);
+  update.run(policy, view.right.vectors, dv, x, dtokens, D);
+  detail::finish_adapter(policy, view, sums, D, finish, dU, dV, ds);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -19,7 +19,7 @@ template <execution_policy Policy, class A, class T, class L>
 index_t merge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                         std::span<matrix_view<T, L> const> M) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
-    return merge_workspace(serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
+    return merge_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
 }
 
@@ -50,7 +50,7 @@ template <execution_policy Policy, class A, class T, class L>
 index_t unmerge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                           std::span<matrix_view<T, L> const> M) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
-    return unmerge_workspace(serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
+    return unmerge_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
 }
 
@@ -80,7 +80,7 @@ template <execution_policy Policy, class A, class T, class L>
 index_t merge_backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                                  std::span<matrix_view<T, L> const> M) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
-    return merge_backward_workspace(serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
+    return merge_backward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
 }
 
@@ -120,7 +120,7 @@ template <execution_policy Policy, class A, class T, class L>
 index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                           std::span<matrix_view<T, L> const> x) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), x.size())), [&](index_t i) {
-    return forward_workspace(serial(policy), a[std::size_t(i)], x[std::size_t(i)]);
+    return forward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], x[std::size_t(i)]);
   });
 }
 
@@ -162,7 +162,7 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
   detail::run_batch(
       policy, count, work, bytes,
       [&](auto const& one, std::size_t i, workspace part) {
-        auto&& operation = in_order(one, base[i]);
+        auto&& operation = ops<Policy>::in_order(one, base[i]);
         forward(one, a[i], operation, x[i], y[i], saved[i], part);
       },
       follows);
@@ -173,7 +173,7 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 index_t backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                            std::span<saved_activations<AS, TS, L> const> saved) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), saved.size())), [&](index_t i) {
-    return backward_workspace(serial(policy), a[std::size_t(i)], saved[std::size_t(i)]);
+    return backward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], saved[std::size_t(i)]);
   });
 }
 
@@ -215,7 +215,7 @@ void backward(Policy const& policy, std::span<adapter_view<A> const> a, std::spa
       },
       [&] { return backward_workspace(policy, a, saved); });
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
-    auto&& operation = in_order(one, base[i]);
+    auto&& operation = ops<Policy>::in_order(one, base[i]);
     backward(one, a[i], operation, x[i], y[i], saved[i], dy[i], dx[i], dU[i], dV[i], ds[i], part);
   });
 }

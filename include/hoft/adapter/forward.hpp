@@ -1,10 +1,7 @@
 // hoft/adapter/forward.hpp: HOFT and SHOFT on activations, the adapted weight never formed.
 #pragma once
-#include <hoft/adapter/panel.hpp>
+#include <hoft/adapter/algorithms.hpp>
 #include <hoft/view/shape.hpp>
-
-#include <optional>
-#include <utility>
 
 namespace HOFT_NAMESPACE {
 
@@ -81,49 +78,14 @@ void require_forward(adapter_view<A> const& a, Base const& base, matrix_view<T, 
 }
 
 template <class Policy, class A, class T, class L>
-struct forward_panels {
-  index_t width;
-  packed_adapter_t<Policy, A, L> packed;
-  packed_t<Policy, A, L> V;
-  per_worker<A, L> scratch, x, y;
-  forward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : forward_panels(memory, policy, a, t, panel_width<T, L>(policy, std::max(a.rows(), a.cols()))) {}
-
- private:
-  forward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
-      : width(w),
-        packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
-        V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
-        scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, t)),
-        x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),
-        y(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, t)) {}
-};
-
-template <class Policy, class A, class T>
-struct stored_forward : no_room {
-  using no_room::no_room;
-};
-template <class Policy, class A, class T>
-requires takes_stored<Policy, A, T>
-struct stored_forward<Policy, A, T> {
-  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) tokens;
-  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<arena&>(),
-                          std::declval<adapter_view<A const> const&>(), 0, false)) outputs;
-  stored_forward(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool keeps_q)
-      : tokens(carve_project<T>(policy, memory, a.cols(), a.right.rank(), t)),
-        outputs(carve_adapt<T>(policy, memory, a, t, keeps_q)) {}
-};
-
-template <class Policy, class A, class T, class L>
 struct forward_pieces {
   matrix_view<A> minus_K;
-  std::optional<stored_forward<Policy, A, T>> stored;
-  std::optional<forward_panels<Policy, A, T, L>> panels;
+  project_algorithm<Policy, A, T, L> project;
+  adapt_algorithm<Policy, A, T, L, given_projections<A, L>> adapt;
   forward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : minus_K(memory.matrix<A>(a.rows(), a.right.rank())) {
-    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a, t, a.scaled());
-    else panels.emplace(memory, policy, a, t);
-  }
+      : minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+        project(memory, policy, a.cols(), a.right.rank(), t),
+        adapt(memory, policy, a, t, a.scaled()) {}
 };
 
 }  // namespace detail
@@ -167,33 +129,14 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   index_t const rv = a.right.rank(), t = saved.v.cols;
   detail::require_forward(a, base, x, y, saved);
   auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>("forward", work, policy, view, t);
-  copy(policy, a.right.vectors, x.columns(t, rv));
+  ops<Policy>::copy(policy, a.right.vectors, x.columns(t, rv));
   base.apply(matrix_view<T const, L>(x), y);
-  copy(policy, y.columns(t, rv), saved.B);
+  ops<Policy>::copy(policy, y.columns(t, rv), saved.B);
   detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
   auto const tokens = x.columns(0, t), outputs = y.columns(0, t);
-  if constexpr (detail::takes_stored<Policy, acc, T>)
-    if (pieces.stored) {
-      project_stored(policy, pieces.stored->tokens, view.right.vectors, {}, matrix_view<T const, L>(tokens), saved.v);
-      return adapt_stored(policy, pieces.stored->outputs, view, matrix_view<acc const>(pieces.minus_K),
-                          matrix_view<acc const, L>(saved.v), matrix_view<T const, L>(outputs), outputs, saved.w,
-                          saved.q);
-    }
-  auto const& panels = *pieces.panels;
-  detail::pack_adapter(policy, view, matrix_view<acc const>(pieces.minus_K), panels.packed);
-  pack(policy, a.right.vectors, panels.V);
-  for_each_panel(policy, t, panels.width, [&](index_t worker, auto p) {
-    auto const local = serial(policy);
-    index_t const j = p.first, w = p.count;
-    auto const v = saved.v.columns(j, w);
-    project(local, panels.V, detail::staged(local, tokens.columns(j, w), panels.x(worker)), v);
-    auto const panel = detail::staged(local, outputs.columns(j, w), panels.y(worker));
-    detail::adapt_panel(local, view, panels.packed, matrix_view<acc const, L>(v), matrix_view<acc const, L>(panel),
-                        panel, saved.w.columns(j, w), saved.q.empty() ? saved.q : saved.q.columns(j, w),
-                        panels.scratch(worker).columns(0, w),
-                        {detail::next_panel<acc>(outputs, p), detail::next_panel<acc>(tokens, p), 0});
-    copy(local, panel, outputs.columns(j, w));
-  });
+  pieces.project.run(policy, view.right.vectors, tokens, saved.v);
+  pieces.adapt.run(policy, view, pieces.minus_K, detail::given_projections<acc, L>{saved.v}, outputs, outputs, saved.w,
+                   saved.q);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -8,13 +8,19 @@ namespace detail {
 
 template <class Policy, class A, class T, class L>
 struct low_rank_pieces {
-  merge_panels<Policy, A, T, L> merge;
+  product_pieces<Policy, A, T, L> product;
+  adapt_panels<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   per_worker<A, L> panel, w, z;
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge(memory, policy, a),
-        panel(memory, worker_count(policy), a.rows(), std::min(merge.width, a.cols())),
-        w(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())),
-        z(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())) {}
+      : low_rank_pieces(memory, policy, a, ops<Policy>::worker_count(policy)) {}
+
+ private:
+  low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t workers)
+      : product(memory, policy, a),
+        adapt(memory, policy, a, a.cols(), false),
+        panel(memory, workers, a.rows(), std::min(adapt.width, a.cols())),
+        w(memory, workers, a.left.rank(), std::min(adapt.width, a.cols())),
+        z(memory, workers, a.left.rank(), std::min(adapt.width, a.cols())) {}
 };
 
 }  // namespace detail
@@ -57,28 +63,30 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   detail::require_shape(function, "right", right, ru + rv, a.cols());
   using pieces_type = detail::low_rank_pieces<Policy, acc, std::remove_const_t<TM>, L>;
   auto const pieces = detail::carve<pieces_type>(function, work, policy, view);
-  auto const minus_K = pieces.merge.product.minus_K;
-  detail::multiply_by_vectors(policy, view, M, pieces.merge.product);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), pieces.merge.packed);
-  for_each_panel(policy, a.cols(), pieces.merge.width, [&](index_t worker, auto p) {
-    auto const local = serial(policy);
+  auto const minus_K = pieces.product.minus_K;
+  pieces.product.form(policy, view, M);
+  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), pieces.adapt.packed);
+  detail::adjoint_vectors<acc, L> const vectors{view.right.vectors};
+  ops<Policy>::for_each_panel(policy, a.cols(), pieces.adapt.width, [&](index_t worker, auto p) {
+    auto const local = ops<Policy>::serial(policy);
     index_t const j = p.first, w = p.count;
     auto const y = pieces.panel(worker).columns(0, w);
     auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
     matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), y);
-    matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, pieces.merge.v(worker));
-    detail::adapt_panel(local, view, pieces.merge.packed, v, x, y, W, matrix_view<acc, L>{},
-                        pieces.merge.scratch(worker).columns(0, w), {}, false);
+    matrix_view<acc const, L> const v = vectors.columns(local, j, w, pieces.adapt.v(worker));
+    detail::adapt_panel(local, view, pieces.adapt.packed, v, x, y, W, matrix_view<acc, L>{},
+                        pieces.adapt.scratch(worker).columns(0, w), {}, false);
     for (index_t i = 0; i < a.left.blocks(); ++i) {
       auto const q = view.left.at(i);
-      multiply(local, acc(-1), q.T, op::plain, W.block(q.first, 0, q.rank, w), Z.block(q.first, 0, q.rank, w));
+      ops<Policy>::multiply(local, acc(-1), q.T, op::plain, W.block(q.first, 0, q.rank, w),
+                            Z.block(q.first, 0, q.rank, w));
     }
-    copy(local, Z, right.block(0, j, ru, w));
-    copy(local, v, right.block(ru, j, rv, w));
+    ops<Policy>::copy(local, Z, right.block(0, j, ru, w));
+    ops<Policy>::copy(local, v, right.block(ru, j, rv, w));
   });
-  if (view.scaled()) scale_rows(policy, view.scale, op::plain, minus_K, minus_K);
-  copy(policy, a.left.vectors, left.columns(0, ru));
-  copy(policy, minus_K, left.columns(ru, rv));
+  if (view.scaled()) ops<Policy>::scale_rows(policy, view.scale, op::plain, minus_K, minus_K);
+  ops<Policy>::copy(policy, a.left.vectors, left.columns(0, ru));
+  ops<Policy>::copy(policy, minus_K, left.columns(ru, rv));
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -1,52 +1,28 @@
 // hoft/adapter/merge.hpp: HOFT and SHOFT on the weight.
 #pragma once
-#include <hoft/adapter/panel.hpp>
+#include <hoft/adapter/algorithms.hpp>
 #include <hoft/view/shape.hpp>
-
-#include <optional>
-#include <utility>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
-/// B := M V and minus_K := −B T_V, by panels of rows of M.
+/// B := M V and minus_K := −B T_V.
 template <class Policy, class A, class T, class L>
 struct product_pieces {
   using rows_layout = transposed_layout<L>;
-  index_t width;
   matrix_view<A> B, minus_K;
-  packed_t<Policy, A, rows_layout> V;
-  per_worker<A, rows_layout> rows;
+  project_algorithm<Policy, A, T, rows_layout> project;
   product_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : width(panel_width<T, rows_layout>(policy, a.cols())),
-        B(memory.matrix<A>(a.rows(), a.right.rank())),
+      : B(memory.matrix<A>(a.rows(), a.right.rank())),
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
-        V(carve_packed<A, rows_layout>(policy, memory, a.cols(), a.right.rank())),
-        rows(memory, worker_count(policy), std::same_as<std::remove_const_t<T>, A> ? 0 : a.cols(),
-             std::min(width, a.rows())) {}
+        project(memory, policy, a.cols(), a.right.rank(), a.rows()) {}
+
+  void form(Policy const& policy, adapter_view<A const> const& a, matrix_view<T const, L> M) const {
+    // Bᵀ = Vᵀ Mᵀ, where projections take adjoints.
+    project.run(policy, a.right.vectors, M.transposed(), B.transposed(), is_complex<A>);
+    form_minus_K(policy, a, B, minus_K);
+  }
 };
-
-template <class Policy, class A, class TM, class T, class L>
-void multiply_by_vectors(Policy const& policy, adapter_view<A const> const& a, matrix_view<TM, L> M,
-                         product_pieces<Policy, A, T, L> const& pieces) {
-  if (a.right.rank() == 0) return;
-  pack(policy, a.right.vectors, pieces.V, is_complex<A>);  // Bᵀ = Vᵀ Mᵀ, and project takes adjoints
-  for_each_panel(policy, a.rows(), pieces.width, [&](index_t worker, auto p) {
-    auto const local = serial(policy);
-    auto const rows = staged(local, M.transposed().columns(p.first, p.count), pieces.rows(worker));
-    project(local, pieces.V, rows, pieces.B.transposed().columns(p.first, p.count));
-  });
-  form_minus_K(policy, a, pieces.B, pieces.minus_K);
-}
-
-/// v [rv, w] of the weight form, x = I: the columns [j, j + w) of Vᴴ.
-template <class Policy, class A, class L>
-matrix_view<A, L> adjoint_rows(Policy const& policy, adapter_view<A const> const& a, index_t j, index_t w,
-                               matrix_view<A, L> buffer) {
-  auto const v = buffer.columns(0, w);
-  conjugate_copy(policy, a.right.vectors.block(j, 0, w, a.right.rank()).transposed(), v);
-  return v;
-}
 
 template <class A, class TM, class T, class L>
 void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat) {
@@ -57,66 +33,11 @@ void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T
 }
 
 template <class Policy, class A, class T, class L>
-struct merge_panels {
-  product_pieces<Policy, A, T, L> product;
-  index_t width;
-  packed_adapter_t<Policy, A, L> packed;
-  per_worker<A, L> scratch, v, panel;
-  merge_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge_panels(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
-
- private:
-  merge_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t w)
-      : product(memory, policy, a),
-        width(w),
-        packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
-        scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, a.cols())),
-        v(memory, worker_count(policy), a.right.rank(), std::min(w, a.cols())),
-        panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, a.cols())) {}
-};
-
-/// B := M V and minus_K := −B T_V of M as it is stored.
-template <class Policy, class A, class T>
-struct stored_product : no_room {
-  using no_room::no_room;
-};
-template <class Policy, class A, class T>
-requires takes_stored<Policy, A, T>
-struct stored_product<Policy, A, T> {
-  matrix_view<A> B, minus_K;
-  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) room;
-  stored_product(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : B(memory.matrix<A>(a.rows(), a.right.rank())),
-        minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
-        room(carve_project<T>(policy, memory, a.cols(), a.right.rank(), a.rows())) {}
-  template <class L>
-  void form(Policy const& policy, adapter_view<A const> const& a, matrix_view<T const, L> M) const {
-    project_stored(policy, room, a.right.vectors, {}, M.transposed(), B.transposed());  // Bᵀ = Vᵀ Mᵀ
-    form_minus_K(policy, a, B, minus_K);
-  }
-};
-template <class Policy, class A, class T>
-struct stored_merge : no_room {
-  using no_room::no_room;
-};
-template <class Policy, class A, class T>
-requires takes_stored<Policy, A, T>
-struct stored_merge<Policy, A, T> {
-  stored_product<Policy, A, T> product;
-  decltype(carve_adapt<T>(std::declval<Policy const&>(), std::declval<arena&>(),
-                          std::declval<adapter_view<A const> const&>(), 0, false)) columns;
-  stored_merge(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : product(memory, policy, a), columns(carve_adapt<T>(policy, memory, a, a.cols(), false)) {}
-};
-
-template <class Policy, class A, class T, class L>
 struct merge_pieces {
-  std::optional<stored_merge<Policy, A, T>> stored;
-  std::optional<merge_panels<Policy, A, T, L>> panels;
-  merge_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a) {
-    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a);
-    else panels.emplace(memory, policy, a);
-  }
+  product_pieces<Policy, A, T, L> product;
+  adapt_algorithm<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
+  merge_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
+      : product(memory, policy, a), adapt(memory, policy, a, a.cols(), false) {}
 };
 
 }  // namespace detail
@@ -151,28 +72,9 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   adapter_view<acc const> const view = a;
   detail::require_merge(a, M, Mhat);
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
-  if constexpr (detail::takes_stored<Policy, acc, T>)
-    if (pieces.stored) {
-      auto const& stored = *pieces.stored;
-      stored.product.form(policy, view, matrix_view<T const, L>(M));
-      return adapt_stored(policy, stored.columns, view, matrix_view<acc const>(stored.product.minus_K),
-                          view.right.vectors.transposed(), matrix_view<T const, L>(M), Mhat, matrix_view<acc, L>{},
-                          matrix_view<T, L>{});
-    }
-  auto const& panels = *pieces.panels;
-  detail::multiply_by_vectors(policy, view, M, panels.product);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(panels.product.minus_K), panels.packed);
-  index_t const written = detail::written_by(M, Mhat);
-  for_each_panel(policy, a.cols(), panels.width, [&](index_t worker, auto p) {
-    auto const local = serial(policy);
-    index_t const j = p.first, w = p.count;
-    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), panels.panel(worker));
-    auto const y = detail::destination(Mhat.columns(j, w), panels.panel(worker));
-    matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, panels.v(worker));
-    detail::adapt_panel(local, view, panels.packed, v, x, y, matrix_view<acc, L>{}, matrix_view<T, L>{},
-                        panels.scratch(worker).columns(0, w), {detail::next_panel<acc>(M, p), {}, written});
-    copy(local, y, Mhat.columns(j, w));
-  });
+  pieces.product.form(policy, view, M);
+  pieces.adapt.run(policy, view, pieces.product.minus_K, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, Mhat,
+                   matrix_view<acc, L>{}, matrix_view<T, L>{});
 }
 
 namespace detail {
@@ -188,73 +90,22 @@ void require_merge_backward(adapter_view<A> const& a, matrix_view<TM, L> M, matr
 }
 
 template <class Policy, class A, class T, class L>
-struct merge_backward_panels {
-  product_pieces<Policy, A, T, L> product;
-  packed_adapter_t<Policy, A, L> packed;
-  index_t width;
-  per_worker<A, L> scratch, v, projections, q, p, gradient;
-  adapter_sums<A> sums;
-  adapter_parts<Policy, A, L> parts;
-  adapter_finish_pieces<A> finish;
-  matrix_view<A> dB, D, through_B;
-  merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : merge_backward_panels(memory, policy, a, panel_width<T, L>(policy, a.rows())) {}
-
- private:
-  merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
-      : merge_backward_panels(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
-  merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
-                        index_t workers, index_t w)
-      : product(memory, policy, a),
-        packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
-        width(width_),
-        scratch(memory, workers, 4 * a.left.block, w),
-        v(memory, workers, a.right.rank(), w),
-        projections(memory, workers, a.left.rank(), w),
-        q(memory, workers, a.rows(), w),
-        p(memory, workers, a.scaled() ? a.rows() : 0, w),
-        gradient(memory, workers, a.rows(), w),
-        sums(carve_adapter_sums(memory, a)),
-        parts(memory, policy, a),
-        finish(memory, a),
-        dB(memory.matrix<A>(a.rows(), a.right.rank())),
-        D(memory.matrix<A>(a.cols(), a.right.rank())),
-        through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
-};
-
-template <class Policy, class A, class T>
-struct stored_merge_backward : no_room {
-  using no_room::no_room;
-};
-template <class Policy, class A, class T>
-requires takes_stored<Policy, A, T>
-struct stored_merge_backward<Policy, A, T> {
-  stored_product<Policy, A, T> product;
-  decltype(carve_adapt_backward<T>(std::declval<Policy const&>(), std::declval<arena&>(),
-                                   std::declval<adapter_view<A const> const&>(), 0, saved_quantity::base)) columns;
-  decltype(carve_project<T>(std::declval<Policy const&>(), std::declval<arena&>(), 0, 0, 0)) room;
-  adapter_sums<A> sums;
-  adapter_finish_pieces<A> finish;
-  matrix_view<A> dB, D, through_B;
-  stored_merge_backward(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : product(memory, policy, a),
-        columns(carve_adapt_backward<T>(policy, memory, a, a.cols(), saved_quantity::base)),
-        room(carve_project<T>(policy, memory, a.rows(), a.right.rank(), a.cols())),
-        sums(carve_adapter_sums(memory, a)),
-        finish(memory, a),
-        dB(memory.matrix<A>(a.rows(), a.right.rank())),
-        D(memory.matrix<A>(a.cols(), a.right.rank())),
-        through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
-};
-
-template <class Policy, class A, class T, class L>
 struct merge_backward_pieces {
-  std::optional<stored_merge_backward<Policy, A, T>> stored;
-  std::optional<merge_backward_panels<Policy, A, T, L>> panels;
-  merge_backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a) {
-    if (as_stored<T>(policy, a)) stored.emplace(memory, policy, a);
-    else panels.emplace(memory, policy, a);
-  }
+  product_pieces<Policy, A, T, L> product;
+  adapt_backward_algorithm<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
+  project_algorithm<Policy, A, T, L> project;
+  adapter_sums<A> sums;
+  adapter_finish_pieces<A> finish;
+  matrix_view<A> dB, D, through_B;
+  merge_backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
+      : product(memory, policy, a),
+        adapt(memory, policy, a, a.cols(), saved_quantity::base),
+        project(memory, policy, a.rows(), a.right.rank(), a.cols()),
+        sums(carve_adapter_sums(memory, a)),
+        finish(memory, a),
+        dB(memory.matrix<A>(a.rows(), a.right.rank())),
+        D(memory.matrix<A>(a.cols(), a.right.rank())),
+        through_B(memory.matrix<A>(a.cols(), a.right.rank())) {}
 };
 
 }  // namespace detail
@@ -295,68 +146,16 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   detail::require_merge_backward(a, M, dMhat, dU, dV, ds);
   auto const pieces =
       detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
-  if constexpr (detail::takes_stored<Policy, acc, T>)
-    if (pieces.stored) {
-      auto const& stored = *pieces.stored;
-      matrix_view<T const, L> const base = M;
-      stored.product.form(policy, view, base);
-      adapt_backward_stored(policy, stored.columns, view, matrix_view<acc const>(stored.product.minus_K),
-                            matrix_view<acc const, L>{}, view.right.vectors.transposed(), base,
-                            matrix_view<T const, L>(dMhat), matrix_view<T, L>{}, stored.D.transposed(), stored.sums);
-      detail::product_backward(policy, view, matrix_view<acc const>(stored.product.B), stored.sums.minus_dK, stored.dB,
-                               stored.finish);
-      project_stored(policy, stored.room, matrix_view<acc const>(stored.dB), {}, base, stored.through_B.transposed());
-      add(policy, stored.through_B, stored.D);
-      return detail::finish_adapter(policy, view, stored.sums, stored.D, stored.finish, dU, dV, ds);
-    }
-  auto const& panels = *pieces.panels;
-  bool const blocked = a.left.blocks() > 1;
-  auto const local = serial(policy);
-  detail::multiply_by_vectors(policy, view, M, panels.product);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(panels.product.minus_K), panels.packed);
-  clear(local, panels.sums);
-  for_each_panel_summed(
-      policy, a.cols(), panels.width, [&](index_t worker) { clear(local, panels.parts(worker)); },
-      [&](index_t worker, auto panel) {
-        index_t const j = panel.first, w = panel.count;
-        matrix_view<acc const, L> const v = detail::adjoint_rows(local, view, j, w, panels.v(worker));
-        auto const q = panels.q(worker).columns(0, w);
-        auto const scratch = panels.scratch(worker).columns(0, w);
-        copy(local, M.columns(j, w), q);
-        update(local, panels.packed.minus_K, v, q, q);
-        auto p = q;
-        if (view.scaled()) {
-          p = panels.p(worker).columns(0, w);
-          scale_rows(local, view.scale, op::plain, q, p);
-        }
-        detail::forward_state<acc, L> state;
-        state.X = state.rewind = p;
-        state.is_input = !blocked;
-        if (blocked) {
-          auto const W = panels.projections(worker).columns(0, w);
-          detail::apply_panel(local, view.left, panels.packed.U, op::plain, p, p, W, scratch, {});
-          state.W = W;
-        }
-        auto const buffer = panels.gradient(worker);
-        matrix_view<acc const, L> const G = detail::staged(local, dMhat.columns(j, w), buffer);
-        auto const dq = buffer.columns(0, w);
-        detail::adapt_backward_panel(local, view, panels.packed, v, state, matrix_view<acc const, L>(q), G, dq,
-                                     panels.parts(worker), scratch,
-                                     {detail::next_panel<acc>(dMhat, panel), detail::next_panel<acc>(M, panel), 0});
-        project(local, panels.packed.minus_K, dq, panels.D.transposed().columns(j, w));  // (dqᴴ (−K))ᴴ
-      },
-      [&](index_t worker) { add(local, panels.parts(worker), panels.sums); });
-  detail::product_backward(policy, view, matrix_view<acc const>(panels.product.B), panels.sums.minus_dK, panels.dB,
-                           panels.finish);
-  auto const dB = panels.packed.minus_K;  // no longer needed
-  pack(policy, panels.dB, dB);
-  for_each_panel(policy, a.cols(), panels.width, [&](index_t worker, auto p) {
-    auto const panel = detail::staged(local, M.columns(p.first, p.count), panels.q(worker));
-    project(local, dB, panel, panels.through_B.transposed().columns(p.first, p.count));  // (Mᴴ dB)ᴴ
-  });
-  add(policy, panels.through_B, panels.D);
-  conjugate_in_place(policy, panels.D);
-  detail::finish_adapter(policy, view, panels.sums, panels.D, panels.finish, dU, dV, ds);
+  auto const& D = pieces.D;
+  pieces.product.form(policy, view, M);
+  pieces.adapt.run(policy, view, pieces.product.minus_K, {}, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, {},
+                   dMhat, {}, D.transposed(), pieces.sums);  // (dqᴴ (−K))ᴴ
+  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.minus_dK, pieces.dB,
+                           pieces.finish);
+  pieces.project.run(policy, pieces.dB, M, pieces.through_B.transposed());  // (Mᴴ dB)ᴴ
+  ops<Policy>::add(policy, pieces.through_B, D);
+  ops<Policy>::conjugate_in_place(policy, D);
+  detail::finish_adapter(policy, view, pieces.sums, D, pieces.finish, dU, dV, ds);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

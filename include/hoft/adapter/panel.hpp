@@ -7,24 +7,6 @@
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 
-/// The backend has calls that take matrices of T as they are stored: carve_... for their scratch and ..._stored, found
-/// by the type of the policy.
-template <class Policy, class A, class T>
-concept takes_stored = requires(Policy const& policy, adapter_view<A const> const& a) {
-  adapts_stored<T>(policy, a);
-};
-/// And they take this adapter.
-template <class T, class Policy, class A>
-bool as_stored(Policy const& policy, adapter_view<A const> const& a) {
-  if constexpr (takes_stored<Policy, A, T>) return adapts_stored<T>(policy, a);
-  else return false;
-}
-/// Scratch of those calls where there are none.
-struct no_room {
-  template <class... Args>
-  explicit no_room(Args const&...) {}
-};
-
 /// What every panel multiplies by, in the backend's form: Û [m, ru] and −K = −M V T_V [m, rv].
 template <class A, class Packed>
 struct packed_adapter {
@@ -45,17 +27,17 @@ enum class pass { forward, backward };
 template <class L, class Policy, class A>
 auto carve_packed_adapter(Policy const& policy, arena& memory, adapter_view<A const> const& a, pass direction) {
   packed_adapter_t<Policy, A, L> to;
-  to.U = carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
-  to.minus_K = carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
+  to.U = ops<Policy>::template carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
+  to.minus_K = ops<Policy>::template carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
   if (direction == pass::forward && updates_together(a)) to.UK = memory.matrix<A>(a.left.rank(), a.right.rank());
   return to;
 }
 template <class Policy, class A, class Packed>
 void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
                   packed_adapter<A, Packed> const& to) {
-  pack(policy, a.left.vectors, to.U);
-  pack(policy, minus_K, to.minus_K);
-  if (!to.UK.empty()) project(policy, a.left.vectors, minus_K, to.UK);
+  ops<Policy>::pack(policy, a.left.vectors, to.U);
+  ops<Policy>::pack(policy, minus_K, to.minus_K);
+  if (!to.UK.empty()) ops<Policy>::project(policy, a.left.vectors, minus_K, to.UK);
 }
 
 /// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.
@@ -70,16 +52,16 @@ void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_ad
     auto const f = a.left.at(0);
     auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
     auto const projections = W.empty() ? scratch.block(a.left.block, 0, f.rank, X.cols) : W;
-    project(policy, packed.U, X, projections);
-    update(policy, A(1), packed.UK, v, projections, projections);
+    ops<Policy>::project_packed(policy, packed.U, X, projections);
+    ops<Policy>::update(policy, A(1), packed.UK, v, projections, projections);
     if (!last_update) return;
-    multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
-    return update(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
+    ops<Policy>::multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
+    return ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
   }
-  if (a.right.rank() > 0) update(policy, packed.minus_K, v, X, Y);
-  else copy(policy, X, Y);
-  if (!q.empty()) copy(policy, Y, q);
-  if (a.scaled()) scale_rows(policy, a.scale, op::plain, Y, Y);
+  if (a.right.rank() > 0) ops<Policy>::update_packed(policy, packed.minus_K, v, X, Y);
+  else ops<Policy>::copy(policy, X, Y);
+  if (!q.empty()) ops<Policy>::copy(policy, Y, q);
+  if (a.scaled()) ops<Policy>::scale_rows(policy, a.scale, op::plain, Y, Y);
   apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, hint, last_update);
 }
 
@@ -92,22 +74,23 @@ struct adapter_sums {
 };
 
 template <class Policy, class A, class Packed>
-void clear(Policy const& policy, adapter_sums<A, Packed> const& part) {
-  clear(policy, part.left);
-  clear(policy, part.minus_dK);
-  fill(policy, A(0), part.ds);
+void clear_sums(Policy const& policy, adapter_sums<A, Packed> const& part) {
+  clear_sums(policy, part.left);
+  ops<Policy>::clear_packed(policy, part.minus_dK);
+  ops<Policy>::fill(policy, A(0), part.ds);
 }
 template <class Policy, class A>
-void clear(Policy const& policy, adapter_sums<A> const& total) {
-  clear(policy, total.left);
-  fill(policy, A(0), total.minus_dK);
-  fill(policy, A(0), total.ds);
+void clear_sums(Policy const& policy, adapter_sums<A> const& total) {
+  clear_sums(policy, total.left);
+  ops<Policy>::fill(policy, A(0), total.minus_dK);
+  ops<Policy>::fill(policy, A(0), total.ds);
 }
 template <class Policy, class A, class Packed>
-void add(Policy const& policy, adapter_sums<A, Packed> const& part, adapter_sums<A> const& total) {
-  add(policy, part.left, total.left);
-  add(policy, part.minus_dK, total.minus_dK);
-  add(policy, matrix_view<A const>(part.ds.data, part.ds.size, 1), matrix_view<A>(total.ds.data, total.ds.size, 1));
+void add_sums(Policy const& policy, adapter_sums<A, Packed> const& part, adapter_sums<A> const& total) {
+  add_sums(policy, part.left, total.left);
+  ops<Policy>::add_packed(policy, part.minus_dK, total.minus_dK);
+  ops<Policy>::add(policy, matrix_view<A const>(part.ds.data, part.ds.size, 1),
+                   matrix_view<A>(total.ds.data, total.ds.size, 1));
 }
 
 template <class A>
@@ -125,8 +108,8 @@ struct adapter_parts {
   per_worker<A> ds;
   adapter_parts(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : left(memory, policy, a.rows(), a.left.rank(), a.left.block),
-        minus_dK(carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
-        ds(memory, worker_count(policy), a.scaled() ? a.rows() : 0, 1) {}
+        minus_dK(ops<Policy>::template carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
+        ds(memory, ops<Policy>::worker_count(policy), a.scaled() ? a.rows() : 0, 1) {}
   auto operator()(index_t worker) const {
     auto const s = ds(worker);
     return adapter_sums<A, packed_t<Policy, A, L>>{left(worker), minus_dK(worker), {s.data, s.rows}};
@@ -143,13 +126,13 @@ void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, 
   backward_panel(policy, a.left, packed.U, op::plain, state, G, dq, sums.left, scratch, hint);
   if (a.scaled()) {
     if (q.empty()) {
-      divide_rows(policy, a.scale, state.rewind);
+      ops<Policy>::divide_rows(policy, a.scale, state.rewind);
       q = state.rewind;
     }
-    add_row_dots(policy, matrix_view<A const, L>(dq), q, sums.ds);
-    scale_rows(policy, a.scale, op::adjoint, dq, dq);
+    ops<Policy>::add_row_dots(policy, matrix_view<A const, L>(dq), q, sums.ds);
+    ops<Policy>::scale_rows(policy, a.scale, op::adjoint, dq, dq);
   }
-  outer(policy, dq, v, sums.minus_dK);
+  ops<Policy>::outer_packed(policy, dq, v, sums.minus_dK);
 }
 
 /// The end of the backward pass, common to weight and activations.
@@ -169,13 +152,13 @@ template <class Policy, class A>
 void product_backward(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> B,
                       matrix_view<A> minus_dK, matrix_view<A> dB, adapter_finish_pieces<A> const& pieces) {
   auto const T = a.right.at(0).T;
-  fill(policy, A(0), dB);
-  fill(policy, A(0), pieces.E);
+  ops<Policy>::fill(policy, A(0), dB);
+  ops<Policy>::fill(policy, A(0), pieces.E);
   if (a.right.rank() == 0) return;
   auto const dK = minus_dK;
-  negate(policy, dK);
-  outer(policy, A(1), dK, T, dB);
-  project(policy, B, dK, pieces.dF.block(0, 0, a.right.rank(), a.right.rank()));
+  ops<Policy>::negate(policy, dK);
+  ops<Policy>::outer(policy, A(1), dK, T, dB);
+  ops<Policy>::project(policy, B, dK, pieces.dF.block(0, 0, a.right.rank(), a.right.rank()));
 }
 
 /// dU, dV and ds from the finished sums; D [n, rv], overwritten, holds ∂L/∂V̂ without what flows through T_V.
@@ -187,13 +170,13 @@ void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapte
   finish_gradient(policy, a.right, op::plain, gradient_sums<A>{D, pieces.dF, pieces.E}, {}, pieces.right);
   vectors_backward(policy, a.left, sums.left.D, dU);
   vectors_backward(policy, a.right, D, dV);
-  if (a.scaled()) copy(policy, sums.ds, ds);
+  if (a.scaled()) ops<Policy>::copy(policy, sums.ds, ds);
 }
 
 /// minus_K := −B T_V.
 template <class Policy, class A, class TB>
 void form_minus_K(Policy const& policy, adapter_view<A const> const& a, matrix_view<TB> B, matrix_view<A> minus_K) {
-  if (a.right.rank() > 0) update(policy, A(-1), B, a.right.at(0).T, {}, minus_K);
+  if (a.right.rank() > 0) ops<Policy>::update(policy, A(-1), B, a.right.at(0).T, {}, minus_K);
 }
 
 template <class A, class TU, class LU, class TV, class LV, class TS>

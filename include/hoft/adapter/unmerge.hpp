@@ -16,7 +16,8 @@ void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view
     if (q->kind.truncated)
       refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with neumann{k}",
                              "built with exact{}");
-  if (index_t const zero = find_zero(policy, vector_view<std::remove_const_t<A> const>(a.scale)); zero >= 0)
+  if (index_t const zero = ops<Policy>::find_zero(policy, vector_view<std::remove_const_t<A> const>(a.scale));
+      zero >= 0)
     refuse<argument_error>(function, ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
 }
 
@@ -49,7 +50,7 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   detail::require_unmerge(policy, a, M);
   detail::require_at_least<workspace_error>("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
   apply(policy, a.left, M, M, side::left, op::adjoint, work);
-  if (a.scaled()) divide_rows(policy, s, M);
+  if (a.scaled()) ops<Policy>::divide_rows(policy, s, M);
   apply(policy, a.right, M, M, side::right, op::adjoint, work);
 }
 

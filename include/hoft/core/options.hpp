@@ -3,6 +3,7 @@
 #include <hoft/core/index.hpp>
 
 #include <concepts>
+#include <type_traits>
 
 namespace HOFT_NAMESPACE {
 
@@ -35,10 +36,14 @@ struct inverse {
 /// What an adapter's backward pass knows of its forward pass y = Q_U diag(s) q, q = base − K v, beside projections.
 enum class saved_quantity { y, q, base };
 
-/// A type that says where and how to compute. It marks itself by a member type; its namespace holds its primitives.
+/// A type that says where and how to compute. Its member type `backend` has the operations (backend/concept.hpp).
 template <class P>
 concept execution_policy = requires {
-  typename std::remove_cvref_t<P>::execution_policy_tag;
+  typename std::remove_cvref_t<P>::backend;
 };
+
+/// The operations of a policy's backend: static functions that take the policy first.
+template <execution_policy P>
+using ops = typename std::remove_cvref_t<P>::backend;
 
 }  // namespace HOFT_NAMESPACE

@@ -2,7 +2,7 @@
 // a kernel that several recordings want next goes to the device as one launch. So a batch of small problems takes about
 // as many launches as one of them, beside what cuBLAS and operators of the caller's do for each.
 #pragma once
-#include <hoft/cuda/elements.hpp>
+#include <hoft/cuda/launch.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -16,11 +16,6 @@ namespace HOFT_CUDA_NAMESPACE {
 
 /// Problems that a device works on at a time; each has workspace of its own.
 inline constexpr index_t most_together = 8;
-template <device_policy Device>
-index_t problems_at_once(Device const&, index_t count) {
-  return std::min(count, most_together);
-}
-
 /// Kernels of one type as one, each with the blocks (or clusters) that it would have alone.
 template <class Kernel>
 class grouped_kernel {
@@ -137,7 +132,7 @@ void run_recordings(Device const& device, std::span<recording<Device> const> rec
 /// The device as a problem of a batch sees it: launches are written down.
 template <device_policy Device>
 struct recorder {
-  using execution_policy_tag = void;
+  using backend = operations;
   using cuda_device_tag = void;
   Device const* device;
   recording<Device>* to;
@@ -170,7 +165,7 @@ bool multiply_matrices(recorder<Device> const& s, T alpha, matrix_view<T const, 
                        matrix_view<T const, LB> B, bool conjugate_b, matrix_view<T const, LC> S, matrix_view<T, LC> C) {
   if (!multiplies(*s.device, A, conjugate_a, B, conjugate_b, C)) return false;
   if (S.data != nullptr) {  // here, with those of other problems
-    copy(s, S, C);
+    ops<recorder<Device>>::copy(s, S, C);
     S = C;
   }
   s.to->add_call([=](Device const& device) { multiply_matrices(device, alpha, A, conjugate_a, B, conjugate_b, S, C); });
@@ -196,15 +191,11 @@ struct base_in_order {
     to->add_call([base = base, x, y](Device const&) { base->apply_adjoint(x, y); });
   }
 };
-template <device_policy Device, class Base>
-base_in_order<Device, Base> in_order(recorder<Device> const& s, Base& base) {
-  return {s.to, &base};
-}
 
 /// body(policy, slot, i) for every problem i of a batch; slot < problems_at_once numbers the parts of a workspace.
 /// follows(i): problem i begins when the base operator of problem i - 1 has been called.
 template <device_policy Device, class Follows, class Body>
-void for_each_problem(Device const& device, index_t count, Follows const& follows, Body const& body) {
+void record_problems(Device const& device, index_t count, Follows const& follows, Body const& body) {
   for (index_t first = 0; first < count; first += most_together) {
     std::vector<recording<Device>> recordings(std::size_t(std::min(most_together, count - first)));
     for (index_t slot = 0; slot < index_t(recordings.size()); ++slot)

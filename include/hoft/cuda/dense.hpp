@@ -1,7 +1,7 @@
 // hoft/cuda/dense.hpp: a dense weight as a base operator.
 #pragma once
 #include <hoft/core/error.hpp>
-#include <hoft/cuda/primitives.hpp>
+#include <hoft/cuda/backend.hpp>
 #include <hoft/view/shape.hpp>
 
 namespace HOFT_CUDA_NAMESPACE {

@@ -1,7 +1,7 @@
 // hoft/cuda/paired_gaussian.hpp: reflectors at the start of training, when Q = I, drawn where they are needed.
 #pragma once
 #include <hoft/core/error.hpp>
-#include <hoft/cuda/elements.hpp>
+#include <hoft/cuda/launch.hpp>
 #include <hoft/cuda/philox.hpp>
 #include <hoft/view/shape.hpp>
 

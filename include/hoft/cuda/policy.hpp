@@ -1,9 +1,7 @@
 // hoft/cuda/policy.hpp: the execution policy of a GPU.
 #pragma once
-#include <hoft/cuda/adapt.hpp>
-#include <hoft/cuda/batch.hpp>
+#include <hoft/cuda/backend.hpp>
 #include <hoft/cuda/error.hpp>
-#include <hoft/cuda/primitives.hpp>
 #include <hoft/cuda/scalar.hpp>
 
 #include <algorithm>
@@ -18,7 +16,7 @@ namespace HOFT_CUDA_NAMESPACE {
 /// a stream that is being captured records it. Results have the same bits from run to run, as long as the handle serves
 /// this stream alone (cuBLAS promises no more); a handle serves one thread of the host at a time.
 struct device {
-  using execution_policy_tag = void;
+  using backend = operations;
   using cuda_device_tag = void;
   cudaStream_t stream;
   cublasHandle_t blas;   ///< its stream is set to `stream` if it is another; its pointer mode is left as it is
@@ -223,7 +221,7 @@ template <class T, class LA, class LB>
 void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_view<T const, LB> B, matrix_view<T> C) {
   static_assert(sizeof(T) == 2 && std::same_as<accumulator_t<T>, float>);
   if (C.empty()) return;
-  if (A.cols == 0) return fill(policy, static_cast<T>(0.0f), C);
+  if (A.cols == 0) return ops<device>::fill(policy, static_cast<T>(0.0f), C);
   cudaDataType_t const type = significand_bits<T> == 8 ? CUDA_R_16BF : CUDA_R_16F;
   float const one = 1, zero = 0;
   detail::host_scalars const scalars(policy.blas);
@@ -254,7 +252,7 @@ bool multiply_matrices(device const& policy, T alpha, matrix_view<T const, LA> A
   if (!multiplies(policy, A, conjugate_a, B, conjugate_b, C)) return false;
   conjugate_a = conjugate_a && is_complex<T>;
   conjugate_b = conjugate_b && is_complex<T>;
-  if (S.data != nullptr) copy(policy, S, C);
+  if (S.data != nullptr) ops<device>::copy(policy, S, C);
   auto const name = [](bool by_columns, bool conjugated) {
     return by_columns ? CUBLAS_OP_N : conjugated ? CUBLAS_OP_C : CUBLAS_OP_T;
   };

@@ -37,7 +37,7 @@ class adapter {
     auto const scale = as_vector_view(s);
     detail::require_equal("adapter", "s.size()", scale.size, left_.rows());
     scale_.resize(scale.size);
-    copy(policy, scale, as_vector_view(scale_));
+    ops<Policy>::copy(policy, scale, as_vector_view(scale_));
   }
 
   index_t rows() const { return left_.rows(); }            ///< m, of the weight

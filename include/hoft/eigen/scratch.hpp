@@ -1,6 +1,6 @@
 // hoft/eigen/scratch.hpp: what the value-returning calls share.
 #pragma once
-#include <hoft/cpu/primitives.hpp>
+#include <hoft/cpu/backend.hpp>
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/eigen.hpp>
 

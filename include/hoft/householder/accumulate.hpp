@@ -15,13 +15,13 @@ template <class Policy, class A>
 void neumann_terms(Policy const& policy, typename compact_wy_view<A const>::factor_view const& q, index_t terms,
                    matrix_view<A> all, matrix_view<A> scratch) {
   index_t const b = q.rank;
-  set_diagonal(policy, q.tau, all.columns(0, b));
+  ops<Policy>::set_diagonal(policy, q.tau, all.columns(0, b));
   for (index_t term = 1; term < terms; ++term) {
     auto const next = all.columns(term * b, b);
-    multiply(policy, A(-1), q.gram, op::plain, all.columns((term - 1) * b, b), scratch);
-    scale_rows(policy, q.tau, op::plain, scratch, scratch);
-    copy(policy, all.columns(0, b), next);
-    add(policy, scratch, next);
+    ops<Policy>::multiply(policy, A(-1), q.gram, op::plain, all.columns((term - 1) * b, b), scratch);
+    ops<Policy>::scale_rows(policy, q.tau, op::plain, scratch, scratch);
+    ops<Policy>::copy(policy, all.columns(0, b), next);
+    ops<Policy>::add(policy, scratch, next);
   }
 }
 
@@ -36,16 +36,9 @@ struct accumulate_pieces {
       all = memory.matrix<A>(b, b * useful_terms(kind, b));
       term = memory.matrix<A>(b, b);
     } else {
-      form = memory.array<A>(form_factor_scratch(policy, b));
+      form = memory.array<A>(ops<Policy>::form_factor_scratch(policy, b));
     }
   }
-};
-
-/// A backend may have a kernel for all of it, for many problems at once.
-template <class Policy, class TU, class LU, class A>
-concept accumulates_in_one_launch = requires(Policy const& policy, std::span<matrix_view<TU, LU> const> U,
-                                             std::span<compact_wy_view<A>> Q) {
-  accumulate_in_one_launch(policy, U, Q);
 };
 
 inline void require_inverse(char const* function, inverse kind) {
@@ -66,16 +59,16 @@ void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_
   for (index_t i = 0; i < Q.blocks(); ++i) {
     auto const q = Q.at(i);
     // Below the smaller triangles of a last block.
-    fill(policy, A(0), Q.factor.block(q.rank, q.first, Q.block - q.rank, q.rank));
-    fill(policy, A(0), Q.gram.block(q.rank, q.first, Q.block - q.rank, q.rank));
-    gram_upper(policy, matrix_view<A const>(q.U), q.gram, Q.explicit_tau ? vector_view<A>{} : q.tau);
+    ops<Policy>::fill(policy, A(0), Q.factor.block(q.rank, q.first, Q.block - q.rank, q.rank));
+    ops<Policy>::fill(policy, A(0), Q.gram.block(q.rank, q.first, Q.block - q.rank, q.rank));
+    ops<Policy>::gram_upper(policy, matrix_view<A const>(q.U), q.gram, Q.explicit_tau ? vector_view<A>{} : q.tau);
     if (Q.kind.truncated) {
       auto const constant = compact_wy_view<A const>(Q).at(i);
       index_t const terms = useful_terms(Q.kind, q.rank);
       neumann_terms(policy, constant, terms, pieces.all, pieces.term);
-      copy(policy, pieces.all.columns((terms - 1) * q.rank, q.rank), q.T);
+      ops<Policy>::copy(policy, pieces.all.columns((terms - 1) * q.rank, q.rank), q.T);
     } else {
-      form_factor(policy, matrix_view<A const>(q.gram), vector_view<A const>(q.tau), q.T, pieces.form);
+      ops<Policy>::form_factor(policy, matrix_view<A const>(q.gram), vector_view<A const>(q.tau), q.T, pieces.form);
     }
   }
 }
@@ -112,9 +105,9 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>("accumulate", work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
   Q.explicit_tau = false;
-  if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>)
-    if (!kind.truncated && accumulate_in_one_launch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1))) return;
-  normalise_columns(policy, U, Q.vectors, Q.scales);
+  if (!kind.truncated && ops<Policy>::accumulate_batch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1)))
+    return;
+  ops<Policy>::normalise_columns(policy, U, Q.vectors, Q.scales);
   detail::form_factors(policy, Q, pieces);
 }
 
@@ -143,9 +136,9 @@ void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, V.cols, Q.block, inverse{});
   Q.kind = inverse{};
   Q.explicit_tau = true;
-  unit_lower(policy, V, Q.vectors);
-  copy(policy, tau, Q.tau);
-  fill(policy, real_t<A>(1), Q.scales);
+  ops<Policy>::unit_lower(policy, V, Q.vectors);
+  ops<Policy>::copy(policy, tau, Q.tau);
+  ops<Policy>::fill(policy, real_t<A>(1), Q.scales);
   detail::form_factors(policy, Q, pieces);
 }
 

@@ -24,10 +24,11 @@ compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> c
                                 oriented_pieces<A> const& pieces) {
   if (!is_complex<A> || s == side::left) return Q;
   compact_wy_view<A> conj = pieces.conjugated;
-  conjugate_copy(policy, Q.vectors, conj.vectors);
-  conjugate_copy(policy, Q.factor, conj.factor);
-  conjugate_copy(policy, Q.gram, conj.gram);
-  conjugate_copy(policy, matrix_view<A const>(Q.tau.data, Q.rank(), 1), matrix_view<A>(conj.tau.data, Q.rank(), 1));
+  ops<Policy>::conjugate_copy(policy, Q.vectors, conj.vectors);
+  ops<Policy>::conjugate_copy(policy, Q.factor, conj.factor);
+  ops<Policy>::conjugate_copy(policy, Q.gram, conj.gram);
+  ops<Policy>::conjugate_copy(policy, matrix_view<A const>(Q.tau.data, Q.rank(), 1),
+                              matrix_view<A>(conj.tau.data, Q.rank(), 1));
   compact_wy_view<A const> oriented = conj;
   oriented.scales = Q.scales;
   oriented.kind = Q.kind;
@@ -45,7 +46,7 @@ void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed
                  matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch,
                  std::type_identity_t<prefetch_hint<A, L>> const& hint, bool last_update = true) {
   index_t const blocks = Q.blocks(), w = X.cols;
-  if (blocks == 0) return copy(policy, X, Y);
+  if (blocks == 0) return ops<Policy>::copy(policy, X, Y);
   for (index_t n = 0; n < blocks; ++n) {
     auto const q = Q.at(nth_applied(blocks, n, o));
     auto const vectors = U.columns(q.first, q.rank);
@@ -55,12 +56,12 @@ void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed
       if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
     matrix_view<A const, L> source = Y;
     if (n == 0) source = X;
-    project(policy, vectors, source, Wi);
-    if (!std::same_as<L, LW> && !W.empty()) copy(policy, Wi, W.block(q.first, 0, q.rank, w));
+    ops<Policy>::project_packed(policy, vectors, source, Wi);
+    if (!std::same_as<L, LW> && !W.empty()) ops<Policy>::copy(policy, Wi, W.block(q.first, 0, q.rank, w));
     bool const last = n + 1 == blocks;
     if (last && !last_update) return;
-    multiply(policy, A(-1), q.T, o, Wi, minus_Z);
-    update(policy, vectors, minus_Z, source, Y, last ? hint : prefetch_hint<A, L>{});
+    ops<Policy>::multiply(policy, A(-1), q.T, o, Wi, minus_Z);
+    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint : prefetch_hint<A, L>{});
   }
 }
 
@@ -71,7 +72,7 @@ auto staged(Policy const& policy, matrix_view<T, L> X, matrix_view<A, L> buffer)
     return X;
   } else {
     auto const panel = buffer.columns(0, X.cols);
-    copy(policy, X, panel);
+    ops<Policy>::copy(policy, X, panel);
     return panel;
   }
 }
@@ -95,47 +96,48 @@ matrix_view<A, L> destination(matrix_view<T, L> Y, matrix_view<A, L> buffer) {
   else return buffer.columns(0, Y.cols);
 }
 
+/// Y := op(Q) X for X and Y [m, n], by panels of columns.
 template <class Policy, class A, class T, class L>
-struct apply_pieces {
-  oriented_pieces<A> oriented;
+struct apply_panels {
+  using policy_type = Policy;
+  using accumulator = A;
+  using value_type = T;
+  using layout = L;
+
   index_t width;
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, buffer;
-  apply_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block, side s)
-      : oriented(memory, m, r, block, s),
-        width(panel_width<T, L>(policy, m)),
-        U(carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, worker_count(policy), 2 * block, std::min(width, n)),
-        buffer(memory, worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
-};
+  apply_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
+      : width(ops<Policy>::template panel_width<T, L>(policy, m)),
+        U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
+        scratch(memory, ops<Policy>::worker_count(policy), 2 * block, std::min(width, n)),
+        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
 
-/// A backend may have a kernel for all of it.
+  /// W [r, n] receives the projections of the factors' inputs, if it is not empty.
+  void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<T const, L> X,
+           matrix_view<T, L> Y, matrix_view<A> W) const {
+    auto const local = ops<Policy>::serial(policy);
+    ops<Policy>::pack(policy, Q.vectors, U);
+    index_t const written = written_by(X, Y);
+    ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
+      auto const x = staged(local, X.columns(p.first, p.count), buffer(worker));
+      auto const y = destination(Y.columns(p.first, p.count), buffer(worker));
+      apply_panel(local, Q, U, o, x, y, W.columns(p.first, p.count), scratch(worker).columns(0, p.count),
+                  {next_panel<A>(X, p), {}, written});
+      ops<Policy>::copy(local, y, Y.columns(p.first, p.count));
+    });
+  }
+};
 template <class Policy, class A, class T, class L>
-concept applies_in_one_pass = requires(Policy const& policy, matrix_view<A const> U, op o, matrix_view<T const, L> X,
-                                       matrix_view<T, L> Y, matrix_view<A> W) {
-  apply_in_one_pass(policy, U, U, o, X, Y, W);
-};
+using apply_algorithm = typename ops<Policy>::template apply_algorithm<apply_panels<Policy, A, T, L>>;
 
-/// The oriented problem: X and Y [m, n] with Q from the left.
-template <class Policy, class A, class TX, class T, class L>
-void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<TX, L> X,
-                    matrix_view<T, L> Y, matrix_view<A> W, apply_pieces<Policy, A, T, L> const& pieces) {
-  if constexpr (applies_in_one_pass<Policy, A, T, L>)
-    if (Q.blocks() == 1) {
-      auto const q = Q.at(0);
-      if (apply_in_one_pass(policy, q.U, q.T, o, matrix_view<T const, L>(X), Y, W)) return;
-    }
-  auto const local = serial(policy);
-  pack(policy, Q.vectors, pieces.U);
-  index_t const written = written_by(X, Y);
-  for_each_panel(policy, X.cols, pieces.width, [&](index_t worker, auto p) {
-    auto const x = staged(local, X.columns(p.first, p.count), pieces.buffer(worker));
-    auto const y = destination(Y.columns(p.first, p.count), pieces.buffer(worker));
-    apply_panel(local, Q, pieces.U, o, x, y, W.columns(p.first, p.count), pieces.scratch(worker).columns(0, p.count),
-                {next_panel<A>(X, p), {}, written});
-    copy(local, y, Y.columns(p.first, p.count));
-  });
-}
+template <class Policy, class A, class T, class L>
+struct apply_pieces {
+  oriented_pieces<A> oriented;
+  apply_algorithm<Policy, A, T, L> algorithm;
+  apply_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block, side s)
+      : oriented(memory, m, r, block, s), algorithm(memory, policy, m, n, r, block) {}
+};
 
 template <class A, class TX, class T, class L>
 void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
@@ -191,7 +193,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
     using pieces_type = detail::apply_pieces<Policy, acc, T, typename decltype(x)::layout_type>;
     auto const pieces = detail::carve<pieces_type>(function, work, policy, m, n, Q.rank(), Q.block, s);
     auto const oriented = detail::orient(policy, compact_wy_view<acc const>(Q), s, pieces.oriented);
-    detail::apply_oriented(policy, oriented, oriented_op, x, y, W, pieces);
+    pieces.algorithm.run(policy, oriented, oriented_op, x, y, W);
   };
   if (left) run(X, Y, o);
   else run(X.transposed(), Y.transposed(), adjoint_of(o));
@@ -218,7 +220,7 @@ void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());
   detail::require_shape(function, "E", E, Q.rows(), E.cols);
   detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));
-  set_identity(policy, E);
+  ops<Policy>::set_identity(policy, E);
   apply(policy, Q, E, E, side::left, op::plain, work);
 }
 

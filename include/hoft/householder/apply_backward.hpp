@@ -8,106 +8,108 @@ namespace detail {
 
 enum class known { input, output, output_and_projections };
 
-/// A backend may have a kernel for all of it, with scratch of its own.
-template <class Policy, class T, class L>
-concept goes_back_in_one_pass = requires(Policy const& policy) {
-  backward_scratch<T, L>(policy, 0, 0, 0);
-};
-template <class Policy, class T, class L>
-index_t one_pass_scratch(Policy const& policy, index_t m, index_t n, index_t r, index_t block) {
-  if constexpr (goes_back_in_one_pass<Policy, T, L>)
-    if (r <= block) return backward_scratch<T, L>(policy, m, n, r);
-  return 0;
-}
-
-template <class Policy, class A, class T, class L>
-struct apply_backward_pieces {
-  oriented_pieces<A> oriented;
-  index_t width;
-  packed_t<Policy, A, L> U;
-  per_worker<A, L> scratch, projections, state, gradient;
-  gradient_sums<A> sums;
-  gradient_parts<Policy, A, L> parts;
-  finish_pieces<A> finish;
-  vector_view<A> dtau;
-  A* one_pass;
-  apply_backward_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
-                        inverse kind, bool explicit_tau, side s)
-      : apply_backward_pieces(memory, policy, worker_count(policy), std::min(n, panel_width<T, L>(policy, m)),
-                              panel_width<T, L>(policy, m), m, n, r, block, kind, explicit_tau, s) {}
-
- private:
-  apply_backward_pieces(arena& memory, Policy const& policy, index_t workers, index_t w, index_t width_, index_t m,
-                        index_t n, index_t r, index_t block, inverse kind, bool explicit_tau, side s)
-      : oriented(memory, m, r, block, s),
-        width(width_),
-        U(carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, workers, 4 * block, w),
-        projections(memory, workers, r, w),
-        state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, w),
-        gradient(memory, workers, std::same_as<T, A> ? 0 : m, w),
-        sums(carve_gradient_sums<A>(memory, m, r, block)),
-        parts(memory, policy, m, r, block),
-        finish(memory, std::min(block, r), kind, explicit_tau),
-        dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}),
-        one_pass(memory.array<A>(one_pass_scratch<Policy, T, L>(policy, m, n, r, block))) {}
-};
-
 /// W in the layout of the panel: itself, or a copy in `buffer`.
 template <class Policy, class A, class LW, class L>
 matrix_view<A const, L> in_layout(Policy const& policy, matrix_view<A const, LW> W, matrix_view<A, L> buffer) {
   if constexpr (std::same_as<LW, L>) {
     return W;
   } else {
-    copy(policy, W, buffer.columns(0, W.cols));
+    ops<Policy>::copy(policy, W, buffer.columns(0, W.cols));
     return buffer.columns(0, W.cols);
   }
 }
 
-/// The oriented problem: X and dY [m, n] with Q from the left. X is the input or the output of the forward pass.
+/// The gradients for X and dY [m, n] with Q from the left, by panels of columns. X is the input or the output of the
+/// forward pass.
 template <class Policy, class A, class T, class L>
-void apply_backward_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op o, known from,
-                             matrix_view<T const, L> X, matrix_view<A const> W, matrix_view<T const, L> dY,
-                             matrix_view<T, L> dX, apply_backward_pieces<Policy, A, T, L> const& pieces) {
-  bool const blocked = Q.blocks() > 1;
-  auto const local = serial(policy);
-  auto const& sums = pieces.sums;
-  if constexpr (goes_back_in_one_pass<Policy, T, L>)
-    if (Q.blocks() == 1 && from != known::output_and_projections &&
-        backward_in_one_pass(policy, Q.at(0), o, from == known::output, X, dY, dX, sums, pieces.one_pass))
-      return finish_gradient(policy, Q, o, sums, pieces.dtau, pieces.finish);
-  index_t const written = written_by(dY, dX);
-  pack(policy, Q.vectors, pieces.U);
-  clear(local, sums);
-  for_each_panel_summed(
-      policy, dY.cols, pieces.width, [&](index_t worker) { clear(local, pieces.parts(worker)); },
-      [&](index_t worker, auto p) {
-        index_t const j = p.first, w = p.count;
-        auto const scratch = pieces.scratch(worker).columns(0, w);
-        auto const buffer = pieces.state(worker).columns(0, w);
-        forward_state<A, L> state;
-        state.X = staged(local, X.columns(j, w), buffer);
-        if (blocked) {
-          copy(local, state.X, buffer);
-          state.X = state.rewind = buffer;
-        }
-        if (from == known::input && blocked) {  // the factors' own inputs are met on the way back from the output
-          auto const projections = pieces.projections(worker).columns(0, w);
-          apply_panel(local, Q, pieces.U, o, buffer, buffer, projections, scratch, {});
-          state.W = projections;
-        }
-        if (from == known::output_and_projections)
-          state.W = in_layout(local, W.columns(j, w), pieces.projections(worker));
-        state.is_input = from == known::input && !blocked;
-        matrix_view<A const, L> const G = staged(local, dY.columns(j, w), pieces.gradient(worker));
-        auto const dx = destination(dX.columns(j, w), pieces.gradient(worker));
-        backward_panel(local, Q, pieces.U, o, state, G, dx, pieces.parts(worker), scratch,
-                       {next_panel<A>(dY, p), next_panel<A>(X, p), written});
-        copy(local, dx, dX.columns(j, w));
-      },
-      [&](index_t worker) { add(local, pieces.parts(worker), sums); });
-  finish_gradient(policy, Q, o, sums, pieces.dtau, pieces.finish);
-}
+struct apply_backward_panels {
+  using policy_type = Policy;
+  using accumulator = A;
+  using value_type = T;
+  using layout = L;
+
+  index_t width;
+  packed_t<Policy, A, L> U;
+  per_worker<A, L> scratch, projections, state, gradient;
+  gradient_parts<Policy, A, L> parts;
+  apply_backward_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
+      : apply_backward_panels(memory, policy, ops<Policy>::template panel_width<T, L>(policy, m),
+                              ops<Policy>::worker_count(policy), m, n, r, block) {}
+
+  /// dX := op(Q)ᴴ dY, and the sums over all columns.
+  void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, known from, matrix_view<T const, L> X,
+           matrix_view<A const> W, matrix_view<T const, L> dY, matrix_view<T, L> dX,
+           gradient_sums<A> const& sums) const {
+    auto const local = ops<Policy>::serial(policy);
+    index_t const written = written_by(dY, dX);
+    ops<Policy>::pack(policy, Q.vectors, U);
+    clear_sums(local, sums);
+    ops<Policy>::for_each_panel_summed(
+        policy, dY.cols, width, [&](index_t worker) { clear_sums(local, parts(worker)); },
+        [&](index_t worker, auto p) {
+          index_t const j = p.first, w = p.count;
+          auto const state_of_panel = known_state(local, Q, o, from, X.columns(j, w), W.columns(j, w), worker);
+          matrix_view<A const, L> const G = staged(local, dY.columns(j, w), gradient(worker));
+          auto const dx = destination(dX.columns(j, w), gradient(worker));
+          backward_panel(local, Q, U, o, state_of_panel, G, dx, parts(worker), scratch(worker).columns(0, w),
+                         {next_panel<A>(dY, p), next_panel<A>(X, p), written});
+          ops<Policy>::copy(local, dx, dX.columns(j, w));
+        },
+        [&](index_t worker) { add_sums(local, parts(worker), sums); });
+  }
+
+ private:
+  apply_backward_panels(arena& memory, Policy const& policy, index_t width_, index_t workers, index_t m, index_t n,
+                        index_t r, index_t block)
+      : width(width_),
+        U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
+        scratch(memory, workers, 4 * block, std::min(n, width)),
+        projections(memory, workers, r, std::min(n, width)),
+        state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, std::min(n, width)),
+        gradient(memory, workers, std::same_as<T, A> ? 0 : m, std::min(n, width)),
+        parts(memory, policy, m, r, block) {}
+
+  /// What is known of the forward pass on the panel X.
+  template <class Local>
+  forward_state<A, L> known_state(Local const& local, compact_wy_view<A const> const& Q, op o, known from,
+                                  matrix_view<T const, L> X, matrix_view<A const> W, index_t worker) const {
+    bool const blocked = Q.blocks() > 1;
+    auto const buffer = state(worker).columns(0, X.cols);
+    forward_state<A, L> result;
+    result.X = staged(local, X, buffer);
+    if (blocked) {
+      ops<Policy>::copy(local, result.X, buffer);
+      result.X = result.rewind = buffer;
+    }
+    if (from == known::input && blocked) {  // the factors' own inputs are met on the way back from the output
+      auto const saved = projections(worker).columns(0, X.cols);
+      apply_panel(local, Q, U, o, buffer, buffer, saved, scratch(worker).columns(0, X.cols), {});
+      result.W = saved;
+    }
+    if (from == known::output_and_projections) result.W = in_layout(local, W, projections(worker));
+    result.is_input = from == known::input && !blocked;
+    return result;
+  }
+};
+template <class Policy, class A, class T, class L>
+using apply_backward_algorithm =
+    typename ops<Policy>::template apply_backward_algorithm<apply_backward_panels<Policy, A, T, L>>;
+
+template <class Policy, class A, class T, class L>
+struct apply_backward_pieces {
+  oriented_pieces<A> oriented;
+  apply_backward_algorithm<Policy, A, T, L> algorithm;
+  gradient_sums<A> sums;
+  finish_pieces<A> finish;
+  vector_view<A> dtau;
+  apply_backward_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
+                        inverse kind, bool explicit_tau, side s)
+      : oriented(memory, m, r, block, s),
+        algorithm(memory, policy, m, n, r, block),
+        sums(carve_gradient_sums<A>(memory, m, r, block)),
+        finish(memory, std::min(block, r), kind, explicit_tau),
+        dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}) {}
+};
 
 template <class Policy, class A, class T, class L, class TU, class LU, class TT>
 void apply_backward_any(char const* function, char const* x_name, Policy const& policy,
@@ -134,13 +136,14 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
     using pieces_type = apply_backward_pieces<Policy, A, T, layout>;
     auto const pieces = carve<pieces_type>(function, work, policy, m, n, r, Q.block, Q.kind, Q.explicit_tau, s);
     auto const oriented = orient(policy, Q, s, pieces.oriented);
-    apply_backward_oriented(policy, oriented, oriented_op, from, x, W, dy, dx, pieces);
+    pieces.algorithm.run(policy, oriented, oriented_op, from, x, W, dy, dx, pieces.sums);
+    finish_gradient(policy, oriented, oriented_op, pieces.sums, pieces.dtau, pieces.finish);
     if (!left) {
-      conjugate_in_place(policy, pieces.sums.D);
-      if (Q.explicit_tau) conjugate_in_place(policy, matrix_view<A>(pieces.dtau.data, r, 1));
+      ops<Policy>::conjugate_in_place(policy, pieces.sums.D);
+      if (Q.explicit_tau) ops<Policy>::conjugate_in_place(policy, matrix_view<A>(pieces.dtau.data, r, 1));
     }
     vectors_backward(policy, Q, pieces.sums.D, dU);
-    if (Q.explicit_tau) copy(policy, pieces.dtau, dtau);
+    if (Q.explicit_tau) ops<Policy>::copy(policy, pieces.dtau, dtau);
   };
   if (left) run(X, dY, dX, o);
   else run(X.transposed(), dY.transposed(), dX.transposed(), adjoint_of(o));

@@ -16,7 +16,7 @@ template <class Policy, class Size>
 index_t batch_workspace(Policy const& policy, index_t count, Size const& size) {
   index_t most = 0;
   for (index_t i = 0; i < count; ++i) most = std::max(most, size(i));
-  return most * problems_at_once(policy, count);
+  return most * ops<Policy>::problems_at_once(policy, count);
 }
 
 /// Spans of a batch, by name, have one element for each problem.
@@ -38,8 +38,8 @@ template <class Policy, class Run, class Follows>
 void run_batch(Policy const& policy, index_t count, workspace work, index_t bytes, Run const& run,
                Follows const& follows) {
   if (count == 0) return;
-  index_t const part = bytes / problems_at_once(policy, count);
-  for_each_problem(policy, count, follows, [&](auto const& local, index_t slot, index_t i) {
+  index_t const part = bytes / ops<Policy>::problems_at_once(policy, count);
+  ops<Policy>::for_each_problem(policy, count, follows, [&](auto const& local, index_t slot, index_t i) {
     run(local, std::size_t(i), workspace{work.data + slot * part, part});
   });
 }
@@ -55,7 +55,7 @@ template <execution_policy Policy, class A>
 index_t accumulate_workspace(Policy const& policy, std::span<compact_wy_view<A>> Q, inverse kind = {}) {
   return detail::batch_workspace(policy, index_t(Q.size()), [&](index_t i) {
     auto const& q = Q[std::size_t(i)];
-    return accumulate_workspace<A>(serial(policy), q.rank(), q.block, kind);
+    return accumulate_workspace<A>(ops<Policy>::serial(policy), q.rank(), q.block, kind);
   });
 }
 
@@ -77,11 +77,9 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
   index_t const bytes = detail::require_batch(
       function, count, work, [&](std::size_t i) { detail::require_accumulate(U[i], Q[i], kind); },
       [&] { return accumulate_workspace(policy, Q, kind); });
-  if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>) {
-    if (!kind.truncated) {
-      for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
-      if (accumulate_in_one_launch(policy, U, Q)) return;
-    }
+  if (!kind.truncated) {
+    for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
+    if (ops<Policy>::accumulate_batch(policy, U, Q)) return;
   }
   detail::run_batch(policy, count, work, bytes,
                     [&](auto const& one, std::size_t i, workspace part) { accumulate(one, U[i], Q[i], kind, part); });
@@ -92,7 +90,7 @@ template <execution_policy Policy, class A, class T, class L>
 index_t apply_workspace(Policy const& policy, std::span<compact_wy_view<A> const> Q,
                         std::span<matrix_view<T, L> const> X, side s = side::left) {
   return detail::batch_workspace(policy, index_t(std::min(Q.size(), X.size())), [&](index_t i) {
-    return apply_workspace(serial(policy), Q[std::size_t(i)], X[std::size_t(i)], s);
+    return apply_workspace(ops<Policy>::serial(policy), Q[std::size_t(i)], X[std::size_t(i)], s);
   });
 }
 

@@ -97,11 +97,11 @@ namespace detail {
 /// What a backend makes of a matrix [m, r] that meets every panel of layout L: reflectors to multiply by, or a gradient
 /// to add to.
 template <class Policy, class A, class L>
-using packed_t =
-    decltype(carve_packed<A, L>(std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
+using packed_t = decltype(ops<Policy>::template carve_packed<A, L>(std::declval<Policy const&>(),
+                                                                   std::declval<arena&>(), index_t{}, index_t{}));
 template <class Policy, class A, class L>
-using packed_each_t =
-    decltype(carve_packed_each<A, L>(std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
+using packed_each_t = decltype(ops<Policy>::template carve_packed_each<A, L>(
+    std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
 
 /// Terms of a series over r reflectors that differ from zero: A is nilpotent.
 inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, std::min(kind.terms, r)); }

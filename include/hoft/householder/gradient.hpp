@@ -16,22 +16,22 @@ struct gradient_sums {
 };
 
 template <class Policy, class A, class Packed>
-void clear(Policy const& policy, gradient_sums<A, Packed> const& part) {
-  clear(policy, part.D);
-  fill(policy, A(0), part.dF);
-  fill(policy, A(0), part.E);
+void clear_sums(Policy const& policy, gradient_sums<A, Packed> const& part) {
+  ops<Policy>::clear_packed(policy, part.D);
+  ops<Policy>::fill(policy, A(0), part.dF);
+  ops<Policy>::fill(policy, A(0), part.E);
 }
 template <class Policy, class A>
-void clear(Policy const& policy, gradient_sums<A> const& total) {
-  fill(policy, A(0), total.D);
-  fill(policy, A(0), total.dF);
-  fill(policy, A(0), total.E);
+void clear_sums(Policy const& policy, gradient_sums<A> const& total) {
+  ops<Policy>::fill(policy, A(0), total.D);
+  ops<Policy>::fill(policy, A(0), total.dF);
+  ops<Policy>::fill(policy, A(0), total.E);
 }
 template <class Policy, class A, class Packed>
-void add(Policy const& policy, gradient_sums<A, Packed> const& part, gradient_sums<A> const& total) {
-  add(policy, part.D, total.D);
-  add(policy, part.dF, total.dF);
-  add(policy, part.E, total.E);
+void add_sums(Policy const& policy, gradient_sums<A, Packed> const& part, gradient_sums<A> const& total) {
+  ops<Policy>::add_packed(policy, part.D, total.D);
+  ops<Policy>::add(policy, part.dF, total.dF);
+  ops<Policy>::add(policy, part.E, total.E);
 }
 
 /// Cuts a total from `memory`.
@@ -50,9 +50,9 @@ struct gradient_parts {
   packed_each_t<Policy, A, L> D;
   per_worker<A> dF, E;
   gradient_parts(arena& memory, Policy const& policy, index_t m, index_t r, index_t block)
-      : D(carve_packed_each<A, L>(policy, memory, m, r)),
-        dF(memory, worker_count(policy), block, r),
-        E(memory, worker_count(policy), block, r) {}
+      : D(ops<Policy>::template carve_packed_each<A, L>(policy, memory, m, r)),
+        dF(memory, ops<Policy>::worker_count(policy), block, r),
+        E(memory, ops<Policy>::worker_count(policy), block, r) {}
   auto operator()(index_t worker) const {
     return gradient_sums<A, packed_t<Policy, A, L>>{D(worker), dF(worker), E(worker)};
   }
@@ -76,7 +76,7 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
                     gradient_sums<A, Packed> const& sums, matrix_view<A, L> scratch,
                     std::type_identity_t<prefetch_hint<A, L>> const& hint) {
   index_t const blocks = Q.blocks(), w = G.cols;
-  if (blocks == 0) return copy(policy, G, dX);
+  if (blocks == 0) return ops<Policy>::copy(policy, G, dX);
   for (index_t n = blocks; n-- > 0;) {
     auto const q = Q.at(nth_applied(blocks, n, o));
     auto const vectors = U.columns(q.first, q.rank);
@@ -84,25 +84,25 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
     auto const minus_Z = rows(0), P = rows(1), dW = rows(2);
     matrix_view<A const, L> W = rows(3);
     if (state.W.data != nullptr) W = state.W.block(q.first, 0, q.rank, w);
-    else if (state.is_input) project(policy, vectors, state.X, rows(3));
+    else if (state.is_input) ops<Policy>::project_packed(policy, vectors, state.X, rows(3));
     if (state.W.data != nullptr || state.is_input) {
-      multiply(policy, A(-1), q.T, o, W, minus_Z);
+      ops<Policy>::multiply(policy, A(-1), q.T, o, W, minus_Z);
     } else {  // op(Q)ᴴ is the inverse: X = Y + U Z with Z = −Fᴴ UᴴY, and W = F⁻¹ Z
-      project(policy, vectors, state.X, P);
-      multiply(policy, A(-1), q.T, adjoint_of(o), P, minus_Z);
-      multiply_inverse_factor(policy, q.gram, q.tau, o, minus_Z, rows(3));
-      negate(policy, minus_Z);
+      ops<Policy>::project_packed(policy, vectors, state.X, P);
+      ops<Policy>::multiply(policy, A(-1), q.T, adjoint_of(o), P, minus_Z);
+      ops<Policy>::multiply_inverse_factor(policy, q.gram, q.tau, o, minus_Z, rows(3));
+      ops<Policy>::negate(policy, minus_Z);
     }
-    project(policy, vectors, G, P);
-    multiply(policy, A(-1), q.T, adjoint_of(o), P, dW);
-    outer(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
-    outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
-    if (!state.is_input) outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
-    update(policy, vectors, dW, G, dX, n == 0 ? hint : prefetch_hint<A, L>{});
+    ops<Policy>::project_packed(policy, vectors, G, P);
+    ops<Policy>::multiply(policy, A(-1), q.T, adjoint_of(o), P, dW);
+    ops<Policy>::outer_packed_both(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
+    ops<Policy>::outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
+    if (!state.is_input) ops<Policy>::outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
+    ops<Policy>::update_packed(policy, vectors, dW, G, dX, n == 0 ? hint : prefetch_hint<A, L>{});
     G = dX;
     if (!state.is_input && (n > 0 || state.wanted)) {
-      negate(policy, minus_Z);
-      update(policy, vectors, minus_Z, state.X, state.rewind);
+      ops<Policy>::negate(policy, minus_Z);
+      ops<Policy>::update_packed(policy, vectors, minus_Z, state.X, state.rewind);
       state.X = state.rewind;
     }
   }
@@ -131,20 +131,20 @@ struct finish_pieces {
 template <class Policy, class A>
 void factor_backward(Policy const& policy, typename compact_wy_view<A const>::factor_view const& q, inverse kind,
                      finish_pieces<A> const& p) {
-  fill(policy, A(0), p.dA);
+  ops<Policy>::fill(policy, A(0), p.dA);
   if (!kind.truncated) {  // −Tᴴ dT Tᴴ
-    multiply(policy, A(-1), q.T, op::adjoint, p.dT, p.temp);
-    outer(policy, A(1), p.temp, q.T, p.dA);
+    ops<Policy>::multiply(policy, A(-1), q.T, op::adjoint, p.dT, p.temp);
+    ops<Policy>::outer(policy, A(1), p.temp, q.T, p.dA);
   } else {  // the gradient of the polynomial, not of the inverse: T_{j+1} = D − D A T_j backwards
     index_t const terms = useful_terms(kind, q.rank);
     neumann_terms(policy, q, terms, p.all, p.temp);
     for (index_t j = terms - 1; j >= 1; --j) {
-      scale_rows(policy, q.tau, op::adjoint, p.dT, p.temp);
-      outer(policy, A(-1), p.temp, p.all.columns((j - 1) * q.rank, q.rank), p.dA);
-      multiply(policy, A(-1), q.gram, op::adjoint, p.temp, p.dT);
+      ops<Policy>::scale_rows(policy, q.tau, op::adjoint, p.dT, p.temp);
+      ops<Policy>::outer(policy, A(-1), p.temp, p.all.columns((j - 1) * q.rank, q.rank), p.dA);
+      ops<Policy>::multiply(policy, A(-1), q.gram, op::adjoint, p.temp, p.dT);
     }
   }
-  keep_strictly_upper(policy, p.dA);
+  ops<Policy>::keep_strictly_upper(policy, p.dA);
 }
 
 /// dtau_i = (Lᴴ dT Rᴴ)_ii with L = I − T A and R = I − A T: T = (I + D A)⁻¹ D differentiated without dividing by tau,
@@ -152,13 +152,13 @@ void factor_backward(Policy const& policy, typename compact_wy_view<A const>::fa
 template <class Policy, class A>
 void tau_backward(Policy const& policy, typename compact_wy_view<A const>::factor_view const& q,
                   finish_pieces<A> const& p, vector_view<A> dtau) {
-  set_identity(policy, p.L);
-  update(policy, A(-1), q.T, q.gram, p.L, p.L);
-  fill(policy, A(0), p.temp);
-  outer(policy, A(1), p.dT, q.T, p.temp);
-  copy(policy, p.dT, p.C);
-  outer(policy, A(-1), p.temp, q.gram, p.C);
-  column_dots(policy, p.L, p.C, dtau);
+  ops<Policy>::set_identity(policy, p.L);
+  ops<Policy>::update(policy, A(-1), q.T, q.gram, p.L, p.L);
+  ops<Policy>::fill(policy, A(0), p.temp);
+  ops<Policy>::outer(policy, A(1), p.dT, q.T, p.temp);
+  ops<Policy>::copy(policy, p.dT, p.C);
+  ops<Policy>::outer(policy, A(-1), p.temp, q.gram, p.C);
+  ops<Policy>::column_dots(policy, p.L, p.C, dtau);
 }
 
 /// From the sums over all columns to the gradient with respect to Û (or V), in place in sums.D; and dtau [r] when tau
@@ -170,15 +170,15 @@ void finish_gradient(Policy const& policy, compact_wy_view<A const> const& Q, op
     auto const q = Q.at(i);
     auto const p = pieces.part(q.rank);
     auto const dF = sums.dF.block(0, q.first, q.rank, q.rank);
-    if (o == op::plain) copy(policy, dF, p.dT);
-    else conjugate_copy(policy, dF.transposed(), p.dT);
+    if (o == op::plain) ops<Policy>::copy(policy, dF, p.dT);
+    else ops<Policy>::conjugate_copy(policy, dF.transposed(), p.dT);
     if (dtau.data != nullptr) tau_backward(policy, q, p, dtau.part(q.first, q.rank));
     factor_backward(policy, q, Q.kind, p);
-    conjugate_copy(policy, p.dA.transposed(), p.C);
-    add(policy, p.dA, p.C);
-    add(policy, sums.E.block(0, q.first, q.rank, q.rank), p.C);
+    ops<Policy>::conjugate_copy(policy, p.dA.transposed(), p.C);
+    ops<Policy>::add(policy, p.dA, p.C);
+    ops<Policy>::add(policy, sums.E.block(0, q.first, q.rank, q.rank), p.C);
     auto const D = sums.D.columns(q.first, q.rank);
-    update(policy, A(1), q.U, p.C, D, D);
+    ops<Policy>::update(policy, A(1), q.U, p.C, D, D);
   }
 }
 
@@ -186,8 +186,8 @@ void finish_gradient(Policy const& policy, compact_wy_view<A const> const& Q, op
 template <class Policy, class A, class TU, class LU>
 void vectors_backward(Policy const& policy, compact_wy_view<A const> const& Q, matrix_view<A> D,
                       matrix_view<TU, LU> dU) {
-  if (Q.explicit_tau) strictly_lower(policy, matrix_view<A const>(D), dU);
-  else normalise_columns_backward(policy, Q.vectors, Q.scales, Q.tau, D, dU);
+  if (Q.explicit_tau) ops<Policy>::strictly_lower(policy, matrix_view<A const>(D), dU);
+  else ops<Policy>::normalise_columns_backward(policy, Q.vectors, Q.scales, Q.tau, D, dU);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::detail

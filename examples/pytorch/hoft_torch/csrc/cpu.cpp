@@ -4,7 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <hoft/cpu/policy.hpp>
-#include <hoft/cpu/primitives.hpp>
+#include <hoft/cpu/backend.hpp>
 #include <hoft/view/eigen.hpp>
 
 #include <cstdint>

@@ -6,18 +6,6 @@
 
 namespace HOFT_CUDA_NAMESPACE {
 
-/// The larger of two numbers >= 0; NaN if one is.
-template <class T>
-HOFT_HOST_DEVICE constexpr T larger(T a, T b) {
-  return a > b || a != a ? a : b;
-}
-/// Columns whose sum of squares is in this range need no scaling: what their small elements lose does not show.
-template <class R>
-HOFT_HOST_DEVICE constexpr bool is_safe_sum(R squares) {
-  using limits = std::numeric_limits<R>;
-  return squares >= limits::min() / (limits::epsilon() * limits::epsilon()) && squares <= limits::max();
-}
-
 /// f(0), ..., f(n - 1) combined, the same for all, beginning with T(0): strided by threads, then over threads in a
 /// fixed order. partial [threads], shared.
 template <class Block, class T, class F, class Combine>

@@ -85,84 +85,38 @@ struct tile_product {
   }
 };
 
-/// One column for each block: Û := U / ‖U‖, scales(:, j) = (μ, ν) with ‖u‖ = μ ν. As on the CPU: μ = 1 unless squares
-/// would leave the range, else a power of two next to the largest magnitude, 0 for a zero column.
-template <class TU, class LU, class T>
-struct normalise_columns_kernel {
-  using real = real_t<T>;
-  matrix_view<TU, LU> U;
-  matrix_view<T> Uhat;
-  matrix_view<real> scales;
-
-  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(real)); }
-
-  template <class Block>
-  HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    real* const partial = shared_arena(block.memory).template array<real>(threads);
-    for (index_t j = block.x; j < U.cols; j += block.blocks) {
-      auto const element = [&](index_t i) { return static_cast<T>(U(i, j)); };
-      auto const squares = [&](real mu) {
-        return block_sum(block, partial, U.rows, [&](index_t i) { return squared(over_real(element(i), mu)); });
-      };
-      real mu(1), total = squares(mu);
-      if (!is_safe_sum(total)) {
-        real const largest = block_max(block, partial, U.rows, [&](index_t i) { return magnitude(element(i)); });
-        mu = power_of_two_below(largest);
-        total = mu == real(0) ? real(1) : squares(mu);
-      }
-      real const nu = square_root(total);
-      block.each(U.rows, [&](index_t i) {
-        Uhat(i, j) = over_real(mu == real(0) ? element(i) : over_real(element(i), mu), nu);
-      });
-      block.each(1, [&](index_t) { scales(0, j) = mu, scales(1, j) = nu; });
-    }
+/// A block as the team of a column (backend/columns.hpp).
+template <class Block, class T>
+struct block_team {
+  Block const& block;
+  T* partial;  ///< [threads], shared
+  template <class F>
+  HOFT_HOST_DEVICE void each(index_t n, F const& f) const {
+    block.each(n, f);
+  }
+  template <class F>
+  HOFT_HOST_DEVICE real_t<T> max(index_t n, F const& f) const {
+    return block_max(block, reinterpret_cast<real_t<T>*>(partial), n, f);
+  }
+  template <class L>
+  HOFT_HOST_DEVICE T dot(matrix_view<T const, L> X, matrix_view<T const, L> Y, index_t j) const {
+    return block_sum(block, partial, X.rows, [&](index_t i) { return product(conjugate(X(i, j)), Y(i, j)); });
+  }
+  HOFT_HOST_DEVICE void divide(matrix_view<T> X, index_t j, real_t<T> s) const {
+    block.each(X.rows, [&](index_t i) { X(i, j) = over_real(X(i, j), s); });
   }
 };
-
-/// One column for each block: du := (d − û (ûᴴd) tau / 2) / ‖u‖.
-template <class T, class TU, class LU>
-struct normalise_columns_backward_kernel {
-  matrix_view<T const> Uhat;
-  matrix_view<real_t<T> const> scales;
-  vector_view<T const> tau;
-  matrix_view<T const> D;
-  matrix_view<TU, LU> dU;
-
-  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
-
+/// f(team, j) for every column j < cols, a block for each.
+template <class F>
+struct columns_kernel {
+  index_t cols;
+  F f;
+  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(typename F::scalar)); }
   template <class Block>
   HOFT_HOST_DEVICE void operator()(Block const& block) const {
+    using T = typename F::scalar;
     T* const partial = shared_arena(block.memory).template array<T>(threads);
-    for (index_t j = block.x; j < D.cols; j += block.blocks) {
-      T const along =
-          block_sum(block, partial, D.rows, [&](index_t i) { return product(conjugate(Uhat(i, j)), D(i, j)); });
-      T const factor = negative(times_real(product(along, tau[j]), real_t<T>(0.5)));
-      real_t<T> const mu = scales(0, j), nu = scales(1, j);
-      block.each(D.rows, [&](index_t i) {
-        T const d = multiply_add(Uhat(i, j), factor, D(i, j));
-        dU(i, j) = static_cast<TU>(mu == real_t<T>(0) ? T(0) : over_real(over_real(d, nu), mu));
-      });
-    }
-  }
-};
-
-/// One column for each block: d_j := Σ_l conj(X(l, j)) Y(l, j), or added to d_j.
-template <class T, class L>
-struct column_dots_kernel {
-  matrix_view<T const, L> X, Y;
-  vector_view<T> d;
-  bool adds;
-
-  static constexpr index_t shared_bytes() { return threads * index_t(sizeof(T)); }
-
-  template <class Block>
-  HOFT_HOST_DEVICE void operator()(Block const& block) const {
-    T* const partial = shared_arena(block.memory).template array<T>(threads);
-    for (index_t j = block.x; j < X.cols; j += block.blocks) {
-      T const total =
-          block_sum(block, partial, X.rows, [&](index_t i) { return product(conjugate(X(i, j)), Y(i, j)); });
-      block.each(1, [&](index_t) { d[j] = adds ? sum(d[j], total) : total; });
-    }
+    for (index_t j = block.x; j < cols; j += block.blocks) f(block_team<Block, T>{block, partial}, j);
   }
 };
 

@@ -1,7 +1,7 @@
 // hoft/cuda/kernel/shapes.hpp: how many blocks share a matrix and how, and what they leave to be added up.
 #pragma once
 #include <hoft/cuda/block/slice.hpp>
-#include <hoft/cuda/elements.hpp>
+#include <hoft/cuda/launch.hpp>
 
 #include <algorithm>
 
@@ -105,7 +105,7 @@ void add_parts(Device const& device, matrix_view<A> first, index_t stride, index
                bool adds = false) {
   A const* const of_first = first.data;
   index_t const rows = first.rows;
-  for_each_element(device, to, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
+  ops<Device>::for_each_element(device, to, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t j) {
     A total = adds ? to(i, j) : A(0);
     for (index_t b = 0; b < parts; ++b) total = sum(total, of_first[b * stride + i + j * rows]);
     to(i, j) = total;

@@ -1,12 +1,15 @@
-// hoft/cuda/adapt.hpp: HOFT and SHOFT on matrices as they are stored. transform/ asks for these calls before it goes
-// through panels. For storage in float or 16 bits and at most 64 reflectors a side, in one block.
+// hoft/cuda/fused_adapter.hpp: HOFT and SHOFT on matrices as they are stored, in float or 16 bits, with at most 64
+// reflectors a side in one block.
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/cuda/kernel/cluster_project.hpp>
-#include <hoft/cuda/one_launch.hpp>
-#include <hoft/cuda/primitives.hpp>
+#include <hoft/cuda/fused_householder.hpp>
+#include <hoft/cuda/product.hpp>
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/vector_view.hpp>
+
+#include <optional>
+#include <type_traits>
 
 namespace HOFT_CUDA_NAMESPACE {
 
@@ -49,7 +52,7 @@ template <device_policy Device, sliced T, class L, class LW>
 void project_stored(Device const& device, project_room<T> const& room, matrix_view<float const> U,
                     vector_view<float const> s, matrix_view<T const, L> X, matrix_view<float, LW> W) {
   if (W.empty()) return;
-  if (X.rows == 0) return fill(device, 0.0f, W);
+  if (X.rows == 0) return ops<Device>::fill(device, 0.0f, W);
   for (index_t j = 0; j < X.cols; j += room.width) {
     auto const x = X.columns(j, std::min(room.width, X.cols - j));
     auto const w = W.columns(j, x.cols);
@@ -71,9 +74,9 @@ struct scaled_right {
   /// Answers −diag(s) K.
   template <device_policy Device, class Adapter>
   matrix_view<float const> form(Device const& device, Adapter const& a, matrix_view<float const> plain) const {
-    if (a.scaled()) scale_rows(device, a.scale, op::plain, plain, minus_K);
+    if (a.scaled()) ops<Device>::scale_rows(device, a.scale, op::plain, plain, minus_K);
     matrix_view<float const> const scaled = a.scaled() ? matrix_view<float const>(minus_K) : plain;
-    project(device, a.left.vectors, scaled, UK);
+    ops<Device>::project(device, a.left.vectors, scaled, UK);
     return scaled;
   }
 };
@@ -117,7 +120,7 @@ template <device_policy Device, sliced T, class Adapter, class L, class LV>
 void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const& a, matrix_view<float const> minus_K,
                   matrix_view<float const, LV> v, matrix_view<T const, L> X, matrix_view<T, L> Y,
                   matrix_view<float, L> W, matrix_view<T, L> q) {
-  if (X.empty()) return fill(device, 0.0f, W);  // sums over no features
+  if (X.empty()) return ops<Device>::fill(device, 0.0f, W);  // sums over no features
   room.right.form(device, a, minus_K);
   cluster_adapt_kernel<T> kernel{};
   kernel.U = a.left.vectors;
@@ -128,9 +131,9 @@ void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const
   if (!q.empty()) kernel.q = q;
   if (room.apart) {
     project_stored(device, room.projecting, a.left.vectors, a.scale, X, room.projections);
-    update(device, 1.0f, room.right.UK, v, room.projections, room.projections);
-    if (!W.empty()) copy(device, room.projections, W);
-    if (a.left.rank() > 0) multiply(device, -1.0f, kernel.F, op::plain, room.projections, room.minus_Z);
+    ops<Device>::update(device, 1.0f, room.right.UK, v, room.projections, room.projections);
+    if (!W.empty()) ops<Device>::copy(device, room.projections, W);
+    if (a.left.rank() > 0) ops<Device>::multiply(device, -1.0f, kernel.F, op::plain, room.projections, room.minus_Z);
     kernel.minus_Z = room.minus_Z;
   }
   launch_slices(device, kernel);
@@ -210,8 +213,8 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
   auto const& part = room.total;
   matrix_view<float const> const U = a.left.vectors;
   if (X.empty()) {
-    fill(device, 0.0f, matrix_view<float>(part.dF.data, size, 1));
-    fill(device, 0.0f, dv);
+    ops<Device>::fill(device, 0.0f, matrix_view<float>(part.dF.data, size, 1));
+    ops<Device>::fill(device, 0.0f, dv);
   } else {
     matrix_view<float const> const minus_K = room.right.form(device, a, plain_minus_K);
     auto kernel = backward_probe<T>(a, room.what, room.apart);
@@ -225,28 +228,30 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
     if (room.what != saved_quantity::base && ru > 0) kernel.W = W;
     matrix_view<float> const minus_Z = room.minus_Z, dW = room.dW;
     if (room.apart) {
-      copy(device, U, room.both.columns(0, ru));
-      copy(device, minus_K, room.both.columns(ru, rv));
+      ops<Device>::copy(device, U, room.both.columns(0, ru));
+      ops<Device>::copy(device, minus_K, room.both.columns(ru, rv));
       project_stored(device, room.projecting_G, matrix_view<float const>(room.both), {}, G, room.projections_G);
-      if (ru > 0) multiply(device, -1.0f, kernel.small.F, op::adjoint, room.projections_G.block(0, 0, ru, X.cols), dW);
-      copy(device, room.projections_G.block(ru, 0, rv, X.cols), dv);
-      update(device, 1.0f, room.right.UK.transposed(), dW, dv, dv);
+      if (ru > 0)
+        ops<Device>::multiply(device, -1.0f, kernel.small.F, op::adjoint, room.projections_G.block(0, 0, ru, X.cols),
+                              dW);
+      ops<Device>::copy(device, room.projections_G.block(ru, 0, rv, X.cols), dv);
+      ops<Device>::update(device, 1.0f, room.right.UK.transposed(), dW, dv, dv);
       kernel.minus_Z = minus_Z, kernel.dW = dW;
     }
     // −Z from the projections of X before the launch, the sums that are made of projections behind it.
     auto const around = [&](auto projections_X) {
-      if (room.apart && ru > 0) multiply(device, -1.0f, kernel.small.F, op::plain, projections_X, minus_Z);
+      if (room.apart && ru > 0) ops<Device>::multiply(device, -1.0f, kernel.small.F, op::plain, projections_X, minus_Z);
       launch_slices(device, kernel);
       add_parts(device, matrix_view<float>(room.parts, size, 1), size, room.shape.runs,
                 matrix_view<float>(part.dF.data, size, 1));
       if (!room.apart || ru == 0) return;
-      outer(device, -1.0f, room.projections_G.block(0, 0, ru, X.cols), projections_X, part.dF);
-      if (kernel.output) outer(device, -1.0f, minus_Z, dW, part.E);
-      outer(device, 1.0f, dW, v, part.J);
+      ops<Device>::outer(device, -1.0f, room.projections_G.block(0, 0, ru, X.cols), projections_X, part.dF);
+      if (kernel.output) ops<Device>::outer(device, -1.0f, minus_Z, dW, part.E);
+      ops<Device>::outer(device, 1.0f, dW, v, part.J);
     };
     if (room.apart && room.what == saved_quantity::base) {
       project_stored(device, room.projecting_X, U, a.scale, X, room.projections_X);
-      update(device, 1.0f, room.right.UK, v, room.projections_X, room.projections_X);
+      ops<Device>::update(device, 1.0f, room.right.UK, v, room.projections_X, room.projections_X);
       around(matrix_view<float const>(room.projections_X));
     } else {
       around(W);
@@ -258,14 +263,14 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
   saved_quantity const what = room.what;
   adapted_sum const H{U, part};
   auto const minus_dK = sums.minus_dK;
-  for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
+  ops<Device>::for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
     minus_dK(i, l) = s.size > 0 ? s[i] * H(i, l) : H(i, l);
   });
   if (ru > 0) {
-    copy(device, part.dF, sums.left.dF.block(0, 0, ru, ru));
-    copy(device, part.E, sums.left.E.block(0, 0, ru, ru));
+    ops<Device>::copy(device, part.dF, sums.left.dF.block(0, 0, ru, ru));
+    ops<Device>::copy(device, part.E, sums.left.E.block(0, 0, ru, ru));
     auto const D = sums.left.D;
-    for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t k) {
+    ops<Device>::for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t k) {
       float d = part.D(i, k);
       if (part.X_dW.cols > 0) {
         float x = part.X_dW(i, k);
@@ -278,21 +283,22 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
   }
   auto const ds = sums.ds;
   if (ds.size == 0) return;
-  for_each_element(device, matrix_view<float>(ds.data, ds.size, 1), [=] HOFT_KERNEL_LAMBDA(index_t i, index_t) {
-    float d = part.dots[i];  // Σ (G + U dW)(i, c) q(i, c)
-    for (index_t k = 0; k < ru; ++k) d += U(i, k) * part.X_dW(i, k);
-    if (what == saved_quantity::base)
-      for (index_t l = 0; l < rv; ++l) d += K(i, l) * H(i, l);
-    if (what == saved_quantity::y) {  // q = (Y + U Z) / s
-      for (index_t k = 0; k < ru; ++k) {
-        float z = -part.D(i, k);
-        for (index_t l = 0; l < ru; ++l) z += U(i, l) * part.E(k, l);
-        d += U(i, k) * z;
-      }
-      d /= s[i];
-    }
-    ds[i] = d;
-  });
+  ops<Device>::for_each_element(device, matrix_view<float>(ds.data, ds.size, 1),
+                                [=] HOFT_KERNEL_LAMBDA(index_t i, index_t) {
+                                  float d = part.dots[i];  // Σ (G + U dW)(i, c) q(i, c)
+                                  for (index_t k = 0; k < ru; ++k) d += U(i, k) * part.X_dW(i, k);
+                                  if (what == saved_quantity::base)
+                                    for (index_t l = 0; l < rv; ++l) d += K(i, l) * H(i, l);
+                                  if (what == saved_quantity::y) {  // q = (Y + U Z) / s
+                                    for (index_t k = 0; k < ru; ++k) {
+                                      float z = -part.D(i, k);
+                                      for (index_t l = 0; l < ru; ++l) z += U(i, l) * part.E(k, l);
+                                      d += U(i, k) * z;
+                                    }
+                                    d /= s[i];
+                                  }
+                                  ds[i] = d;
+                                });
 }
 
 // --- X + V P and X Pᴴ -------------------------------------------------------------------------------------------
@@ -331,37 +337,110 @@ void update_stored(Device const& device, update_room<T> const& room, matrix_view
   add_parts(device, gradient_part<float>(room.parts, 0, kernel.sums).D, kernel.sums.size(), room.shape.runs, D, true);
 }
 
-// --- what transform/ asks -----------------------------------------------------------------------------------------
+// --- the algorithms of adapter/ ------------------------------------------------------------------------------------
 
-/// These calls take the adapter: its ranks, and a block has the memory.
+inline constexpr index_t most_fused_rank = 64;
+/// A block has the memory for a slice of the least height.
+template <device_policy Device, class Kernel>
+bool fits(Device const& device, Kernel kernel) {
+  kernel.shape.rows = feature_slice::row_step;
+  return kernel.shared_bytes() <= device.shared_limit;
+}
+/// The kernels take this adapter: its ranks, and a block has the memory.
 template <sliced T, device_policy Device, class Adapter>
-bool adapts_stored(Device const& device, Adapter const& a) {
-  constexpr index_t most = 64;
+bool takes_adapter(Device const& device, Adapter const& a) {
   index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
-  if (a.left.blocks() > 1 || ru > most || rv > most) return false;
-  auto const fits = [&](auto kernel) {
-    kernel.shape.rows = feature_slice::row_step;
-    return kernel.shared_bytes() <= device.shared_limit;
-  };
-  return fits(project_probe<T>(m, ru + rv, true)) && fits(adapt_probe<T>(a, true, true)) &&
-         fits(backward_probe<T>(a, saved_quantity::base, true)) && fits(update_probe<T>(a.cols(), rv));
+  return a.left.blocks() <= 1 && ru <= most_fused_rank && rv <= most_fused_rank &&
+         fits(device, project_probe<T>(m, ru + rv, true)) && fits(device, adapt_probe<T>(a, true, true)) &&
+         fits(device, backward_probe<T>(a, saved_quantity::base, true));
 }
-template <sliced T, device_policy Device>
-project_room<T> carve_project(Device const& device, arena& memory, index_t m, index_t r, index_t n) {
-  return {device, memory, m, r, n};
-}
-template <sliced T, device_policy Device, class Adapter>
-adapt_room<T> carve_adapt(Device const& device, arena& memory, Adapter const& a, index_t n, bool keeps_q) {
-  return {device, memory, a, n, keeps_q};
-}
-template <sliced T, device_policy Device, class Adapter>
-adapt_backward_room<T> carve_adapt_backward(Device const& device, arena& memory, Adapter const& a, index_t n,
-                                            saved_quantity what) {
-  return {device, memory, a, n, what};
-}
-template <sliced T, device_policy Device>
-update_room<T> carve_update(Device const& device, arena& memory, index_t m, index_t r, index_t n) {
-  return {device, memory, m, r, n};
-}
+
+/// Either of two ways to run an algorithm, chosen when its memory is cut.
+template <class Fused, class Panels>
+struct one_of_two {
+  std::optional<Fused> fused;
+  std::optional<Panels> panels;
+};
+
+template <class Panels>
+struct fused_project : one_of_two<project_room<typename Panels::value_type>, Panels> {
+  using policy_type = typename Panels::policy_type;
+  using T = typename Panels::value_type;
+  using L = typename Panels::layout;
+
+  fused_project(arena& memory, policy_type const& device, index_t m, index_t r, index_t n) {
+    if (r <= most_fused_rank && fits(device, project_probe<T>(m, r, false)))
+      this->fused.emplace(device, memory, m, r, n);
+    else this->panels.emplace(memory, device, m, r, n);
+  }
+  template <class LW>
+  void run(policy_type const& device, matrix_view<float const> U, matrix_view<T const, L> X, matrix_view<float, LW> W,
+           bool conjugated = false) const {
+    if (this->fused) project_stored(device, *this->fused, U, {}, X, W);
+    else this->panels->run(device, U, X, W, conjugated);
+  }
+};
+
+template <class Panels>
+struct fused_adapt : one_of_two<adapt_room<typename Panels::value_type>, Panels> {
+  using policy_type = typename Panels::policy_type;
+  using T = typename Panels::value_type;
+  using L = typename Panels::layout;
+
+  template <class Adapter>
+  fused_adapt(arena& memory, policy_type const& device, Adapter const& a, index_t n, bool keeps_q) {
+    if (takes_adapter<T>(device, a)) this->fused.emplace(device, memory, a, n, keeps_q);
+    else this->panels.emplace(memory, device, a, n, keeps_q);
+  }
+  template <class Adapter, class V>
+  void run(policy_type const& device, Adapter const& a, matrix_view<float const> minus_K, V const& projections,
+           matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<float, L> W, matrix_view<T, L> q) const {
+    if (this->fused) adapt_stored(device, *this->fused, a, minus_K, projections.view(), X, Y, W, q);
+    else this->panels->run(device, a, minus_K, projections, X, Y, W, q);
+  }
+};
+
+template <class Panels>
+struct fused_adapt_backward : one_of_two<adapt_backward_room<typename Panels::value_type>, Panels> {
+  using policy_type = typename Panels::policy_type;
+  using T = typename Panels::value_type;
+  using L = typename Panels::layout;
+
+  template <class Adapter>
+  fused_adapt_backward(arena& memory, policy_type const& device, Adapter const& a, index_t n, saved_quantity what) {
+    if (takes_adapter<T>(device, a)) this->fused.emplace(device, memory, a, n, what);
+    else this->panels.emplace(memory, device, a, n, what);
+  }
+  template <class Adapter, class V, class LD, class Sums>
+  void run(policy_type const& device, Adapter const& a, matrix_view<float const> minus_K, matrix_view<float const, L> W,
+           V const& projections, matrix_view<T const, L> X, matrix_view<T const, L> q, matrix_view<T const, L> G,
+           matrix_view<T, L> dX, matrix_view<float, LD> dv, Sums const& sums) const {
+    if (this->fused)
+      adapt_backward_stored(device, *this->fused, a, minus_K, W, projections.view(), q.empty() ? X : q, G, dX, dv,
+                            sums);
+    else this->panels->run(device, a, minus_K, W, projections, X, q, G, dX, dv, sums);
+  }
+};
+
+template <class Panels>
+struct fused_update : one_of_two<update_room<typename Panels::value_type>, Panels> {
+  using policy_type = typename Panels::policy_type;
+  using T = typename Panels::value_type;
+  using L = typename Panels::layout;
+
+  fused_update(arena& memory, policy_type const& device, index_t m, index_t r, index_t n) {
+    if (r <= most_fused_rank && fits(device, update_probe<T>(m, r))) this->fused.emplace(device, memory, m, r, n);
+    else this->panels.emplace(memory, device, m, r, n);
+  }
+  void run(policy_type const& device, matrix_view<float const> V, matrix_view<float const, L> P,
+           matrix_view<T const, L> X, matrix_view<T, L> dX, matrix_view<float> D) const {
+    if (this->fused) update_stored(device, *this->fused, V, P, X, dX, D);
+    else this->panels->run(device, V, P, X, dX, D);
+  }
+};
+
+/// The fused algorithm for storage that its kernels take, else the one by panels.
+template <class Panels, template <class> class Fused>
+using fused_or = std::conditional_t<sliced<typename Panels::value_type>, Fused<Panels>, Panels>;
 
 }  // namespace HOFT_CUDA_NAMESPACE

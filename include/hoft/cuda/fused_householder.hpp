@@ -1,5 +1,4 @@
-// hoft/cuda/one_launch.hpp: algorithms that are one kernel. wy/ asks for them first, and goes on with the primitives
-// where they answer false.
+// hoft/cuda/fused_householder.hpp: accumulate, apply and its gradients as one kernel each, where that takes them.
 #pragma once
 #include <hoft/cuda/kernel/accumulate.hpp>
 #include <hoft/cuda/kernel/apply.hpp>
@@ -7,6 +6,7 @@
 #include <hoft/cuda/kernel/cluster_adapt.hpp>
 #include <hoft/cuda/kernel/cluster_backward.hpp>
 #include <hoft/cuda/kernel/shapes.hpp>
+#include <hoft/memory/arena.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -156,5 +156,48 @@ bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from
   add_parts(device, first.E, size.size(), plan.parts, sums.E.block(0, 0, r, r));
   return true;
 }
+
+/// apply as one pass where a kernel takes it, else by panels.
+template <class Panels>
+struct fused_apply : Panels {
+  using Panels::Panels;
+  using policy_type = typename Panels::policy_type;
+  using A = typename Panels::accumulator;
+  using T = typename Panels::value_type;
+  using L = typename Panels::layout;
+
+  template <class Form>
+  void run(policy_type const& device, Form const& Q, op o, matrix_view<T const, L> X, matrix_view<T, L> Y,
+           matrix_view<A> W) const {
+    if (Q.blocks() == 1) {
+      auto const q = Q.at(0);
+      if (apply_in_one_pass(device, q.U, q.T, o, X, Y, W)) return;
+    }
+    Panels::run(device, Q, o, X, Y, W);
+  }
+};
+
+/// Its gradients likewise.
+template <class Panels>
+struct fused_apply_backward : Panels {
+  using policy_type = typename Panels::policy_type;
+  using A = typename Panels::accumulator;
+  using T = typename Panels::value_type;
+  using L = typename Panels::layout;
+
+  A* sums_of_blocks;
+  fused_apply_backward(arena& memory, policy_type const& device, index_t m, index_t n, index_t r, index_t block)
+      : Panels(memory, device, m, n, r, block),
+        sums_of_blocks(memory.array<A>(r <= block ? backward_scratch<T, L>(device, m, n, r) : 0)) {}
+
+  template <class Form, class Known, class Sums>
+  void run(policy_type const& device, Form const& Q, op o, Known from, matrix_view<T const, L> X,
+           matrix_view<A const> W, matrix_view<T const, L> dY, matrix_view<T, L> dX, Sums const& sums) const {
+    if (Q.blocks() == 1 && from != Known::output_and_projections &&
+        backward_in_one_pass(device, Q.at(0), o, from == Known::output, X, dY, dX, sums, sums_of_blocks))
+      return;
+    Panels::run(device, Q, o, from, X, W, dY, dX, sums);
+  }
+};
 
 }  // namespace HOFT_CUDA_NAMESPACE

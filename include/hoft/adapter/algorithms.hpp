@@ -1,0 +1,268 @@
+// hoft/adapter/algorithms.hpp: the passes over matrices that merge, forward and their gradients are made of, by panels
+// of columns. A backend may put its own in their place (backend/defaults.hpp).
+#pragma once
+#include <hoft/adapter/panel.hpp>
+
+namespace HOFT_TARGET_NAMESPACE::detail {
+
+/// v [rv, n] of the activation form: Vᴴx, given.
+template <class A, class L>
+struct given_projections {
+  static constexpr bool takes_buffer = false;
+  matrix_view<A const, L> v;
+  template <class Policy>
+  matrix_view<A const, L> columns(Policy const&, index_t j, index_t w, matrix_view<A, L>) const {
+    return v.columns(j, w);
+  }
+  /// As a whole, for real A.
+  auto view() const { return v; }
+};
+/// v [rv, n] of the weight form, x = I: Vᴴ.
+template <class A, class L>
+struct adjoint_vectors {
+  static constexpr bool takes_buffer = true;
+  matrix_view<A const> V;
+  template <class Policy>
+  matrix_view<A const, L> columns(Policy const& policy, index_t j, index_t w, matrix_view<A, L> buffer) const {
+    auto const v = buffer.columns(0, w);
+    ops<Policy>::conjugate_copy(policy, V.block(j, 0, w, V.cols).transposed(), v);
+    return v;
+  }
+  auto view() const { return V.transposed(); }
+};
+
+/// W [r, n] := UᴴX, or UᵀX where `conjugated`, of U [m, r] and X [m, n].
+template <class Policy, class A, class T, class L>
+struct project_panels {
+  using policy_type = Policy;
+  using accumulator = A;
+  using value_type = T;
+  using layout = L;
+
+  index_t width;
+  packed_t<Policy, A, L> packed;
+  per_worker<A, L> buffer;
+  project_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
+      : width(ops<Policy>::template panel_width<T, L>(policy, m)),
+        packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
+        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
+
+  template <class LW>
+  void run(Policy const& policy, matrix_view<A const> U, matrix_view<T const, L> X, matrix_view<A, LW> W,
+           bool conjugated = false) const {
+    if (U.cols == 0) return;
+    ops<Policy>::pack(policy, U, packed, conjugated);
+    ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
+      auto const local = ops<Policy>::serial(policy);
+      auto const x = staged(local, X.columns(p.first, p.count), buffer(worker));
+      ops<Policy>::project_packed(local, packed, x, W.columns(p.first, p.count));
+    });
+  }
+};
+template <class Policy, class A, class T, class L>
+using project_algorithm = typename ops<Policy>::template project_algorithm<project_panels<Policy, A, T, L>>;
+
+/// Y [m, n] := Q_U diag(s) (X − K v). W [ru, n], if it has data, receives the projections on U; q [m, n] likewise
+/// receives X − K v. Y may be X.
+template <class Policy, class A, class T, class L, class V>
+struct adapt_panels {
+  using policy_type = Policy;
+  using accumulator = A;
+  using value_type = T;
+  using layout = L;
+
+  index_t width;
+  packed_adapter_t<Policy, A, L> packed;
+  per_worker<A, L> scratch, v, panel;
+  adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n, bool /*keeps_q*/)
+      : adapt_panels(memory, policy, a, ops<Policy>::template panel_width<T, L>(policy, a.rows()),
+                     ops<Policy>::worker_count(policy), n) {}
+
+  void run(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K, V const& projections,
+           matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W, matrix_view<T, L> q) const {
+    pack_adapter(policy, a, minus_K, packed);
+    index_t const written = written_by(X, Y);
+    ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
+      auto const local = ops<Policy>::serial(policy);
+      index_t const j = p.first, w = p.count;
+      matrix_view<A const, L> const x = staged(local, X.columns(j, w), panel(worker));
+      auto const y = destination(Y.columns(j, w), panel(worker));
+      adapt_panel(local, a, packed, projections.columns(local, j, w, v(worker)), x, y, W.empty() ? W : W.columns(j, w),
+                  q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w), {next_panel<A>(X, p), {}, written});
+      ops<Policy>::copy(local, y, Y.columns(j, w));
+    });
+  }
+
+ private:
+  adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_, index_t workers,
+               index_t n)
+      : width(width_),
+        packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
+        scratch(memory, workers, 2 * a.left.block, std::min(width, n)),
+        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, std::min(width, n)),
+        panel(memory, workers, std::same_as<T, A> ? 0 : a.rows(), std::min(width, n)) {}
+};
+template <class Policy, class A, class T, class L, class V>
+using adapt_algorithm = typename ops<Policy>::template adapt_algorithm<adapt_panels<Policy, A, T, L, V>>;
+
+/// The gradients of adapt from G = ∂L/∂Y [m, n]: dX [m, n] := diag(s) Q_Uᴴ G, if it has data (it may be G), dv [rv, n]
+/// := −Kᴴ dX, and the sums over columns. What is known of the forward pass: the base as X; or Y as X, and q beside it
+/// or, where q is empty, recovered from Y. W [ru, n] is what it saved; not read if X is the base.
+template <class Policy, class A, class T, class L, class V>
+struct adapt_backward_panels {
+  using policy_type = Policy;
+  using accumulator = A;
+  using value_type = T;
+  using layout = L;
+
+  saved_quantity what;
+  index_t width;
+  packed_adapter_t<Policy, A, L> packed;
+  per_worker<A, L> scratch, v, projections, state, q, gradient;
+  adapter_parts<Policy, A, L> parts;
+  adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n,
+                        saved_quantity what_)
+      : adapt_backward_panels(memory, policy, a, what_, ops<Policy>::template panel_width<T, L>(policy, a.rows()),
+                              ops<Policy>::worker_count(policy), n) {}
+
+  template <class LD>
+  void run(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
+           matrix_view<A const, L> W, V const& projected, matrix_view<T const, L> X, matrix_view<T const, L> q_saved,
+           matrix_view<T const, L> G, matrix_view<T, L> dX, matrix_view<A, LD> dv, adapter_sums<A> const& sums) const {
+    auto const local = ops<Policy>::serial(policy);
+    pack_adapter(policy, a, minus_K, packed);
+    clear_sums(local, sums);
+    ops<Policy>::for_each_panel_summed(
+        policy, G.cols, width, [&](index_t worker) { clear_sums(local, parts(worker)); },
+        [&](index_t worker, auto p) {
+          index_t const j = p.first, w = p.count;
+          auto const of_v = projected.columns(local, j, w, v(worker));
+          matrix_view<A const, L> const g = staged(local, G.columns(j, w), gradient(worker));
+          auto const buffer = gradient(worker).columns(0, w);
+          auto const dq = dX.empty() ? buffer : destination(dX.columns(j, w), buffer);
+          auto const [known, known_q] = what == saved_quantity::base
+                                            ? from_base(local, a, of_v, X.columns(j, w), worker)
+                                            : from_saved(local, a, W.columns(j, w), X.columns(j, w),
+                                                         q_saved.empty() ? q_saved : q_saved.columns(j, w), worker);
+          adapt_backward_panel(local, a, packed, of_v, known, known_q, g, dq, parts(worker),
+                               scratch(worker).columns(0, w), {next_panel<A>(G, p), next_panel<A>(X, p), 0});
+          ops<Policy>::project_packed(local, packed.minus_K, dq, dv.columns(j, w));
+          if (!dX.empty()) ops<Policy>::copy(local, dq, dX.columns(j, w));
+        },
+        [&](index_t worker) { add_sums(local, parts(worker), sums); });
+  }
+
+ private:
+  struct known_panel {
+    forward_state<A, L> state;
+    matrix_view<A const, L> q;  ///< base − K v where it is at hand
+  };
+
+  adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, saved_quantity what_,
+                        index_t width_, index_t workers, index_t n)
+      : what(what_),
+        width(width_),
+        packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
+        scratch(memory, workers, 4 * a.left.block, std::min(width, n)),
+        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, std::min(width, n)),
+        projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, std::min(width, n)),
+        state(memory, workers, takes_state(a) ? a.rows() : 0, std::min(width, n)),
+        q(memory, workers, takes_q(a) ? a.rows() : 0, std::min(width, n)),
+        gradient(memory, workers, what == saved_quantity::base || !std::same_as<T, A> ? a.rows() : 0,
+                 std::min(width, n)),
+        parts(memory, policy, a) {}
+
+  /// The panel's y, or p = s ∘ q, is needed apart from X.
+  bool takes_state(adapter_view<A const> const& a) const {
+    if (what == saved_quantity::base) return a.scaled();
+    return a.left.blocks() > 1 || recovers_q(a) || !std::same_as<T, A>;
+  }
+  bool takes_q(adapter_view<A const> const& a) const {
+    return what == saved_quantity::base || (what == saved_quantity::q && a.scaled() && !std::same_as<T, A>);
+  }
+  bool recovers_q(adapter_view<A const> const& a) const { return what == saved_quantity::y && a.scaled(); }
+
+  /// From a panel X of the base: q = X − K v, p = s ∘ q, and the factors once forward where there are several.
+  template <class Local>
+  known_panel from_base(Local const& local, adapter_view<A const> const& a, matrix_view<A const, L> of_v,
+                        matrix_view<T const, L> X, index_t worker) const {
+    index_t const w = X.cols;
+    auto const of_q = q(worker).columns(0, w);
+    ops<Policy>::copy(local, X, of_q);
+    ops<Policy>::update_packed(local, packed.minus_K, of_v, of_q, of_q);
+    auto p = of_q;
+    if (a.scaled()) {
+      p = state(worker).columns(0, w);
+      ops<Policy>::scale_rows(local, a.scale, op::plain, of_q, p);
+    }
+    known_panel known{{}, of_q};
+    known.state.X = known.state.rewind = p;
+    known.state.is_input = a.left.blocks() <= 1;
+    if (a.left.blocks() > 1) {
+      auto const saved = projections(worker).columns(0, w);
+      apply_panel(local, a.left, packed.U, op::plain, p, p, saved, scratch(worker).columns(0, w), {});
+      known.state.W = saved;
+    }
+    return known;
+  }
+  /// From a panel Y of y, and the saved projections W and q (if it has data).
+  template <class Local>
+  known_panel from_saved(Local const& local, adapter_view<A const> const& a, matrix_view<A const, L> W,
+                         matrix_view<T const, L> Y, matrix_view<T const, L> q_saved, index_t worker) const {
+    auto const buffer = state(worker).columns(0, Y.cols);
+    known_panel known{};
+    known.state.wanted = recovers_q(a);
+    known.state.W = W;
+    known.state.X = staged(local, Y, buffer);
+    if (a.left.blocks() > 1 || recovers_q(a)) {
+      ops<Policy>::copy(local, known.state.X, buffer);
+      known.state.X = known.state.rewind = buffer;
+    }
+    if (!q_saved.empty()) known.q = staged(local, q_saved, q(worker));
+    return known;
+  }
+};
+template <class Policy, class A, class T, class L, class V>
+using adapt_backward_algorithm =
+    typename ops<Policy>::template adapt_backward_algorithm<adapt_backward_panels<Policy, A, T, L, V>>;
+
+/// dX [m, n] := dX + V P and D [m, r] := D + X Pᴴ; V [m, r], P [r, n].
+template <class Policy, class A, class T, class L>
+struct update_panels {
+  using policy_type = Policy;
+  using accumulator = A;
+  using value_type = T;
+  using layout = L;
+
+  index_t width;
+  packed_t<Policy, A, L> packed;
+  per_worker<A, L> x, gradient;
+  packed_each_t<Policy, A, L> parts;
+  update_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
+      : width(ops<Policy>::template panel_width<T, L>(policy, m)),
+        packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
+        x(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)),
+        gradient(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)),
+        parts(ops<Policy>::template carve_packed_each<A, L>(policy, memory, m, r)) {}
+
+  void run(Policy const& policy, matrix_view<A const> V, matrix_view<A const, L> P, matrix_view<T const, L> X,
+           matrix_view<T, L> dX, matrix_view<A> D) const {
+    auto const local = ops<Policy>::serial(policy);
+    ops<Policy>::pack(policy, V, packed);
+    ops<Policy>::for_each_panel_summed(
+        policy, X.cols, width, [&](index_t worker) { ops<Policy>::clear_packed(local, parts(worker)); },
+        [&](index_t worker, auto p) {
+          index_t const j = p.first, w = p.count;
+          ops<Policy>::outer_packed(local, staged(local, X.columns(j, w), x(worker)), P.columns(j, w), parts(worker));
+          auto const panel = staged(local, dX.columns(j, w), gradient(worker));
+          ops<Policy>::update_packed(local, packed, P.columns(j, w), panel, panel,
+                                     {next_panel<A>(dX, p), next_panel<A>(X, p), 0});
+          ops<Policy>::copy(local, panel, dX.columns(j, w));
+        },
+        [&](index_t worker) { ops<Policy>::add_packed(local, parts(worker), D); });
+  }
+};
+template <class Policy, class A, class T, class L>
+using update_algorithm = typename ops<Policy>::template update_algorithm<update_panels<Policy, A, T, L>>;
+
+}  // namespace HOFT_TARGET_NAMESPACE::detail

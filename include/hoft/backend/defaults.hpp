@@ -1,0 +1,300 @@
+// hoft/backend/defaults.hpp: the operations that a backend need not write. It derives from `defaults` and defines those
+// of concept.hpp that have none, and whichever it does better. A name that it defines hides every default of that name.
+#pragma once
+#include <hoft/backend/columns.hpp>
+#include <hoft/backend/elementwise.hpp>
+#include <hoft/backend/prefetch_hint.hpp>
+#include <hoft/memory/arena.hpp>
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+namespace HOFT_TARGET_NAMESPACE::backend {
+
+/// Consecutive columns, and how many of those behind them the same worker takes next (0 if it is not known).
+struct panel {
+  index_t first, count, next;
+};
+
+struct defaults {
+  // --- walking over panels of columns: one worker, and the whole matrix as one panel ------------------------------
+
+  /// Workers that may run at once; each has scratch memory of its own.
+  template <class P>
+  static index_t worker_count(P const&) {
+    return 1;
+  }
+  /// The policy for work inside one worker.
+  template <class P>
+  static P serial(P const& policy) {
+    return policy;
+  }
+  /// Columns of one panel of a matrix with m rows of elements T. Storage in 16 bits is converted panel by panel: enough
+  /// columns to keep a machine busy, few enough that the copy is small beside the matrix.
+  template <class T, class L, class P>
+  static index_t panel_width(P const&, index_t m) {
+    if constexpr (std::same_as<T, accumulator_t<T>>) return std::numeric_limits<index_t>::max() / 2;
+    else return std::max<index_t>(64, (index_t{1} << 22) / std::max<index_t>(m, 1));
+  }
+  /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order.
+  template <class P, class Body>
+  static void for_each_panel(P const&, index_t n, index_t width, Body const& body) {
+    for (index_t j = 0; j < n; j += width) body(index_t{0}, panel{j, std::min(width, n - j), 0});
+  }
+  /// The same for sums over columns: clear(worker) starts a partial sum, body adds panels to it, merge(worker) adds it
+  /// to the total. Partial sums depend on shapes alone, and merges run in order.
+  template <class P, class Clear, class Body, class Merge>
+  static void for_each_panel_summed(P const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
+                                    Merge const& merge) {
+    if (n == 0) return;
+    clear(index_t{0});
+    ops<P>::for_each_panel(policy, n, width, body);
+    merge(index_t{0});
+  }
+
+  // --- batches: one problem after another -------------------------------------------------------------------------
+
+  /// Problems of a batch that are worked on at a time; each has workspace of its own.
+  template <class P>
+  static index_t problems_at_once(P const&, index_t) {
+    return 1;
+  }
+  /// body(policy, slot, i) for every problem i; slot < problems_at_once numbers the parts of the workspace.
+  /// follows(i): problem i begins when the base operator of problem i − 1 has been called.
+  template <class P, class Follows, class Body>
+  static void for_each_problem(P const& policy, index_t count, Follows const&, Body const& body) {
+    for (index_t i = 0; i < count; ++i) body(policy, index_t{0}, i);
+  }
+  /// A base operator of the caller's, as a problem of a batch calls it.
+  template <class P, class Base>
+  static Base& in_order(P const&, Base& base) {
+    return base;
+  }
+
+  // --- element by element: functions of for_each_element ----------------------------------------------------------
+
+  /// Y := X, converting between storage and accumulator types. Nothing to do where X is Y.
+  template <class P, class TX, class LX, class TY, class LY>
+  static void copy(P const& policy, matrix_view<TX, LX> X, matrix_view<TY, LY> Y) {
+    if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data)) return;
+    ops<P>::for_each_element(policy, Y, copy_element<TX, LX, TY, LY>{X, Y});
+  }
+  template <class P, class TX, class TY>
+  static void copy(P const& policy, vector_view<TX> x, vector_view<TY> y) {
+    ops<P>::copy(policy, as_column(x), as_column(y));
+  }
+  /// X := value.
+  template <class P, class T, class L>
+  static void fill(P const& policy, std::type_identity_t<T> value, matrix_view<T, L> X) {
+    ops<P>::for_each_element(policy, X, fill_element<T, L>{value, X});
+  }
+  template <class P, class T>
+  static void fill(P const& policy, std::type_identity_t<T> value, vector_view<T> x) {
+    ops<P>::fill(policy, value, as_column(x));
+  }
+  /// D := diag(d).
+  template <class P, class T>
+  static void set_diagonal(P const& policy, vector_view<T const> d, matrix_view<T> D) {
+    ops<P>::for_each_element(policy, D, diagonal_element<T>{d, D});
+  }
+  /// E := the first columns of the identity.
+  template <class P, class T, class L>
+  static void set_identity(P const& policy, matrix_view<T, L> E) {
+    ops<P>::for_each_element(policy, E, identity_element<T, L>{E});
+  }
+  /// Y := conj(X), element by element; given X.transposed(), Y := Xᴴ.
+  template <class P, class TX, class LX, class T, class LY>
+  static void conjugate_copy(P const& policy, matrix_view<TX, LX> X, matrix_view<T, LY> Y) {
+    ops<P>::for_each_element(policy, Y, conjugate_element<TX, LX, T, LY>{X, Y});
+  }
+  /// X := conj(X).
+  template <class P, class T, class L>
+  static void conjugate_in_place(P const& policy, matrix_view<T, L> X) {
+    if constexpr (is_complex<T>) ops<P>::for_each_element(policy, X, conjugate_element<T, L, T, L>{X, X});
+  }
+  /// Y := Y + X.
+  template <class P, class T, class L>
+  static void add(P const& policy, std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y) {
+    ops<P>::for_each_element(policy, Y, add_element<T, L>{X, Y});
+  }
+  /// X := −X.
+  template <class P, class T, class L>
+  static void negate(P const& policy, matrix_view<T, L> X) {
+    ops<P>::for_each_element(policy, X, negate_element<T, L>{X});
+  }
+  /// V := the unit lower trapezoid of A, as LAPACK's geqrf leaves reflectors: ones on the diagonal, zeros above.
+  template <class P, class TA, class LA, class T>
+  static void unit_lower(P const& policy, matrix_view<TA, LA> A, matrix_view<T> V) {
+    ops<P>::for_each_element(policy, V, unit_lower_element<TA, LA, T>{A, V});
+  }
+  /// dA := the strictly lower part of D, zeros elsewhere.
+  template <class P, class T, class TA, class LA>
+  static void strictly_lower(P const& policy, matrix_view<T const> D, matrix_view<TA, LA> dA) {
+    ops<P>::for_each_element(policy, dA, strictly_lower_element<T, TA, LA>{D, dA});
+  }
+  /// A := striu(A), zero on and below the diagonal.
+  template <class P, class T>
+  static void keep_strictly_upper(P const& policy, matrix_view<T> A) {
+    ops<P>::for_each_element(policy, A, strictly_upper_element<T>{A});
+  }
+  /// Y := diag(d) X or conj(diag(d)) X. Y may be X.
+  template <class P, class T, class L>
+  static void scale_rows(P const& policy, vector_view<T const> d, op o, std::type_identity_t<matrix_view<T const, L>> X,
+                         matrix_view<T, L> Y) {
+    ops<P>::for_each_element(policy, Y, scale_row_element<T, L>{d, o == op::adjoint, X, Y});
+  }
+  /// X := diag(d)⁻¹ X.
+  template <class P, class A, class T, class L>
+  static void divide_rows(P const& policy, vector_view<A const> d, matrix_view<T, L> X) {
+    ops<P>::for_each_element(policy, X, divide_row_element<A, T, L>{d, X});
+  }
+  /// The first index at which d is zero, or −1. (Where reading d would stall, a backend may always answer −1.)
+  template <class P, class T>
+  static index_t find_zero(P const&, vector_view<T const> d) {
+    for (index_t i = 0; i < d.size; ++i)
+      if (d[i] == T(0)) return i;
+    return -1;
+  }
+
+  // --- column by column: functions of for_each_column -------------------------------------------------------------
+
+  /// Û := U with columns of norm 1, scales [2, r] as normalise_column says.
+  template <class P, class TU, class LU, class T>
+  static void normalise_columns(P const& policy, matrix_view<TU, LU> U, matrix_view<T> Uhat,
+                                matrix_view<real_t<T>> scales) {
+    ops<P>::for_each_column(policy, U.rows, U.cols, normalise_column<TU, LU, T>{U, Uhat, scales});
+  }
+  /// The gradient before normalising from the gradient after it, D.
+  template <class P, class T, class TU, class LU>
+  static void normalise_columns_backward(P const& policy, matrix_view<T const> Uhat,
+                                         matrix_view<real_t<T> const> scales, vector_view<T const> tau,
+                                         matrix_view<T> D, matrix_view<TU, LU> dU) {
+    using f = normalise_column_backward<T, TU, LU>;
+    ops<P>::for_each_column(policy, D.rows, D.cols, f{Uhat, scales, tau, D, dU});
+  }
+  /// d_j := Σ_l conj(X(l, j)) Y(l, j), the diagonal of XᴴY.
+  template <class P, class T>
+  static void column_dots(P const& policy, matrix_view<T> X, matrix_view<T> Y, vector_view<T> d) {
+    ops<P>::for_each_column(policy, X.rows, X.cols, column_dot<T, col_major>{X, Y, d, false});
+  }
+  /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
+  template <class P, class T, class L>
+  static void add_row_dots(P const& policy, matrix_view<T const, L> X, matrix_view<T const, L> Y, vector_view<T> d) {
+    using f = column_dot<T, transposed_layout<L>>;
+    ops<P>::for_each_column(policy, X.cols, X.rows, f{Y.transposed(), X.transposed(), d, true});
+  }
+
+  // --- the triangular factor --------------------------------------------------------------------------------------
+
+  /// A := striu(UᴴU), zero on and below the diagonal; tau_j := 2 / ‖u_j‖² where tau is asked for, 0 for a zero column.
+  template <class P, class T>
+  static void gram_upper(P const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
+    ops<P>::project(policy, U, U, A);
+    ops<P>::for_each_element(policy, A, gram_element<T>{A, tau});
+  }
+  /// Elements of scratch that form_factor takes for r reflectors.
+  template <class P>
+  static index_t form_factor_scratch(P const&, index_t) {
+    return 0;
+  }
+  /// W := op(S) Z with S = diag(1/tau) + A, the inverse of T. Rows with tau = 0, which T maps to zero, give zero.
+  template <class P, class T, class L>
+  static void multiply_inverse_factor(P const& policy, matrix_view<T const> A, vector_view<T const> tau, op o,
+                                      std::type_identity_t<matrix_view<T const, L>> Z, matrix_view<T, L> W) {
+    ops<P>::multiply(policy, T(1), A, o, Z, W);
+    ops<P>::for_each_element(policy, W, add_over_tau_element<T, L>{tau, o == op::adjoint, Z, W});
+  }
+
+  // --- packing: a matrix that meets every panel, in the form that the products below want; here as it is -----------
+
+  /// Cuts a packed matrix [rows, cols] for panels of layout L from `memory`. It has .columns(j, count).
+  template <class A, class L, class P>
+  static matrix_view<A> carve_packed(P const&, arena& memory, index_t rows, index_t cols) {
+    return memory.matrix<A>(rows, cols);
+  }
+  /// One for each worker: answers f with f(worker).
+  template <class A, class L, class P>
+  static detail::per_worker<A> carve_packed_each(P const& policy, arena& memory, index_t rows, index_t cols) {
+    return {memory, ops<P>::worker_count(policy), rows, cols};
+  }
+  /// to := U, or conj(U).
+  template <class P, class TU, class LU, class A>
+  static void pack(P const& policy, matrix_view<TU, LU> U, matrix_view<A> to, bool conjugated = false) {
+    if (conjugated) ops<P>::conjugate_copy(policy, U, to);
+    else ops<P>::copy(policy, U, to);
+  }
+  template <class P, class A>
+  static void clear_packed(P const& policy, matrix_view<A> D) {
+    ops<P>::fill(policy, A(0), D);
+  }
+  /// Y := Y + D.
+  template <class P, class A>
+  static void add_packed(P const& policy, matrix_view<A> D, matrix_view<A> Y) {
+    ops<P>::add(policy, D, Y);
+  }
+  /// W := UᴴX for a packed U.
+  template <class P, class A, class TX, class L, class LW>
+  static void project_packed(P const& policy, matrix_view<A> U, matrix_view<TX, L> X, matrix_view<A, LW> W) {
+    ops<P>::project(policy, U, X, W);
+  }
+  /// Y := X + U Z for a packed U. Y may be X.
+  template <class P, class A, class TZ, class L>
+  static void update_packed(P const& policy, matrix_view<A> U, matrix_view<TZ, L> Z,
+                            std::type_identity_t<matrix_view<A const, L>> X, matrix_view<A, L> Y,
+                            std::type_identity_t<prefetch_hint<A, L>> const& = {}) {
+    ops<P>::update(policy, A(1), U, Z, X, Y);
+  }
+  /// Y := X + U Z + V S for packed U and V. Y may be X.
+  template <class P, class A, class TZ, class TS, class L>
+  static void update_packed_both(P const& policy, matrix_view<A> U, matrix_view<TZ, L> Z, matrix_view<A> V,
+                                 matrix_view<TS, L> S, std::type_identity_t<matrix_view<A const, L>> X,
+                                 matrix_view<A, L> Y, std::type_identity_t<prefetch_hint<A, L>> const& = {}) {
+    ops<P>::update(policy, A(1), U, Z, X, Y);
+    ops<P>::update(policy, A(1), V, S, Y, Y);
+  }
+  /// D := D + X Zᴴ for a packed D.
+  template <class P, class A, class TX, class TZ, class L>
+  static void outer_packed(P const& policy, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<A> D) {
+    ops<P>::outer(policy, A(1), X, Z, D);
+  }
+  /// D := D + X Zᴴ + G Pᴴ for a packed D.
+  template <class P, class A, class TX, class TZ, class TG, class TP, class L>
+  static void outer_packed_both(P const& policy, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<TG, L> G,
+                                matrix_view<TP, L> R, matrix_view<A> D) {
+    ops<P>::outer(policy, A(1), X, Z, D);
+    ops<P>::outer(policy, A(1), G, R, D);
+  }
+
+  // --- whole algorithms ---------------------------------------------------------------------------------------------
+  // Each is a class: its constructor cuts what it needs from an arena, and run(...) does the work. A backend may put
+  // its own in place of the one by panels, which it gets as `Panels`, to derive from or to fall back on. Constructor
+  // and run must then take what those of Panels take: a wrong signature is an error where the algorithm is called.
+
+  template <class Panels>
+  using apply_algorithm = Panels;  ///< householder/apply.hpp: apply_panels
+  template <class Panels>
+  using apply_backward_algorithm = Panels;  ///< householder/apply_backward.hpp: apply_backward_panels
+  template <class Panels>
+  using project_algorithm = Panels;  ///< adapter/panel.hpp: project_panels, W = UᴴX
+  template <class Panels>
+  using adapt_algorithm = Panels;  ///< adapter/panel.hpp: adapt_panels, Y = Q_U diag(s) (X − K v)
+  template <class Panels>
+  using adapt_backward_algorithm = Panels;  ///< adapter/panel.hpp: adapt_backward_panels
+  template <class Panels>
+  using update_algorithm = Panels;  ///< adapter/panel.hpp: update_panels, X + V P and X Pᴴ
+
+  /// The exact forms Q[i] of U[i] for all i; false, and nothing done, where the general algorithm is to do it.
+  template <class P, class Inputs, class Forms>
+  static bool accumulate_batch(P const&, Inputs const&, Forms const&) {
+    return false;
+  }
+
+ private:
+  template <class T>
+  static matrix_view<T> as_column(vector_view<T> x) {
+    return {x.data, x.size, 1};
+  }
+};
+
+}  // namespace HOFT_TARGET_NAMESPACE::backend

@@ -1,0 +1,165 @@
+// hoft/cpu/backend.hpp: the operations of the CPU (backend/concept.hpp) beside walks and packing.
+//
+// No sum and no complex product here goes through Eigen: it starts its vectors at the first aligned address, so that
+// bits would depend on where the caller's memory lies.
+#pragma once
+#include <hoft/backend/concept.hpp>
+#include <hoft/cpu/kernel/product.hpp>
+#include <hoft/cpu/packing.hpp>
+#include <hoft/view/eigen.hpp>
+
+namespace HOFT_TARGET_NAMESPACE {
+namespace cpu_backend {
+
+/// One thread at work on a column (backend/columns.hpp).
+struct column_team {
+  template <class F>
+  void each(index_t n, F const& f) const {
+    for (index_t i = 0; i < n; ++i) f(i);
+  }
+  template <class F>
+  auto max(index_t n, F const& f) const {
+    decltype(f(index_t{})) largest(0);
+    for (index_t i = 0; i < n; ++i) largest = scalar_math::larger(largest, f(i));
+    return largest;
+  }
+  template <class T, class L>
+  T dot(matrix_view<T const, L> X, matrix_view<T const, L> Y, index_t j) const {
+    if constexpr (X.is_col_major) {
+      return cpu_backend::dot(X.rows, X.data + X.offset(0, j), Y.data + Y.offset(0, j));
+    } else {
+      T total(0);
+      for (index_t i = 0; i < X.rows; ++i) total += conjugate(X(i, j)) * Y(i, j);
+      return total;
+    }
+  }
+  /// One rounding to each element, so no bit depends on where a vector begins.
+  template <class T>
+  void divide(matrix_view<T> X, index_t j, real_t<T> s) const {
+    using real = real_t<T>;
+    real* const parts = reinterpret_cast<real*>(X.data + X.offset(0, j));
+    Eigen::Map<Eigen::Array<real, Eigen::Dynamic, 1>>(parts, X.rows * index_t(sizeof(T) / sizeof(real))) /= s;
+  }
+};
+
+struct operations : packing {
+  /// Y := X, converting between storage and accumulator types. Nothing to do when X is Y.
+  template <class TX, class LX, class TY, class LY>
+  static void copy(cpu const&, matrix_view<TX, LX> X, matrix_view<TY, LY> Y) {
+    if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) || X.empty()) return;
+    as_eigen(Y) = as_eigen(X).template cast<TY>();
+  }
+
+  template <class TX, class TY>
+  static void copy(cpu const&, vector_view<TX> x, vector_view<TY> y) {
+    if (x.size > 0) as_eigen(y) = as_eigen(x).template cast<TY>();
+  }
+
+  /// f(i, j) for every element of X, in the order of memory.
+  template <class T, class Layout, class F>
+  static void for_each_element(cpu const&, matrix_view<T, Layout> X, F const& f) {
+    if constexpr (X.is_col_major) {
+      for (index_t j = 0; j < X.cols; ++j)
+        for (index_t i = 0; i < X.rows; ++i) f(i, j);
+    } else {
+      for (index_t i = 0; i < X.rows; ++i)
+        for (index_t j = 0; j < X.cols; ++j) f(i, j);
+    }
+  }
+
+  /// f(team, j) for every column j < n of m elements.
+  template <class F>
+  static void for_each_column(cpu const& policy, index_t m, index_t n, F const& f) {
+    constexpr index_t passes = 4;  // of about a multiply-add for each element
+    parallel_for(worth_threads(policy, passes * m * n), n, [&](index_t, index_t j) { f(column_team{}, j); });
+  }
+
+  /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
+  template <class T, class Layout>
+  static void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<T const, Layout> Y,
+                           vector_view<T> d) {
+    if constexpr (X.is_col_major) {
+      for (index_t j = 0; j < X.cols; ++j)
+        for (index_t i = 0; i < X.rows; ++i) d[i] += X(i, j) * conjugate(Y(i, j));
+    } else {
+      for (index_t i = 0; i < X.rows; ++i) d[i] += dot(X.cols, Y.data + i * Y.ld, X.data + i * X.ld);
+    }
+  }
+
+  /// A := striu(UᴴU), zero on and below the diagonal; tau_j := 2 / ‖u_j‖² where tau is asked for, 0 for a zero column.
+  template <class T>
+  static void gram_upper(cpu const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
+    constexpr index_t step = 4 * kernel::tile_cols;  // columns at a time, each down to its diagonal only
+    for (index_t j = 0; j < A.cols; j += step) {
+      index_t const cols = std::min(step, A.cols - j);
+      product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
+              A.block(0, j, j + cols, cols));
+    }
+    for_each_element(policy, A, backend::gram_element<T>{A, tau});
+  }
+
+  /// T := (diag(1/tau) + A)⁻¹, upper triangular, A strictly upper. Written so that nothing is divided by tau: a zero
+  /// tau gives a zero row and column. Blocks by recursion, T₁₂ = −T₁₁ A₁₂ T₂₂ (Elmroth & Gustavson 2000). scratch:
+  /// (r/2)² elements.
+  template <class T>
+  static void form_factor(cpu const& policy, matrix_view<T const> A, vector_view<T const> tau, matrix_view<T> F,
+                          T* scratch) {
+    constexpr index_t direct = 16;
+    index_t const r = A.cols;
+    if (r <= direct) {
+      for (index_t j = 0; j < r; ++j) {
+        for (index_t i = 0; i < j; ++i) {
+          T sum(0);
+          for (index_t l = i; l < j; ++l) sum += F(i, l) * A(l, j);
+          F(i, j) = -sum * tau[j];
+        }
+        F(j, j) = tau[j];
+        for (index_t i = j + 1; i < r; ++i) F(i, j) = T(0);
+      }
+      return;
+    }
+    index_t const p = r / 2, q = r - p;
+    auto const F11 = F.block(0, 0, p, p), F12 = F.block(0, p, p, q), F22 = F.block(p, p, q, q);
+    form_factor(policy, A.block(0, 0, p, p), tau.part(0, p), F11, scratch);
+    form_factor(policy, A.block(p, p, q, q), tau.part(p, q), F22, scratch);
+    fill(policy, T(0), F.block(p, 0, q, p));
+    matrix_view<T> const AF(scratch, p, q);
+    product(policy, T(1), plain(A.block(0, p, p, q)), plain(F22), {}, AF);
+    product(policy, T(-1), plain(F11), plain(AF), {}, F12);
+  }
+  static index_t form_factor_scratch(cpu const&, index_t r) { return (r / 2) * (r - r / 2); }
+
+  /// W := UᴴX.
+  template <class TU, class LU, class TX, class LX, class T, class LW>
+  static void project(cpu const& policy, matrix_view<TU, LU> U, matrix_view<TX, LX> X, matrix_view<T, LW> W) {
+    product(policy, T(1), adjoint(U), plain(X), {}, W);
+  }
+
+  /// Y := X + alpha U Z. X may be Y, or have no data for zero.
+  template <class TU, class LU, class TZ, class LZ, class T, class LY>
+  static void update(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TU, LU> U, matrix_view<TZ, LZ> Z,
+                     std::type_identity_t<matrix_view<T const, LY>> X, matrix_view<T, LY> Y) {
+    product(policy, T(alpha), plain(U), plain(Z), X, Y);
+  }
+
+  /// D := D + alpha X Zᴴ.
+  template <class TX, class LX, class TZ, class LZ, class T, class LD>
+  static void outer(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TX, LX> X, matrix_view<TZ, LZ> Z,
+                    matrix_view<T, LD> D) {
+    product(policy, T(alpha), plain(X), adjoint(Z), D, D);
+  }
+
+  /// Z := alpha op(F) W, F small and square.
+  template <class TF, class TW, class LW, class T, class LZ>
+  static void multiply(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TF> F, op o, matrix_view<TW, LW> W,
+                       matrix_view<T, LZ> Z) {
+    if (o == op::plain) product(policy, T(alpha), plain(F), plain(W), {}, Z);
+    else product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
+  }
+};
+
+}  // namespace cpu_backend
+
+static_assert(backend::complete<cpu>);
+
+}  // namespace HOFT_TARGET_NAMESPACE

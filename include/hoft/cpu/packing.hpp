@@ -1,0 +1,88 @@
+// hoft/cpu/packing.hpp: the operations of the CPU on packed matrices.
+#pragma once
+#include <hoft/cpu/kernel/packed.hpp>
+#include <hoft/cpu/walks.hpp>
+
+namespace HOFT_TARGET_NAMESPACE::cpu_backend {
+
+struct packing : walks {
+  /// Cuts a packed matrix [rows, cols] from `memory`.
+  template <class T, class L>
+  static packed_matrix<T, L> carve_packed(cpu const&, arena& memory, index_t rows, index_t cols) {
+    using packed = packed_matrix<T, L>;
+    return {memory.array<T>(packed::size(rows, cols)), rows, cols, packed::slab_rows * cols};
+  }
+
+  template <class T, class L>
+  static packed_per_worker<T, L> carve_packed_each(cpu const& policy, arena& memory, index_t rows, index_t cols) {
+    return {memory, worker_count(policy), rows, cols};
+  }
+
+  /// P := U, or conj(U).
+  template <class TU, class LU, class T, class L>
+  static void pack(cpu const&, matrix_view<TU, LU> U, packed_matrix<T, L> P, bool conjugated = false) {
+    constexpr index_t height = P.slab_rows;
+    for (index_t s = 0; s < P.slabs(); ++s) {
+      index_t const rows = P.rows_of(s), first = s * height;
+      for (index_t j = 0; j < P.cols; ++j) {
+        T* const to = P.slab(s) + j * height;
+        if constexpr (std::same_as<std::remove_const_t<TU>, T> && U.is_col_major && P.in_slabs && !is_complex<T>)
+          std::copy_n(U.data + U.offset(first, j), rows, to);
+        else
+          for (index_t i = 0; i < rows; ++i) to[i] = conjugated ? conjugate(U(first + i, j)) : U(first + i, j);
+        std::fill(to + rows, to + height, T(0));
+      }
+    }
+  }
+
+  template <class T, class L>
+  static void clear_packed(cpu const&, packed_matrix<T, L> P) {
+    std::fill_n(P.data, P.size(P.rows, P.cols), T(0));
+  }
+
+  /// Y := Y + P.
+  template <class T, class L>
+  static void add_packed(cpu const&, packed_matrix<T, L> P, matrix_view<T> Y) {
+    for (index_t s = 0; s < P.slabs(); ++s)
+      for (index_t j = 0; j < P.cols; ++j)
+        for (index_t i = 0; i < P.rows_of(s); ++i) Y(s * P.slab_rows + i, j) += P.slab(s)[j * P.slab_rows + i];
+  }
+
+  /// W := UᴴX. X [m, w], W [r, w].
+  template <class T, class L, class TX, class LW>
+  static void project_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_view<T, LW> W) {
+    detail::project_panel<T>(U, X, W);
+  }
+
+  /// Y := X + U Z, or X + U Z + V S, in one pass over X where columns are contiguous. X may be Y, or have no data for
+  /// zero. X and Y [m, w], Z [r, w].
+  template <class T, class L, class TZ>
+  static void update_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z,
+                            std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
+                            std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
+    update_term<T, L> const term{U, Z};
+    detail::update_panel<T>(1, &term, X, Y, hint);
+  }
+  template <class T, class L, class TZ, class TS>
+  static void update_packed_both(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, packed_matrix<T, L> V,
+                                 matrix_view<TS, L> S, std::type_identity_t<matrix_view<T const, L>> X,
+                                 matrix_view<T, L> Y, std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
+    update_term<T, L> const terms[2] = {{U, Z}, {V, S}};
+    detail::update_panel<T>(2, terms, X, Y, hint);
+  }
+
+  /// D := D + X Zᴴ, or the sum of two such products in one pass over D. X [m, w], Z [r, w].
+  template <class T, class L, class TX, class TZ>
+  static void outer_packed(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, packed_matrix<T, L> D) {
+    outer_term<T, L> const term{X, Z};
+    detail::outer_panel<T>(1, &term, D);
+  }
+  template <class T, class L, class TX, class TZ, class TG, class TP>
+  static void outer_packed_both(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<TG, L> G,
+                                matrix_view<TP, L> P, packed_matrix<T, L> D) {
+    outer_term<T, L> const terms[2] = {{X, Z}, {G, P}};
+    detail::outer_panel<T>(2, terms, D);
+  }
+};
+
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend

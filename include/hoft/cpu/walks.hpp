@@ -1,0 +1,102 @@
+// hoft/cpu/walks.hpp: how the CPU walks over panels and over the problems of a batch.
+#pragma once
+#include <hoft/backend/defaults.hpp>
+#include <hoft/cpu/policy.hpp>
+
+namespace HOFT_TARGET_NAMESPACE::cpu_backend {
+
+struct walks : backend::defaults {
+  /// Workers that may run at once; each has scratch memory of its own.
+  static index_t worker_count(cpu const& policy) { return cpu_backend::worker_count(policy); }
+  /// The policy for work inside one worker.
+  static cpu serial(cpu const&) { return {}; }
+
+  /// Problems of a batch that are worked on at a time.
+  static index_t problems_at_once(cpu const& policy, index_t) { return worker_count(policy); }
+
+  /// body(policy, slot, i) for every problem i of a batch, in any order; slot < problems_at_once numbers the parts of a
+  /// workspace. follows(i): problem i begins when problem i - 1 has ended.
+  template <class Follows, class Body>
+  static void for_each_problem(cpu const& policy, index_t count, Follows const& follows, Body const& body) {
+    parallel_for(policy, count, [&](index_t worker, index_t i) {
+      if (follows(i)) return;  // the worker of the first problem of a run takes them all
+      do body(serial(policy), worker, i);
+      while (++i < count && follows(i));
+    });
+  }
+  /// Columns of one panel of a matrix with m rows of elements T: a function of shapes alone, so that results do not
+  /// depend on the number of threads. Panels with contiguous columns stay in the second-level cache. Panels with
+  /// contiguous rows are wide, since rows lie far apart: they stay in the last-level cache, and their parts in the
+  /// first; converted ones (16-bit storage) lie together in memory and stay in the second level.
+  template <class T, class Layout>
+  static index_t panel_width(cpu const&, index_t m) {
+    using A = accumulator_t<T>;
+    constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
+    constexpr index_t cache = index_t{1} << 19;
+    constexpr index_t least = row ? 64 : 12, most = row ? 256 : 96;
+    if (row && !converted) return most;
+    index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(A)));
+    return std::clamp(fits / least * least, least, most);
+  }
+
+  /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs
+  /// of panels, long ones first: within a run the next panel is known, and at the end nobody waits long.
+  template <class Body>
+  static void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
+    index_t const panels = (n + width - 1) / width, workers = std::min(worker_count(policy), panels);
+    std::atomic<index_t> taken{0};
+    parallel_for(policy, workers, [&](index_t worker, index_t) {
+      for (index_t first = taken.load(std::memory_order_relaxed); first < panels;) {
+        index_t const run = workers == 1 ? panels : std::max<index_t>(1, (panels - first) / (2 * workers));
+        if (!taken.compare_exchange_weak(first, first + run, std::memory_order_relaxed)) continue;
+        index_t const end = std::min(n, (first + run) * width);
+        for (index_t j = first * width; j < end; j += width) {
+          index_t const count = std::min(width, end - j);
+          body(worker, backend::panel{j, count, std::min(width, end - j - count)});
+        }
+        first = taken.load(std::memory_order_relaxed);
+      }
+    });
+  }
+
+  /// The same for sums over columns. Panels are grouped into chunks: clear(worker) starts a chunk's partial sum, body
+  /// adds each of its panels, merge(worker) adds the partial sum to the total. Merges run one after another in the
+  /// order of the chunks, and chunks depend on shapes alone, so the sum is rounded the same way for every number of
+  /// threads. What a body throws ends the walk: chunks that wait for their turn are not merged.
+  template <class Clear, class Body, class Merge>
+  static void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
+                                    Merge const& merge) {
+    constexpr index_t least_chunk = 256;  // columns: enough that merging [m, r] sums costs under 1 % of making them
+    index_t const chunk = (least_chunk + width - 1) / width * width;
+    constexpr index_t stopped = -1;
+    std::atomic<index_t> turn{0};
+    auto const sum_chunk = [&](index_t worker, index_t task) {
+      clear(worker);
+      index_t const end = std::min(n, (task + 1) * chunk);
+      for (index_t j = task * chunk; j < end; j += width) {
+        index_t const count = std::min(width, end - j);
+        // With one worker the next chunk follows.
+        index_t const after = worker_count(policy) == 1 ? n : end;
+        body(worker, backend::panel{j, count, std::min(width, after - j - count)});
+      }
+      for (index_t now; (now = turn.load(std::memory_order_acquire)) != task;) {
+        if (now == stopped) return;
+        turn.wait(now, std::memory_order_acquire);
+      }
+      merge(worker);
+    };
+    parallel_for(policy, (n + chunk - 1) / chunk, [&](index_t worker, index_t task) {
+      try {
+        sum_chunk(worker, task);
+      } catch (...) {
+        turn.store(stopped, std::memory_order_release);
+        turn.notify_all();
+        throw;
+      }
+      index_t mine = task;  // unless the walk has been stopped
+      if (turn.compare_exchange_strong(mine, task + 1, std::memory_order_acq_rel)) turn.notify_all();
+    });
+  }
+};
+
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend
