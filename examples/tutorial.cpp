@@ -4,7 +4,6 @@
 #include <Eigen/Core>
 
 #include <iostream>
-#include <random>
 
 using Matrix = Eigen::MatrixXd;
 using Vector = Eigen::VectorXd;
@@ -48,7 +47,6 @@ int main() {
   std::cout << "from the output instead of the input: " << (h.dU - g.dU).norm() / g.dU.norm() << '\n';
 
   std::cout << "3. A weight\n";
-  std::mt19937 rng(1);
   Matrix const M = Matrix::Random(60, 40);
   Matrix const V = Matrix::Random(40, 4);
   Matrix const W = Matrix::Random(60, 4);
@@ -65,7 +63,7 @@ int main() {
   std::cout << "4. Activations\n";
   quantised const base{(M * 127).cast<signed char>(), Vector::Constant(60, 1.0 / 127)};
   Vector const s = Vector::Ones(60);
-  Matrix const u = hoft::paired_gaussian<double>(60, 8, rng), v = hoft::paired_gaussian<double>(40, 8, rng);
+  Matrix const u = hoft::paired_gaussian<double>(60, 8, 1), v = hoft::paired_gaussian<double>(40, 8, 2);
   hoft::adapter<double> const shoft{u, v, s};
   Matrix const x = Matrix::Random(40, 256);
   auto const f = hoft::forward(hoft::cpu{.threads = 2}, shoft, base, x);

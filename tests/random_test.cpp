@@ -1,6 +1,7 @@
 // Random numbers by place: the generator, the accuracy and distribution of the Gaussian numbers, and their bits, which
 // are those of every compiler, flag and backend.
-#include <hoft/backend/random.hpp>
+#include <hoft/adapter/paired_gaussian.hpp>
+#include <hoft/cpu/backend.hpp>
 
 #include "support.hpp"
 
@@ -18,7 +19,7 @@ constexpr long double u = 0x1p-53L;
 template <class T, class L = col_major>
 dense_matrix<T, L> drawn(index_t m, index_t r, std::uint64_t seed) {
   padded<T, L> U(m, r);
-  hoft::paired_gaussian(U.view(), seed);
+  hoft::paired_gaussian(hoft::cpu{}, U.view(), seed);
   CHECK(U.intact());
   return U.map();
 }
@@ -237,11 +238,11 @@ TEST_CASE_TEMPLATE("numbers are standard Gaussian and independent", T, float, do
 
 TEST_CASE("a bad view is refused before anything is drawn") {
   float kept = 7;
-  CHECK_THROWS_WITH_AS(hoft::paired_gaussian(hoft::matrix_view<float>(&kept, 2, 1, 1), 1),
+  CHECK_THROWS_WITH_AS(hoft::paired_gaussian(hoft::cpu{}, hoft::matrix_view<float>(&kept, 2, 1, 1), 1),
                        "hoft::paired_gaussian: U.ld is 1, must be >= 2", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(hoft::paired_gaussian(hoft::matrix_view<float>(&kept, 1, -1, 1), 1),
+  CHECK_THROWS_WITH_AS(hoft::paired_gaussian(hoft::cpu{}, hoft::matrix_view<float>(&kept, 1, -1, 1), 1),
                        "hoft::paired_gaussian: U.cols is -1, must be >= 0", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(hoft::paired_gaussian(hoft::matrix_view<float>(&kept, -1, 1, 1), 1),
+  CHECK_THROWS_WITH_AS(hoft::paired_gaussian(hoft::cpu{}, hoft::matrix_view<float>(&kept, -1, 1, 1), 1),
                        "hoft::paired_gaussian: U.rows is -1, must be >= 0", hoft::shape_error);
   CHECK(kept == 7);
 }

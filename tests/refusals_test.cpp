@@ -205,9 +205,8 @@ TEST_CASE("adapters refuse") {
   refuses<argument_error>("hoft::accumulate: neumann.terms is -2, must be >= 1", [&] {
     adapter<double>{p.U, p.V, neumann{-2}};
   });
-  std::mt19937 rng(1);
-  refuses<shape_error>("hoft::paired_gaussian: m is -1, must be >= 0", [&] { paired_gaussian<double>(-1, 2, rng); });
-  refuses<shape_error>("hoft::paired_gaussian: r is -1, must be >= 0", [&] { paired_gaussian<double>(3, -1, rng); });
+  refuses<shape_error>("hoft::paired_gaussian: m is -1, must be >= 0", [&] { paired_gaussian<double>(-1, 2, 1); });
+  refuses<shape_error>("hoft::paired_gaussian: r is -1, must be >= 0", [&] { paired_gaussian<double>(3, -1, 1); });
 }
 
 TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {

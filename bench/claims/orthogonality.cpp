@@ -27,7 +27,7 @@ matrix gaussian(index_t m, index_t n, std::mt19937_64& rng) {
 }
 
 matrix reflectors(bool paired, index_t m, index_t r, std::mt19937_64& rng) {
-  return paired ? matrix(hoft::paired_gaussian<double>(m, r, rng)) : gaussian(m, r, rng);
+  return paired ? matrix(hoft::paired_gaussian<double>(m, r, rng())) : gaussian(m, r, rng);
 }
 
 constexpr int all_terms[] = {2, 3, 4, 0};  // 0: the exact inverse

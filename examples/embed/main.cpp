@@ -57,7 +57,7 @@ int main() {
   double const least = (best * A - B).squaredNorm() / 2;
 
   // The search starts at the identity: reflectors in pairs.
-  Matrix U = hoft::paired_gaussian<double>(m, m, rng);
+  Matrix U = hoft::paired_gaussian<double>(m, m, 1);
   ceres::GradientProblem const problem(new procrustes(A, B, m));
   ceres::GradientProblemSolver::Options options;  // L-BFGS with a Wolfe line search
   options.max_num_iterations = 500;

@@ -82,8 +82,8 @@ class hoft_layer : public layer {
 
   hoft_layer(Matrix const& M, Index rank, bool scaled, random_engine& rng)
       : M_(M),
-        U_(hoft::paired_gaussian<float>(M.rows(), rank, rng)),
-        V_(hoft::paired_gaussian<float>(M.cols(), rank, rng)),
+        U_(hoft::paired_gaussian<float>(M.rows(), rank, rng())),
+        V_(hoft::paired_gaussian<float>(M.cols(), rank, rng())),
         s_(Vector::Ones(scaled ? M.rows() : 0)) {}
   Matrix forward(Matrix const& x) override {
     adapter_.emplace(current());

@@ -6,10 +6,10 @@
 #include <hoft/adapter/forward.hpp>
 #include <hoft/adapter/low_rank.hpp>
 #include <hoft/adapter/merge.hpp>
+#include <hoft/adapter/paired_gaussian.hpp>
 #include <hoft/adapter/unmerge.hpp>
 #include <hoft/core/cost.hpp>
 #include <hoft/cuda/dense.hpp>
-#include <hoft/cuda/paired_gaussian.hpp>
 #include <hoft/cuda/policy.hpp>
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>

@@ -16,7 +16,7 @@ int main() {
   for (auto* A : {&M, &U})
     for (auto& a : A->reshaped()) a = gaussian(rng);
 
-  hoft::adapter<double> a{U, hoft::paired_gaussian<double>(n, r, rng)};
+  hoft::adapter<double> a{U, hoft::paired_gaussian<double>(n, r, 1)};
   Eigen::MatrixXd X = M;
   hoft::merge(a, X);
   double const moved = (X - M).norm();

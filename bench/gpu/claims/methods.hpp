@@ -5,9 +5,9 @@
 #include "method.hpp"
 
 #include <hoft/cuda/dense.hpp>
-#include <hoft/cuda/paired_gaussian.hpp>
 #include <hoft/adapter/backward.hpp>
 #include <hoft/adapter/merge.hpp>
+#include <hoft/adapter/paired_gaussian.hpp>
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
 
@@ -49,7 +49,7 @@ class form {
 
 template <class Policy>
 void start_paired(Policy const& policy, view U, std::uint64_t seed) {
-  hoft::cuda::paired_gaussian(policy, U, seed);
+  hoft::paired_gaussian(policy, U, seed);
 }
 
 // --- hoft's own passes

@@ -1,9 +1,8 @@
-// hoft/adapter/paired_gaussian.hpp: reflectors at the start of training, when Q = I.
+// hoft/adapter/paired_gaussian.hpp: reflectors at the start of training, when Q = I, drawn where they are needed.
 #pragma once
-#include <hoft/core/scalar.hpp>
-#include <hoft/view/matrix_view.hpp>
-
-#include <random>
+#include <hoft/backend/random.hpp>
+#include <hoft/core/options.hpp>
+#include <hoft/view/shape.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
 
@@ -11,31 +10,22 @@ namespace HOFT_TARGET_NAMESPACE {
 /// inverse; the truncated one is not the identity here). An odd last column is zero, which is the identity by itself
 /// and, its gradient being zero, never trains: choose an even r.
 ///
-/// @param U   [m, r] Out
-/// @param rng a standard uniform random bit generator; the draws depend on m and r alone
-/// Accuracy: Q − I is a small multiple of the rounding unit.
+/// @param policy where to compute
+/// @param U      [m, r] Out: real or complex, or stored in 16 bits
+/// @param seed   another one for another U: two of the same seed begin with the same numbers
+/// @throws hoft::shape_error before anything is written
+///
+/// U(i, 2k) is standard_gaussian<T>(seed, i, k): the same bits for any size, layout, backend, compiler and standard
+/// library.
+/// Cost: one pass over U; on a GPU one launch. Accuracy: Q − I is a small multiple of the rounding unit.
 /// Source: the initialisation of Arcas et al., arXiv 2505.16531.
-template <class T, class L, class Rng>
-void paired_gaussian(matrix_view<T, L> U, Rng& rng) {
-  using real = real_t<T>;
-  using A = accumulator_t<T>;
-  std::normal_distribution<real> normal;
-  for (index_t j = 0; j < U.cols; j += 2) {
-    bool const pair = j + 1 < U.cols;
-    for (index_t i = 0; i < U.rows; ++i) {
-      A u(0);
-      if (pair) {
-        if constexpr (is_complex<A>) {
-          real const re = normal(rng), im = normal(rng);
-          u = A(re, im);
-        } else {
-          u = normal(rng);
-        }
-        U(i, j + 1) = static_cast<T>(u);
-      }
-      U(i, j) = static_cast<T>(u);
-    }
-  }
+template <execution_policy Policy, scalar T, class L>
+void paired_gaussian(Policy const& policy, matrix_view<T, L> U, std::uint64_t seed) {
+  detail::require_view("paired_gaussian", "U", U);
+  if (U.empty()) return;
+  // As many columns as there are pairs: it says how far to walk.
+  matrix_view<T, L> const pairs(U.data, U.rows, (U.cols + 1) / 2, U.ld);
+  ops<Policy>::for_each_element(policy, pairs, detail::draw_pair<T, L>{U, seed});
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

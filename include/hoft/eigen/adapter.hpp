@@ -63,14 +63,15 @@ class adapter {
   dense_vector<A> scale_;
 };
 
-/// U [m, r] = (u₁ u₁ u₂ u₂ ⋯), standard Gaussian: Q = I at the start of training. @see paired_gaussian with a view.
+/// U [m, r] = (u₁ u₁ u₂ u₂ ⋯), standard Gaussian: Q = I at the start of training. Another seed for another U: two of
+/// the same seed begin with the same numbers. @see paired_gaussian with a view.
 /// @throws hoft::shape_error if m or r is negative
-template <scalar T, class Rng>
-dense_matrix<T> paired_gaussian(index_t m, index_t r, Rng& rng) {
+template <scalar T>
+dense_matrix<T> paired_gaussian(index_t m, index_t r, std::uint64_t seed) {
   detail::require_at_least("paired_gaussian", "m", m, 0);
   detail::require_at_least("paired_gaussian", "r", r, 0);
   dense_matrix<T> U(m, r);
-  paired_gaussian(as_view(U), rng);
+  paired_gaussian(cpu{}, as_view(U), seed);
   return U;
 }
 
