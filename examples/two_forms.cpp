@@ -122,6 +122,7 @@ void apply_to_each(std::vector<Matrix> const& U, std::vector<Matrix>& X, hoft::c
     xs.push_back(hoft::as_view(X[i]));
     forms.emplace_back(U[i].rows(), U[i].cols(), hoft::exact{}, hoft::block_for(U[i].cols(), hoft::exact{}));
   }
+  Q.reserve(forms.size());
   for (auto& form : forms) Q.push_back(form.mutable_view());
   std::vector<hoft::compact_wy_view<float const>> const constant_Q(Q.begin(), Q.end());
   // Views are arguments, so they are constant; so are the forms for apply.

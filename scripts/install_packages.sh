@@ -19,7 +19,10 @@ for set_name in "$@"; do
     embed) wanted+=("${build[@]}" libceres-dev) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
     fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
-    ci) wanted+=(git clang clang-tidy clang-format libclang-rt-dev) ;;
+    ci)
+      wanted+=(git clang clang-tidy clang-format libclang-rt-dev python3-pip)
+      if [[ $(uname -m) != aarch64 ]]; then wanted+=(g++-aarch64-linux-gnu qemu-user-static); fi
+      ;;
     *)
       echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, libtorch, embed, docs, fuzz and ci" >&2
       exit 2
