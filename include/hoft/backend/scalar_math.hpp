@@ -81,7 +81,7 @@ template <class T>
 HOFT_HOST_DEVICE constexpr real_t<T> magnitude(T const& a) {
   if constexpr (is_complex<T>) {
     real_t<T> const re = magnitude(a.real()), im = magnitude(a.imag());
-    return re > im || re != re ? re : im;
+    return re > im || re != re ? re : im;  // NOLINT(misc-redundant-expression): NaN differs from itself
   } else {
     return a < 0 ? -a : a;
   }
@@ -105,7 +105,7 @@ HOFT_HOST_DEVICE R power_of_two_below(R a) {
 /// The larger of two numbers >= 0; NaN if one is.
 template <class T>
 HOFT_HOST_DEVICE constexpr T larger(T a, T b) {
-  return a > b || a != a ? a : b;
+  return a > b || a != a ? a : b;  // NOLINT(misc-redundant-expression): NaN differs from itself
 }
 /// Columns whose sum of squares is in this range need no scaling: what their small elements lose does not show.
 template <class R>
