@@ -74,9 +74,9 @@ TEST_CASE("accumulate refuses") {
   Vector const short_tau = p.tau.head(2).eval();
   refuses<shape_error>("hoft::accumulate: tau.size is 2, must be == 3", [&] { accumulate(p.U, short_tau); });
 
-  compact_wy<double> Q(p.m, p.r, {}, 2);
-  auto q = Q.mutable_view();
-  auto const before = Q.vectors();
+  form_memory memory;
+  auto q = memory.cut<double>(p.m, p.r, 2);
+  Matrix const before = as_eigen(q.vectors);
   Matrix const other = gaussian<double>(p.m, p.r + 1, 1);
   refuses<shape_error>("hoft::accumulate: Q.vectors.cols is 3, must be == 4",
                        [&] { accumulate(p.policy, as_view(other), q, exact{}, p.work()); });
@@ -101,7 +101,7 @@ TEST_CASE("accumulate refuses") {
     refuses<shape_error>(std::string("hoft::accumulate: ") + name,
                          [&] { accumulate(p.policy, as_view(p.U), spoilt, exact{}, p.work()); });
   }
-  CHECK(same_bits(Q.vectors(), before));
+  CHECK(same_bits(as_eigen(q.vectors), before));
 }
 
 TEST_CASE("apply and materialize refuse") {
@@ -173,8 +173,8 @@ TEST_CASE("negative extents are refused") {
   refuses<shape_error>("hoft::apply: X.cols is -5, must be >= 0",
                        [&] { apply(p.policy, q, negative, negative, left, plain, p.work()); });
   refuses<shape_error>("hoft::accumulate: U.rows is -1, must be >= 0", [&] {
-    compact_wy<double> Q(1, 1, {}, 1);
-    auto v = Q.mutable_view();
+    form_memory memory;
+    auto v = memory.cut<double>(1, 1, 1);
     accumulate(p.policy, matrix_view<double const>(p.U.data(), -1, 1, 1), v, exact{}, p.work());
   });
 }

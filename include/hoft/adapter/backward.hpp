@@ -130,8 +130,8 @@ index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved
 /// @param dV     [n, rv] Out
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 2 m n (t + rv) flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several
 /// blocks of U, or to recover q); one pass over y and g, one over x

@@ -150,8 +150,8 @@ index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix
 /// @param y      [m, t + rv] Out: M̂ x in the first t columns; scratch in the last rv. Must not overlap x
 /// @param saved  Out: what `backward` needs, cut by carve_saved
 /// @param work   at least forward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 2 m n (t + rv) flops in the base, 4 (m ru + (m + n) rv / 2) t beside it; one pass over x, base and y
 /// (on a GPU a second one over base, where a cluster cannot hold all its features or has more than 32 reflectors).

@@ -36,8 +36,8 @@ index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matri
 /// @param left   [m, ru + rv] Out: B
 /// @param right  [ru + rv, n] Out: A. Neither may overlap M
 /// @param work   at least low_rank_workspace bytes: no m×n temporary
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 2 m n (ru + rv) flops for HOFT with U in one block, 2 m n (ru + 2 rv) for SHOFT, 4 m n (ru + rv) with more
 /// blocks; M is read twice. Accuracy: as of

@@ -136,8 +136,8 @@ index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_v
 /// @param M      [m, n] In: the base weight
 /// @param Mhat   [m, n] Out: may be M itself; must not overlap it otherwise
 /// @param work   at least merge_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops; M is read twice (on a GPU three times, where forward reads base twice) and M̂ written
 /// once. Accuracy: a small multiple of √m (ru + rv) ε ‖M‖ column by column. HOFT keeps the singular values of M to that
@@ -277,8 +277,8 @@ index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a,
 /// @param dV     [n, rv] Out
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least merge_backward_workspace bytes: no m×n temporary
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once (on a GPU once more each, where forward reads
 /// base twice). Accuracy: as of apply_backward.

@@ -5,6 +5,10 @@
 
 namespace HOFT_TARGET_NAMESPACE {
 
+namespace detail {
+struct filled_owner;
+}
+
 /// Q = H(u₁) ⋯ H(u_r) in compact WY form, held by value. A is an accumulator type: float for 16-bit reflectors.
 template <accumulating A>
 class compact_wy {
@@ -13,7 +17,8 @@ class compact_wy {
 
   /// The identity of order m.
   explicit compact_wy(index_t m = 0) : compact_wy(m, 0, {}, 1) {}
-  /// Memory for r reflectors of length m; `accumulate` fills it.
+  /// Memory for r reflectors of length m, which accumulate(policy, U, Q, kind, work) fills. Until then no call takes
+  /// it.
   compact_wy(index_t m, index_t r, inverse kind, index_t block)
       : vectors_(m, r), factor_(block, r), gram_(block, r), scales_(2, r), tau_(r), block_(block), kind_(kind) {}
 
@@ -28,15 +33,9 @@ class compact_wy {
   /// For the calls that allocate nothing.
   compact_wy_view<A const> view() const& { return bind<A const>(*this); }
   compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
-  /// Views that `accumulate` may write to.
-  compact_wy_view<A> mutable_view() & { return bind<A>(*this); }
-  /// Adopts what `accumulate` found out about the form.
-  void adopt(compact_wy_view<A> const& q) {
-    kind_ = q.kind;
-    explicit_tau_ = q.explicit_tau;
-  }
 
  private:
+  friend detail::filled_owner;
   template <class Element, class Self>
   static compact_wy_view<Element> bind(Self& self) {
     compact_wy_view<Element> q;
@@ -48,6 +47,7 @@ class compact_wy {
     q.block = self.block_;
     q.kind = self.kind_;
     q.explicit_tau = self.explicit_tau_;
+    q.filled = self.filled_;
     return q;
   }
 
@@ -56,8 +56,41 @@ class compact_wy {
   dense_vector<A> tau_;
   index_t block_;
   inverse kind_;
-  bool explicit_tau_ = false;
+  bool explicit_tau_ = false, filled_ = false;
 };
+
+namespace detail {
+
+/// Nothing but accumulate writes to a form that owns its memory, and what the form says of itself comes with it.
+struct filled_owner {
+  template <class A, class Fill>
+  static void by(compact_wy<A>& Q, Fill const& fill) {
+    struct in_progress {
+      compact_wy<A>& owner;
+      compact_wy_view<A> view;
+      // Also where `fill` throws: before it writes nothing has changed, and after that the form is not filled.
+      ~in_progress() { owner.kind_ = view.kind, owner.explicit_tau_ = view.explicit_tau, owner.filled_ = view.filled; }
+    } q{Q, compact_wy<A>::template bind<A>(Q)};
+    fill(q.view);
+  }
+};
+
+}  // namespace detail
+
+/// Q := H(u₁) ⋯ H(u_r) from the columns of U [m, r], into the memory of a form that was made for m, r and this kind:
+/// nothing is allocated. @see accumulate with views for errors, workspace, cost, accuracy and source.
+template <execution_policy Policy, class DU, class A>
+void accumulate(Policy const& policy, DU const& U, compact_wy<A>& Q, inverse kind, workspace work) {
+  auto const u = as_view(U);
+  detail::filled_owner::by(Q, [&](compact_wy_view<A>& q) { accumulate(policy, u, q, kind, work); });
+}
+/// The same from V [m, r] and tau [r] as LAPACK's geqrf leaves them.
+template <execution_policy Policy, class DV, class DT, class A>
+void accumulate(Policy const& policy, DV const& V, DT const& tau, compact_wy<A>& Q, workspace work) {
+  auto const v = as_view(V);
+  auto const t = as_vector_view(tau);
+  detail::filled_owner::by(Q, [&](compact_wy_view<A>& q) { accumulate(policy, v, t, q, work); });
+}
 
 /// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
 /// `block` reflectors to a triangle. @see accumulate with views for errors, cost, accuracy and source.
@@ -70,9 +103,7 @@ requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
   auto const u = as_view(U);
   compact_wy<A> Q(u.rows, u.cols, kind, block_for(u.cols, kind, block));
-  auto q = Q.mutable_view();
-  accumulate(policy, u, q, kind, detail::scratch(accumulate_workspace<A>(policy, u.cols, Q.block(), kind)));
-  Q.adopt(q);
+  accumulate(policy, u, Q, kind, detail::scratch(accumulate_workspace<A>(policy, u.cols, Q.block(), kind)));
   return Q;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -90,9 +121,7 @@ requires(!std::convertible_to<DT const&, inverse>) auto accumulate(Policy const&
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
   auto const v = as_view(V);
   compact_wy<A> Q(v.rows, v.cols, {}, block_for(v.cols, {}, block));
-  auto q = Q.mutable_view();
-  accumulate(policy, v, as_vector_view(tau), q, detail::scratch(accumulate_workspace<A>(policy, v.cols, Q.block())));
-  Q.adopt(q);
+  accumulate(policy, v, tau, Q, detail::scratch(accumulate_workspace<A>(policy, v.cols, Q.block())));
   return Q;
 }
 /// The same on one thread, with the policy cpu{}.

@@ -57,7 +57,7 @@ void require_accumulate(matrix_view<TU, LU> U, compact_wy_view<A> const& Q, inve
   constexpr char const* function = "accumulate";
   require_view(function, "U", U);
   require_inverse(function, kind);
-  require_form(function, "Q", Q, U.rows, U.cols);
+  require_form_memory(function, "Q", Q, U.rows, U.cols);
   if (kind.truncated) require_at_least(function, "Q.block", Q.block, U.cols);
 }
 
@@ -93,7 +93,7 @@ index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inv
 /// @param policy where to compute
 /// @param U      [m, r] In: the reflectors, of any non-zero length (16-bit storage is read as float)
 /// @param Q      [m, r] Out: views cut by carve_compact_wy(memory, m, r, block_for(r, kind)); all of its memory is
-///               overwritten and its `kind` set. Must not overlap U.
+///               overwritten and its `kind` and `filled` set. Must not overlap U.
 /// @param kind   exact{} (Q is orthogonal to rounding) or neumann{k} (the paper's truncated series; needs block >= r)
 /// @param work   at least accumulate_workspace bytes
 /// @throws hoft::shape_error, hoft::argument_error (neumann.terms < 1), hoft::workspace_error, before anything is
@@ -111,11 +111,13 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   detail::require_accumulate(U, Q, kind);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>("accumulate", work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
-  Q.explicit_tau = false;
+  Q.explicit_tau = Q.filled = false;
   if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>)
-    if (!kind.truncated && accumulate_in_one_launch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1))) return;
+    if (!kind.truncated && accumulate_in_one_launch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1)))
+      return void(Q.filled = true);
   normalise_columns(policy, U, Q.vectors, Q.scales);
   detail::form_factors(policy, Q, pieces);
+  Q.filled = true;
 }
 
 /// Q := H₁ H₂ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ, in the convention of LAPACK's geqrf and of
@@ -139,14 +141,16 @@ void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau
   detail::require_view(function, "V", V);
   detail::require_at_most(function, "V.cols", V.cols, V.rows);
   detail::require_equal(function, "tau.size", tau.size, V.cols);
-  detail::require_form(function, "Q", Q, V.rows, V.cols);
+  detail::require_form_memory(function, "Q", Q, V.rows, V.cols);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, V.cols, Q.block, inverse{});
   Q.kind = inverse{};
   Q.explicit_tau = true;
+  Q.filled = false;
   unit_lower(policy, V, Q.vectors);
   copy(policy, tau, Q.tau);
   fill(policy, real_t<A>(1), Q.scales);
   detail::form_factors(policy, Q, pieces);
+  Q.filled = true;
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -171,7 +171,8 @@ index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matri
 /// @param work   at least apply_workspace bytes
 /// @param W      [r, n] Out, optional (empty: not wanted): the projections UᴴX, or (X U)ᵀ for side::right, that
 ///               apply_backward_from_output takes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+///         written
 ///
 /// Cost: 4 m n r + 2 n r b flops (b = Q.block); X is read once and Y written once from memory while a panel of columns
 /// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √m (16-bit storage: one
@@ -209,12 +210,14 @@ index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q,
 /// @param Q      [m, m] of rank r
 /// @param E      [m, k] Out: k <= m. Must not overlap Q
 /// @param work   at least materialize_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+///         written
 ///
 /// Cost and accuracy: those of `apply` to [m, k].
 template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
+  detail::require_form(function, "Q", Q, Q.rows(), Q.rank());
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());
   detail::require_shape(function, "E", E, Q.rows(), E.cols);
   detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));

@@ -174,7 +174,8 @@ index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const&
 /// @param dtau   [r] Out with explicit tau (the true derivative, also at tau = 0); size 0 otherwise
 /// @param s, o   as in the forward pass
 /// @param work   at least apply_backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+///         written
 ///
 /// Cost: 10 m n r flops and one pass over X and dY for one block of reflectors; with more blocks 14 m n r, and the
 /// panel of X that is in cache runs forward once more. Accuracy: relative error of dX as of `apply`; dU to a small
@@ -192,8 +193,8 @@ void apply_backward(Policy const& policy, compact_wy_view<A> const& Q, matrix_vi
 /// construction (exact{}, no explicit tau), whose adjoint recovers the input.
 ///
 /// @param Y  shape of X, In: the output of the forward pass. Must not overlap dX
-/// @throws hoft::argument_error if Q is truncated or has explicit tau (pass W then), hoft::shape_error,
-///         hoft::workspace_error, before anything is written
+/// @throws hoft::argument_error if Q is truncated or has explicit tau (pass W then) or nobody accumulated it,
+///         hoft::shape_error, hoft::workspace_error, before anything is written
 ///
 /// Other parameters, cost and accuracy as in apply_backward.
 template <execution_policy Policy, class A, class TX, class TG, class T, class L, class TU, class LU, class TT>

@@ -79,8 +79,11 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
       [&] { return accumulate_workspace(policy, Q, kind); });
   if constexpr (detail::accumulates_in_one_launch<Policy, TU, LU, A>) {
     if (!kind.truncated) {
-      for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
-      if (accumulate_in_one_launch(policy, U, Q)) return;
+      for (auto& q : Q) q.kind = kind, q.explicit_tau = q.filled = false;
+      if (accumulate_in_one_launch(policy, U, Q)) {
+        for (auto& q : Q) q.filled = true;
+        return;
+      }
     }
   }
   detail::run_batch(policy, count, work, bytes,

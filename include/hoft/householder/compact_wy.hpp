@@ -36,6 +36,10 @@ struct compact_wy_view {
   index_t block = 1;          ///< b, at least 1
   inverse kind;               ///< how T came from S
   bool explicit_tau = false;  ///< tau was given: columns are not normalised
+  /// The memory holds a form: set by `accumulate`, asked by every call that reads one, for a GPU's memory as well.
+  /// Views copied before do not learn of it. Set it, `kind` and `explicit_tau` yourself where you put the arrays
+  /// together, or carve again what `accumulate` has filled.
+  bool filled = false;
 
   compact_wy_view() = default;
   compact_wy_view(compact_wy_view const&) = default;
@@ -49,7 +53,8 @@ struct compact_wy_view {
         scales(q.scales),
         block(q.block),
         kind(q.kind),
-        explicit_tau(q.explicit_tau) {}
+        explicit_tau(q.explicit_tau),
+        filled(q.filled) {}
 
   index_t rows() const { return vectors.rows; }
   index_t rank() const { return vectors.cols; }
@@ -125,10 +130,20 @@ inline void require_form_parts(char const* function, std::string_view name, inde
   require_shape(function, text + ".scales", scales, 2, r);
 }
 
+/// Memory for a form, to be written.
 template <class A>
-void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+void require_form_memory(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m,
+                         index_t r) {
   if (!has_form(Q, m, r))
     require_form_parts(function, name, Q.block, Q.vectors, Q.factor, Q.gram, Q.tau.size, Q.scales, m, r);
+}
+/// A form, to be read. Without reflectors it is the identity, and has no memory to fill.
+template <class A>
+void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+  require_form_memory(function, name, Q, m, r);
+  if (!Q.filled && r > 0)
+    refuse<argument_error>(function, std::string(name).c_str(), "memory that has not been accumulated",
+                           "filled by accumulate first");
 }
 
 }  // namespace detail
