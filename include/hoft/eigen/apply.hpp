@@ -18,14 +18,14 @@ inline constexpr bool is_option =
 /// X := Q X, Qᴴ X, X Q or X Qᴴ in place. @see apply with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DX>
 void apply(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  auto const x = detail::as_output(X);
+  auto const x = detail::as_output<DX>(X);
   auto const q = Q.view();
   apply(policy, q, x, x, s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DX>
 void apply(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  apply(cpu{}, Q, X, s, o);
+  apply(cpu{}, Q, std::forward<DX>(X), s, o);
 }
 
 /// Y := Q X, Qᴴ X, X Q or X Qᴴ. Y has the shape and layout of X and does not overlap it.
@@ -37,20 +37,20 @@ requires(!detail::is_option<DY>) void apply(Policy const& policy, compact_wy<A> 
       "hoft::apply: X and Y must have the same element type and layout (both column-major or both row-major).");
   auto const x = as_view(X);
   auto const q = Q.view();
-  apply(policy, q, x, detail::as_output(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
+  apply(policy, q, x, detail::as_output<DY>(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DX, class DY>
 requires(!detail::is_option<DY>) void apply(compact_wy<A> const& Q, DX const& X, DY&& Y, side s = side::left,
                                             op o = op::plain) {
-  apply(cpu{}, Q, X, Y, s, o);
+  apply(cpu{}, Q, X, std::forward<DY>(Y), s, o);
 }
 
 /// apply in place that returns the projections W [r, n] which apply_backward_from_output needs when Q is truncated or
 /// has explicit tau: UᴴX from the left, (X U)ᵀ from the right.
 template <execution_policy Policy, class A, class DX>
 auto apply_and_save(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  auto const x = detail::as_output(X);
+  auto const x = detail::as_output<DX>(X);
   auto const q = Q.view();
   dense_matrix<A> W(Q.rank(), s == side::left ? x.cols : x.rows);
   apply(policy, q, x, x, s, o, detail::scratch(apply_workspace(policy, q, x, s)), as_view(W));
@@ -59,7 +59,7 @@ auto apply_and_save(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DX>
 auto apply_and_save(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  return apply_and_save(cpu{}, Q, X, s, o);
+  return apply_and_save(cpu{}, Q, std::forward<DX>(X), s, o);
 }
 
 /// The first k columns of Q, [m, k], k <= m: LAPACK's orgqr, torch.linalg.householder_product. @see materialize with

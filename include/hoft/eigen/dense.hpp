@@ -67,18 +67,12 @@ template <class Base>
 inline constexpr bool is_operator =
     !std::is_base_of_v<Eigen::EigenBase<std::remove_cvref_t<Base>>, std::remove_cvref_t<Base>>;
 
-/// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.
-template <class D>
-inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
-template <class D, int Options, class Stride>
-inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
-
 }  // namespace detail
 
 /// The base operator of M, which must outlive it.
 template <class DM>
 auto dense(cpu policy, DM&& M) {
-  static_assert(std::is_lvalue_reference_v<DM> || !detail::may_own_elements<std::remove_cvref_t<DM>>,
+  static_assert(!detail::ends_with_the_call<DM>,
                 "hoft: dense(M) refers to M, which must outlive it: pass a named matrix, not a temporary.");
   auto const view = as_view(M);
   return dense_operator<typename decltype(view)::value_type, typename decltype(view)::layout_type>(policy, view);

@@ -10,27 +10,27 @@ namespace HOFT_TARGET_NAMESPACE {
 /// M := Q_U diag(s) M Q_V in place. @see merge with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DM>
 void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
-  auto const m = detail::as_output(M);
+  auto const m = detail::as_output<DM>(M);
   auto const view = a.view();
   merge(policy, view, m, m, detail::scratch(merge_workspace(policy, view, m)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void merge(adapter<A> const& a, DM&& M) {
-  merge(cpu{}, a, M);
+  merge(cpu{}, a, std::forward<DM>(M));
 }
 
 /// M := the weight that merge(a, M) was given, in place. @see unmerge with views.
 template <execution_policy Policy, class A, class DM>
 void unmerge(Policy const& policy, adapter<A> const& a, DM&& M) {
-  auto const m = detail::as_output(M);
+  auto const m = detail::as_output<DM>(M);
   auto const view = a.view();
   unmerge(policy, view, m, detail::scratch(unmerge_workspace(policy, view, m)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void unmerge(adapter<A> const& a, DM&& M) {
-  unmerge(cpu{}, a, M);
+  unmerge(cpu{}, a, std::forward<DM>(M));
 }
 
 /// Gradients of an adapter in the accumulator type; ds is empty for HOFT.
