@@ -134,8 +134,8 @@ template <execution_policy Policy, class A, class T, class L>
 index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
   detail::require_at_least("forward_workspace", "x.cols", x.cols, a.right.rank());
-  return detail::workspace_size<detail::forward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
-                                                                           x.cols - a.right.rank());
+  return detail::workspace_size<detail::forward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
+      policy, adapter_view<acc const>(a), x.cols - a.right.rank());
 }
 
 /// y := M̂ x = Q_U diag(s) M Q_V x with one call of the base operator on t + rv columns.
