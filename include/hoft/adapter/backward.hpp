@@ -109,10 +109,13 @@ void require_backward(adapter_view<A> const& a, Base const& base, matrix_view<TX
 }  // namespace detail
 
 /// Bytes of workspace for `backward` after a forward pass that saved `saved`.
+/// @throws hoft::shape_error if parts of the adapter, or `saved`, do not fit
 template <execution_policy Policy, class A, class AS, class TS, class L>
 index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
   using acc = std::remove_const_t<A>;
   using T = std::remove_const_t<TS>;
+  detail::require_adapter_sizes("backward_workspace", a);
+  detail::require_saved("backward_workspace", a, saved, saved.v.cols);
   return detail::workspace_size<detail::backward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
                                                                             saved.v.cols, detail::recovers_q(a, saved));
 }

@@ -36,10 +36,14 @@ struct saved_activations {
 namespace HOFT_TARGET_NAMESPACE {
 
 /// Cuts what `forward` saves for t tokens from `memory`; with a counting arena it tells the size.
+/// @throws hoft::shape_error if t is negative or the adapter's parts do not fit each other, hoft::workspace_error if
+///         `memory` is used up
 template <class T, class L, class A>
 saved_activations<std::remove_const_t<A>, T, L> carve_saved(arena& memory, adapter_view<A> const& a, index_t t,
                                                             bool keep_q = true) {
   using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("carve_saved", a);
+  detail::require_at_least("carve_saved", "t", t, 0);
   saved_activations<acc, T, L> saved;
   saved.B = memory.matrix<acc>(a.rows(), a.right.rank());
   saved.v = memory.matrix<acc, L>(a.right.rank(), t);
@@ -129,11 +133,14 @@ struct forward_pieces {
 }  // namespace detail
 
 /// Bytes of workspace for `forward` with x of this element type and layout, extended by rv columns as `forward` takes
-/// it. @throws hoft::shape_error if x has fewer columns than that
+/// it. @throws hoft::shape_error if x has fewer columns than that, an extent is negative, or parts of the adapter do
+/// not fit each other
 template <execution_policy Policy, class A, class T, class L>
 index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("forward_workspace", a);
   detail::require_at_least("forward_workspace", "x.cols", x.cols, a.right.rank());
+  detail::require_view("forward_workspace", "x", x);
   return detail::workspace_size<detail::forward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
       policy, adapter_view<acc const>(a), x.cols - a.right.rank());
 }

@@ -11,7 +11,10 @@ namespace HOFT_CUDA_NAMESPACE {
 template <device_policy Device, class T, class LM>
 class dense_operator {
  public:
-  dense_operator(Device const& device, matrix_view<T const, LM> M) : device_(device), M_(M) {}
+  /// @throws hoft::shape_error if M has a negative extent or a leading dimension that does not hold the other one
+  dense_operator(Device const& device, matrix_view<T const, LM> M) : device_(device), M_(M) {
+    hoft::detail::require_view("cuda::dense_operator", "M", M);
+  }
 
   index_t rows() const { return M_.rows; }
   index_t cols() const { return M_.cols; }

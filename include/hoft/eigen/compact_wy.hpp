@@ -19,8 +19,16 @@ class compact_wy {
   explicit compact_wy(index_t m = 0) : compact_wy(m, 0, {}, 1) {}
   /// Memory for r reflectors of length m, which accumulate(policy, U, Q, kind, work) fills. Until then no call takes
   /// it.
+  /// @throws hoft::shape_error if m or r is negative, or block < r for neumann{k}; hoft::argument_error if block or
+  ///         neumann.terms is below 1
   compact_wy(index_t m, index_t r, inverse kind, index_t block)
-      : vectors_(m, r), factor_(block, r), gram_(block, r), scales_(2, r), tau_(r), block_(block), kind_(kind) {}
+      : vectors_(checked(m, r, kind, block), r),
+        factor_(block, r),
+        gram_(block, r),
+        scales_(2, r),
+        tau_(r),
+        block_(block),
+        kind_(kind) {}
 
   index_t rows() const { return vectors_.rows(); }             ///< m
   index_t rank() const { return vectors_.cols(); }             ///< r
@@ -36,6 +44,13 @@ class compact_wy {
 
  private:
   friend detail::filled_owner;
+  static index_t checked(index_t m, index_t r, inverse kind, index_t block) {
+    constexpr char const* function = "compact_wy";
+    detail::require_form_sizes(function, m, r, block);
+    detail::require_inverse(function, kind);
+    if (kind.truncated) detail::require_at_least(function, "block", block, r);
+    return m;
+  }
   template <class Element, class Self>
   static compact_wy_view<Element> bind(Self& self) {
     compact_wy_view<Element> q;

@@ -11,7 +11,10 @@ namespace HOFT_TARGET_NAMESPACE {
 template <class T, class LM>
 class dense_operator {
  public:
-  dense_operator(cpu policy, matrix_view<T const, LM> M) : policy_(policy), M_(M) {}
+  /// @throws hoft::shape_error if M has a negative extent or a leading dimension that does not hold the other one
+  dense_operator(cpu policy, matrix_view<T const, LM> M) : policy_(policy), M_(M) {
+    detail::require_view("dense_operator", "M", M);
+  }
 
   index_t rows() const { return M_.rows; }
   index_t cols() const { return M_.cols; }

@@ -137,6 +137,12 @@ void apply_oriented(Policy const& policy, compact_wy_view<A const> const& Q, op 
   });
 }
 
+template <class A, class T, class L>
+void require_apply_query(char const* function, compact_wy_view<A> const& Q, matrix_view<T, L> X) {
+  require_form_memory(function, "Q", Q, Q.rows(), Q.rank());
+  require_view(function, "X", X);
+}
+
 template <class A, class TX, class T, class L>
 void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
   constexpr char const* function = "apply";
@@ -149,10 +155,12 @@ void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_vie
 }  // namespace detail
 
 /// Bytes of workspace for `apply` with X [m, n] of this element type and layout (its data is not read).
+/// @throws hoft::shape_error if an extent of Q or X is negative or parts of Q do not fit each other
 template <execution_policy Policy, class A, class T, class L>
 index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X, side s = side::left) {
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
+  detail::require_apply_query("apply_workspace", Q, X);
   if (s == side::left)
     return detail::workspace_size<detail::apply_pieces<Policy, acc, value, L>>(policy, Q.rows(), X.cols, Q.rank(),
                                                                                Q.block, s);

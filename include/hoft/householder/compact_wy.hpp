@@ -80,15 +80,33 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a
 /// series in blocks would be another function), else at most `wanted`.
+/// @throws hoft::shape_error if r is negative, hoft::argument_error if wanted < 1
 inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
+  detail::require_at_least("block_for", "r", r, 0);
+  detail::require_at_least<argument_error>("block_for", "wanted", wanted, 1);
   return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));
 }
 
+namespace detail {
+
+/// Of a form that is to be made.
+inline void require_form_sizes(char const* function, index_t m, index_t r, index_t block) {
+  require_at_least(function, "m", m, 0);
+  require_at_least(function, "r", r, 0);
+  require_at_least<argument_error>(function, "block", block, 1);
+}
+
+}  // namespace detail
+
 /// Cuts the storage of a compact WY form from `memory`; with a counting arena it tells the size.
+/// @throws hoft::shape_error if m or r is negative, hoft::argument_error if block < 1, hoft::workspace_error if
+/// `memory`
+///         is used up
 template <accumulating A>
 compact_wy_view<A> carve_compact_wy(arena& memory, index_t m, index_t r, index_t block) {
+  detail::require_form_sizes("carve_compact_wy", m, r, block);
   compact_wy_view<A> q;
-  q.block = std::max<index_t>(1, block);
+  q.block = block;
   q.vectors = memory.matrix<A>(m, r);
   q.factor = memory.matrix<A>(q.block, r);
   q.gram = memory.matrix<A>(q.block, r);
