@@ -142,3 +142,99 @@ TEST_CASE("forms that hold something without accumulate") {
   apply(from, expected);
   CHECK(same_bits(p.X, expected));
 }
+
+namespace {
+
+/// X := Q X or what else is said, by its longest name.
+template <class T>
+dense_matrix<T> product(compact_wy<T> const& Q, dense_matrix<T> X, side s, op o) {
+  apply(cpu{}, Q, X, s, o);
+  return X;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every way to say which product is meant", T, double, std::complex<float>) {
+  using matrix = dense_matrix<T>;
+  matrix const U = gaussian<T>(6, 3, 1), X = gaussian<T>(6, 4, 2), R = gaussian<T>(4, 6, 3), dY = gaussian<T>(6, 4, 4);
+  Eigen::Matrix<T, Eigen::Dynamic, 1> const tau = gaussian<T>(3, 1, 5);
+  for (auto Q : {accumulate(U), accumulate(U, neumann{2}), accumulate(U, tau)}) {
+    auto const Qh = adjoint(Q);
+    CHECK((Qh.rows() == 6 && Qh.rank() == 3 && &adjoint(Qh) == &Q));
+    matrix const left = product(Q, X, side::left, op::plain), left_adjoint = product(Q, X, side::left, op::adjoint),
+                 right = product(Q, R, side::right, op::plain), right_adjoint = product(Q, R, side::right, op::adjoint);
+    // Q and Qᴴ are told apart.
+    CHECK_FALSE(same_bits(right, right_adjoint));
+
+    auto const in_place = [&](matrix from, matrix const& expected, auto const& call) {
+      call(from);
+      CHECK(same_bits(from, expected));
+    };
+    in_place(X, left, [&](matrix& x) { apply(Q, x); });
+    in_place(X, left_adjoint, [&](matrix& x) { apply(Qh, x); });
+    in_place(X, left_adjoint, [&](matrix& x) { apply(Q, x, op::adjoint); });
+    in_place(X, left_adjoint, [&](matrix& x) { apply(cpu{}, adjoint(Q), x); });
+    in_place(X, left_adjoint, [&](matrix& x) { apply(cpu{}, Q, x, op::adjoint); });
+    in_place(X, left_adjoint, [&](matrix& x) { apply(Q, x.leftCols(4), op::adjoint); });
+    in_place(X, left, [&](matrix& x) { apply(adjoint(Q), x, op::adjoint); });
+    in_place(X, left, [&](matrix& x) { apply(adjoint(adjoint(Q)), x); });
+    in_place(R, right, [&](matrix& x) { apply(x, Q); });
+    in_place(R, right, [&](matrix& x) { apply(cpu{.threads = 2}, x, Q); });
+    in_place(R, right_adjoint, [&](matrix& x) { apply(x, adjoint(Q)); });
+    in_place(R, right_adjoint, [&](matrix& x) { apply(cpu{}, x, Qh); });
+    in_place(R, right_adjoint, [&](matrix& x) { apply(x, Q, op::adjoint); });
+    in_place(R, right_adjoint, [&](matrix& x) { apply(adjoint(Q), x, side::right); });
+
+    matrix Y(6, 4), Z(4, 6);
+    apply(Qh, X, Y), CHECK(same_bits(Y, left_adjoint));
+    apply(Q, X, Y, op::plain), CHECK(same_bits(Y, left));
+    apply(cpu{}, Q, X, Y, op::adjoint), CHECK(same_bits(Y, left_adjoint));
+    apply(R, Q, Z), CHECK(same_bits(Z, right));
+    apply(cpu{}, R, Qh, Z), CHECK(same_bits(Z, right_adjoint));
+    apply(R, Q, Z, op::adjoint), CHECK(same_bits(Z, right_adjoint));
+
+    CHECK(same_bits(materialize(Qh, 2), product<T>(Q, matrix::Identity(6, 2), side::left, op::adjoint)));
+    CHECK(same_bits(materialize(cpu{}, Q, 2), product<T>(Q, matrix::Identity(6, 2), side::left, op::plain)));
+
+    matrix x = X, z = R, expected_x = X, expected_z = R;
+    auto const W = apply_and_save(Q, expected_x, side::left, op::adjoint);
+    auto const V = apply_and_save(Q, expected_z, side::right, op::plain);
+    CHECK(same_bits(apply_and_save(Qh, x), W));
+    CHECK(same_bits(x, expected_x));
+    CHECK(same_bits(apply_and_save(cpu{}, z, Q), V));
+    CHECK(same_bits(z, expected_z));
+    x = X;
+    CHECK(same_bits(apply_and_save(Q, x, op::adjoint), W));
+
+    auto const same_gradients = [](auto const& g, auto const& h) {
+      CHECK(same_bits(g.dX, h.dX));
+      CHECK(same_bits(g.dU, h.dU));
+      CHECK(same_bits(g.dtau, h.dtau));
+    };
+    auto const g = apply_backward(Q, X, dY, side::left, op::adjoint);
+    same_gradients(apply_backward(Qh, X, dY), g);
+    same_gradients(apply_backward(cpu{}, Q, X, dY, op::adjoint), g);
+    auto const h = apply_backward_from_output(Q, left_adjoint, W, dY, side::left, op::adjoint);
+    same_gradients(apply_backward_from_output(Qh, left_adjoint, W, dY), h);
+    same_gradients(apply_backward_from_output(Q, left_adjoint, W, dY, op::adjoint), h);
+    if (Q.view().orthogonal()) {
+      auto const k = apply_backward_from_output(Q, left_adjoint, dY, side::left, op::adjoint);
+      same_gradients(apply_backward_from_output(Qh, left_adjoint, dY), k);
+      same_gradients(apply_backward_from_output(Q, left_adjoint, dY, op::adjoint), k);
+    }
+
+    // With views.
+    auto const q = adjoint(Q.view());
+    CHECK(adjoint(q).vectors.data == Q.vectors().data());
+    guarded_workspace work(apply_workspace(cpu{}, q, as_view(X)));
+    apply(cpu{}, q, as_view(X), as_view(Y), side::left, op::plain, work);
+    CHECK(same_bits(Y, left_adjoint));
+    matrix E(6, 2);
+    guarded_workspace for_columns(materialize_workspace(cpu{}, q, as_view(E)));
+    materialize(cpu{}, q, as_view(E), for_columns);
+    CHECK(same_bits(E, materialize(Qh, 2)));
+  }
+  auto const empty = compact_wy<T>(6, 3, exact{}, 3);
+  matrix E(6, 2);
+  says_that_it_is_not_filled("materialize", "Q", [&] { static_cast<void>(materialize(adjoint(empty), 2)); });
+}

@@ -2,6 +2,7 @@
 #pragma once
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/adjoint.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
 
@@ -105,6 +106,42 @@ void accumulate(Policy const& policy, DV const& V, DT const& tau, compact_wy<A>&
   auto const v = as_view(V);
   auto const t = as_vector_view(tau);
   detail::filled_owner::by(Q, [&](compact_wy_view<A>& q) { accumulate(policy, v, t, q, work); });
+}
+
+/// Qᴴ, for every call that takes Q: apply(adjoint(Q), X). It refers to Q, which must outlive it, and computes nothing.
+template <accumulating A>
+class adjoint_wy {
+ public:
+  using value_type = A;
+
+  explicit adjoint_wy(compact_wy<A> const& Q) : form_(&Q) {}
+
+  index_t rows() const { return form_->rows(); }        ///< m
+  index_t rank() const { return form_->rank(); }        ///< r
+  compact_wy<A> const& form() const { return *form_; }  ///< Q
+
+  /// For the calls that allocate nothing.
+  adjoint_view<A const> view() const { return {form_->view()}; }
+
+ private:
+  compact_wy<A> const* form_;
+};
+
+/// Qᴴ.
+template <class A>
+adjoint_wy<A> adjoint(compact_wy<A> const& Q) {
+  return adjoint_wy<A>(Q);
+}
+template <class A>
+adjoint_wy<A> adjoint(compact_wy<A> const&& Q) {
+  static_assert(detail::never<A>,
+                "hoft: adjoint(Q) refers to Q, which must outlive it: pass a named form, not a temporary.");
+  return adjoint_wy<A>(Q);
+}
+/// (Qᴴ)ᴴ = Q.
+template <class A>
+compact_wy<A> const& adjoint(adjoint_wy<A> const& Q) {
+  return Q.form();
 }
 
 /// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most

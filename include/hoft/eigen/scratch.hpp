@@ -46,6 +46,10 @@ auto as_output(std::remove_reference_t<D>& a) {
   return view;
 }
 
+/// False, of a type that is known when a template is used.
+template <class>
+inline constexpr bool never = false;
+
 template <class D>
 using value_of = typename decltype(as_view(std::declval<D&>()))::value_type;
 template <class D>
