@@ -166,7 +166,7 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
   auto const through_base = [&](matrix_view<acc> dB, matrix_view<acc> D, auto const& behind) {
     detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, dB, finish);
     copy(policy, dB, dy.columns(t, rv));
-    base.apply_adjoint(matrix_view<T const, L>(dy), dx);
+    detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(dy), dx);
     copy(policy, dx.columns(t, rv), D);
     behind();
     detail::finish_adapter(policy, view, sums, D, finish, dU, dV, ds);

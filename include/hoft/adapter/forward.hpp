@@ -1,5 +1,6 @@
 // hoft/adapter/forward.hpp: HOFT and SHOFT on activations, the adapted weight never formed.
 #pragma once
+#include <hoft/adapter/base.hpp>
 #include <hoft/adapter/panel.hpp>
 #include <hoft/view/shape.hpp>
 
@@ -11,6 +12,8 @@ namespace HOFT_NAMESPACE {
 /// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
 ///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
 ///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
+/// An operator may take a policy too, base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y): it is then called
+/// with that of forward or backward, in a batch with that of one problem, and may use its threads.
 /// If it has rows() and cols(), they are checked against the adapter. What it throws passes through; x (backward: dy)
 /// has then been overwritten.
 template <class Base, class T, class L>
@@ -175,7 +178,7 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   detail::require_forward(a, base, x, y, saved);
   auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>("forward", work, policy, view, t);
   copy(policy, a.right.vectors, x.columns(t, rv));
-  base.apply(matrix_view<T const, L>(x), y);
+  detail::apply_base(policy, base, matrix_view<T const, L>(x), y);
   copy(policy, y.columns(t, rv), saved.B);
   detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
   auto const tokens = x.columns(0, t), outputs = y.columns(0, t);
