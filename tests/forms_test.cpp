@@ -3,7 +3,9 @@
 
 #include <hoft/hoft.hpp>
 
+#include <concepts>
 #include <string>
+#include <tuple>
 #include <vector>
 
 using namespace hoft_test;
@@ -237,4 +239,30 @@ TEST_CASE_TEMPLATE("every way to say which product is meant", T, double, std::co
   auto const empty = compact_wy<T>(6, 3, exact{}, 3);
   matrix E(6, 2);
   says_that_it_is_not_filled("materialize", "Q", [&] { static_cast<void>(materialize(adjoint(empty), 2)); });
+}
+
+TEST_CASE("the type of an adapter is deduced") {
+  Matrix const U = gaussian<double>(6, 3, 1), V = gaussian<double>(5, 2, 2);
+  Vector const s = gaussian<double>(6, 1, 3);
+  cpu const two{.threads = 2};
+  adapter const a{U, V}, b{U, V, s}, c{U, V, neumann{2}}, d{U, V, s, neumann{2}}, e{two, U, V}, f{two, U, V, s},
+      g{two, U, V, neumann{2}}, h{two, U, V, s, neumann{2}};
+  for (auto const& [one, scaled, truncated] : {std::tuple<adapter<double> const&, bool, bool>{a, false, false},
+                                               {b, true, false},
+                                               {c, false, true},
+                                               {d, true, true},
+                                               {e, false, false},
+                                               {f, true, false},
+                                               {g, false, true},
+                                               {h, true, true}}) {
+    CHECK(one.view().scaled() == scaled);
+    CHECK(one.left().kind().truncated == truncated);
+  }
+  adapter const copy = a;
+  static_assert(std::same_as<decltype(copy), adapter<double> const>);
+  dense_matrix<Eigen::half> const half_U = U.cast<Eigen::half>(), half_V = V.cast<Eigen::half>();
+  adapter const sixteen{half_U, half_V};
+  static_assert(std::same_as<decltype(sixteen), adapter<float> const>);
+  adapter const block{U.leftCols(2), V.topRows(4)};
+  static_assert(std::same_as<decltype(block), adapter<double> const>);
 }

@@ -19,9 +19,9 @@ struct adapter_view {
   requires std::same_as<B const, A> adapter_view(adapter_view<B> const& a)
       : left(a.left), right(a.right), scale(a.scale) {}
 
-  index_t rows() const { return left.rows(); }
-  index_t cols() const { return right.rows(); }
-  bool scaled() const { return scale.size > 0; }
+  [[nodiscard]] index_t rows() const { return left.rows(); }
+  [[nodiscard]] index_t cols() const { return right.rows(); }
+  [[nodiscard]] bool scaled() const { return scale.size > 0; }
 };
 
 }  // namespace HOFT_NAMESPACE

@@ -111,7 +111,8 @@ void require_backward(adapter_view<A> const& a, Base const& base, matrix_view<TX
 /// Bytes of workspace for `backward` after a forward pass that saved `saved`.
 /// @throws hoft::shape_error if parts of the adapter, or `saved`, do not fit
 template <execution_policy Policy, class A, class AS, class TS, class L>
-index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
+[[nodiscard]] index_t backward_workspace(Policy const& policy, adapter_view<A> const& a,
+                                         saved_activations<AS, TS, L> const& saved) {
   using acc = std::remove_const_t<A>;
   using T = std::remove_const_t<TS>;
   detail::require_adapter_sizes("backward_workspace", a);

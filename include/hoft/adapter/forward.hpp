@@ -139,7 +139,7 @@ struct forward_pieces {
 /// it. @throws hoft::shape_error if x has fewer columns than that, an extent is negative, or parts of the adapter do
 /// not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
+[[nodiscard]] index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
   detail::require_adapter_sizes("forward_workspace", a);
   detail::require_at_least("forward_workspace", "x.cols", x.cols, a.right.rank());

@@ -22,7 +22,7 @@ struct low_rank_pieces {
 /// Bytes of workspace for `low_rank` with M of this element type and layout.
 /// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+[[nodiscard]] index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   detail::require_adapter_sizes("low_rank_workspace", a);
   detail::require_view("low_rank_workspace", "M", M);
   using acc = std::remove_const_t<A>;

@@ -124,7 +124,7 @@ struct merge_pieces {
 /// Bytes of workspace for `merge` with M of this element type and layout.
 /// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+[[nodiscard]] index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   detail::require_adapter_sizes("merge_workspace", a);
   detail::require_view("merge_workspace", "M", M);
   using acc = std::remove_const_t<A>;
@@ -265,7 +265,7 @@ struct merge_backward_pieces {
 /// Bytes of workspace for `merge_backward` with M of this element type and layout.
 /// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+[[nodiscard]] index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   detail::require_adapter_sizes("merge_backward_workspace", a);
   detail::require_view("merge_backward_workspace", "M", M);
   using acc = std::remove_const_t<A>;

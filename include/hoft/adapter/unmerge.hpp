@@ -25,7 +25,7 @@ void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view
 /// Bytes of workspace for `unmerge` with M of this element type and layout.
 /// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+[[nodiscard]] index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   detail::require_adapter_sizes("unmerge_workspace", a);
   detail::require_view("unmerge_workspace", "M", M);
   return std::max(apply_workspace(policy, a.left, M, side::left), apply_workspace(policy, a.right, M, side::right));

@@ -107,7 +107,7 @@ requires(!execution_policy<DX> && !detail::form<DX>) void apply(DX&& X, F const&
 /// apply in place that returns the projections W [r, n] which apply_backward_from_output needs when Q is truncated or
 /// has explicit tau: UᴴX from the left, (X U)ᵀ from the right.
 template <execution_policy Policy, detail::form F, class DX>
-auto apply_and_save(Policy const& policy, F const& Q, DX&& X, side s = side::left, op o = op::plain) {
+[[nodiscard]] auto apply_and_save(Policy const& policy, F const& Q, DX&& X, side s = side::left, op o = op::plain) {
   auto const x = detail::as_output<DX>(X);
   auto const q = Q.view();
   dense_matrix<typename F::value_type> W(Q.rank(), s == side::left ? x.cols : x.rows);
@@ -115,27 +115,29 @@ auto apply_and_save(Policy const& policy, F const& Q, DX&& X, side s = side::lef
   return W;
 }
 template <execution_policy Policy, detail::form F, class DX>
-auto apply_and_save(Policy const& policy, F const& Q, DX&& X, op o) {
+[[nodiscard]] auto apply_and_save(Policy const& policy, F const& Q, DX&& X, op o) {
   return apply_and_save(policy, Q, std::forward<DX>(X), side::left, o);
 }
 template <execution_policy Policy, class DX, detail::form F>
-requires(!detail::form<DX>) auto apply_and_save(Policy const& policy, DX&& X, F const& Q, op o = op::plain) {
+requires(!detail::form<DX>)
+    [[nodiscard]] auto apply_and_save(Policy const& policy, DX&& X, F const& Q, op o = op::plain) {
   return apply_and_save(policy, Q, std::forward<DX>(X), side::right, o);
 }
 /// The same on one thread, with the policy cpu{}.
 template <detail::form F, class... Rest>
-auto apply_and_save(F const& Q, Rest&&... rest) {
+[[nodiscard]] auto apply_and_save(F const& Q, Rest&&... rest) {
   return apply_and_save(cpu{}, Q, std::forward<Rest>(rest)...);
 }
 template <class DX, detail::form F, class... Rest>
-requires(!execution_policy<DX> && !detail::form<DX>) auto apply_and_save(DX&& X, F const& Q, Rest&&... rest) {
+requires(!execution_policy<DX> && !detail::form<DX>)
+    [[nodiscard]] auto apply_and_save(DX&& X, F const& Q, Rest&&... rest) {
   return apply_and_save(cpu{}, std::forward<DX>(X), Q, std::forward<Rest>(rest)...);
 }
 
 /// The first k columns of Q, [m, k], k <= m: LAPACK's orgqr, torch.linalg.householder_product. @see materialize with
 /// views.
 template <execution_policy Policy, detail::form F>
-auto materialize(Policy const& policy, F const& Q, index_t k) {
+[[nodiscard]] auto materialize(Policy const& policy, F const& Q, index_t k) {
   detail::require_at_least("materialize", "k", k, 0);
   detail::require_at_most("materialize", "k", k, Q.rows());
   dense_matrix<typename F::value_type> E(Q.rows(), k);
@@ -145,7 +147,7 @@ auto materialize(Policy const& policy, F const& Q, index_t k) {
 }
 /// The same on one thread, with the policy cpu{}.
 template <detail::form F>
-auto materialize(F const& Q, index_t k) {
+[[nodiscard]] auto materialize(F const& Q, index_t k) {
   return materialize(cpu{}, Q, k);
 }
 
@@ -174,8 +176,8 @@ auto empty_apply_gradient(F const& Q, DX const& X) {
 /// The gradients of Y = apply(Q, X, s, o) from its input X and dY = ∂L/∂Y; those of apply(X, Q) with side::right. @see
 /// apply_backward with views.
 template <execution_policy Policy, detail::form F, class DX, class DG>
-auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY, side s = side::left,
-                    op o = op::plain) {
+[[nodiscard]] auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY, side s = side::left,
+                                  op o = op::plain) {
   static_assert(detail::same_storage<DX const, DG const>,
                 "hoft::apply_backward: X and dY must have the same element type and layout.");
   auto const x = as_view(X);
@@ -186,19 +188,19 @@ auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY,
   return g;
 }
 template <execution_policy Policy, detail::form F, class DX, class DG>
-auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY, op o) {
+[[nodiscard]] auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY, op o) {
   return apply_backward(policy, Q, X, dY, side::left, o);
 }
 /// The same on one thread, with the policy cpu{}.
 template <detail::form F, class... Rest>
-auto apply_backward(F const& Q, Rest const&... rest) {
+[[nodiscard]] auto apply_backward(F const& Q, Rest const&... rest) {
   return apply_backward(cpu{}, Q, rest...);
 }
 
 /// The same from the output Y, for an orthogonal Q. @see apply_backward_from_output with views.
 template <execution_policy Policy, detail::form F, class DY, class DG>
-auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DG const& dY, side s = side::left,
-                                op o = op::plain) {
+[[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DG const& dY,
+                                              side s = side::left, op o = op::plain) {
   static_assert(detail::same_storage<DY const, DG const>,
                 "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
   auto const y = as_view(Y);
@@ -209,15 +211,15 @@ auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, D
   return g;
 }
 template <execution_policy Policy, detail::form F, class DY, class DG>
-auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DG const& dY, op o) {
+[[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DG const& dY, op o) {
   return apply_backward_from_output(policy, Q, Y, dY, side::left, o);
 }
 
 /// The same from the output Y and the projections W that apply_and_save returned, for every Q.
 template <execution_policy Policy, detail::form F, class DY, class DW, class DG>
-requires(!detail::is_option<DG>) auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y,
-                                                                 DW const& W, DG const& dY, side s = side::left,
-                                                                 op o = op::plain) {
+requires(!detail::is_option<DG>)
+    [[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DW const& W,
+                                                  DG const& dY, side s = side::left, op o = op::plain) {
   static_assert(detail::same_storage<DY const, DG const>,
                 "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
   static_assert(detail::same_storage<dense_matrix<typename F::value_type>, DW const>,
@@ -231,13 +233,14 @@ requires(!detail::is_option<DG>) auto apply_backward_from_output(Policy const& p
   return g;
 }
 template <execution_policy Policy, detail::form F, class DY, class DW, class DG>
-requires(!detail::is_option<DG>) auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y,
-                                                                 DW const& W, DG const& dY, op o) {
+requires(!detail::is_option<DG>)
+    [[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DW const& W,
+                                                  DG const& dY, op o) {
   return apply_backward_from_output(policy, Q, Y, W, dY, side::left, o);
 }
 /// The same on one thread, with the policy cpu{}.
 template <detail::form F, class... Rest>
-auto apply_backward_from_output(F const& Q, Rest const&... rest) {
+[[nodiscard]] auto apply_backward_from_output(F const& Q, Rest const&... rest) {
   return apply_backward_from_output(cpu{}, Q, rest...);
 }
 

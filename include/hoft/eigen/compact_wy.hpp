@@ -31,17 +31,21 @@ class compact_wy {
         block_(block),
         kind_(kind) {}
 
-  index_t rows() const { return vectors_.rows(); }             ///< m
-  index_t rank() const { return vectors_.cols(); }             ///< r
-  index_t block() const { return block_; }                     ///< reflectors that share one triangle
-  inverse kind() const { return kind_; }                       ///< exact or truncated
-  dense_matrix<A> const& vectors() const { return vectors_; }  ///< [m, r] normalised reflectors (V with explicit tau)
-  dense_matrix<A> const& factor() const { return factor_; }    ///< [block, r] the triangles T side by side
-  dense_vector<A> const& tau() const { return tau_; }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
+  [[nodiscard]] index_t rows() const { return vectors_.rows(); }  ///< m
+  [[nodiscard]] index_t rank() const { return vectors_.cols(); }  ///< r
+  [[nodiscard]] index_t block() const { return block_; }          ///< reflectors that share one triangle
+  [[nodiscard]] inverse kind() const { return kind_; }            ///< exact or truncated
+  [[nodiscard]] dense_matrix<A> const& vectors() const {
+    return vectors_;
+  }  ///< [m, r] normalised reflectors (V with explicit tau)
+  [[nodiscard]] dense_matrix<A> const& factor() const { return factor_; }  ///< [block, r] the triangles T side by side
+  [[nodiscard]] dense_vector<A> const& tau() const {
+    return tau_;
+  }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
 
   /// For the calls that allocate nothing.
-  compact_wy_view<A const> view() const& { return bind<A const>(*this); }
-  compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
+  [[nodiscard]] compact_wy_view<A const> view() const& { return bind<A const>(*this); }
+  [[nodiscard]] compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
   friend detail::filled_owner;
@@ -116,12 +120,12 @@ class adjoint_wy {
 
   explicit adjoint_wy(compact_wy<A> const& Q) : form_(&Q) {}
 
-  index_t rows() const { return form_->rows(); }        ///< m
-  index_t rank() const { return form_->rank(); }        ///< r
-  compact_wy<A> const& form() const { return *form_; }  ///< Q
+  [[nodiscard]] index_t rows() const { return form_->rows(); }        ///< m
+  [[nodiscard]] index_t rank() const { return form_->rank(); }        ///< r
+  [[nodiscard]] compact_wy<A> const& form() const { return *form_; }  ///< Q
 
   /// For the calls that allocate nothing.
-  adjoint_view<A const> view() const { return {form_->view()}; }
+  [[nodiscard]] adjoint_view<A const> view() const { return {form_->view()}; }
 
  private:
   compact_wy<A> const* form_;
@@ -129,27 +133,26 @@ class adjoint_wy {
 
 /// Qᴴ.
 template <class A>
-adjoint_wy<A> adjoint(compact_wy<A> const& Q) {
+[[nodiscard]] adjoint_wy<A> adjoint(compact_wy<A> const& Q) {
   return adjoint_wy<A>(Q);
 }
 template <class A>
-adjoint_wy<A> adjoint(compact_wy<A> const&& Q) {
+[[nodiscard]] adjoint_wy<A> adjoint(compact_wy<A> const&& Q) {
   static_assert(detail::never<A>,
                 "hoft: adjoint(Q) refers to Q, which must outlive it: pass a named form, not a temporary.");
   return adjoint_wy<A>(Q);
 }
 /// (Qᴴ)ᴴ = Q.
 template <class A>
-compact_wy<A> const& adjoint(adjoint_wy<A> const& Q) {
+[[nodiscard]] compact_wy<A> const& adjoint(adjoint_wy<A> const& Q) {
   return Q.form();
 }
 
 /// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
 /// `block` reflectors to a triangle. @see accumulate with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class DU>
-requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy const& policy, DU const& U,
-                                                                          inverse kind = {},
-                                                                          index_t block = default_block) {
+requires(!std::same_as<std::remove_cvref_t<DU>, inverse>)
+    [[nodiscard]] auto accumulate(Policy const& policy, DU const& U, inverse kind = {}, index_t block = default_block) {
   using A = detail::accumulator_of<DU const>;
   detail::require_inverse("accumulate", kind);
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
@@ -160,15 +163,16 @@ requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy
 }
 /// The same on one thread, with the policy cpu{}.
 template <class DU>
-requires(!execution_policy<DU>) auto accumulate(DU const& U, inverse kind = {}, index_t block = default_block) {
+requires(!execution_policy<DU>)
+    [[nodiscard]] auto accumulate(DU const& U, inverse kind = {}, index_t block = default_block) {
   return accumulate(cpu{}, U, kind, block);
 }
 
 /// Q = H₁ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ from V [m, r] and tau [r] as LAPACK's geqrf leaves them (unit lower
 /// trapezoid; the rest of V is not read). @see accumulate with views.
 template <execution_policy Policy, class DV, class DT>
-requires(!std::convertible_to<DT const&, inverse>) auto accumulate(Policy const& policy, DV const& V, DT const& tau,
-                                                                   index_t block = default_block) {
+requires(!std::convertible_to<DT const&, inverse>)
+    [[nodiscard]] auto accumulate(Policy const& policy, DV const& V, DT const& tau, index_t block = default_block) {
   using A = detail::accumulator_of<DV const>;
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
   auto const v = as_view(V);
@@ -178,9 +182,8 @@ requires(!std::convertible_to<DT const&, inverse>) auto accumulate(Policy const&
 }
 /// The same on one thread, with the policy cpu{}.
 template <class DV, class DT>
-requires(!execution_policy<DV> &&
-         !std::convertible_to<DT const&, inverse>) auto accumulate(DV const& V, DT const& tau,
-                                                                   index_t block = default_block) {
+requires(!execution_policy<DV> && !std::convertible_to<DT const&, inverse>)
+    [[nodiscard]] auto accumulate(DV const& V, DT const& tau, index_t block = default_block) {
   return accumulate(cpu{}, V, tau, block);
 }
 

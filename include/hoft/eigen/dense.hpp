@@ -18,8 +18,8 @@ class dense_operator {
   }
   explicit dense_operator(matrix_view<T const, LM> M) : dense_operator(cpu{}, M) { has_policy_ = false; }
 
-  index_t rows() const { return M_.rows; }
-  index_t cols() const { return M_.cols; }
+  [[nodiscard]] index_t rows() const { return M_.rows; }
+  [[nodiscard]] index_t cols() const { return M_.cols; }
 
   /// Y [m, t] := M X, X [n, t]. @throws hoft::shape_error before anything is written. Cost: 2 m n t flops.
   template <class TX, class L>
@@ -87,7 +87,7 @@ inline constexpr bool is_operator =
 
 /// The base operator of M, which must outlive it.
 template <class DM>
-auto dense(cpu policy, DM&& M) {
+[[nodiscard]] auto dense(cpu policy, DM&& M) {
   static_assert(!detail::ends_with_the_call<DM>,
                 "hoft: dense(M) refers to M, which must outlive it: pass a named matrix, not a temporary.");
   auto const view = as_view(M);
@@ -95,7 +95,7 @@ auto dense(cpu policy, DM&& M) {
 }
 /// The same on the threads of the pass that calls it.
 template <class DM>
-requires(!execution_policy<DM>) auto dense(DM&& M) {
+requires(!execution_policy<DM>) [[nodiscard]] auto dense(DM&& M) {
   static_assert(!detail::ends_with_the_call<DM>,
                 "hoft: dense(M) refers to M, which must outlive it: pass a named matrix, not a temporary.");
   auto const view = as_view(M);

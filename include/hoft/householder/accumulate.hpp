@@ -85,7 +85,7 @@ void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_
 /// Bytes of workspace for `accumulate` of r reflectors in blocks of `block`.
 /// @throws hoft::shape_error if r is negative, hoft::argument_error if block < 1 or neumann.terms < 1
 template <accumulating A, execution_policy Policy>
-index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inverse kind = {}) {
+[[nodiscard]] index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inverse kind = {}) {
   constexpr char const* function = "accumulate_workspace";
   detail::require_at_least(function, "r", r, 0);
   detail::require_at_least<argument_error>(function, "block", block, 1);

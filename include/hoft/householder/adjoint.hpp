@@ -17,12 +17,12 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// Qᴴ.
 template <class A>
-adjoint_view<A> adjoint(compact_wy_view<A> const& Q) {
+[[nodiscard]] adjoint_view<A> adjoint(compact_wy_view<A> const& Q) {
   return {Q};
 }
 /// (Qᴴ)ᴴ = Q.
 template <class A>
-compact_wy_view<A> adjoint(adjoint_view<A> const& Q) {
+[[nodiscard]] compact_wy_view<A> adjoint(adjoint_view<A> const& Q) {
   return Q.form;
 }
 
@@ -42,7 +42,8 @@ compact_wy_view<A> const& form_of(adjoint_view<A> const& Q) {
 
 /// As of Q.
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_workspace(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> X, side s = side::left) {
+[[nodiscard]] index_t apply_workspace(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> X,
+                                      side s = side::left) {
   return apply_workspace(policy, Q.form, X, s);
 }
 /// Y := Qᴴ X or X Qᴴ. @see apply with Q.
@@ -54,7 +55,7 @@ void apply(Policy const& policy, adjoint_view<A> const& Q, matrix_view<TX, L> X,
 
 /// As of Q.
 template <execution_policy Policy, class A, class T, class L>
-index_t materialize_workspace(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> E) {
+[[nodiscard]] index_t materialize_workspace(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> E) {
   return materialize_workspace(policy, Q.form, E);
 }
 /// E := the first columns of Qᴴ. @see materialize with Q.
@@ -71,8 +72,8 @@ void materialize(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, 
 
 /// As of Q.
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_backward_workspace(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> X,
-                                 side s = side::left) {
+[[nodiscard]] index_t apply_backward_workspace(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> X,
+                                               side s = side::left) {
   return apply_backward_workspace(policy, Q.form, X, s);
 }
 /// The gradients of Y = apply(adjoint(Q), X); dU and dtau are those of the reflectors of Q. @see apply_backward with Q.

@@ -157,7 +157,8 @@ void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_vie
 /// Bytes of workspace for `apply` with X [m, n] of this element type and layout (its data is not read).
 /// @throws hoft::shape_error if an extent of Q or X is negative or parts of Q do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X, side s = side::left) {
+[[nodiscard]] index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X,
+                                      side s = side::left) {
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
   detail::require_apply_query("apply_workspace", Q, X);
@@ -208,7 +209,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
 
 /// Bytes of workspace for `materialize`.
 template <execution_policy Policy, class A, class T, class L>
-index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E) {
+[[nodiscard]] index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E) {
   return apply_workspace(policy, Q, E);
 }
 

@@ -152,8 +152,8 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
 /// layout. A query answers for the Q it is given: rank, block, inverse and convention count.
 /// @throws hoft::shape_error as apply_workspace
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X,
-                                 side s = side::left) {
+[[nodiscard]] index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X,
+                                               side s = side::left) {
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
   detail::require_apply_query("apply_backward_workspace", Q, X);

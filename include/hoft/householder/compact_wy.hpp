@@ -56,11 +56,11 @@ struct compact_wy_view {
         explicit_tau(q.explicit_tau),
         filled(q.filled) {}
 
-  index_t rows() const { return vectors.rows; }
-  index_t rank() const { return vectors.cols; }
-  index_t blocks() const { return (rank() + block - 1) / block; }
+  [[nodiscard]] index_t rows() const { return vectors.rows; }
+  [[nodiscard]] index_t rank() const { return vectors.cols; }
+  [[nodiscard]] index_t blocks() const { return (rank() + block - 1) / block; }
   /// Q is orthogonal by construction, so that its adjoint is its inverse.
-  bool orthogonal() const { return !kind.truncated && !explicit_tau; }
+  [[nodiscard]] bool orthogonal() const { return !kind.truncated && !explicit_tau; }
 
   /// One factor Q_i.
   struct factor_view {
@@ -68,7 +68,7 @@ struct compact_wy_view {
     matrix_view<A> U, T, gram;
     vector_view<A> tau;
   };
-  factor_view at(index_t i) const {
+  [[nodiscard]] factor_view at(index_t i) const {
     index_t const j = i * block, k = std::min(block, rank() - j);
     return {j, k, vectors.columns(j, k), factor.block(0, j, k, k), gram.block(0, j, k, k), tau.part(j, k)};
   }
@@ -81,7 +81,7 @@ namespace HOFT_TARGET_NAMESPACE {
 /// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a
 /// series in blocks would be another function), else at most `wanted`.
 /// @throws hoft::shape_error if r is negative, hoft::argument_error if wanted < 1
-inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
+[[nodiscard]] inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
   detail::require_at_least("block_for", "r", r, 0);
   detail::require_at_least<argument_error>("block_for", "wanted", wanted, 1);
   return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));

@@ -37,7 +37,7 @@ class arena {
     return {array<T>(rows * cols), rows, cols};
   }
   /// Bytes asked for so far, with room to align the first piece.
-  index_t size() const noexcept { return size_ == 0 ? 0 : size_ + alignment; }
+  [[nodiscard]] index_t size() const noexcept { return size_ == 0 ? 0 : size_ + alignment; }
 
   static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
 
