@@ -16,17 +16,17 @@ template <class T>
 struct accumulate_case {
   using matrix = hoft::dense_matrix<T>;
   reflectors<T> Q;
-  hoft::compact_wy<T> form;
+  carved_form<T> form;
   memory work;
   matrix F, Uhat, S, result;
   matrix_view<T> X;
 
   explicit accumulate_case(shape s)
       : Q(s.m, s.r, 1),
-        form(s.m, s.r, {}, hoft::block_for(s.r, {})),
-        work(std::max({hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, form.block()),
-                       hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, form.block(), hoft::neumann{2}),
-                       hoft::apply_workspace(hoft::cpu{}, form.view(), room<T>("X", s.m, s.n))})),
+        form(s.m, s.r, hoft::block_for(s.r, {})),
+        work(std::max({hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, form.view.block),
+                       hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, form.view.block, hoft::neumann{2}),
+                       hoft::apply_workspace(hoft::cpu{}, form.view, room<T>("X", s.m, s.n))})),
         Uhat(s.m, s.r),
         S(s.r, s.r),
         result(s.r, s.r),
@@ -34,16 +34,15 @@ struct accumulate_case {
 
   /// hoft's form with its triangle where the peers leave theirs.
   void accumulate(hoft::inverse kind) {
-    auto q = form.mutable_view();
+    auto q = form.view;
     q.factor = as_view(result);
     hoft::accumulate(hoft::cpu{}, as_view(std::as_const(Q.U)), q, kind, work);
-    form.adopt(q);
   }
 };
 
 template <class T>
 hoft::cost cost_of(accumulate_case<T> const& c) {
-  return hoft::accumulate_cost(double(c.Q.U.rows()), double(c.Q.U.cols()), double(c.form.block()), sizeof(T));
+  return hoft::accumulate_cost(double(c.Q.U.rows()), double(c.Q.U.cols()), double(c.form.view.block), sizeof(T));
 }
 
 template <class T>
@@ -64,7 +63,7 @@ contest<T> accumulate_contest(shape s) {
     d.S.template triangularView<Eigen::Upper>().solveInPlace(d.result);
   });
   enter("hoft_tau", "tau", [](data& d) {
-    auto q = d.form.mutable_view();
+    auto q = d.form.view;
     q.factor = as_view(d.result);
     hoft::accumulate(hoft::cpu{}, as_view(std::as_const(d.Q.packed)), hoft::as_vector_view(d.Q.tau), q, d.work);
   });
@@ -85,8 +84,8 @@ contest<T> inverse_contest(shape s) {
   using data = accumulate_case<T>;
   auto const c = std::make_shared<data>(s);
   contest<T> contest{s.m};
-  c->form = hoft::accumulate(c->Q.U);
-  auto const apply_cost = hoft::apply_cost(double(s.m), double(s.n), double(s.r), double(c->form.block()), sizeof(T));
+  auto const apply_cost =
+      hoft::apply_cost(double(s.m), double(s.n), double(s.r), double(c->form.view.block), sizeof(T));
   contest.enter(
       "apply",
       {"apply",

@@ -47,10 +47,7 @@ struct apply_backward_case {
         a(panel.cols()),
         b(panel.cols()) {}
 
-  void accumulate() {
-    auto q = form.mutable_view();
-    hoft::accumulate(hoft::cpu{}, as_view(std::as_const(Q.U)), q, hoft::exact{}, work);
-  }
+  void accumulate() { hoft::accumulate(hoft::cpu{}, Q.U, form, hoft::exact{}, work); }
   void apply() { hoft::apply(hoft::cpu{}, form.view(), X, Y, hoft::side::left, hoft::op::plain, work); }
   void backward() {
     hoft::apply_backward(hoft::cpu{}, form.view(), X, dY, dX, as_view(dU), hoft::vector_view<T>{}, hoft::side::left,

@@ -15,12 +15,11 @@ template <class T>
 struct batch_case {
   static constexpr int most_threads = 2;
   std::vector<reflectors<T>> Q;
-  std::vector<hoft::compact_wy<T>> memory_of_forms;
+  std::vector<carved_form<T>> memory_of_forms;
   matrix_view<T const> start;
   matrix_view<T> all;  // [m, n count], the problems side by side
   std::vector<matrix_view<T const>> U;
   std::vector<hoft::compact_wy_view<T>> forms;
-  std::vector<hoft::compact_wy_view<T const>> constant_forms;
   std::vector<matrix_view<T>> X;
   hoft::dense_matrix<T> W, Z, F;
   memory work{0};
@@ -36,17 +35,18 @@ struct batch_case {
         dots(std::max(s.m, s.n)) {
     Q.reserve(std::size_t(count));
     memory_of_forms.reserve(std::size_t(count));
+    index_t const block = hoft::block_for(s.r, {});
     for (index_t i = 0; i < count; ++i) {
       Q.emplace_back(s.m, s.r, unsigned(i + 1));
-      memory_of_forms.push_back(Q.back().form);
+      memory_of_forms.emplace_back(s.m, s.r, block);
       U.push_back(as_view(std::as_const(Q.back().U)));
-      forms.push_back(memory_of_forms.back().mutable_view());
-      constant_forms.push_back(forms.back());
+      forms.push_back(memory_of_forms.back().view);
       X.push_back(all.columns(i * s.n, s.n));
     }
     hoft::cpu const policy{most_threads};
     work = memory(std::max(hoft::accumulate_workspace(policy, std::span(forms)),
-                           hoft::apply_workspace(policy, constant_span(constant_forms), constant_span(X))));
+                           hoft::apply_workspace(policy, constant_span(forms), constant_span(X))));
+    accumulate_all();
     lapack_work.resize(std::size_t(lapack::ormqr_size<T>('L', as_view(Q[0].packed), X[0])));
   }
 
@@ -61,7 +61,7 @@ struct batch_case {
   void apply_all(hoft::cpu policy = {}) {
     auto const side = hoft::side::left;
     auto const op = hoft::op::plain;
-    hoft::apply(policy, constant_span(constant_forms), constant_span(X), constant_span(X), side, op, work);
+    hoft::apply(policy, constant_span(forms), constant_span(X), constant_span(X), side, op, work);
   }
 };
 

@@ -1,7 +1,7 @@
 // data.hpp: shapes and matrices that the contestants of a case share.
 #pragma once
+#include <hoft/householder/compact_wy.hpp>
 #include <hoft/memory/arena.hpp>
-#include <hoft/view/eigen.hpp>
 #include <hoft/view/eigen.hpp>
 
 #include <algorithm>
@@ -93,6 +93,25 @@ class memory {
 
  private:
   std::vector<std::byte> bytes_;
+};
+
+/// A compact WY form of the calls with views, and its memory.
+template <class T>
+class carved_form {
+ public:
+  carved_form(index_t m, index_t r, index_t block) : bytes_(size(m, r, block)) {
+    hoft::arena arena{hoft::workspace(bytes_)};
+    view = hoft::carve_compact_wy<T>(arena, m, r, block);
+  }
+  hoft::compact_wy_view<T> view;
+
+ private:
+  static index_t size(index_t m, index_t r, index_t block) {
+    hoft::arena count;
+    hoft::carve_compact_wy<T>(count, m, r, block);
+    return count.size();
+  }
+  memory bytes_;
 };
 
 }  // namespace bench

@@ -115,20 +115,25 @@ class shoft_layer {
 void apply_to_each(std::vector<Matrix> const& U, std::vector<Matrix>& X, hoft::cpu policy) {
   std::vector<hoft::matrix_view<float const>> us;
   std::vector<hoft::matrix_view<float>> xs;
-  std::vector<hoft::compact_wy<float>> forms;  // memory only: carve_compact_wy cuts it from yours
   std::vector<hoft::compact_wy_view<float>> Q;
   for (std::size_t i = 0; i < U.size(); ++i) {
     us.push_back(hoft::as_view(U[i]));
     xs.push_back(hoft::as_view(X[i]));
-    forms.emplace_back(U[i].rows(), U[i].cols(), hoft::exact{}, hoft::block_for(U[i].cols(), hoft::exact{}));
   }
-  Q.reserve(forms.size());
-  for (auto& form : forms) Q.push_back(form.mutable_view());
-  std::vector<hoft::compact_wy_view<float const>> const constant_Q(Q.begin(), Q.end());
+  auto const carve = [&](hoft::arena& memory) {
+    Q.clear();
+    for (Matrix const& u : U)
+      Q.push_back(hoft::carve_compact_wy<float>(memory, u.rows(), u.cols(), hoft::block_for(u.cols(), hoft::exact{})));
+  };
+  hoft::arena count;
+  carve(count);
+  std::vector<std::byte> forms(static_cast<std::size_t>(count.size()));
+  hoft::arena memory({forms.data(), count.size()});
+  carve(memory);
   // Views are arguments, so they are constant; so are the forms for apply.
   std::span<hoft::matrix_view<float const> const> const all_U(us);
   std::span<hoft::matrix_view<float> const> const all_X(xs);
-  std::span<hoft::compact_wy_view<float const> const> const all_Q(constant_Q);
+  std::span<hoft::compact_wy_view<float> const> const all_Q(Q);
   hoft::index_t const bytes =
       std::max(hoft::accumulate_workspace(policy, std::span(Q)), hoft::apply_workspace(policy, all_Q, all_X));
   std::vector<std::byte> work(static_cast<std::size_t>(bytes));

@@ -434,8 +434,8 @@ TEST_CASE("accumulate refuses what it cannot do") {
   Eigen::VectorXd const five = gaussian<double>(5, 1, 123);
   CHECK_THROWS_WITH_AS(hoft::accumulate(wide, five), "hoft::accumulate: V.cols is 5, must be <= 3", hoft::shape_error);
 
-  hoft::compact_wy<double> Q(5, 3, {}, 2);
-  auto q = Q.mutable_view();
+  form_memory memory;
+  auto q = memory.cut<double>(5, 3, 2);
   guarded_workspace work(hoft::accumulate_workspace<double>(hoft::cpu{}, 3, 2));
   CHECK_THROWS_WITH_AS(hoft::accumulate(hoft::cpu{}, hoft::as_view(U), q, hoft::neumann{2}, work),
                        "hoft::accumulate: Q.block is 2, must be >= 3", hoft::shape_error);

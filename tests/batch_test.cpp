@@ -16,7 +16,8 @@ struct problems {
   static constexpr std::size_t count = std::size(shapes);
 
   std::vector<dense_matrix<T, L>> U, X, Y;
-  std::vector<hoft::compact_wy<A>> Q;
+  form_memory memory;
+  std::vector<hoft::compact_wy_view<A>> Q;
   std::vector<hoft::matrix_view<T const, L>> u, x;
   std::vector<hoft::matrix_view<T, L>> y;
 
@@ -26,7 +27,7 @@ struct problems {
       U.push_back(gaussian<T, L>(m, r, ++seed));
       X.push_back(s == side::left ? gaussian<T, L>(m, n, ++seed) : gaussian<T, L>(n, m, ++seed));
       Y.push_back(dense_matrix<T, L>::Constant(X.back().rows(), X.back().cols(), T(1)));
-      Q.emplace_back(m, r, kind, hoft::block_for(r, kind));
+      Q.push_back(memory.template cut<A>(m, r, hoft::block_for(r, kind)));
     }
     for (std::size_t i = 0; i < count; ++i) {
       u.push_back(hoft::as_view(std::as_const(U[i])));
@@ -35,16 +36,7 @@ struct problems {
     }
   }
 
-  std::vector<hoft::compact_wy_view<A>> forms() {
-    std::vector<hoft::compact_wy_view<A>> all;
-    for (auto& q : Q) all.push_back(q.mutable_view());
-    return all;
-  }
-  std::vector<hoft::compact_wy_view<A const>> constant_forms() const {
-    std::vector<hoft::compact_wy_view<A const>> all;
-    for (auto const& q : Q) all.push_back(q.view());
-    return all;
-  }
+  std::vector<hoft::compact_wy_view<A const>> constant_forms() const { return {Q.begin(), Q.end()}; }
 };
 
 template <class E>
@@ -62,8 +54,7 @@ TEST_CASE_TEMPLATE("a batch has the bits of its single calls, for any number of 
       for (int threads : {1, 2, 5}) {
         hoft::cpu const policy{.threads = threads};
         problems<T, L> p(s);
-        auto forms = p.forms();
-        std::span<typename decltype(forms)::value_type> const Q(forms);
+        std::span const Q(p.Q);
         guarded_workspace accumulating(hoft::accumulate_workspace(policy, Q));
         hoft::accumulate(policy, all_of(p.u), Q, hoft::exact{}, accumulating);
         CHECK(accumulating.intact());
@@ -73,8 +64,8 @@ TEST_CASE_TEMPLATE("a batch has the bits of its single calls, for any number of 
         CHECK(applying.intact());
         for (std::size_t i = 0; i < p.count; ++i) {
           auto const single = hoft::accumulate(p.U[i]);
-          CHECK(same_bits(single.vectors(), p.Q[i].vectors()));
-          CHECK(same_bits(single.factor(), p.Q[i].factor()));
+          CHECK(same_bits(single.vectors(), hoft::as_eigen(p.Q[i].vectors)));
+          CHECK(same_bits(single.factor(), hoft::as_eigen(p.Q[i].factor)));
           dense_matrix<T, L> expected = p.X[i];
           hoft::apply(single, expected, s, o);
           CHECK(same_bits(expected, p.Y[i]));
@@ -92,8 +83,7 @@ TEST_CASE_TEMPLATE("a batch through the kernels of a GPU has the bits of its sin
         hoft::cuda::host policy;
         policy.shared_limit = shared;
         problems<T, L> together(s, kind), alone(s, kind);
-        auto forms = together.forms(), single = alone.forms();
-        std::span<typename decltype(forms)::value_type> const Q(forms);
+        std::span const Q(together.Q);
         guarded_workspace accumulating(hoft::accumulate_workspace(policy, Q, kind));
         hoft::accumulate(policy, all_of(together.u), Q, kind, accumulating);
         auto const constant = together.constant_forms();
@@ -102,14 +92,14 @@ TEST_CASE_TEMPLATE("a batch through the kernels of a GPU has the bits of its sin
         CHECK(accumulating.intact());
         CHECK(applying.intact());
         for (std::size_t i = 0; i < together.count; ++i) {
-          auto& q = single[i];
+          auto& q = alone.Q[i];
           guarded_workspace of_form(
               hoft::accumulate_workspace<hoft::accumulator_t<T>>(policy, q.rank(), q.block, kind));
           hoft::accumulate(policy, alone.u[i], q, kind, of_form);
           guarded_workspace of_product(hoft::apply_workspace(policy, q, alone.x[i], s));
           hoft::apply(policy, q, alone.x[i], alone.y[i], s, hoft::op::adjoint, of_product);
-          CHECK(same_bits(alone.Q[i].vectors(), together.Q[i].vectors()));
-          CHECK(same_bits(alone.Q[i].factor(), together.Q[i].factor()));
+          CHECK(same_bits(hoft::as_eigen(q.vectors), hoft::as_eigen(together.Q[i].vectors)));
+          CHECK(same_bits(hoft::as_eigen(q.factor), hoft::as_eigen(together.Q[i].factor)));
           CHECK(same_bits(alone.Y[i], together.Y[i]));
         }
       }
@@ -118,13 +108,12 @@ TEST_CASE_TEMPLATE("a batch through the kernels of a GPU has the bits of its sin
 TEST_CASE("a bad problem stops its batch before anything is written, by name") {
   hoft::cpu const policy;
   problems<float, hoft::col_major> p(side::left);
-  auto forms = p.forms();
-  std::span<hoft::compact_wy_view<float>> const Q(forms);
+  std::span const Q(p.Q);
   std::vector<std::byte> memory(1 << 20);
   hoft::workspace const work{memory.data(), index_t(memory.size())};
-  for (auto& q : p.Q) hoft::as_eigen(q.mutable_view().vectors).setConstant(7);
+  for (auto& q : p.Q) hoft::as_eigen(q.vectors).setConstant(7);
   auto const untouched = [&] {
-    for (auto const& q : p.Q) CHECK((q.vectors().array() == 7.0f).all());
+    for (auto const& q : p.Q) CHECK((hoft::as_eigen(q.vectors).array() == 7.0f).all());
     for (auto const& y : p.Y) CHECK((y.array() == 1.0f).all());
   };
 
@@ -146,6 +135,12 @@ TEST_CASE("a bad problem stops its batch before anything is written, by name") {
                        "hoft::accumulate: U.cols is -1, must be >= 0 (problem 1)", hoft::shape_error);
   untouched();
 
+  CHECK_THROWS_WITH_AS(
+      hoft::apply(policy, all_of(p.constant_forms()), all_of(p.x), all_of(p.y), side::left, hoft::op::plain, work),
+      "hoft::apply: Q is memory that has not been accumulated, must be filled by accumulate first "
+      "(problem 0)",
+      hoft::argument_error);
+  for (auto& q : p.Q) q.filled = true;  // what it holds does not matter
   auto const constant = p.constant_forms();
   auto y = p.y;
   y[1].cols -= 1;

@@ -266,23 +266,23 @@ TEST_CASE("accumulate of a batch has the bits of single calls") {
     for (int i = 0; i < count; ++i) U.push_back(gaussian<T>(m, r, unsigned(U.size()))), blocks.push_back(block);
   };
   append(3, 40, 6), append(1, 41, 6), append(650, 9, 3), append(1, 5, 0), append(10, 30, 20), append(2, 30, 20, 4);
-  std::vector<hoft::compact_wy<T>> together, alone;
+  form_memory memory;
+  std::vector<hoft::compact_wy_view<T>> together, alone;
   for (std::size_t i = 0; i < U.size(); ++i)
-    for (auto* forms : {&together, &alone}) forms->emplace_back(U[i].rows(), U[i].cols(), hoft::exact{}, blocks[i]);
+    for (auto* forms : {&together, &alone}) forms->push_back(memory.cut<T>(U[i].rows(), U[i].cols(), blocks[i]));
   std::vector<hoft::matrix_view<T const>> views;
-  std::vector<hoft::compact_wy_view<T>> Q;
   for (std::size_t i = 0; i < U.size(); ++i) {
     views.push_back(hoft::as_view(std::as_const(U[i])));
-    Q.push_back(together[i].mutable_view());
-    auto q = alone[i].mutable_view();
+    auto& q = alone[i];
     guarded_workspace work(hoft::accumulate_workspace<T>(policy, q.rank(), q.block));
     hoft::accumulate(policy, views[i], q, hoft::exact{}, work);
   }
-  guarded_workspace work(hoft::accumulate_workspace(policy, std::span(Q)));
-  hoft::accumulate(policy, std::span<hoft::matrix_view<T const> const>(views), std::span(Q), hoft::exact{}, work);
+  std::span const Q(together);
+  guarded_workspace work(hoft::accumulate_workspace(policy, Q));
+  hoft::accumulate(policy, std::span<hoft::matrix_view<T const> const>(views), Q, hoft::exact{}, work);
   bool same = true;
   for (std::size_t i = 0; i < U.size(); ++i) {
-    auto const a = together[i].view(), b = alone[i].view();
+    auto const &a = together[i], &b = alone[i];
     same = same && same_bits(hoft::as_eigen(a.vectors), hoft::as_eigen(b.vectors)) &&
            same_bits(hoft::as_eigen(a.factor), hoft::as_eigen(b.factor)) &&
            same_bits(hoft::as_eigen(a.scales), hoft::as_eigen(b.scales));

@@ -37,9 +37,8 @@ TEST_CASE_TEMPLATE("clusters of blocks of several threads", T, float, Eigen::bfl
     auto const results = [&](host const& device) {
       std::array<dense_matrix<T>, 4> out{dense_matrix<T>(m, n), dense_matrix<T>(m, n), dense_matrix<T>(m, r)};
       hoft::compact_wy<float> form(m, r, hoft::exact{}, 4);  // three factors
-      auto view = form.mutable_view();
       guarded_workspace accumulate_work(hoft::accumulate_workspace<float>(device, r, 4));
-      hoft::accumulate(device, hoft::as_view(U), view, hoft::exact{}, accumulate_work);
+      hoft::accumulate(device, U, form, hoft::exact{}, accumulate_work);
       out[3] = hoft::as_eigen(form.view().factor).template cast<T>();
       guarded_workspace apply_work(hoft::apply_workspace(device, Q.view(), x));
       hoft::apply(device, Q.view(), x, hoft::as_view(out[0]), side::left, op::plain, apply_work);

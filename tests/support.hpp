@@ -4,9 +4,8 @@
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
 #include <hoft/view/matrix_view.hpp>
+#include <hoft/householder/compact_wy.hpp>
 #include <hoft/memory/arena.hpp>
-#include <hoft/view/eigen.hpp>
-#include <hoft/view/eigen.hpp>
 #include <hoft/view/eigen.hpp>
 #include <hoft/reference/reflectors.hpp>
 
@@ -578,6 +577,22 @@ class guarded_memory {
   index_t bytes_;
 };
 using guarded_workspace = guarded_memory<>;
+
+/// Memory for forms of the calls with views, full of NaN.
+class form_memory {
+ public:
+  template <class A>
+  hoft::compact_wy_view<A> cut(index_t m, index_t r, index_t block) {
+    hoft::arena count;
+    hoft::carve_compact_wy<A>(count, m, r, block);
+    pieces_.emplace_back(std::size_t(count.size()), std::byte(0xFF));
+    hoft::arena piece({pieces_.back().data(), count.size()});
+    return hoft::carve_compact_wy<A>(piece, m, r, block);
+  }
+
+ private:
+  std::vector<std::vector<std::byte>> pieces_;
+};
 
 // --- compiled once, by judges.cpp -----------------------------------------------------------------------------------
 

@@ -188,6 +188,7 @@ class training {
     auto all = forms();
     std::vector<hoft::matrix_view<A const>> const U{layers_[0].U, layers_[0].V, layers_[1].U, layers_[1].V};
     hoft::accumulate(policy, std::span<hoft::matrix_view<A const> const>(U), std::span(all), hoft::exact{}, work());
+    for (std::size_t i = 0; i < 2; ++i) layers_[i].a.left = all[2 * i], layers_[i].a.right = all[2 * i + 1];
   }
   /// What one step submits: the same calls every time, on memory of its own. Leaves the loss ½ ‖y − target‖² / t of the
   /// parameters that it found.

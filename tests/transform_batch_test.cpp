@@ -54,10 +54,9 @@ struct problems {
     for (auto const& p : shapes) {
       auto const form = [&](std::deque<hoft::compact_wy<A>>& forms, index_t m, index_t r, index_t block) {
         forms.emplace_back(m, r, hoft::exact{}, block);
-        auto q = forms.back().mutable_view();
         dense_matrix<A> const U = gaussian<A>(m, r, ++seed);
         guarded_workspace work(hoft::accumulate_workspace<A>(hoft::cpu{}, r, block));
-        hoft::accumulate(hoft::cpu{}, hoft::as_view(U), q, hoft::exact{}, work);
+        hoft::accumulate(hoft::cpu{}, U, forms.back(), hoft::exact{}, work);
       };
       form(left, p.m, p.ru, 4);
       form(right, p.n, p.rv, std::max<index_t>(1, p.rv));
@@ -310,10 +309,9 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
       bool const scaled = i % 2 == 0 ? even : odd;
       auto const form = [&](std::deque<hoft::compact_wy<float>>& forms, index_t rows, index_t r, unsigned seed) {
         forms.emplace_back(rows, r, hoft::exact{}, r);
-        auto q = forms.back().mutable_view();
         dense_matrix<float> const U = gaussian<float>(rows, r, seed);
         guarded_workspace work(hoft::accumulate_workspace<float>(hoft::cpu{}, r, r));
-        hoft::accumulate(hoft::cpu{}, hoft::as_view(U), q, hoft::exact{}, work);
+        hoft::accumulate(hoft::cpu{}, U, forms.back(), hoft::exact{}, work);
       };
       form(left, m, ru, unsigned(i) + 1), form(right, n, rv, unsigned(i) + 101);
       s.emplace_back(gaussian<float>(scaled ? m : 0, 1, unsigned(i) + 201));

@@ -8,6 +8,9 @@
 // refused: hoft::apply: Q must hold the accumulator type of X
 // refused: hoft::apply: X and Y must have the same element type
 // refused: hoft::apply: X and Y must have the same element type and layout
+// refused: hoft: this argument is written, but it is a temporary
+// refused: hoft: this argument is written, but it is a temporary
+// refused: hoft: this argument is written, but it is a temporary
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -42,5 +45,11 @@ void f(hoft::compact_wy<double> const& Q, Eigen::MatrixXd& X, Eigen::MatrixXd co
 #elif REFUSED == 10
   Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows(X);
   hoft::apply(Q, X, rows);
+#elif REFUSED == 11
+  hoft::apply(Q, Eigen::MatrixXd(X));
+#elif REFUSED == 12
+  hoft::apply(hoft::cpu{}, Q, X.eval().transpose().eval(), hoft::side::right);
+#elif REFUSED == 13
+  hoft::apply(Q, C, Eigen::MatrixXd(X));
 #endif
 }

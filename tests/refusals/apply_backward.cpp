@@ -6,6 +6,7 @@
 // refused: hoft::apply_backward_from_output: Y and dY must have the same element type and layout
 // refused: hoft::apply_backward_from_output: Y and dY must have the same element type and layout
 // refused: hoft::apply_backward_from_output: W must be column-major, of the accumulator type
+// refused: hoft: this argument is written, but it is a temporary
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -33,5 +34,7 @@ void f(hoft::compact_wy<double> const& Q, Eigen::MatrixXd& X, Eigen::MatrixXd co
   hoft::apply_backward_from_output(Q, X, hoft::apply_and_save(Q, X), row_major_matrix(dY));
 #elif REFUSED == 8
   hoft::apply_backward_from_output(Q, X, row_major_matrix(X), dY);
+#elif REFUSED == 9
+  hoft::apply_and_save(Q, Eigen::MatrixXd(X));
 #endif
 }

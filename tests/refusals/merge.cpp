@@ -7,6 +7,8 @@
 // refused: hoft::merge: the adapter must hold the accumulator type of M
 // refused: hoft: this argument must be a contiguous Eigen vector
 // refused: hoft::merge_backward: M and dMhat must have the same layout
+// refused: hoft: this argument is written, but it is a temporary
+// refused: hoft: this argument is written, but it is a temporary
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -36,5 +38,9 @@ void f(hoft::adapter<double> const& a, Eigen::MatrixXd& M, Eigen::MatrixXd const
   hoft::adapter<double>{M, C, M};
 #elif REFUSED == 9
   hoft::merge_backward(a, C, Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>(M));
+#elif REFUSED == 10
+  hoft::merge(a, Eigen::MatrixXd(M));
+#elif REFUSED == 11
+  hoft::unmerge(hoft::cpu{}, a, Eigen::MatrixXd(M));
 #endif
 }

@@ -19,9 +19,9 @@ struct adapter_view {
   requires std::same_as<B const, A> adapter_view(adapter_view<B> const& a)
       : left(a.left), right(a.right), scale(a.scale) {}
 
-  index_t rows() const { return left.rows(); }
-  index_t cols() const { return right.rows(); }
-  bool scaled() const { return scale.size > 0; }
+  [[nodiscard]] index_t rows() const { return left.rows(); }
+  [[nodiscard]] index_t cols() const { return right.rows(); }
+  [[nodiscard]] bool scaled() const { return scale.size > 0; }
 };
 
 }  // namespace HOFT_NAMESPACE
@@ -30,16 +30,24 @@ namespace HOFT_TARGET_NAMESPACE {
 
 namespace detail {
 
+/// All that a query asks of an adapter.
+template <class A>
+void require_adapter_sizes(char const* function, adapter_view<A> const& a) {
+  require_at_least(function, "a.right.block", a.right.block, a.right.rank());
+  require_form_memory(function, "a.left", a.left, a.rows(), a.left.rank());
+  require_form_memory(function, "a.right", a.right, a.cols(), a.right.rank());
+  if (a.scaled()) require_equal(function, "a.scale.size", a.scale.size, a.rows());
+}
+
 template <class A>
 void require_adapter(char const* function, adapter_view<A> const& a) {
-  require_at_least(function, "a.right.block", a.right.block, a.right.rank());
+  require_adapter_sizes(function, a);
   require_form(function, "a.left", a.left, a.rows(), a.left.rank());
   require_form(function, "a.right", a.right, a.cols(), a.right.rank());
   for (auto const* q : {&a.left, &a.right})
     if (q->explicit_tau)
       refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with explicit tau",
                              "built from reflectors alone");
-  if (a.scaled()) require_equal(function, "a.scale.size", a.scale.size, a.rows());
 }
 
 }  // namespace detail

@@ -63,10 +63,14 @@ void require_backward(adapter_view<A> const& a, Base const& base, matrix_view<TX
 }  // namespace detail
 
 /// Bytes of workspace for `backward` after a forward pass that saved `saved`.
+/// @throws hoft::shape_error if parts of the adapter, or `saved`, do not fit
 template <execution_policy Policy, class A, class AS, class TS, class L>
-index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved) {
+[[nodiscard]] index_t backward_workspace(Policy const& policy, adapter_view<A> const& a,
+                                         saved_activations<AS, TS, L> const& saved) {
   using acc = std::remove_const_t<A>;
   using T = std::remove_const_t<TS>;
+  detail::require_adapter_sizes("backward_workspace", a);
+  detail::require_saved("backward_workspace", a, saved, saved.v.cols);
   return detail::workspace_size<detail::backward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
                                                                             saved.v.cols, detail::recovers_q(a, saved));
 }
@@ -84,8 +88,8 @@ index_t backward_workspace(Policy const& policy, adapter_view<A> const& a, saved
 /// @param dV     [n, rv] Out
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 2 m n (t + rv) flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several
 /// blocks of U, or to recover q); one pass over y and g, one over x
@@ -116,7 +120,7 @@ void backward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix
                         gradient, gradient, dv, sums);
   detail::product_backward(policy, view, matrix_view<acc const>(saved.B), sums.minus_dK, dB, finish);
   ops<Policy>::copy(policy, dB, dy.columns(t, rv));
-  base.apply_adjoint(matrix_view<T const, L>(dy), dx);
+  detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(dy), dx);
   ops<Policy>::copy(policy, dx.columns(t, rv), D);
   update.run(policy, view.right.vectors, dv, x, dtokens, D);
   detail::finish_adapter(policy, view, sums, D, finish, dU, dV, ds);

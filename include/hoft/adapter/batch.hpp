@@ -16,8 +16,8 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// Bytes of workspace for `merge` of all of M.
 template <execution_policy Policy, class A, class T, class L>
-index_t merge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                        std::span<matrix_view<T, L> const> M) {
+[[nodiscard]] index_t merge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
+                                      std::span<matrix_view<T, L> const> M) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
     return merge_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
@@ -47,8 +47,8 @@ void merge(Policy const& policy, std::span<adapter_view<A> const> a, std::span<m
 
 /// Bytes of workspace for `unmerge` of all of M.
 template <execution_policy Policy, class A, class T, class L>
-index_t unmerge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                          std::span<matrix_view<T, L> const> M) {
+[[nodiscard]] index_t unmerge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
+                                        std::span<matrix_view<T, L> const> M) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
     return unmerge_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
@@ -77,8 +77,8 @@ void unmerge(Policy const& policy, std::span<adapter_view<A> const> a, std::span
 
 /// Bytes of workspace for `merge_backward` of all of M.
 template <execution_policy Policy, class A, class T, class L>
-index_t merge_backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                                 std::span<matrix_view<T, L> const> M) {
+[[nodiscard]] index_t merge_backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
+                                               std::span<matrix_view<T, L> const> M) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
     return merge_backward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
@@ -117,8 +117,8 @@ void merge_backward(Policy const& policy, std::span<adapter_view<A> const> a, st
 
 /// Bytes of workspace for `forward` of all of x. @throws hoft::shape_error if an x has fewer columns than its rv
 template <execution_policy Policy, class A, class T, class L>
-index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                          std::span<matrix_view<T, L> const> x) {
+[[nodiscard]] index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
+                                        std::span<matrix_view<T, L> const> x) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), x.size())), [&](index_t i) {
     return forward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], x[std::size_t(i)]);
   });
@@ -170,8 +170,8 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
 
 /// Bytes of workspace for `backward` after forward passes that saved `saved`.
 template <execution_policy Policy, class A, class AS, class TS, class L>
-index_t backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                           std::span<saved_activations<AS, TS, L> const> saved) {
+[[nodiscard]] index_t backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
+                                         std::span<saved_activations<AS, TS, L> const> saved) {
   return detail::batch_workspace(policy, index_t(std::min(a.size(), saved.size())), [&](index_t i) {
     return backward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], saved[std::size_t(i)]);
   });

@@ -1,6 +1,7 @@
 // hoft/adapter/forward.hpp: HOFT and SHOFT on activations, the adapted weight never formed.
 #pragma once
 #include <hoft/adapter/algorithms.hpp>
+#include <hoft/adapter/base.hpp>
 #include <hoft/view/shape.hpp>
 
 namespace HOFT_NAMESPACE {
@@ -8,6 +9,8 @@ namespace HOFT_NAMESPACE {
 /// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
 ///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
 ///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
+/// An operator may take a policy too, base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y): it is then called
+/// with that of forward or backward, in a batch with that of one problem, and may use its threads.
 /// If it has rows() and cols(), they are checked against the adapter. What it throws passes through; x (backward: dy)
 /// has then been overwritten.
 template <class Base, class T, class L>
@@ -33,10 +36,14 @@ struct saved_activations {
 namespace HOFT_TARGET_NAMESPACE {
 
 /// Cuts what `forward` saves for t tokens from `memory`; with a counting arena it tells the size.
+/// @throws hoft::shape_error if t is negative or the adapter's parts do not fit each other, hoft::workspace_error if
+///         `memory` is used up
 template <class T, class L, class A>
 saved_activations<std::remove_const_t<A>, T, L> carve_saved(arena& memory, adapter_view<A> const& a, index_t t,
                                                             bool keep_q = true) {
   using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("carve_saved", a);
+  detail::require_at_least("carve_saved", "t", t, 0);
   saved_activations<acc, T, L> saved;
   saved.B = memory.matrix<acc>(a.rows(), a.right.rank());
   saved.v = memory.matrix<acc, L>(a.right.rank(), t);
@@ -91,13 +98,16 @@ struct forward_pieces {
 }  // namespace detail
 
 /// Bytes of workspace for `forward` with x of this element type and layout, extended by rv columns as `forward` takes
-/// it. @throws hoft::shape_error if x has fewer columns than that
+/// it. @throws hoft::shape_error if x has fewer columns than that, an extent is negative, or parts of the adapter do
+/// not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
+[[nodiscard]] index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("forward_workspace", a);
   detail::require_at_least("forward_workspace", "x.cols", x.cols, a.right.rank());
-  return detail::workspace_size<detail::forward_pieces<Policy, acc, T, L>>(policy, adapter_view<acc const>(a),
-                                                                           x.cols - a.right.rank());
+  detail::require_view("forward_workspace", "x", x);
+  return detail::workspace_size<detail::forward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
+      policy, adapter_view<acc const>(a), x.cols - a.right.rank());
 }
 
 /// y := M̂ x = Q_U diag(s) M Q_V x with one call of the base operator on t + rv columns.
@@ -112,8 +122,8 @@ index_t forward_workspace(Policy const& policy, adapter_view<A> const& a, matrix
 /// @param y      [m, t + rv] Out: M̂ x in the first t columns; scratch in the last rv. Must not overlap x
 /// @param saved  Out: what `backward` needs, cut by carve_saved
 /// @param work   at least forward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 2 m n (t + rv) flops in the base, 4 (m ru + (m + n) rv / 2) t beside it; one pass over x, base and y
 /// (on a GPU a second one over base, where a cluster cannot hold all its features or has more than 32 reflectors).
@@ -130,7 +140,7 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   detail::require_forward(a, base, x, y, saved);
   auto const pieces = detail::carve<detail::forward_pieces<Policy, acc, T, L>>("forward", work, policy, view, t);
   ops<Policy>::copy(policy, a.right.vectors, x.columns(t, rv));
-  base.apply(matrix_view<T const, L>(x), y);
+  detail::apply_base(policy, base, matrix_view<T const, L>(x), y);
   ops<Policy>::copy(policy, y.columns(t, rv), saved.B);
   detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
   auto const tokens = x.columns(0, t), outputs = y.columns(0, t);

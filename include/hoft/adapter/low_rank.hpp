@@ -26,8 +26,11 @@ struct low_rank_pieces {
 }  // namespace detail
 
 /// Bytes of workspace for `low_rank` with M of this element type and layout.
+/// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
+[[nodiscard]] index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+  detail::require_adapter_sizes("low_rank_workspace", a);
+  detail::require_view("low_rank_workspace", "M", M);
   using acc = std::remove_const_t<A>;
   return detail::workspace_size<detail::low_rank_pieces<Policy, acc, std::remove_const_t<T>, L>>(
       policy, adapter_view<acc const>(a));
@@ -42,8 +45,8 @@ index_t low_rank_workspace(Policy const& policy, adapter_view<A> const& a, matri
 /// @param left   [m, ru + rv] Out: B
 /// @param right  [ru + rv, n] Out: A. Neither may overlap M
 /// @param work   at least low_rank_workspace bytes: no m×n temporary
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 2 m n (ru + rv) flops for HOFT with U in one block, 2 m n (ru + 2 rv) for SHOFT, 4 m n (ru + rv) with more
 /// blocks; M is read twice. Accuracy: as of

@@ -43,8 +43,11 @@ struct merge_pieces {
 }  // namespace detail
 
 /// Bytes of workspace for `merge` with M of this element type and layout.
+/// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
+[[nodiscard]] index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+  detail::require_adapter_sizes("merge_workspace", a);
+  detail::require_view("merge_workspace", "M", M);
   using acc = std::remove_const_t<A>;
   return detail::workspace_size<detail::merge_pieces<Policy, acc, std::remove_const_t<T>, L>>(
       policy, adapter_view<acc const>(a));
@@ -57,8 +60,8 @@ index_t merge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_v
 /// @param M      [m, n] In: the base weight
 /// @param Mhat   [m, n] Out: may be M itself; must not overlap it otherwise
 /// @param work   at least merge_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops; M is read twice (on a GPU three times, where forward reads base twice) and M̂ written
 /// once. Accuracy: a small multiple of √m (ru + rv) ε ‖M‖ column by column. HOFT keeps the singular values of M to that
@@ -111,8 +114,11 @@ struct merge_backward_pieces {
 }  // namespace detail
 
 /// Bytes of workspace for `merge_backward` with M of this element type and layout.
+/// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L>) {
+[[nodiscard]] index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+  detail::require_adapter_sizes("merge_backward_workspace", a);
+  detail::require_view("merge_backward_workspace", "M", M);
   using acc = std::remove_const_t<A>;
   return detail::workspace_size<detail::merge_backward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
       policy, adapter_view<acc const>(a));
@@ -128,8 +134,8 @@ index_t merge_backward_workspace(Policy const& policy, adapter_view<A> const& a,
 /// @param dV     [n, rv] Out
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least merge_backward_workspace bytes: no m×n temporary
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau), before anything
-///         is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
+///         nobody accumulated), before anything is written
 ///
 /// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once (on a GPU once more each, where forward reads
 /// base twice). Accuracy: as of apply_backward.

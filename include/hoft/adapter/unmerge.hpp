@@ -24,8 +24,11 @@ void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view
 }  // namespace detail
 
 /// Bytes of workspace for `unmerge` with M of this element type and layout.
+/// @throws hoft::shape_error if an extent is negative or parts of the adapter do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+[[nodiscard]] index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+  detail::require_adapter_sizes("unmerge_workspace", a);
+  detail::require_view("unmerge_workspace", "M", M);
   return std::max(apply_workspace(policy, a.left, M, side::left), apply_workspace(policy, a.right, M, side::right));
 }
 
@@ -35,8 +38,8 @@ index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix
 /// @param a      the adapter that merged, built with exact{} on both sides
 /// @param M      [m, n] In: M̂. Out: M
 /// @param work   at least unmerge_workspace bytes
-/// @throws hoft::argument_error if a side is truncated (its adjoint is not its inverse) or has explicit tau, or an s_i
-///         is 0 (where the host reads s: a GPU gives what is not finite);
+/// @throws hoft::argument_error if a side is truncated (its adjoint is not its inverse) or has explicit tau or was not
+///         accumulated, or an s_i is 0 (where the host reads s: a GPU gives what is not finite);
 ///         hoft::shape_error, hoft::workspace_error; all before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops, two passes over M (three for SHOFT). Accuracy: merge then unmerge returns M within a

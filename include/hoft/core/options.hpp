@@ -13,7 +13,7 @@ enum class side { left, right };
 /// Q itself or its adjoint Qᴴ.
 enum class op { plain, adjoint };
 
-constexpr op adjoint_of(op o) noexcept { return o == op::plain ? op::adjoint : op::plain; }
+[[nodiscard]] constexpr op adjoint_of(op o) noexcept { return o == op::plain ? op::adjoint : op::plain; }
 
 /// T = S⁻¹ to rounding: Q is orthogonal (unitary). The default everywhere.
 struct exact {};

@@ -52,7 +52,7 @@ class thread_pool final : public executor {
   ~thread_pool() { end(); }
 
   /// With the caller's.
-  int threads() const noexcept { return int(slots_.size()) + 1; }
+  [[nodiscard]] int threads() const noexcept { return int(slots_.size()) + 1; }
 
   void run(index_t workers, share one, void* work) override {
     if (busy_.test_and_set(std::memory_order_acquire)) return one(work, 0);

@@ -11,10 +11,13 @@ namespace HOFT_CUDA_NAMESPACE {
 template <device_policy Device, class T, class LM>
 class dense_operator {
  public:
-  dense_operator(Device const& device, matrix_view<T const, LM> M) : device_(device), M_(M) {}
+  /// @throws hoft::shape_error if M has a negative extent or a leading dimension that does not hold the other one
+  dense_operator(Device const& device, matrix_view<T const, LM> M) : device_(device), M_(M) {
+    hoft::detail::require_view("cuda::dense_operator", "M", M);
+  }
 
-  index_t rows() const { return M_.rows; }
-  index_t cols() const { return M_.cols; }
+  [[nodiscard]] index_t rows() const { return M_.rows; }
+  [[nodiscard]] index_t cols() const { return M_.cols; }
 
   /// Y [m, t] := M X, X [n, t]. @throws hoft::shape_error, hoft::cuda_error. Cost: 2 m n t flops.
   template <class TX, class L>
@@ -45,7 +48,7 @@ class dense_operator {
 
 /// The base operator of M, memory of the device that must outlive it.
 template <device_policy Device, class T, class L>
-auto dense(Device const& device, matrix_view<T, L> M) {
+[[nodiscard]] auto dense(Device const& device, matrix_view<T, L> M) {
   return dense_operator<Device, std::remove_const_t<T>, L>(device, M);
 }
 

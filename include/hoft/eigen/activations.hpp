@@ -14,8 +14,10 @@ struct saved_storage {
   dense_matrix<A> B;
   dense_matrix<A, L> v, w;
   dense_matrix<T, L> q;
-  saved_activations<A, T, L> view() { return {as_view(B), as_view(v), as_view(w), as_view(q)}; }
-  saved_activations<A const, T const, L> view() const { return {as_view(B), as_view(v), as_view(w), as_view(q)}; }
+  [[nodiscard]] saved_activations<A, T, L> view() { return {as_view(B), as_view(v), as_view(w), as_view(q)}; }
+  [[nodiscard]] saved_activations<A const, T const, L> view() const {
+    return {as_view(B), as_view(v), as_view(w), as_view(q)};
+  }
 };
 
 template <class A, class T, class L>
@@ -28,7 +30,7 @@ struct forward_result {
 /// columns. (x is copied to stand beside V, and row-major results are copied to drop its place: the form with views
 /// saves both.) @see forward with views.
 template <execution_policy Policy, class A, class Base, class DX>
-auto forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x) {
+[[nodiscard]] auto forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x) {
   using T = detail::value_of<DX const>;
   using L = detail::layout_of<DX const>;
   static_assert(detail::is_operator<Base>,
@@ -51,7 +53,7 @@ auto forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class Base, class DX>
-auto forward(adapter<A> const& a, Base&& base, DX const& x) {
+[[nodiscard]] auto forward(adapter<A> const& a, Base&& base, DX const& x) {
   return forward(cpu{}, a, base, x);
 }
 
@@ -62,8 +64,8 @@ struct backward_result : adapter_gradient<A> {
 
 /// dx, dU, dV and ds from dy = ∂L/∂y and what forward(a, base, x) returned. @see backward with views.
 template <execution_policy Policy, class A, class Base, class DX, class T, class L, class DG>
-auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x, forward_result<A, T, L> const& f,
-              DG const& dy) {
+[[nodiscard]] auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x,
+                            forward_result<A, T, L> const& f, DG const& dy) {
   auto const view = a.view();
   index_t const t = as_view(x).cols, rv = a.right().rank();
   static_assert(detail::is_operator<Base>,
@@ -85,7 +87,8 @@ auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& 
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class Base, class DX, class T, class L, class DG>
-auto backward(adapter<A> const& a, Base&& base, DX const& x, forward_result<A, T, L> const& f, DG const& dy) {
+[[nodiscard]] auto backward(adapter<A> const& a, Base&& base, DX const& x, forward_result<A, T, L> const& f,
+                            DG const& dy) {
   return backward(cpu{}, a, base, x, f, dy);
 }
 

@@ -40,15 +40,15 @@ class adapter {
     ops<Policy>::copy(policy, scale, as_vector_view(scale_));
   }
 
-  index_t rows() const { return left_.rows(); }            ///< m, of the weight
-  index_t cols() const { return right_.rows(); }           ///< n
-  compact_wy<A> const& left() const { return left_; }      ///< Q_U
-  compact_wy<A> const& right() const { return right_; }    ///< Q_V
-  dense_vector<A> const& scale() const { return scale_; }  ///< s, empty for HOFT
+  [[nodiscard]] index_t rows() const { return left_.rows(); }            ///< m, of the weight
+  [[nodiscard]] index_t cols() const { return right_.rows(); }           ///< n
+  [[nodiscard]] compact_wy<A> const& left() const { return left_; }      ///< Q_U
+  [[nodiscard]] compact_wy<A> const& right() const { return right_; }    ///< Q_V
+  [[nodiscard]] dense_vector<A> const& scale() const { return scale_; }  ///< s, empty for HOFT
 
   /// For the calls that allocate nothing.
-  adapter_view<A const> view() const& { return {left_.view(), right_.view(), as_vector_view(scale_)}; }
-  adapter_view<A const> view() const&& = delete;  // would refer to a temporary
+  [[nodiscard]] adapter_view<A const> view() const& { return {left_.view(), right_.view(), as_vector_view(scale_)}; }
+  [[nodiscard]] adapter_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
   template <class DU>
@@ -63,11 +63,26 @@ class adapter {
   dense_vector<A> scale_;
 };
 
+// hoft::adapter a{U, V} and {U, V, s} have the accumulator type of U; a policy first and the inverse last change
+// nothing.
+template <class DU, class DV>
+requires(!execution_policy<DU>) adapter(DU const&, DV const&, inverse = {})
+->adapter<detail::accumulator_of<DU const>>;
+template <class DU, class DV, class DS>
+requires(!execution_policy<DU> && !std::convertible_to<DS const&, inverse>)
+    adapter(DU const&, DV const&, DS const&, inverse = {})
+->adapter<detail::accumulator_of<DU const>>;
+template <execution_policy Policy, class DU, class DV>
+adapter(Policy const&, DU const&, DV const&, inverse = {}) -> adapter<detail::accumulator_of<DU const>>;
+template <execution_policy Policy, class DU, class DV, class DS>
+requires(!std::convertible_to<DS const&, inverse>) adapter(Policy const&, DU const&, DV const&, DS const&, inverse = {})
+->adapter<detail::accumulator_of<DU const>>;
+
 /// U [m, r] = (u₁ u₁ u₂ u₂ ⋯), standard Gaussian: Q = I at the start of training. Another seed for another U: two of
 /// the same seed begin with the same numbers. @see paired_gaussian with a view.
 /// @throws hoft::shape_error if m or r is negative
 template <scalar T>
-dense_matrix<T> paired_gaussian(index_t m, index_t r, std::uint64_t seed) {
+[[nodiscard]] dense_matrix<T> paired_gaussian(index_t m, index_t r, std::uint64_t seed) {
   detail::require_at_least("paired_gaussian", "m", m, 0);
   detail::require_at_least("paired_gaussian", "r", r, 0);
   dense_matrix<T> U(m, r);

@@ -4,9 +4,27 @@
 #include <hoft/householder/apply.hpp>
 #include <hoft/householder/apply_backward.hpp>
 
+#include <utility>
+
 namespace HOFT_TARGET_NAMESPACE {
 
+// Every call below takes Q or adjoint(Q), with a policy before its arguments or, on one thread, without. Which product
+// is meant is said as one likes:
+//   apply(Q, X)             Q X        apply(X, Q)             X Q        in place
+//   apply(adjoint(Q), X)    Qᴴ X       apply(X, adjoint(Q))    X Qᴴ
+//   apply(Q, X, op::adjoint), apply(Q, X, side::right, op::adjoint)       where it is known at run time only
+
 namespace detail {
+
+template <class F>
+inline constexpr bool is_form = false;
+template <class A>
+inline constexpr bool is_form<compact_wy<A>> = true;
+template <class A>
+inline constexpr bool is_form<adjoint_wy<A>> = true;
+/// What Q may be: a form that owns its memory, or the adjoint of one.
+template <class F>
+concept form = is_form<std::remove_cvref_t<F>>;
 
 /// What stands where Y may stand and is none.
 template <class DY>
@@ -16,66 +34,120 @@ inline constexpr bool is_option =
 }  // namespace detail
 
 /// X := Q X, Qᴴ X, X Q or X Qᴴ in place. @see apply with views for errors, cost, accuracy and source.
-template <execution_policy Policy, class A, class DX>
-void apply(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  auto const x = detail::as_output(X);
+template <execution_policy Policy, detail::form F, class DX>
+void apply(Policy const& policy, F const& Q, DX&& X, side s = side::left, op o = op::plain) {
+  auto const x = detail::as_output<DX>(X);
   auto const q = Q.view();
   apply(policy, q, x, x, s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
-/// The same on one thread, with the policy cpu{}.
-template <class A, class DX>
-void apply(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  apply(cpu{}, Q, X, s, o);
+/// X := Q X or Qᴴ X.
+template <execution_policy Policy, detail::form F, class DX>
+void apply(Policy const& policy, F const& Q, DX&& X, op o) {
+  apply(policy, Q, std::forward<DX>(X), side::left, o);
+}
+/// X := X Q or X Qᴴ.
+template <execution_policy Policy, class DX, detail::form F>
+requires(!detail::form<DX>) void apply(Policy const& policy, DX&& X, F const& Q, op o = op::plain) {
+  apply(policy, Q, std::forward<DX>(X), side::right, o);
 }
 
 /// Y := Q X, Qᴴ X, X Q or X Qᴴ. Y has the shape and layout of X and does not overlap it.
-template <execution_policy Policy, class A, class DX, class DY>
-requires(!detail::is_option<DY>) void apply(Policy const& policy, compact_wy<A> const& Q, DX const& X, DY&& Y,
-                                            side s = side::left, op o = op::plain) {
+template <execution_policy Policy, detail::form F, class DX, class DY>
+requires(!detail::is_option<DY>) void apply(Policy const& policy, F const& Q, DX const& X, DY&& Y, side s = side::left,
+                                            op o = op::plain) {
   static_assert(
       detail::same_storage<DX const, DY>,
       "hoft::apply: X and Y must have the same element type and layout (both column-major or both row-major).");
   auto const x = as_view(X);
   auto const q = Q.view();
-  apply(policy, q, x, detail::as_output(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
+  apply(policy, q, x, detail::as_output<DY>(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
-/// The same on one thread, with the policy cpu{}.
-template <class A, class DX, class DY>
-requires(!detail::is_option<DY>) void apply(compact_wy<A> const& Q, DX const& X, DY&& Y, side s = side::left,
-                                            op o = op::plain) {
-  apply(cpu{}, Q, X, Y, s, o);
+/// Y := Q X or Qᴴ X.
+template <execution_policy Policy, detail::form F, class DX, class DY>
+requires(!detail::is_option<DY>) void apply(Policy const& policy, F const& Q, DX const& X, DY&& Y, op o) {
+  apply(policy, Q, X, std::forward<DY>(Y), side::left, o);
+}
+/// Y := X Q or X Qᴴ.
+template <execution_policy Policy, class DX, detail::form F, class DY>
+requires(!detail::form<DX> && !detail::is_option<DY>) void apply(Policy const& policy, DX const& X, F const& Q, DY&& Y,
+                                                                 op o = op::plain) {
+  apply(policy, Q, X, std::forward<DY>(Y), side::right, o);
+}
+
+// What is refused in words, with and without a policy.
+template <execution_policy Policy, class DX, detail::form F, class... Rest>
+requires(!detail::form<DX>) void apply(Policy const&, DX&&, F const&, side, Rest&&...) {
+  static_assert(detail::never<DX>,
+                "hoft::apply: apply(X, Q) says the side by its order: leave side:: out, or write "
+                "apply(Q, X, side::right).");
+}
+template <execution_policy Policy, detail::form F, class DX>
+void apply(Policy const&, F const&, DX&&, op, side) {
+  static_assert(detail::never<DX>, "hoft::apply: the side comes before the operation: apply(Q, X, side, op).");
+}
+
+/// The same on one thread, with the policy cpu{}. (The calls with two arguments look like std::apply, which a call
+/// without hoft:: finds too where elements are std::complex: they are constrained, so that they are taken.)
+template <class F, class DX>
+requires detail::form<F>
+void apply(F&& Q, DX&& X) { apply(cpu{}, std::as_const(Q), std::forward<DX>(X), side::left, op::plain); }
+template <class DX, class F>
+requires(detail::form<F> && !detail::form<DX> && !execution_policy<DX>) void apply(DX&& X, F&& Q) {
+  apply(cpu{}, std::as_const(Q), std::forward<DX>(X), side::right, op::plain);
+}
+template <detail::form F, class DX, class Next, class... Rest>
+void apply(F const& Q, DX&& X, Next&& next, Rest&&... rest) {
+  apply(cpu{}, Q, std::forward<DX>(X), std::forward<Next>(next), std::forward<Rest>(rest)...);
+}
+template <class DX, detail::form F, class Next, class... Rest>
+requires(!execution_policy<DX> && !detail::form<DX>) void apply(DX&& X, F const& Q, Next&& next, Rest&&... rest) {
+  apply(cpu{}, std::forward<DX>(X), Q, std::forward<Next>(next), std::forward<Rest>(rest)...);
 }
 
 /// apply in place that returns the projections W [r, n] which apply_backward_from_output needs when Q is truncated or
 /// has explicit tau: UᴴX from the left, (X U)ᵀ from the right.
-template <execution_policy Policy, class A, class DX>
-auto apply_and_save(Policy const& policy, compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  auto const x = detail::as_output(X);
+template <execution_policy Policy, detail::form F, class DX>
+[[nodiscard]] auto apply_and_save(Policy const& policy, F const& Q, DX&& X, side s = side::left, op o = op::plain) {
+  auto const x = detail::as_output<DX>(X);
   auto const q = Q.view();
-  dense_matrix<A> W(Q.rank(), s == side::left ? x.cols : x.rows);
+  dense_matrix<typename F::value_type> W(Q.rank(), s == side::left ? x.cols : x.rows);
   apply(policy, q, x, x, s, o, detail::scratch(apply_workspace(policy, q, x, s)), as_view(W));
   return W;
 }
+template <execution_policy Policy, detail::form F, class DX>
+[[nodiscard]] auto apply_and_save(Policy const& policy, F const& Q, DX&& X, op o) {
+  return apply_and_save(policy, Q, std::forward<DX>(X), side::left, o);
+}
+template <execution_policy Policy, class DX, detail::form F>
+requires(!detail::form<DX>)
+    [[nodiscard]] auto apply_and_save(Policy const& policy, DX&& X, F const& Q, op o = op::plain) {
+  return apply_and_save(policy, Q, std::forward<DX>(X), side::right, o);
+}
 /// The same on one thread, with the policy cpu{}.
-template <class A, class DX>
-auto apply_and_save(compact_wy<A> const& Q, DX&& X, side s = side::left, op o = op::plain) {
-  return apply_and_save(cpu{}, Q, X, s, o);
+template <detail::form F, class... Rest>
+[[nodiscard]] auto apply_and_save(F const& Q, Rest&&... rest) {
+  return apply_and_save(cpu{}, Q, std::forward<Rest>(rest)...);
+}
+template <class DX, detail::form F, class... Rest>
+requires(!execution_policy<DX> && !detail::form<DX>)
+    [[nodiscard]] auto apply_and_save(DX&& X, F const& Q, Rest&&... rest) {
+  return apply_and_save(cpu{}, std::forward<DX>(X), Q, std::forward<Rest>(rest)...);
 }
 
 /// The first k columns of Q, [m, k], k <= m: LAPACK's orgqr, torch.linalg.householder_product. @see materialize with
 /// views.
-template <execution_policy Policy, class A>
-dense_matrix<A> materialize(Policy const& policy, compact_wy<A> const& Q, index_t k) {
+template <execution_policy Policy, detail::form F>
+[[nodiscard]] auto materialize(Policy const& policy, F const& Q, index_t k) {
   detail::require_at_least("materialize", "k", k, 0);
   detail::require_at_most("materialize", "k", k, Q.rows());
-  dense_matrix<A> E(Q.rows(), k);
+  dense_matrix<typename F::value_type> E(Q.rows(), k);
   auto const q = Q.view();
   materialize(policy, q, as_view(E), detail::scratch(materialize_workspace(policy, q, as_view(E))));
   return E;
 }
 /// The same on one thread, with the policy cpu{}.
-template <class A>
-dense_matrix<A> materialize(compact_wy<A> const& Q, index_t k) {
+template <detail::form F>
+[[nodiscard]] auto materialize(F const& Q, index_t k) {
   return materialize(cpu{}, Q, k);
 }
 
@@ -90,78 +162,86 @@ struct apply_gradient {
 
 namespace detail {
 
-template <class A, class DX>
-auto empty_gradient(compact_wy<A> const& Q, DX const& X) {
-  apply_gradient<A, value_of<DX const>, layout_of<DX const>> g;
+template <form F, class DX>
+auto empty_apply_gradient(F const& Q, DX const& X) {
+  apply_gradient<typename F::value_type, value_of<DX const>, layout_of<DX const>> g;
   g.dX.resize(X.rows(), X.cols());
   g.dU.resize(Q.rows(), Q.rank());
-  g.dtau.resize(Q.view().explicit_tau ? Q.rank() : 0);
+  g.dtau.resize(form_of(Q.view()).explicit_tau ? Q.rank() : 0);
   return g;
 }
 
 }  // namespace detail
 
-/// The gradients of Y = apply(Q, X, s, o) from its input X and dY = ∂L/∂Y. @see apply_backward with views.
-template <execution_policy Policy, class A, class DX, class DG>
-auto apply_backward(Policy const& policy, compact_wy<A> const& Q, DX const& X, DG const& dY, side s = side::left,
-                    op o = op::plain) {
+/// The gradients of Y = apply(Q, X, s, o) from its input X and dY = ∂L/∂Y; those of apply(X, Q) with side::right. @see
+/// apply_backward with views.
+template <execution_policy Policy, detail::form F, class DX, class DG>
+[[nodiscard]] auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY, side s = side::left,
+                                  op o = op::plain) {
   static_assert(detail::same_storage<DX const, DG const>,
                 "hoft::apply_backward: X and dY must have the same element type and layout.");
   auto const x = as_view(X);
   auto const q = Q.view();
-  auto g = detail::empty_gradient(Q, X);
+  auto g = detail::empty_apply_gradient(Q, X);
   apply_backward(policy, q, x, as_view(dY), as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
                  detail::scratch(apply_backward_workspace(policy, q, x, s)));
   return g;
 }
+template <execution_policy Policy, detail::form F, class DX, class DG>
+[[nodiscard]] auto apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY, op o) {
+  return apply_backward(policy, Q, X, dY, side::left, o);
+}
 /// The same on one thread, with the policy cpu{}.
-template <class A, class DX, class DG>
-auto apply_backward(compact_wy<A> const& Q, DX const& X, DG const& dY, side s = side::left, op o = op::plain) {
-  return apply_backward(cpu{}, Q, X, dY, s, o);
+template <detail::form F, class... Rest>
+[[nodiscard]] auto apply_backward(F const& Q, Rest const&... rest) {
+  return apply_backward(cpu{}, Q, rest...);
 }
 
 /// The same from the output Y, for an orthogonal Q. @see apply_backward_from_output with views.
-template <execution_policy Policy, class A, class DY, class DG>
-auto apply_backward_from_output(Policy const& policy, compact_wy<A> const& Q, DY const& Y, DG const& dY,
-                                side s = side::left, op o = op::plain) {
+template <execution_policy Policy, detail::form F, class DY, class DG>
+[[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DG const& dY,
+                                              side s = side::left, op o = op::plain) {
   static_assert(detail::same_storage<DY const, DG const>,
                 "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
   auto const y = as_view(Y);
   auto const q = Q.view();
-  auto g = detail::empty_gradient(Q, Y);
+  auto g = detail::empty_apply_gradient(Q, Y);
   apply_backward_from_output(policy, q, y, as_view(dY), as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
                              detail::scratch(apply_backward_workspace(policy, q, y, s)));
   return g;
 }
-/// The same on one thread, with the policy cpu{}.
-template <class A, class DY, class DG>
-auto apply_backward_from_output(compact_wy<A> const& Q, DY const& Y, DG const& dY, side s = side::left,
-                                op o = op::plain) {
-  return apply_backward_from_output(cpu{}, Q, Y, dY, s, o);
+template <execution_policy Policy, detail::form F, class DY, class DG>
+[[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DG const& dY, op o) {
+  return apply_backward_from_output(policy, Q, Y, dY, side::left, o);
 }
 
 /// The same from the output Y and the projections W that apply_and_save returned, for every Q.
-template <execution_policy Policy, class A, class DY, class DW, class DG>
-requires(!std::same_as<std::remove_cvref_t<DG>, side>) auto apply_backward_from_output(
-    Policy const& policy, compact_wy<A> const& Q, DY const& Y, DW const& W, DG const& dY, side s = side::left,
-    op o = op::plain) {
+template <execution_policy Policy, detail::form F, class DY, class DW, class DG>
+requires(!detail::is_option<DG>)
+    [[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DW const& W,
+                                                  DG const& dY, side s = side::left, op o = op::plain) {
   static_assert(detail::same_storage<DY const, DG const>,
                 "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
-  static_assert(detail::same_storage<dense_matrix<A>, DW const>,
+  static_assert(detail::same_storage<dense_matrix<typename F::value_type>, DW const>,
                 "hoft::apply_backward_from_output: W must be column-major, of the accumulator type, as apply_and_save "
                 "returns it.");
   auto const y = as_view(Y);
   auto const q = Q.view();
-  auto g = detail::empty_gradient(Q, Y);
+  auto g = detail::empty_apply_gradient(Q, Y);
   apply_backward_from_output(policy, q, y, as_view(W), as_view(dY), as_view(g.dX), as_view(g.dU),
                              as_vector_view(g.dtau), s, o, detail::scratch(apply_backward_workspace(policy, q, y, s)));
   return g;
 }
+template <execution_policy Policy, detail::form F, class DY, class DW, class DG>
+requires(!detail::is_option<DG>)
+    [[nodiscard]] auto apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, DW const& W,
+                                                  DG const& dY, op o) {
+  return apply_backward_from_output(policy, Q, Y, W, dY, side::left, o);
+}
 /// The same on one thread, with the policy cpu{}.
-template <class A, class DY, class DW, class DG>
-requires(!std::same_as<std::remove_cvref_t<DG>, side>) auto apply_backward_from_output(
-    compact_wy<A> const& Q, DY const& Y, DW const& W, DG const& dY, side s = side::left, op o = op::plain) {
-  return apply_backward_from_output(cpu{}, Q, Y, W, dY, s, o);
+template <detail::form F, class... Rest>
+[[nodiscard]] auto apply_backward_from_output(F const& Q, Rest const&... rest) {
+  return apply_backward_from_output(cpu{}, Q, rest...);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -2,8 +2,13 @@
 #pragma once
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/adjoint.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
+
+namespace detail {
+struct filled_owner;
+}
 
 /// Q = H(u₁) ⋯ H(u_r) in compact WY form, held by value. A is an accumulator type: float for 16-bit reflectors.
 template <accumulating A>
@@ -13,30 +18,44 @@ class compact_wy {
 
   /// The identity of order m.
   explicit compact_wy(index_t m = 0) : compact_wy(m, 0, {}, 1) {}
-  /// Memory for r reflectors of length m; `accumulate` fills it.
+  /// Memory for r reflectors of length m, which accumulate(policy, U, Q, kind, work) fills. Until then no call takes
+  /// it.
+  /// @throws hoft::shape_error if m or r is negative, or block < r for neumann{k}; hoft::argument_error if block or
+  ///         neumann.terms is below 1
   compact_wy(index_t m, index_t r, inverse kind, index_t block)
-      : vectors_(m, r), factor_(block, r), gram_(block, r), scales_(2, r), tau_(r), block_(block), kind_(kind) {}
+      : vectors_(checked(m, r, kind, block), r),
+        factor_(block, r),
+        gram_(block, r),
+        scales_(2, r),
+        tau_(r),
+        block_(block),
+        kind_(kind) {}
 
-  index_t rows() const { return vectors_.rows(); }             ///< m
-  index_t rank() const { return vectors_.cols(); }             ///< r
-  index_t block() const { return block_; }                     ///< reflectors that share one triangle
-  inverse kind() const { return kind_; }                       ///< exact or truncated
-  dense_matrix<A> const& vectors() const { return vectors_; }  ///< [m, r] normalised reflectors (V with explicit tau)
-  dense_matrix<A> const& factor() const { return factor_; }    ///< [block, r] the triangles T side by side
-  dense_vector<A> const& tau() const { return tau_; }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
+  [[nodiscard]] index_t rows() const { return vectors_.rows(); }  ///< m
+  [[nodiscard]] index_t rank() const { return vectors_.cols(); }  ///< r
+  [[nodiscard]] index_t block() const { return block_; }          ///< reflectors that share one triangle
+  [[nodiscard]] inverse kind() const { return kind_; }            ///< exact or truncated
+  [[nodiscard]] dense_matrix<A> const& vectors() const {
+    return vectors_;
+  }  ///< [m, r] normalised reflectors (V with explicit tau)
+  [[nodiscard]] dense_matrix<A> const& factor() const { return factor_; }  ///< [block, r] the triangles T side by side
+  [[nodiscard]] dense_vector<A> const& tau() const {
+    return tau_;
+  }  ///< [r] 2 / ‖û‖², 0 for a zero column; or the given tau
 
   /// For the calls that allocate nothing.
-  compact_wy_view<A const> view() const& { return bind<A const>(*this); }
-  compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
-  /// Views that `accumulate` may write to.
-  compact_wy_view<A> mutable_view() & { return bind<A>(*this); }
-  /// Adopts what `accumulate` found out about the form.
-  void adopt(compact_wy_view<A> const& q) {
-    kind_ = q.kind;
-    explicit_tau_ = q.explicit_tau;
-  }
+  [[nodiscard]] compact_wy_view<A const> view() const& { return bind<A const>(*this); }
+  [[nodiscard]] compact_wy_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
+  friend detail::filled_owner;
+  static index_t checked(index_t m, index_t r, inverse kind, index_t block) {
+    constexpr char const* function = "compact_wy";
+    detail::require_form_sizes(function, m, r, block);
+    detail::require_inverse(function, kind);
+    if (kind.truncated) detail::require_at_least(function, "block", block, r);
+    return m;
+  }
   template <class Element, class Self>
   static compact_wy_view<Element> bind(Self& self) {
     compact_wy_view<Element> q;
@@ -48,6 +67,7 @@ class compact_wy {
     q.block = self.block_;
     q.kind = self.kind_;
     q.explicit_tau = self.explicit_tau_;
+    q.filled = self.filled_;
     return q;
   }
 
@@ -56,50 +76,114 @@ class compact_wy {
   dense_vector<A> tau_;
   index_t block_;
   inverse kind_;
-  bool explicit_tau_ = false;
+  bool explicit_tau_ = false, filled_ = false;
 };
+
+namespace detail {
+
+/// Nothing but accumulate writes to a form that owns its memory, and what the form says of itself comes with it.
+struct filled_owner {
+  template <class A, class Fill>
+  static void by(compact_wy<A>& Q, Fill const& fill) {
+    struct in_progress {
+      compact_wy<A>& owner;
+      compact_wy_view<A> view;
+      // Also where `fill` throws: before it writes nothing has changed, and after that the form is not filled.
+      ~in_progress() { owner.kind_ = view.kind, owner.explicit_tau_ = view.explicit_tau, owner.filled_ = view.filled; }
+    } q{Q, compact_wy<A>::template bind<A>(Q)};
+    fill(q.view);
+  }
+};
+
+}  // namespace detail
+
+/// Q := H(u₁) ⋯ H(u_r) from the columns of U [m, r], into the memory of a form that was made for m, r and this kind:
+/// nothing is allocated. @see accumulate with views for errors, workspace, cost, accuracy and source.
+template <execution_policy Policy, class DU, class A>
+void accumulate(Policy const& policy, DU const& U, compact_wy<A>& Q, inverse kind, workspace work) {
+  auto const u = as_view(U);
+  detail::filled_owner::by(Q, [&](compact_wy_view<A>& q) { accumulate(policy, u, q, kind, work); });
+}
+/// The same from V [m, r] and tau [r] as LAPACK's geqrf leaves them.
+template <execution_policy Policy, class DV, class DT, class A>
+void accumulate(Policy const& policy, DV const& V, DT const& tau, compact_wy<A>& Q, workspace work) {
+  auto const v = as_view(V);
+  auto const t = as_vector_view(tau);
+  detail::filled_owner::by(Q, [&](compact_wy_view<A>& q) { accumulate(policy, v, t, q, work); });
+}
+
+/// Qᴴ, for every call that takes Q: apply(adjoint(Q), X). It refers to Q, which must outlive it, and computes nothing.
+template <accumulating A>
+class adjoint_wy {
+ public:
+  using value_type = A;
+
+  explicit adjoint_wy(compact_wy<A> const& Q) : form_(&Q) {}
+
+  [[nodiscard]] index_t rows() const { return form_->rows(); }        ///< m
+  [[nodiscard]] index_t rank() const { return form_->rank(); }        ///< r
+  [[nodiscard]] compact_wy<A> const& form() const { return *form_; }  ///< Q
+
+  /// For the calls that allocate nothing.
+  [[nodiscard]] adjoint_view<A const> view() const { return {form_->view()}; }
+
+ private:
+  compact_wy<A> const* form_;
+};
+
+/// Qᴴ.
+template <class A>
+[[nodiscard]] adjoint_wy<A> adjoint(compact_wy<A> const& Q) {
+  return adjoint_wy<A>(Q);
+}
+template <class A>
+[[nodiscard]] adjoint_wy<A> adjoint(compact_wy<A> const&& Q) {
+  static_assert(detail::never<A>,
+                "hoft: adjoint(Q) refers to Q, which must outlive it: pass a named form, not a temporary.");
+  return adjoint_wy<A>(Q);
+}
+/// (Qᴴ)ᴴ = Q.
+template <class A>
+[[nodiscard]] compact_wy<A> const& adjoint(adjoint_wy<A> const& Q) {
+  return Q.form();
+}
 
 /// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
 /// `block` reflectors to a triangle. @see accumulate with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class DU>
-requires(!std::same_as<std::remove_cvref_t<DU>, inverse>) auto accumulate(Policy const& policy, DU const& U,
-                                                                          inverse kind = {},
-                                                                          index_t block = default_block) {
+requires(!std::same_as<std::remove_cvref_t<DU>, inverse>)
+    [[nodiscard]] auto accumulate(Policy const& policy, DU const& U, inverse kind = {}, index_t block = default_block) {
   using A = detail::accumulator_of<DU const>;
   detail::require_inverse("accumulate", kind);
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
   auto const u = as_view(U);
   compact_wy<A> Q(u.rows, u.cols, kind, block_for(u.cols, kind, block));
-  auto q = Q.mutable_view();
-  accumulate(policy, u, q, kind, detail::scratch(accumulate_workspace<A>(policy, u.cols, Q.block(), kind)));
-  Q.adopt(q);
+  accumulate(policy, u, Q, kind, detail::scratch(accumulate_workspace<A>(policy, u.cols, Q.block(), kind)));
   return Q;
 }
 /// The same on one thread, with the policy cpu{}.
 template <class DU>
-requires(!execution_policy<DU>) auto accumulate(DU const& U, inverse kind = {}, index_t block = default_block) {
+requires(!execution_policy<DU>)
+    [[nodiscard]] auto accumulate(DU const& U, inverse kind = {}, index_t block = default_block) {
   return accumulate(cpu{}, U, kind, block);
 }
 
 /// Q = H₁ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ from V [m, r] and tau [r] as LAPACK's geqrf leaves them (unit lower
 /// trapezoid; the rest of V is not read). @see accumulate with views.
 template <execution_policy Policy, class DV, class DT>
-requires(!std::convertible_to<DT const&, inverse>) auto accumulate(Policy const& policy, DV const& V, DT const& tau,
-                                                                   index_t block = default_block) {
+requires(!std::convertible_to<DT const&, inverse>)
+    [[nodiscard]] auto accumulate(Policy const& policy, DV const& V, DT const& tau, index_t block = default_block) {
   using A = detail::accumulator_of<DV const>;
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
   auto const v = as_view(V);
   compact_wy<A> Q(v.rows, v.cols, {}, block_for(v.cols, {}, block));
-  auto q = Q.mutable_view();
-  accumulate(policy, v, as_vector_view(tau), q, detail::scratch(accumulate_workspace<A>(policy, v.cols, Q.block())));
-  Q.adopt(q);
+  accumulate(policy, v, tau, Q, detail::scratch(accumulate_workspace<A>(policy, v.cols, Q.block())));
   return Q;
 }
 /// The same on one thread, with the policy cpu{}.
 template <class DV, class DT>
-requires(!execution_policy<DV> &&
-         !std::convertible_to<DT const&, inverse>) auto accumulate(DV const& V, DT const& tau,
-                                                                   index_t block = default_block) {
+requires(!execution_policy<DV> && !std::convertible_to<DT const&, inverse>)
+    [[nodiscard]] auto accumulate(DV const& V, DT const& tau, index_t block = default_block) {
   return accumulate(cpu{}, V, tau, block);
 }
 

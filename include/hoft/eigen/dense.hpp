@@ -7,40 +7,55 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
 /// layout. Weights in their accumulator type are multiplied without allocating; 16-bit ones are converted panel by
-/// panel in memory allocated for the length of the call.
+/// panel in memory allocated for the length of the call. Made with a policy, it computes there; made without, on the
+/// threads of the forward or backward pass that calls it. The same bits for any number of threads.
 template <class T, class LM>
 class dense_operator {
  public:
-  dense_operator(cpu policy, matrix_view<T const, LM> M) : policy_(policy), M_(M) {}
+  /// @throws hoft::shape_error if M has a negative extent or a leading dimension that does not hold the other one
+  dense_operator(cpu policy, matrix_view<T const, LM> M) : policy_(policy), has_policy_(true), M_(M) {
+    detail::require_view("dense_operator", "M", M);
+  }
+  explicit dense_operator(matrix_view<T const, LM> M) : dense_operator(cpu{}, M) { has_policy_ = false; }
 
-  index_t rows() const { return M_.rows; }
-  index_t cols() const { return M_.cols; }
+  [[nodiscard]] index_t rows() const { return M_.rows; }
+  [[nodiscard]] index_t cols() const { return M_.cols; }
 
   /// Y [m, t] := M X, X [n, t]. @throws hoft::shape_error before anything is written. Cost: 2 m n t flops.
   template <class TX, class L>
   void apply(matrix_view<TX, L> X, matrix_view<T, L> Y) const {
+    apply(policy_, X, Y);
+  }
+  /// The same on the threads of a caller's policy, unless this has its own.
+  template <class TX, class L>
+  void apply(cpu const& caller, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
     detail::require_shape("dense_operator::apply", "X", X, M_.cols, X.cols);
     detail::require_shape("dense_operator::apply", "Y", Y, M_.rows, X.cols);
-    multiply(cpu_backend::plain(M_), X, Y);
+    multiply(has_policy_ ? policy_ : caller, cpu_backend::plain(M_), X, Y);
   }
   /// Y [n, t] := MᴴX, X [m, t]. @throws hoft::shape_error before anything is written. Cost: 2 m n t flops.
   template <class TX, class L>
   void apply_adjoint(matrix_view<TX, L> X, matrix_view<T, L> Y) const {
+    apply_adjoint(policy_, X, Y);
+  }
+  /// The same on the threads of a caller's policy, unless this has its own.
+  template <class TX, class L>
+  void apply_adjoint(cpu const& caller, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
     detail::require_shape("dense_operator::apply_adjoint", "X", X, M_.rows, X.cols);
     detail::require_shape("dense_operator::apply_adjoint", "Y", Y, M_.cols, X.cols);
-    multiply(cpu_backend::adjoint(M_), X, Y);
+    multiply(has_policy_ ? policy_ : caller, cpu_backend::adjoint(M_), X, Y);
   }
 
  private:
   template <class Operand, class TX, class L>
-  void multiply(Operand M, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
+  void multiply(cpu const& policy, Operand M, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
     using A = accumulator_t<T>;
     static_assert(std::same_as<T, A> || !is_complex<A>, "hoft::dense: 16-bit storage of reals only");
     if constexpr (std::same_as<T, A>) {
-      product(policy_, T(1), M, cpu_backend::plain(X), {}, Y);
+      product(policy, T(1), M, cpu_backend::plain(X), {}, Y);
     } else {
       constexpr index_t tokens = 256, outputs = 256;
-      cpu_backend::parallel_for(policy_, (X.cols + tokens - 1) / tokens, [&](index_t, index_t task) {
+      cpu_backend::parallel_for(policy, (X.cols + tokens - 1) / tokens, [&](index_t, index_t task) {
         index_t const j = task * tokens, t = std::min(tokens, X.cols - j);
         using layout = typename decltype(M.matrix)::layout_type;
         dense_matrix<A, L> x = as_eigen(X.columns(j, t)).template cast<A>(), y(std::min(outputs, Y.rows), t);
@@ -57,6 +72,7 @@ class dense_operator {
   }
 
   cpu policy_;
+  bool has_policy_;
   matrix_view<T const, LM> M_;
 };
 
@@ -67,24 +83,23 @@ template <class Base>
 inline constexpr bool is_operator =
     !std::is_base_of_v<Eigen::EigenBase<std::remove_cvref_t<Base>>, std::remove_cvref_t<Base>>;
 
-/// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.
-template <class D>
-inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
-template <class D, int Options, class Stride>
-inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
-
 }  // namespace detail
 
 /// The base operator of M, which must outlive it.
 template <class DM>
-auto dense(cpu policy, DM&& M) {
-  static_assert(std::is_lvalue_reference_v<DM> || !detail::may_own_elements<std::remove_cvref_t<DM>>,
+[[nodiscard]] auto dense(cpu policy, DM&& M) {
+  static_assert(!detail::ends_with_the_call<DM>,
                 "hoft: dense(M) refers to M, which must outlive it: pass a named matrix, not a temporary.");
   auto const view = as_view(M);
   return dense_operator<typename decltype(view)::value_type, typename decltype(view)::layout_type>(policy, view);
 }
-/// The same on one thread, with the policy cpu{}.
+/// The same on the threads of the pass that calls it.
 template <class DM>
-requires(!execution_policy<DM>) auto dense(DM&& M) { return dense(cpu{}, std::forward<DM>(M)); }
+requires(!execution_policy<DM>) [[nodiscard]] auto dense(DM&& M) {
+  static_assert(!detail::ends_with_the_call<DM>,
+                "hoft: dense(M) refers to M, which must outlive it: pass a named matrix, not a temporary.");
+  auto const view = as_view(M);
+  return dense_operator<typename decltype(view)::value_type, typename decltype(view)::layout_type>(view);
+}
 
 }  // namespace HOFT_TARGET_NAMESPACE

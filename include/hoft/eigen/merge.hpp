@@ -10,27 +10,27 @@ namespace HOFT_TARGET_NAMESPACE {
 /// M := Q_U diag(s) M Q_V in place. @see merge with views for errors, cost, accuracy and source.
 template <execution_policy Policy, class A, class DM>
 void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
-  auto const m = detail::as_output(M);
+  auto const m = detail::as_output<DM>(M);
   auto const view = a.view();
   merge(policy, view, m, m, detail::scratch(merge_workspace(policy, view, m)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void merge(adapter<A> const& a, DM&& M) {
-  merge(cpu{}, a, M);
+  merge(cpu{}, a, std::forward<DM>(M));
 }
 
 /// M := the weight that merge(a, M) was given, in place. @see unmerge with views.
 template <execution_policy Policy, class A, class DM>
 void unmerge(Policy const& policy, adapter<A> const& a, DM&& M) {
-  auto const m = detail::as_output(M);
+  auto const m = detail::as_output<DM>(M);
   auto const view = a.view();
   unmerge(policy, view, m, detail::scratch(unmerge_workspace(policy, view, m)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void unmerge(adapter<A> const& a, DM&& M) {
-  unmerge(cpu{}, a, M);
+  unmerge(cpu{}, a, std::forward<DM>(M));
 }
 
 /// Gradients of an adapter in the accumulator type; ds is empty for HOFT.
@@ -56,7 +56,8 @@ adapter_gradient<A> empty_gradient(adapter<A> const& a) {
 
 /// dU, dV and ds from dMhat = ∂L/∂M̂ [m, n] and the base weight M. @see merge_backward with views.
 template <execution_policy Policy, class A, class DM, class DG>
-adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M, DG const& dMhat) {
+[[nodiscard]] adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M,
+                                                 DG const& dMhat) {
   static_assert(detail::same_layout<DM const, DG const>,
                 "hoft::merge_backward: M and dMhat must have the same layout, both column-major or both row-major.");
   auto const m = as_view(M);
@@ -68,7 +69,7 @@ adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM, class DG>
-adapter_gradient<A> merge_backward(adapter<A> const& a, DM const& M, DG const& dMhat) {
+[[nodiscard]] adapter_gradient<A> merge_backward(adapter<A> const& a, DM const& M, DG const& dMhat) {
   return merge_backward(cpu{}, a, M, dMhat);
 }
 
@@ -81,7 +82,7 @@ struct low_rank_update {
 
 /// The adapter as a LoRA adapter of rank ru + rv for the weight M, without loss. @see low_rank with views.
 template <execution_policy Policy, class A, class DM>
-auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
+[[nodiscard]] auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
   auto const m = as_view(M);
   auto const view = a.view();
   index_t const rank = a.left().rank() + a.right().rank();
@@ -93,7 +94,7 @@ auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
-auto low_rank(adapter<A> const& a, DM const& M) {
+[[nodiscard]] auto low_rank(adapter<A> const& a, DM const& M) {
   return low_rank(cpu{}, a, M);
 }
 

@@ -8,7 +8,7 @@ namespace HOFT_TARGET_NAMESPACE {
 /// ‖I − QᴴQ‖_F/√m of Q as `apply` computes it: Q is materialised, 4 m² r and m³ flops, m² elements.
 /// @see orthogonality_error of a dense matrix.
 template <class A>
-auto orthogonality_error(compact_wy<A> const& Q) {
+[[nodiscard]] auto orthogonality_error(compact_wy<A> const& Q) {
   return orthogonality_error(materialize(Q, Q.rows()));
 }
 

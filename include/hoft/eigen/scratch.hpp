@@ -25,14 +25,30 @@ class scratch {
   index_t bytes_;
 };
 
-/// A view of an argument that is written.
+/// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.
 template <class D>
-auto as_output(D&& a) {
-  auto const view = as_view(std::forward<D>(a));
+inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
+template <class D, int Options, class Stride>
+inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
+/// The argument is a temporary whose elements end with the call: D is its deduced type in a parameter D&&.
+template <class D>
+inline constexpr bool ends_with_the_call = !std::is_lvalue_reference_v<D> && may_own_elements<std::remove_cvref_t<D>>;
+
+/// A view of an argument that is written. D is its deduced type in a parameter D&&.
+template <class D>
+auto as_output(std::remove_reference_t<D>& a) {
+  static_assert(!ends_with_the_call<D>,
+                "hoft: this argument is written, but it is a temporary, and the result would end with it: pass a named "
+                "matrix, or a Map, Ref or Block of one.");
+  auto const view = as_view(a);
   static_assert(!std::is_const_v<typename decltype(view)::element_type>,
                 "hoft: this argument is written, but it is const (or a Map or Ref of const).");
   return view;
 }
+
+/// False, of a type that is known when a template is used.
+template <class>
+inline constexpr bool never = false;
 
 template <class D>
 using value_of = typename decltype(as_view(std::declval<D&>()))::value_type;

@@ -50,7 +50,7 @@ void require_accumulate(matrix_view<TU, LU> U, compact_wy_view<A> const& Q, inve
   constexpr char const* function = "accumulate";
   require_view(function, "U", U);
   require_inverse(function, kind);
-  require_form(function, "Q", Q, U.rows, U.cols);
+  require_form_memory(function, "Q", Q, U.rows, U.cols);
   if (kind.truncated) require_at_least(function, "Q.block", Q.block, U.cols);
 }
 
@@ -76,8 +76,13 @@ void form_factors(Policy const& policy, compact_wy_view<A> const& Q, accumulate_
 }  // namespace detail
 
 /// Bytes of workspace for `accumulate` of r reflectors in blocks of `block`.
+/// @throws hoft::shape_error if r is negative, hoft::argument_error if block < 1 or neumann.terms < 1
 template <accumulating A, execution_policy Policy>
-index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inverse kind = {}) {
+[[nodiscard]] index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inverse kind = {}) {
+  constexpr char const* function = "accumulate_workspace";
+  detail::require_at_least(function, "r", r, 0);
+  detail::require_at_least<argument_error>(function, "block", block, 1);
+  detail::require_inverse(function, kind);
   return detail::workspace_size<detail::accumulate_pieces<A>>(policy, r, block, kind);
 }
 
@@ -86,7 +91,7 @@ index_t accumulate_workspace(Policy const& policy, index_t r, index_t block, inv
 /// @param policy where to compute
 /// @param U      [m, r] In: the reflectors, of any non-zero length (16-bit storage is read as float)
 /// @param Q      [m, r] Out: views cut by carve_compact_wy(memory, m, r, block_for(r, kind)); all of its memory is
-///               overwritten and its `kind` set. Must not overlap U.
+///               overwritten and its `kind` and `filled` set. Must not overlap U.
 /// @param kind   exact{} (Q is orthogonal to rounding) or neumann{k} (the paper's truncated series; needs block >= r)
 /// @param work   at least accumulate_workspace bytes
 /// @throws hoft::shape_error, hoft::argument_error (neumann.terms < 1), hoft::workspace_error, before anything is
@@ -104,11 +109,12 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   detail::require_accumulate(U, Q, kind);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>("accumulate", work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
-  Q.explicit_tau = false;
+  Q.explicit_tau = Q.filled = false;
   if (!kind.truncated && ops<Policy>::accumulate_batch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1)))
-    return;
+    return void(Q.filled = true);
   ops<Policy>::normalise_columns(policy, U, Q.vectors, Q.scales);
   detail::form_factors(policy, Q, pieces);
+  Q.filled = true;
 }
 
 /// Q := H₁ H₂ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ, in the convention of LAPACK's geqrf and of
@@ -132,14 +138,16 @@ void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau
   detail::require_view(function, "V", V);
   detail::require_at_most(function, "V.cols", V.cols, V.rows);
   detail::require_equal(function, "tau.size", tau.size, V.cols);
-  detail::require_form(function, "Q", Q, V.rows, V.cols);
+  detail::require_form_memory(function, "Q", Q, V.rows, V.cols);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>(function, work, policy, V.cols, Q.block, inverse{});
   Q.kind = inverse{};
   Q.explicit_tau = true;
+  Q.filled = false;
   ops<Policy>::unit_lower(policy, V, Q.vectors);
   ops<Policy>::copy(policy, tau, Q.tau);
   ops<Policy>::fill(policy, real_t<A>(1), Q.scales);
   detail::form_factors(policy, Q, pieces);
+  Q.filled = true;
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -139,6 +139,12 @@ struct apply_pieces {
       : oriented(memory, m, r, block, s), algorithm(memory, policy, m, n, r, block) {}
 };
 
+template <class A, class T, class L>
+void require_apply_query(char const* function, compact_wy_view<A> const& Q, matrix_view<T, L> X) {
+  require_form_memory(function, "Q", Q, Q.rows(), Q.rank());
+  require_view(function, "X", X);
+}
+
 template <class A, class TX, class T, class L>
 void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
   constexpr char const* function = "apply";
@@ -151,10 +157,13 @@ void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_vie
 }  // namespace detail
 
 /// Bytes of workspace for `apply` with X [m, n] of this element type and layout (its data is not read).
+/// @throws hoft::shape_error if an extent of Q or X is negative or parts of Q do not fit each other
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X, side s = side::left) {
+[[nodiscard]] index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X,
+                                      side s = side::left) {
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
+  detail::require_apply_query("apply_workspace", Q, X);
   if (s == side::left)
     return detail::workspace_size<detail::apply_pieces<Policy, acc, value, L>>(policy, Q.rows(), X.cols, Q.rank(),
                                                                                Q.block, s);
@@ -173,7 +182,8 @@ index_t apply_workspace(Policy const& policy, compact_wy_view<A> const& Q, matri
 /// @param work   at least apply_workspace bytes
 /// @param W      [r, n] Out, optional (empty: not wanted): the projections UᴴX, or (X U)ᵀ for side::right, that
 ///               apply_backward_from_output takes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+///         written
 ///
 /// Cost: 4 m n r + 2 n r b flops (b = Q.block); X is read once and Y written once from memory while a panel of columns
 /// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √m (16-bit storage: one
@@ -201,7 +211,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
 
 /// Bytes of workspace for `materialize`.
 template <execution_policy Policy, class A, class T, class L>
-index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E) {
+[[nodiscard]] index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E) {
   return apply_workspace(policy, Q, E);
 }
 
@@ -211,12 +221,14 @@ index_t materialize_workspace(Policy const& policy, compact_wy_view<A> const& Q,
 /// @param Q      [m, m] of rank r
 /// @param E      [m, k] Out: k <= m. Must not overlap Q
 /// @param work   at least materialize_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+///         written
 ///
 /// Cost and accuracy: those of `apply` to [m, k].
 template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
+  detail::require_form(function, "Q", Q, Q.rows(), Q.rank());
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());
   detail::require_shape(function, "E", E, Q.rows(), E.cols);
   detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));

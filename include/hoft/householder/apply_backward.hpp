@@ -153,11 +153,13 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
 
 /// Bytes of workspace for `apply_backward` and `apply_backward_from_output` with X of this shape, element type and
 /// layout. A query answers for the Q it is given: rank, block, inverse and convention count.
+/// @throws hoft::shape_error as apply_workspace
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X,
-                                 side s = side::left) {
+[[nodiscard]] index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> X,
+                                               side s = side::left) {
   using value = std::remove_const_t<T>;
   using acc = std::remove_const_t<A>;
+  detail::require_apply_query("apply_backward_workspace", Q, X);
   auto const size = [&](auto layout, index_t n) {
     using pieces = detail::apply_backward_pieces<Policy, acc, value, decltype(layout)>;
     return detail::workspace_size<pieces>(policy, Q.rows(), n, Q.rank(), Q.block, Q.kind, Q.explicit_tau, s);
@@ -177,7 +179,8 @@ index_t apply_backward_workspace(Policy const& policy, compact_wy_view<A> const&
 /// @param dtau   [r] Out with explicit tau (the true derivative, also at tau = 0); size 0 otherwise
 /// @param s, o   as in the forward pass
 /// @param work   at least apply_backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+///         written
 ///
 /// Cost: 10 m n r flops and one pass over X and dY for one block of reflectors; with more blocks 14 m n r, and the
 /// panel of X that is in cache runs forward once more. Accuracy: relative error of dX as of `apply`; dU to a small
@@ -195,8 +198,8 @@ void apply_backward(Policy const& policy, compact_wy_view<A> const& Q, matrix_vi
 /// construction (exact{}, no explicit tau), whose adjoint recovers the input.
 ///
 /// @param Y  shape of X, In: the output of the forward pass. Must not overlap dX
-/// @throws hoft::argument_error if Q is truncated or has explicit tau (pass W then), hoft::shape_error,
-///         hoft::workspace_error, before anything is written
+/// @throws hoft::argument_error if Q is truncated or has explicit tau (pass W then) or nobody accumulated it,
+///         hoft::shape_error, hoft::workspace_error, before anything is written
 ///
 /// Other parameters, cost and accuracy as in apply_backward.
 template <execution_policy Policy, class A, class TX, class TG, class T, class L, class TU, class LU, class TT>

@@ -13,7 +13,7 @@ namespace detail {
 
 /// The same amount of workspace for each problem that is worked on at a time, enough for the largest one.
 template <class Policy, class Size>
-index_t batch_workspace(Policy const& policy, index_t count, Size const& size) {
+[[nodiscard]] index_t batch_workspace(Policy const& policy, index_t count, Size const& size) {
   index_t most = 0;
   for (index_t i = 0; i < count; ++i) most = std::max(most, size(i));
   return most * ops<Policy>::problems_at_once(policy, count);
@@ -52,7 +52,7 @@ void run_batch(Policy const& policy, index_t count, workspace work, index_t byte
 
 /// Bytes of workspace for `accumulate` of all of Q.
 template <execution_policy Policy, class A>
-index_t accumulate_workspace(Policy const& policy, std::span<compact_wy_view<A>> Q, inverse kind = {}) {
+[[nodiscard]] index_t accumulate_workspace(Policy const& policy, std::span<compact_wy_view<A>> Q, inverse kind = {}) {
   return detail::batch_workspace(policy, index_t(Q.size()), [&](index_t i) {
     auto const& q = Q[std::size_t(i)];
     return accumulate_workspace<A>(ops<Policy>::serial(policy), q.rank(), q.block, kind);
@@ -78,8 +78,11 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
       function, count, work, [&](std::size_t i) { detail::require_accumulate(U[i], Q[i], kind); },
       [&] { return accumulate_workspace(policy, Q, kind); });
   if (!kind.truncated) {
-    for (auto& q : Q) q.kind = kind, q.explicit_tau = false;
-    if (ops<Policy>::accumulate_batch(policy, U, Q)) return;
+    for (auto& q : Q) q.kind = kind, q.explicit_tau = q.filled = false;
+    if (ops<Policy>::accumulate_batch(policy, U, Q)) {
+      for (auto& q : Q) q.filled = true;
+      return;
+    }
   }
   detail::run_batch(policy, count, work, bytes,
                     [&](auto const& one, std::size_t i, workspace part) { accumulate(one, U[i], Q[i], kind, part); });
@@ -87,8 +90,8 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
 
 /// Bytes of workspace for `apply` of all of Q to X.
 template <execution_policy Policy, class A, class T, class L>
-index_t apply_workspace(Policy const& policy, std::span<compact_wy_view<A> const> Q,
-                        std::span<matrix_view<T, L> const> X, side s = side::left) {
+[[nodiscard]] index_t apply_workspace(Policy const& policy, std::span<compact_wy_view<A> const> Q,
+                                      std::span<matrix_view<T, L> const> X, side s = side::left) {
   return detail::batch_workspace(policy, index_t(std::min(Q.size(), X.size())), [&](index_t i) {
     return apply_workspace(ops<Policy>::serial(policy), Q[std::size_t(i)], X[std::size_t(i)], s);
   });

@@ -36,6 +36,10 @@ struct compact_wy_view {
   index_t block = 1;          ///< b, at least 1
   inverse kind;               ///< how T came from S
   bool explicit_tau = false;  ///< tau was given: columns are not normalised
+  /// The memory holds a form: set by `accumulate`, asked by every call that reads one, for a GPU's memory as well.
+  /// Views copied before do not learn of it. Set it, `kind` and `explicit_tau` yourself where you put the arrays
+  /// together, or carve again what `accumulate` has filled.
+  bool filled = false;
 
   compact_wy_view() = default;
   compact_wy_view(compact_wy_view const&) = default;
@@ -49,13 +53,14 @@ struct compact_wy_view {
         scales(q.scales),
         block(q.block),
         kind(q.kind),
-        explicit_tau(q.explicit_tau) {}
+        explicit_tau(q.explicit_tau),
+        filled(q.filled) {}
 
-  index_t rows() const { return vectors.rows; }
-  index_t rank() const { return vectors.cols; }
-  index_t blocks() const { return (rank() + block - 1) / block; }
+  [[nodiscard]] index_t rows() const { return vectors.rows; }
+  [[nodiscard]] index_t rank() const { return vectors.cols; }
+  [[nodiscard]] index_t blocks() const { return (rank() + block - 1) / block; }
   /// Q is orthogonal by construction, so that its adjoint is its inverse.
-  bool orthogonal() const { return !kind.truncated && !explicit_tau; }
+  [[nodiscard]] bool orthogonal() const { return !kind.truncated && !explicit_tau; }
 
   /// One factor Q_i.
   struct factor_view {
@@ -63,7 +68,7 @@ struct compact_wy_view {
     matrix_view<A> U, T, gram;
     vector_view<A> tau;
   };
-  factor_view at(index_t i) const {
+  [[nodiscard]] factor_view at(index_t i) const {
     index_t const j = i * block, k = std::min(block, rank() - j);
     return {j, k, vectors.columns(j, k), factor.block(0, j, k, k), gram.block(0, j, k, k), tau.part(j, k)};
   }
@@ -75,15 +80,33 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// The block that `accumulate` uses for r reflectors: all of them in one triangle when the inverse is truncated (a
 /// series in blocks would be another function), else at most `wanted`.
-inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
+/// @throws hoft::shape_error if r is negative, hoft::argument_error if wanted < 1
+[[nodiscard]] inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
+  detail::require_at_least("block_for", "r", r, 0);
+  detail::require_at_least<argument_error>("block_for", "wanted", wanted, 1);
   return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));
 }
 
+namespace detail {
+
+/// Of a form that is to be made.
+inline void require_form_sizes(char const* function, index_t m, index_t r, index_t block) {
+  require_at_least(function, "m", m, 0);
+  require_at_least(function, "r", r, 0);
+  require_at_least<argument_error>(function, "block", block, 1);
+}
+
+}  // namespace detail
+
 /// Cuts the storage of a compact WY form from `memory`; with a counting arena it tells the size.
+/// @throws hoft::shape_error if m or r is negative, hoft::argument_error if block < 1, hoft::workspace_error if
+/// `memory`
+///         is used up
 template <accumulating A>
 compact_wy_view<A> carve_compact_wy(arena& memory, index_t m, index_t r, index_t block) {
+  detail::require_form_sizes("carve_compact_wy", m, r, block);
   compact_wy_view<A> q;
-  q.block = std::max<index_t>(1, block);
+  q.block = block;
   q.vectors = memory.matrix<A>(m, r);
   q.factor = memory.matrix<A>(q.block, r);
   q.gram = memory.matrix<A>(q.block, r);
@@ -125,10 +148,20 @@ inline void require_form_parts(char const* function, std::string_view name, inde
   require_shape(function, text + ".scales", scales, 2, r);
 }
 
+/// Memory for a form, to be written.
 template <class A>
-void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+void require_form_memory(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m,
+                         index_t r) {
   if (!has_form(Q, m, r))
     require_form_parts(function, name, Q.block, Q.vectors, Q.factor, Q.gram, Q.tau.size, Q.scales, m, r);
+}
+/// A form, to be read. Without reflectors it is the identity, and has no memory to fill.
+template <class A>
+void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+  require_form_memory(function, name, Q, m, r);
+  if (!Q.filled && r > 0)
+    refuse<argument_error>(function, std::string(name).c_str(), "memory that has not been accumulated",
+                           "filled by accumulate first");
 }
 
 }  // namespace detail

@@ -18,10 +18,12 @@ class arena {
   /// Carves from `memory`. The pieces must have been counted first (see `carve`).
   explicit arena(workspace memory) : next_(memory.data), end_(memory.data + memory.size), carving_(true) {}
 
-  /// @throws hoft::workspace_error if the memory is used up: it is smaller than what was counted
+  /// @throws hoft::shape_error if count is negative; hoft::workspace_error if the memory is used up: it is smaller than
+  ///         what was counted
   template <class T>
   T* array(index_t count) {
     static_assert(alignof(T) <= alignment);
+    detail::require_at_least("arena::array", "count", count, 0);
     return reinterpret_cast<T*>(take(count * index_t(sizeof(T))));
   }
   template <class T>
@@ -30,10 +32,12 @@ class arena {
   }
   template <class T, class Layout = col_major>
   matrix_view<T, Layout> matrix(index_t rows, index_t cols) {
+    detail::require_at_least("arena::matrix", "rows", rows, 0);
+    detail::require_at_least("arena::matrix", "cols", cols, 0);
     return {array<T>(rows * cols), rows, cols};
   }
   /// Bytes asked for so far, with room to align the first piece.
-  index_t size() const noexcept { return size_ == 0 ? 0 : size_ + alignment; }
+  [[nodiscard]] index_t size() const noexcept { return size_ == 0 ? 0 : size_ + alignment; }
 
   static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
 

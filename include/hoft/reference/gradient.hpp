@@ -97,7 +97,8 @@ bool compare(gradient_comparison<V>& found, V const& claimed, V const& numeric, 
 /// (x + h = x) counts as failure.
 /// Source: the definition; Dennis and Schnabel, Numerical Methods for Unconstrained Optimization, section 5.4.
 template <class F, class DX, class DG>
-auto check_gradient(F&& f, Eigen::MatrixBase<DX> const& x, Eigen::MatrixBase<DG> const& dx, double step = 0) {
+[[nodiscard]] auto check_gradient(F&& f, Eigen::MatrixBase<DX> const& x, Eigen::MatrixBase<DG> const& dx,
+                                  double step = 0) {
   namespace ref = reference::detail;
   using T = typename DX::Scalar;
   using R = ref::measure_t<T>;

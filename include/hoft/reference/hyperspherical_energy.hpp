@@ -62,7 +62,7 @@ real_of_t<A> energy(Eigen::MatrixBase<D> const& W) {
 /// al., Learning towards Minimum Hyperspherical Energy, 2018 (arXiv 1805.09298), and appendix B of the HOFT paper
 /// (arXiv 2505.16531).
 template <class D>
-auto hyperspherical_energy(Eigen::MatrixBase<D> const& W) {
+[[nodiscard]] auto hyperspherical_energy(Eigen::MatrixBase<D> const& W) {
   namespace ref = reference::detail;
   using T = typename D::Scalar;
   return static_cast<ref::measure_t<T>>(ref::energy<ref::measuring_t<T>>(W));
@@ -79,7 +79,7 @@ auto hyperspherical_energy(Eigen::MatrixBase<D> const& W) {
 /// the result; the error is that of the two energies.
 /// Source: appendix B of the HOFT paper (arXiv 2505.16531).
 template <class D, class Dhat>
-auto hyperspherical_energy_change(Eigen::MatrixBase<D> const& W, Eigen::MatrixBase<Dhat> const& What) {
+[[nodiscard]] auto hyperspherical_energy_change(Eigen::MatrixBase<D> const& W, Eigen::MatrixBase<Dhat> const& What) {
   namespace ref = reference::detail;
   using T = typename D::Scalar;
   static_assert(std::is_same_v<T, typename Dhat::Scalar>, "hoft: W and What must have the same element type.");

@@ -19,7 +19,7 @@ namespace HOFT_TARGET_NAMESPACE {
 /// NaN.
 /// Source: the definition; Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 19.3.
 template <class D>
-auto orthogonality_error(Eigen::MatrixBase<D> const& Q) {
+[[nodiscard]] auto orthogonality_error(Eigen::MatrixBase<D> const& Q) {
   namespace ref = reference::detail;
   using A = ref::measuring_t<typename D::Scalar>;
   using R = ref::real_of_t<A>;

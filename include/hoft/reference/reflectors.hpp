@@ -190,7 +190,7 @@ void apply(Eigen::MatrixBase<DV> const& V, Eigen::MatrixBase<Dt> const& tau, DX&
 /// Cost: 4 m² r flops. Accuracy: as `apply`, each column of the identity having norm 1.
 /// Source: the definition.
 template <class DU>
-auto materialize(Eigen::MatrixBase<DU> const& U) {
+[[nodiscard]] auto materialize(Eigen::MatrixBase<DU> const& U) {
   using C = detail::computing_t<typename DU::Scalar>;
   return detail::product_of(detail::reflectors_of<C>(U), U.rows());
 }
@@ -204,7 +204,7 @@ auto materialize(Eigen::MatrixBase<DU> const& U) {
 /// Cost: 4 m² r flops. Accuracy: as `apply`, each column of the identity having norm 1.
 /// Source: the definition.
 template <class DV, class Dt>
-auto materialize(Eigen::MatrixBase<DV> const& V, Eigen::MatrixBase<Dt> const& tau) {
+[[nodiscard]] auto materialize(Eigen::MatrixBase<DV> const& V, Eigen::MatrixBase<Dt> const& tau) {
   using C = detail::computing_t<typename DV::Scalar>;
   detail::require_lapack_shapes("reference::materialize", V.rows(), V.cols(), tau.rows(), tau.cols());
   return detail::product_of(detail::reflectors_of<C>(V, tau), V.rows());

@@ -38,7 +38,7 @@ column<real_of_t<A>> singular_values(Eigen::MatrixBase<D> const& M) {
 /// (measured: 0.9 to 1.1 times it for random matrices of 16 to 200 columns), then one rounding to the result.
 /// Source: Eigen::JacobiSVD.
 template <class D>
-auto singular_values(Eigen::MatrixBase<D> const& M) {
+[[nodiscard]] auto singular_values(Eigen::MatrixBase<D> const& M) {
   namespace ref = reference::detail;
   using T = typename D::Scalar;
   using A = ref::measuring_t<T>;
@@ -62,7 +62,7 @@ auto singular_values(Eigen::MatrixBase<D> const& M) {
 /// below it is none.
 /// Source: Weyl's inequality bounds it by ‖M − Mhat‖₂ / σ₁; Golub and Van Loan, Matrix Computations, 4th ed., 8.6.
 template <class D, class Dhat>
-auto singular_value_drift(Eigen::MatrixBase<D> const& M, Eigen::MatrixBase<Dhat> const& Mhat) {
+[[nodiscard]] auto singular_value_drift(Eigen::MatrixBase<D> const& M, Eigen::MatrixBase<Dhat> const& Mhat) {
   namespace ref = reference::detail;
   using T = typename D::Scalar;
   static_assert(std::is_same_v<T, typename Dhat::Scalar>, "hoft: M and Mhat must have the same element type.");

@@ -37,7 +37,7 @@ concept eigen_vector_storage = eigen_storage<D> && bool(std::remove_cvref_t<D>::
 
 /// The matrix in Eigen storage. An expression, or a map with a run-time inner stride, does not compile.
 template <class D>
-auto as_view(D&& a) {
+[[nodiscard]] auto as_view(D&& a) {
   static_assert(
       eigen_storage<D>,
       "hoft: this argument is an Eigen expression or has a non-unit inner stride, and hoft makes no silent copies. "
@@ -53,13 +53,13 @@ auto as_view(D&& a) {
   }
 }
 template <class T, class Layout>
-auto as_view(matrix_view<T, Layout> a) {
+[[nodiscard]] auto as_view(matrix_view<T, Layout> a) {
   return a;
 }
 
 /// The vector in Eigen storage.
 template <class D>
-auto as_vector_view(D&& a) {
+[[nodiscard]] auto as_vector_view(D&& a) {
   static_assert(eigen_vector_storage<D>,
                 "hoft: this argument must be a contiguous Eigen vector (Vector, Map or Ref of one), not an expression "
                 "or a matrix.");
@@ -71,7 +71,7 @@ auto as_vector_view(D&& a) {
   }
 }
 template <class T>
-auto as_vector_view(vector_view<T> a) {
+[[nodiscard]] auto as_vector_view(vector_view<T> a) {
   return a;
 }
 /// The dense Eigen matrix of the same element type and layout as a view: what value-returning calls return.
@@ -81,7 +81,7 @@ using dense_matrix = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::D
 
 /// The same memory as an Eigen::Map with the view's outer stride.
 template <class T, class Layout>
-auto as_eigen(matrix_view<T, Layout> a) {
+[[nodiscard]] auto as_eigen(matrix_view<T, Layout> a) {
   using plain = dense_matrix<T, Layout>;
   using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
   return Eigen::Map<target, Eigen::Unaligned, Eigen::OuterStride<>>(a.data, a.rows, a.cols, Eigen::OuterStride<>(a.ld));
@@ -89,7 +89,7 @@ auto as_eigen(matrix_view<T, Layout> a) {
 
 /// The same memory as an Eigen::Map of a column vector.
 template <class T>
-auto as_eigen(vector_view<T> a) {
+[[nodiscard]] auto as_eigen(vector_view<T> a) {
   using plain = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, 1>;
   using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
   return Eigen::Map<target>(a.data, a.size);

@@ -53,6 +53,12 @@ void accumulate_into(Policy const& device, at::Tensor const& u, at::Tensor const
   hoft::accumulate(device, columns_of<A const>(v), a.right, hoft::exact{}, memory_of(work));
 }
 
+/// `a` was carved again from memory that accumulate_into has filled.
+template <class A>
+void already_filled(hoft::adapter_view<A>& a) {
+  a.left.filled = a.right.filled = true;
+}
+
 /// The compact WY forms of u and v, as bytes.
 inline at::Tensor accumulate(at::Tensor const& u, at::Tensor const& v) {
   constexpr char const* function = "accumulate";
@@ -167,7 +173,8 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(at::T
     using A = hoft::accumulator_t<T>;
     auto const device = policy();
     hoft::arena memory(memory_of(kept));
-    kept_views<T> const views(memory, weight, s, {ru, rv}, t, keep_q);
+    kept_views<T> views(memory, weight, s, {ru, rv}, t, keep_q);
+    already_filled(views.adapter);
     at::Tensor const work = bytes(hoft::backward_workspace(device, views.adapter, views.saved), dy);
     base_product<T> base(weight);
     hoft::backward(device, views.adapter, base, columns_of<T const>(x), columns_of<T const>(y), views.saved,
@@ -189,6 +196,7 @@ void on_weight(char const* function, at::Tensor const& forms, at::Tensor const& 
     using A = hoft::accumulator_t<T>;
     hoft::arena memory(memory_of(forms));
     auto a = carve_forms<A>(memory, weight.size(0), weight.size(1), r);
+    already_filled(a);
     a.scale = vector_of<A>(s);
     body(policy(), a, columns_of<T>(weight).transposed(), columns_of<T>(others).transposed()...);
   });

@@ -74,7 +74,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> householder_backward(at::T
     auto const device = policy();
     hoft::arena memory(memory_of(form));
     auto Q = carve_form<A>(memory, known.size(1), r);
-    Q.explicit_tau = explicit_tau;
+    Q.explicit_tau = explicit_tau, Q.filled = true;  // by the forward pass
     auto const X = columns_of<T const>(known), dY = columns_of<T const>(dy);
     auto const dX = columns_of<T>(dx);
     auto const dU = columns_of<A>(du);
