@@ -46,7 +46,7 @@ auto forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x
   if (view.scaled()) f.saved.q.resize(a.rows(), t);
   forward(policy, view, base, as_view(tokens), as_view(f.y), f.saved.view(),
           detail::scratch(forward_workspace(policy, view, as_view(tokens))));
-  f.y.conservativeResize(Eigen::NoChange, t);
+  f.y.keep_columns(t);
   return f;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -80,7 +80,7 @@ auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& 
   auto const saved = f.saved.view();
   backward(policy, view, base, as_view(x), as_view(f.y), saved, as_view(gradient), as_view(g.dx), as_view(g.dU),
            as_view(g.dV), as_vector_view(g.ds), detail::scratch(backward_workspace(policy, view, saved)));
-  g.dx.conservativeResize(Eigen::NoChange, t);
+  g.dx.keep_columns(t);
   return g;
 }
 /// The same on one thread, with the policy cpu{}.

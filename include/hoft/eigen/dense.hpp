@@ -72,6 +72,8 @@ template <class D>
 inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
 template <class D, int Options, class Stride>
 inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
+template <class T, class Layout, int Columns>
+inline constexpr bool may_own_elements<dense_matrix<T, Layout, Columns>> = true;
 
 }  // namespace detail
 

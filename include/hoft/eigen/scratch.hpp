@@ -1,16 +1,13 @@
 // hoft/eigen/scratch.hpp: what the value-returning calls share.
 #pragma once
 #include <hoft/cpu/primitives.hpp>
+#include <hoft/eigen/dense_matrix.hpp>
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/eigen.hpp>
 
 #include <memory>
 
 namespace HOFT_TARGET_NAMESPACE {
-
-/// A contiguous Eigen vector of accumulators.
-template <class A>
-using dense_vector = Eigen::Matrix<A, Eigen::Dynamic, 1>;
 
 namespace detail {
 
