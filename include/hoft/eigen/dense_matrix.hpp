@@ -131,8 +131,7 @@ class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> 
     if (rows * cols != rows_ * cols_) {
       release();
       data_ = nullptr, rows_ = 0;  // in case there is no memory
-      if (rows * cols != 0)
-        data_ = static_cast<T*>(::operator new(std::size_t(rows * cols) * sizeof(T), alignment));
+      if (rows * cols != 0) data_ = static_cast<T*>(::operator new(std::size_t(rows * cols) * sizeof(T), alignment));
     }
     rows_ = rows, cols_ = cols;
   }
