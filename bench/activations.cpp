@@ -166,7 +166,7 @@ contest<T> memory_contest(shape s) {
     matrix A2, B2, dA2, dB2;  // LoRA of rank 2 r
   };
   auto const c = std::make_shared<data>(s);
-  c->scale.setOnes(s.m);
+  c->scale = hoft::dense_vector<T>::Ones(s.m);
   c->ds.resize(s.m);
   c->A2 = matrix::Random(2 * s.r, s.n);
   c->B2 = matrix::Random(s.m, 2 * s.r);

@@ -3,6 +3,7 @@
 #include "data.hpp"
 
 #include <hoft/core/cost.hpp>
+#include <hoft/eigen/dense_matrix.hpp>
 
 #include <cmath>
 #include <functional>

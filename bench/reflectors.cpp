@@ -72,7 +72,7 @@ void eigen_sequence_right(reflectors<T> const& Q, matrix_view<T> X) {
 }
 template <class T>
 void eigen_qr_left(reflectors<T> const& Q, matrix_view<T> X) {
-  Eigen::HouseholderQR<hoft::dense_matrix<T>> const qr(Q.start);
+  Eigen::HouseholderQR<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>> const qr(Q.start);
   as_eigen(X).applyOnTheLeft(qr.householderQ());
 }
 

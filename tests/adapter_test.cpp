@@ -154,7 +154,7 @@ TEST_CASE_TEMPLATE("paired Gaussian reflectors: pairs, a zero column at the end 
   hoft::paired_gaussian(cpu{.threads = 3}, rows.view(), 32);
   CHECK(same_bits(widen(rows.map()), widen(hoft::paired_gaussian<T>(11, 5, 32))));
   CHECK(rows.intact());
-  static_assert(std::is_same_v<decltype(hoft::paired_gaussian<T>(1, 1, 1)), dense_matrix<T>>);
+  static_assert(std::is_same_v<decltype(hoft::paired_gaussian<T>(1, 1, 1)), hoft::dense_matrix<T>>);
   static_cast<void>(A(0));
 }
 
@@ -224,7 +224,7 @@ TEST_CASE_TEMPLATE("training on 16-bit weights keeps the master reflectors in fl
     if (step == 0) first = loss;
     last = loss;
     auto const g = hoft::backward(a, base, x, f, dy);
-    static_assert(std::is_same_v<std::remove_cvref_t<decltype(g.dU)>, dense_matrix<float>>);
+    static_assert(std::is_same_v<std::remove_cvref_t<decltype(g.dU)>, hoft::dense_matrix<float>>);
     U -= 0.02f * g.dU;
     V -= 0.02f * g.dV;
     s -= 0.002f * g.ds;

@@ -893,7 +893,8 @@ TEST_CASE_TEMPLATE("singular values of matrices built from them", T, float, std:
 
 TEST_CASE_TEMPLATE("singular values: zero, empty, NaN, 16 bits", T, double, std::complex<float>, Eigen::half) {
   using R = real<T>;
-  static_assert(std::is_same_v<decltype(hoft::singular_values(matrix<T>())), vector<R>>);
+  using singular_values_of = decltype(hoft::singular_values(matrix<T>()));
+  static_assert(std::is_same_v<typename singular_values_of::Scalar, R> && singular_values_of::ColsAtCompileTime == 1);
   matrix<T> const zero = matrix<T>::Zero(3, 2);
   matrix<T> M = zero;
   M(2, 0) = scalar_of<T>(-4);

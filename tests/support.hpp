@@ -47,11 +47,15 @@
 namespace hoft_test {
 
 using hoft::col_major;
-using hoft::dense_matrix;
 using hoft::index_t;
 using hoft::op;
 using hoft::row_major;
 using hoft::side;
+
+/// Eigen's own matrix: what users bring, and what results must convert to.
+template <class T, class Layout = col_major>
+using dense_matrix = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic,
+                                   std::is_same_v<Layout, col_major> ? Eigen::ColMajor : Eigen::RowMajor>;
 
 inline constexpr side sides[] = {side::left, side::right};
 inline constexpr op ops[] = {op::plain, op::adjoint};

@@ -34,3 +34,15 @@ class executor;
 class thread_pool;
 
 }  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
+class arena;
+namespace cpu_backend {
+struct cpu;
+}
+using cpu_backend::cpu;
+template <class T, class Layout, int Columns>
+class dense_matrix;
+
+}  // namespace HOFT_TARGET_NAMESPACE

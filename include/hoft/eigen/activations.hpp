@@ -48,7 +48,7 @@ template <execution_policy Policy, class A, class Base, class DX>
   if (view.scaled()) f.saved.q.resize(a.rows(), t);
   forward(policy, view, base, as_view(tokens), as_view(f.y), f.saved.view(),
           detail::scratch(forward_workspace(policy, view, as_view(tokens))));
-  f.y.conservativeResize(Eigen::NoChange, t);
+  f.y.keep_columns(t);
   return f;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -82,7 +82,7 @@ template <execution_policy Policy, class A, class Base, class DX, class T, class
   auto const saved = f.saved.view();
   backward(policy, view, base, as_view(x), as_view(f.y), saved, as_view(gradient), as_view(g.dx), as_view(g.dU),
            as_view(g.dV), as_vector_view(g.ds), detail::scratch(backward_workspace(policy, view, saved)));
-  g.dx.conservativeResize(Eigen::NoChange, t);
+  g.dx.keep_columns(t);
   return g;
 }
 /// The same on one thread, with the policy cpu{}.

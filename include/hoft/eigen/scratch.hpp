@@ -1,16 +1,13 @@
 // hoft/eigen/scratch.hpp: what the value-returning calls share.
 #pragma once
 #include <hoft/cpu/backend.hpp>
+#include <hoft/eigen/dense_matrix.hpp>
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/eigen.hpp>
 
 #include <memory>
 
 namespace HOFT_TARGET_NAMESPACE {
-
-/// A contiguous Eigen vector of accumulators.
-template <class A>
-using dense_vector = Eigen::Matrix<A, Eigen::Dynamic, 1>;
 
 namespace detail {
 
@@ -30,6 +27,8 @@ template <class D>
 inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
 template <class D, int Options, class Stride>
 inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
+template <class T, class Layout, int Columns>
+inline constexpr bool may_own_elements<dense_matrix<T, Layout, Columns>> = true;
 /// The argument is a temporary whose elements end with the call: D is its deduced type in a parameter D&&.
 template <class D>
 inline constexpr bool ends_with_the_call = !std::is_lvalue_reference_v<D> && may_own_elements<std::remove_cvref_t<D>>;

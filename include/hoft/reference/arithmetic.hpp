@@ -121,10 +121,11 @@ bool finite(R const& a) {
   return R(a - a) == R(0);  // NOLINT(misc-redundant-expression): NaN for infinities and NaN, in every number type
 }
 
+// Not aligned by Eigen, which does it as the instruction set says, under names that all sources of a program share.
 template <class C>
-using column = Eigen::Matrix<C, Eigen::Dynamic, 1>;
+using column = Eigen::Matrix<C, Eigen::Dynamic, 1, Eigen::ColMajor | Eigen::DontAlign>;
 template <class C>
-using columns = Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic>;
+using columns = Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor | Eigen::DontAlign>;
 
 /// v := v / max_i |v_i|, so that squares neither overflow nor vanish. False, and v as it was, for a zero vector.
 /// A NaN or an infinity in v leaves at least one NaN in it.
@@ -149,7 +150,7 @@ columns<C> converted(Eigen::MatrixBase<D> const& A) {
   static_assert(std::is_constructible_v<C, typename D::Scalar>,
                 "hoft::reference: an argument's element type cannot be converted to the type computed in "
                 "(a complex U or tau with a real X?).");
-  auto const& evaluated = A.derived().eval();  // products have no coefficients
+  columns<typename D::Scalar> const evaluated = A;  // products have no coefficients
   columns<C> B(evaluated.rows(), evaluated.cols());
   for (index_t j = 0; j < B.cols(); ++j)
     for (index_t i = 0; i < B.rows(); ++i) B(i, j) = static_cast<C>(evaluated(i, j));

@@ -74,15 +74,12 @@ template <class T>
 [[nodiscard]] auto as_vector_view(vector_view<T> a) {
   return a;
 }
-/// The dense Eigen matrix of the same element type and layout as a view: what value-returning calls return.
-template <class T, class Layout = col_major>
-using dense_matrix = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic,
-                                   std::same_as<Layout, col_major> ? Eigen::ColMajor : Eigen::RowMajor>;
 
 /// The same memory as an Eigen::Map with the view's outer stride.
 template <class T, class Layout>
 [[nodiscard]] auto as_eigen(matrix_view<T, Layout> a) {
-  using plain = dense_matrix<T, Layout>;
+  using plain = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic,
+                              std::same_as<Layout, col_major> ? Eigen::ColMajor : Eigen::RowMajor>;
   using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
   return Eigen::Map<target, Eigen::Unaligned, Eigen::OuterStride<>>(a.data, a.rows, a.cols, Eigen::OuterStride<>(a.ld));
 }

@@ -1,0 +1,168 @@
+// hoft/eigen/dense_matrix.hpp: the matrices that value-returning calls return.
+//
+// An Eigen::Matrix is allocated and aligned as the instruction set of its source says, under names that all sources of
+// a program share: memory from one source's malloc may meet the free of another. These matrices have one rule for every
+// source, and their names hold the instruction set, and so do those of the Eigen expressions that are made of them.
+#pragma once
+#include <hoft/core/error.hpp>
+#include <hoft/view/matrix_view.hpp>
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace HOFT_TARGET_NAMESPACE {
+
+/// A matrix [rows, cols] that owns its elements, contiguous and aligned to 64 bytes (whole cache lines and vectors).
+/// It is an Eigen expression: it stands wherever an Eigen::Matrix may stand, and converts to one by a copy. New
+/// elements are not initialised. Assigning another shape resizes it. Columns is 1 for dense_vector.
+template <class T, class Layout = col_major, int Columns = Eigen::Dynamic>
+class dense_matrix;
+
+/// A contiguous column vector that owns its elements.
+template <class T>
+using dense_vector = dense_matrix<T, col_major, 1>;
+
+namespace detail {
+
+/// The Eigen matrix of the same elements.
+template <class T, class Layout, int Columns>
+using plain_matrix = Eigen::Matrix<T, Eigen::Dynamic, Columns,
+                                   std::same_as<Layout, col_major> ? int(Eigen::ColMajor) : int(Eigen::RowMajor)>;
+inline constexpr int dense_alignment = 64;
+
+}  // namespace detail
+}  // namespace HOFT_TARGET_NAMESPACE
+
+// What Eigen asks of a new expression: everything is as for its own matrix but the alignment.
+namespace Eigen::internal {
+
+template <class T, class Layout, int Columns>
+struct traits<hoft::dense_matrix<T, Layout, Columns>> : traits<hoft::detail::plain_matrix<T, Layout, Columns>> {
+  enum { Alignment = hoft::detail::dense_alignment };
+};
+
+template <class T, class Layout, int Columns>
+struct evaluator<hoft::dense_matrix<T, Layout, Columns>>
+    : mapbase_evaluator<hoft::dense_matrix<T, Layout, Columns>, hoft::detail::plain_matrix<T, Layout, Columns>> {
+  using XprType = hoft::dense_matrix<T, Layout, Columns>;
+  enum { Flags = traits<XprType>::EvaluatorFlags, Alignment = traits<XprType>::Alignment };
+  explicit evaluator(XprType const& a)
+      : mapbase_evaluator<XprType, hoft::detail::plain_matrix<T, Layout, Columns>>(a) {}
+};
+
+}  // namespace Eigen::internal
+
+namespace HOFT_TARGET_NAMESPACE {
+
+template <class T, class Layout, int Columns>
+class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> {
+  static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= detail::dense_alignment);
+  static constexpr bool is_vector = Columns == 1;
+
+ public:
+  using Base = Eigen::MatrixBase<dense_matrix>;
+  using Scalar = T;
+  using PointerType = T*;
+  using Nested = typename Eigen::internal::ref_selector<dense_matrix>::type;
+  using Base::operator=;  // what is no expression of elements: permutations, solvers; of the same shape
+
+  dense_matrix() noexcept : dense_matrix(unallocated{}) {}
+  /// @throws hoft::shape_error if an extent is negative; std::bad_alloc
+  dense_matrix(index_t rows, index_t cols) : dense_matrix(unallocated{}) { resize(rows, cols); }
+  explicit dense_matrix(index_t size) requires is_vector : dense_matrix(size, 1) {}
+
+  dense_matrix(dense_matrix const& other) : dense_matrix(other.rows_, other.cols_) { copy_elements(other); }
+  dense_matrix(dense_matrix&& other) noexcept : dense_matrix(unallocated{}) { swap(other); }
+  /// The elements of an Eigen expression.
+  template <class D>
+  dense_matrix(Eigen::EigenBase<D> const& a) : dense_matrix(a.rows(), a.cols()) {
+    Base::operator=(a.derived());
+  }
+  ~dense_matrix() { release(); }
+
+  dense_matrix& operator=(dense_matrix const& other) {
+    if (this == &other) return *this;
+    resize(other.rows_, other.cols_);
+    copy_elements(other);
+    return *this;
+  }
+  dense_matrix& operator=(dense_matrix&& other) noexcept {
+    dense_matrix moved(std::move(other));
+    swap(moved);
+    return *this;
+  }
+  template <class D>
+  dense_matrix& operator=(Eigen::DenseBase<D> const& a) {
+    // The expression may read the old elements.
+    if (a.rows() != rows_ || a.cols() != cols_) return *this = dense_matrix(a.derived());
+    Base::operator=(a.derived());
+    return *this;
+  }
+
+  index_t rows() const noexcept { return rows_; }
+  index_t cols() const noexcept { return cols_; }
+  index_t innerStride() const noexcept { return 1; }
+  index_t outerStride() const noexcept {
+    if constexpr (is_vector) return rows_;
+    else return std::same_as<Layout, col_major> ? rows_ : cols_;
+  }
+  T* data() noexcept { return data_; }
+  T const* data() const noexcept { return data_; }
+  // Eigen's products take addresses of constant elements this way.
+  using Base::coeffRef;
+  T const& coeffRef(index_t i) const { return data_[i]; }
+  T const& coeffRef(index_t i, index_t j) const {
+    return data_[std::same_as<Layout, col_major> ? j * outerStride() + i : i * outerStride() + j];
+  }
+
+  /// New extents. The elements are lost, unless their number stays.
+  void resize(index_t rows, index_t cols) {
+    detail::require_at_least("dense_matrix", "rows", rows, 0);
+    detail::require_at_least("dense_matrix", "cols", cols, is_vector ? 1 : 0);
+    if constexpr (is_vector) detail::require_at_most("dense_vector", "cols", cols, 1);
+    if (cols != 0 && rows > PTRDIFF_MAX / index_t(sizeof(T)) / cols) throw std::bad_alloc();
+    if (rows * cols != rows_ * cols_) {
+      release();
+      data_ = nullptr, rows_ = 0;  // in case there is no memory
+      if (rows * cols != 0) data_ = static_cast<T*>(::operator new(std::size_t(rows * cols) * sizeof(T), alignment));
+    }
+    rows_ = rows, cols_ = cols;
+  }
+  void resize(index_t size) requires is_vector { resize(size, 1); }
+
+  /// Drops the columns from `cols` on. Memory is neither given back nor asked for.
+  void keep_columns(index_t cols) {
+    detail::require_at_most("dense_matrix::keep_columns", "cols", cols, cols_);
+    if constexpr (std::same_as<Layout, row_major>)
+      for (index_t i = 1; i < rows_; ++i) std::copy_n(data_ + i * cols_, cols, data_ + i * cols);
+    cols_ = cols;
+  }
+
+  using Base::swap;
+  void swap(dense_matrix& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(rows_, other.rows_);
+    std::swap(cols_, other.cols_);
+  }
+  friend void swap(dense_matrix& a, dense_matrix& b) noexcept { a.swap(b); }
+
+ private:
+  struct unallocated {};
+  explicit dense_matrix(unallocated) noexcept {}
+
+  static constexpr std::align_val_t alignment{detail::dense_alignment};
+  void release() noexcept { ::operator delete(data_, alignment); }
+  void copy_elements(dense_matrix const& other) noexcept { std::copy_n(other.data_, rows_ * cols_, data_); }
+
+  T* data_ = nullptr;
+  index_t rows_ = 0, cols_ = is_vector ? 1 : 0;
+};
+
+}  // namespace HOFT_TARGET_NAMESPACE
