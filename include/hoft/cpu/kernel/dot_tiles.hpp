@@ -134,6 +134,7 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T> 
     }
     for (int t = 0; t < terms; ++t) {
       index_t const step = term[t].step, a_col = term[t].a_col, b_col = term[t].b_col, length = term[t].length;
+      if (length == 0) continue;  // there may be no address either
       T const* a = term[t].a + first * a_col;
       T const* b = term[t].b;
       add_dots<K, N, Vectors, ConjA, ConjB>(length / (Vectors * lane), a, step, a_col, b, b_col, sum, term[t].ahead);
