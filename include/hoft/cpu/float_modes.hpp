@@ -5,22 +5,18 @@
 #include <cfenv>
 #include <cstdint>
 
-#if defined(__SSE__) || defined(_M_X64)
-#define HOFT_HAS_MXCSR 1
-#include <xmmintrin.h>
-#endif
-
 namespace HOFT_TARGET_NAMESPACE::cpu_backend {
 
 /// How a thread rounds and whether it flushes subnormal numbers to zero. Each thread has modes of its own: those of a
-/// pool have what was set when they started. What traps, and which exceptions were raised, stays the thread's own.
+/// pool have what was set when they started. What traps, and which exceptions were raised, stays the thread's own. On
+/// processors other than x86 and 64-bit ARM, and for other compilers than g++ and clang, it is rounding only.
 class float_modes {
  public:
   static float_modes of_this_thread() noexcept {
     float_modes now;
     now.rounding_ = std::fegetround();
-#if defined(HOFT_HAS_MXCSR)
-    now.vectors_ = _mm_getcsr() & mask;
+#if defined(__SSE__) && defined(__GNUC__)
+    now.vectors_ = __builtin_ia32_stmxcsr() & mask;
 #elif defined(__aarch64__) && defined(__GNUC__)
     __asm__ volatile("mrs %0, fpcr" : "=r"(now.vectors_));
     now.vectors_ &= mask;
@@ -32,8 +28,8 @@ class float_modes {
     // No arithmetic of before or after may move to the other side: what it reads and writes is in memory.
     barrier();
     if (rounding_ >= 0) std::fesetround(rounding_);  // of the x87 unit too, whose numbers are long double
-#if defined(HOFT_HAS_MXCSR)
-    _mm_setcsr((_mm_getcsr() & ~mask) | vectors_);
+#if defined(__SSE__) && defined(__GNUC__)
+    __builtin_ia32_ldmxcsr((__builtin_ia32_stmxcsr() & ~mask) | vectors_);
 #elif defined(__aarch64__) && defined(__GNUC__)
     word all = 0;
     __asm__ volatile("mrs %0, fpcr" : "=r"(all));
@@ -46,7 +42,7 @@ class float_modes {
   bool operator==(float_modes const&) const = default;
 
  private:
-#if defined(HOFT_HAS_MXCSR)
+#if defined(__SSE__) && defined(__GNUC__)
   using word = unsigned;
   static constexpr word mask = 0xE040;  // flush to zero, rounding, denormals are zero
 #else
@@ -81,5 +77,3 @@ class float_modes_scope {
 };
 
 }  // namespace HOFT_TARGET_NAMESPACE::cpu_backend
-
-#undef HOFT_HAS_MXCSR
