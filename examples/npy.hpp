@@ -47,7 +47,9 @@ struct description {
 /// A reader of the header's text, which is a Python dictionary of three known keys.
 class header_parser {
  public:
-  header_parser(std::string const& file, std::string_view text) : file_(file), rest_(text) {}
+  /// @param long_suffix whether Python 2's long numbers, 6L, may be there: NumPy reads them up to version 2.0.
+  header_parser(std::string const& file, std::string_view text, bool long_suffix)
+      : file_(file), rest_(text), long_suffix_(long_suffix) {}
 
   description parse() {
     description d;
@@ -88,7 +90,7 @@ class header_parser {
   }
   /// A short string without escapes, and without what would disturb a message that quotes it.
   std::string quoted() {
-    skip_blanks();
+    if (!next_is('u')) next_is('U');  // of a Python 2 string, and without effect
     if (rest_.empty() || (rest_.front() != '\'' && rest_.front() != '"')) fail();
     std::size_t const end = rest_.find(rest_.front(), 1);
     if (end == rest_.npos || end > 40) fail();
@@ -122,6 +124,7 @@ class header_parser {
       if (trouble != std::errc{} || (rest_.front() == '0' && end - rest_.data() > 1)) fail();  // 010 was 8 in Python 2
       require(extent >= 0, "has a negative extent");
       rest_.remove_prefix(std::size_t(end - rest_.data()));
+      if (long_suffix_) next_is('L');
       shape.push_back(extent);
       if (!next_is(',')) {
         expect(')');
@@ -133,7 +136,23 @@ class header_parser {
 
   std::string const& file_;
   std::string_view rest_;
+  bool long_suffix_;
 };
+
+/// Bytes of an element of this type, in any of the forms that NumPy reads as a little-endian float16, float32 or
+/// float64: a byte order (native ones are little-endian here) and a code, or a name. 0: it is none of them.
+inline Eigen::Index element_size(std::string_view type) {
+  constexpr std::pair<std::string_view, Eigen::Index> names[] = {
+      {"float16", 2}, {"half", 2}, {"float32", 4}, {"single", 4}, {"float64", 8}, {"double", 8}, {"float", 8}};
+  for (auto const& [name, size] : names)
+    if (type == name) return size;
+  if (type.starts_with('<') || type.starts_with('=') || type.starts_with('|')) type.remove_prefix(1);
+  constexpr std::pair<std::string_view, Eigen::Index> codes[] = {{"f2", 2}, {"f4", 4}, {"f8", 8},
+                                                                 {"e", 2},  {"f", 4},  {"d", 8}};
+  for (auto const& [code, size] : codes)
+    if (type == code) return size;
+  return 0;
+}
 
 /// Exactly `size` bytes. Memory grows with what is there: a damaged header must not ask for all of it.
 inline std::string read_bytes(std::istream& in, std::string const& file, std::size_t size, char const* what) {
@@ -191,13 +210,14 @@ inline matrix read(std::istream& in, std::string const& file) {
   std::string const digits = detail::read_bytes(in, file, major == 1 ? 2 : 4, "header's length");
   for (std::size_t i = digits.size(); i-- > 0;) length = length << 8 | static_cast<unsigned char>(digits[i]);
   require(length < std::size_t{1} << 16, "has a header of " + std::to_string(length) + " bytes, too long for a matrix");
-  detail::description const d = detail::header_parser(file, detail::read_bytes(in, file, length, "header")).parse();
+  detail::description const d =
+      detail::header_parser(file, detail::read_bytes(in, file, length, "header"), major < 3).parse();
 
-  require(d.type == "<f2" || d.type == "<f4" || d.type == "<f8",
-          "holds elements of type '" + d.type + "'; '<f2', '<f4' and '<f8' are known");
+  Eigen::Index const size = detail::element_size(d.type);
+  require(size > 0, "holds elements of type '" + d.type + "'; '<f2', '<f4' and '<f8' are known");
   std::size_t const rank = d.shape.size();
   require(rank == 2, "has " + std::to_string(rank) + (rank == 1 ? " dimension" : " dimensions") + "; a matrix has 2");
-  Eigen::Index const rows = d.shape[0], cols = d.shape[1], size = d.type[2] - '0';
+  Eigen::Index const rows = d.shape[0], cols = d.shape[1];
   require(rows == 0 || cols <= std::numeric_limits<Eigen::Index>::max() / Eigen::Index(sizeof(double)) / rows,
           "has " + std::to_string(rows) + " x " + std::to_string(cols) + " elements, more than memory can hold");
   std::string const bytes = detail::read_bytes(in, file, std::size_t(rows * cols * size), "elements");

@@ -715,6 +715,12 @@ TEST_CASE_TEMPLATE("orthogonality error of known matrices", T, float, long doubl
     matrix<T> Q = matrix<T>::Identity(3, 3);
     Q(1, 2) = scalar_of<T>(bad);
     CHECK(std::isnan(hoft::orthogonality_error(Q)));
+    // Where no infinity meets a zero or one of the other sign, sums alone would stay infinite.
+    for (index_t k : {1, 3}) CHECK(std::isnan(hoft::orthogonality_error(matrix<T>::Constant(3, k, scalar_of<T>(bad)))));
+    if constexpr (Eigen::NumTraits<T>::IsComplex) {
+      Q(1, 2) = T(1, -bad);
+      CHECK(std::isnan(hoft::orthogonality_error(Q)));
+    }
   }
 }
 

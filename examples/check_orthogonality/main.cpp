@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <limits>
@@ -53,6 +54,9 @@ std::optional<int> determinant_sign(Matrix const& A, double condition) {
   return (negative % 2 == 0 ? 1 : -1) * static_cast<int>(lu.permutationP().determinant());
 }
 
+/// NaN without a sign, which says nothing and would be printed.
+double plain(double x) { return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x; }
+
 npy::matrix loaded(std::string const& file, bool rows) {
   npy::matrix a = npy::load(file);
   if (a.elements.size() == 0) throw npy::error(file, "has no elements");
@@ -64,11 +68,14 @@ measures measured(settings const& wanted) {
   npy::matrix const Q = loaded(wanted.file, wanted.rows);
   Matrix const& A = Q.elements;
   auto const sigma = hoft::singular_values(A);
-  double const condition = sigma(0) / sigma(sigma.size() - 1);
-  measures m{A.rows(), A.cols(), Q.type, hoft::orthogonality_error(A), condition, determinant_sign(A, condition), {}};
+  double const least = sigma(sigma.size() - 1);
+  // 0 / 0 is no number, and a zero matrix is as singular as can be.
+  double const condition = least == 0 ? std::numeric_limits<double>::infinity() : plain(sigma(0) / least);
+  measures m{A.rows(), A.cols(), Q.type, plain(hoft::orthogonality_error(A)), condition, determinant_sign(A, condition),
+             {}};
   if (!wanted.before.empty()) {
     Matrix const W = loaded(wanted.before, wanted.rows).elements;
-    m.change = changes{hoft::singular_value_drift(W, A), hoft::hyperspherical_energy_change(W, A)};
+    m.change = changes{plain(hoft::singular_value_drift(W, A)), plain(hoft::hyperspherical_energy_change(W, A))};
   }
   return m;
 }
@@ -126,10 +133,17 @@ int main(int argc, char** argv) {
   app.add_option("file", wanted.file, ".npy file of a float16, float32 or float64 matrix")->required();
   app.add_option("--before", wanted.before, "the matrix before it was transformed, to measure what has changed");
   app.add_flag("--rows", wanted.rows, "transpose first: rows in place of columns");
-  app.add_option("--tolerance", wanted.tolerance, "largest |I - Q'Q|_F / sqrt(columns) allowed")
-      ->check(CLI::NonNegativeNumber);
+  // CLI::NonNegativeNumber lets NaN pass.
+  CLI::Validator const tolerance(
+      [](std::string& text) {
+        char* end = nullptr;
+        if (std::strtod(text.c_str(), &end) >= 0 && end != text.c_str() && *end == '\0') return std::string();
+        return "'" + text + "' is no number >= 0";
+      },
+      "NONNEGATIVE");
+  app.add_option("--tolerance", wanted.tolerance, "largest |I - Q'Q|_F / sqrt(columns) allowed")->check(tolerance);
   app.add_option("--drift-tolerance", wanted.drift_tolerance, "largest singular value drift allowed")
-      ->check(CLI::NonNegativeNumber)
+      ->check(tolerance)
       ->needs("--before");
   app.add_flag("--json", wanted.json, "print JSON");
   try {

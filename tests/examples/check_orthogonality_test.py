@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 
 import numpy as np
 
@@ -115,9 +116,21 @@ def statuses():
         assert got["within_tolerance"] == (status == 0)
     assert measured(nan)[0]["determinant_sign"] is None and measured(nan)[0]["orthogonality_error"] is None
     assert measured(zero)[0]["determinant_sign"] == 0 and measured(zero)[0]["condition"] is None
+    infinite = saved("infinite.npy", np.full((9, 9), np.inf))
+    for arguments in ([infinite], [infinite, "--before", eye]):
+        assert "orthogonality error  nan" in run(*arguments).stdout, run(*arguments).stdout
+    assert run(infinite, "--tolerance", "inf").returncode == 1
+    for singular in (zero, saved("flat.npy", np.diag([1.0, 0.0]))):
+        assert "condition number     inf\n" in run(singular).stdout, run(singular).stdout
+    assert "condition number     nan\n" in run(nan).stdout, run(nan).stdout
     assert "+1" in run(eye).stdout and "singular to rounding" in run(zero).stdout
     # What the command line or a pair of files cannot mean.
-    for arguments, text in [([], "file is required"), ([eye, "--tolerance", "-1"], "--tolerance"),
+    for option in (["--tolerance"], ["--before", eye, "--drift-tolerance"]):
+        for value in ("-1", "nan", "-nan", "-inf", "1x", ""):
+            done = run(off, *option, value)
+            assert done.returncode == 2 and option[-1] in done.stderr and done.stdout == "", (value, done.stderr)
+        assert run(off, *option, "inf").returncode == 0
+    for arguments, text in [([], "file is required"), ([eye, "--tolerance", "-1"], "--tolerance: '-1' is no number"),
                             ([eye, "--drift-tolerance", "1"], "--drift-tolerance requires --before"),
                             ([eye, "--before", zero], "Mhat.rows is 9, must be == 3"),
                             ([path("missing.npy")], "missing.npy: cannot be opened: No such file"),
@@ -197,14 +210,51 @@ def malformed():
             except Exception:  # what NumPy raises is not documented
                 read = False
         assert not read, f"NumPy reads this as a matrix: {content[:90]}"
-    for text in [dictionary(shape="(2,2,)"), b"  { 'shape':(2,2) ,\"fortran_order\":True, 'descr' : \"<f8\"}  \n"]:
-        with open(path("good.npy"), "wb") as file:
-            file.write(header(text) + np.eye(2).tobytes())
-        assert (np.load(path("good.npy")) == np.eye(2)).all() and run(path("good.npy"), "--tolerance", "0").returncode == 0
     return len(cases)
+
+
+def read_by_numpy(content):
+    """The matrix of floating-point numbers in native order that NumPy finds in the file, or none."""
+    with open(path("form.npy"), "wb") as file:
+        file.write(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2's numbers
+            a = np.load(path("form.npy"))
+    except Exception:  # what NumPy raises is not documented
+        return None
+    return a if a.dtype in (np.float16, np.float32, np.float64) and a.dtype.isnative and a.ndim == 2 else None
+
+
+def forms():
+    """Every way to write a type or an extent: what NumPy reads is read, with the same elements, and nothing else."""
+    names = ["f2", "f4", "f8", "e", "f", "d", "float16", "float32", "float64", "half", "single", "double", "float"]
+    others = ["g", "f16", "i8", "Float64", "c8", "d8", ""]
+    extents = ["(2L, 2L)", "(2L,2)", "(2 L, 2)", "(2l, 2)", "(2LL, 2)", "(L, 2)", "(2, 2)L", "(2L)"]
+    headers = [(dictionary(f"'{order}{name}'"), 1) for order in ["", "<", ">", "=", "|", "!"] for name in names + others]
+    headers += [(dictionary(shape=shape), version) for shape in extents for version in (1, 2, 3)]
+    headers += [(dictionary(shape="(2,2,)"), 1), (dictionary("u'<f8'").replace(b"'shape'", b"u'shape'"), 1),
+                (dictionary("u '<f8'"), 1),
+                (b"  { 'shape':(2,2) ,\"fortran_order\":True, 'descr' : \"<f8\"}  \n", 1)]
+    known = 0
+    for text, version in headers:
+        a = read_by_numpy(header(text, version) + bytes(32))
+        content = header(text, version) + (3 * np.eye(2)).astype(a.dtype if a is not None else "f8").tobytes()
+        a = read_by_numpy(content)
+        done = run(path("form.npy"), "--json")
+        if a is None:
+            assert done.returncode == 2 and "form.npy: " in done.stderr, (text, version, done.stdout)
+        else:
+            assert done.returncode == 0, f"NumPy reads this, version {version}: {text}: {done.stderr}"
+            assert json.loads(done.stdout)["type"] == a.dtype.name and (a == 3 * np.eye(2)).all()
+            assert json.loads(done.stdout)["orthogonality_error"] == 8
+            known += 1
+    assert known > 35, known
+    return known
 
 
 agreed = numbers_agree()
 changes_agree()
 statuses()
-print(f"{agreed} matrices as NumPy sees them, {malformed()} malformed files refused")
+print(f"{agreed} matrices as NumPy sees them, {forms()} headers as NumPy reads them, "
+      f"{malformed()} malformed files refused")

@@ -2,6 +2,7 @@
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
+#include <hoft/cpu/float_modes.hpp>
 #include <hoft/cpu/thread_pool.hpp>
 #include <hoft/view/matrix_view.hpp>
 
@@ -44,9 +45,11 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
     std::atomic<index_t> next{0};
     std::exception_ptr error{};
     std::once_flag first_error{};
+    float_modes const modes = float_modes::of_this_thread();  // the caller's
   } work{body, tasks};
   auto const one = [](void* shared, index_t worker) noexcept {
     auto& w = *static_cast<shared_work*>(shared);
+    float_modes_scope const same_modes(w.modes);
     try {
       for (index_t task; (task = w.next.fetch_add(1, std::memory_order_relaxed)) < w.tasks;) w.body(worker, task);
     } catch (...) {

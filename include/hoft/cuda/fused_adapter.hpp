@@ -89,7 +89,7 @@ cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool apart) 
   kernel.U = {nullptr, a.rows(), a.left.rank()};
   kernel.minus_K = {nullptr, a.rows(), a.right.rank()};
   kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
-  if (keeps_q) kernel.q.data = reinterpret_cast<T*>(&somewhere);
+  kernel.saves_q = keeps_q;
   kernel.apart = apart;
   return kernel;
 }
@@ -128,7 +128,7 @@ void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const
   kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
   kernel.v = v, kernel.X = X, kernel.Y = Y, kernel.apart = room.apart, kernel.shape = room.shape;
   if (!W.empty()) kernel.W = W;
-  if (!q.empty()) kernel.q = q;
+  kernel.q = q, kernel.saves_q = !q.empty();
   if (room.apart) {
     project_stored(device, room.projecting, a.left.vectors, a.scale, X, room.projections);
     ops<Device>::update(device, 1.0f, room.right.UK, v, room.projections, room.projections);
@@ -151,7 +151,7 @@ cluster_backward_kernel<T> backward_probe(Adapter const& a, saved_quantity what,
   kernel.U = {nullptr, a.rows(), a.left.rank()};
   kernel.sums = sums_of(a, what);
   kernel.scale = {nullptr, a.scaled() ? a.rows() : 0};
-  if (what != saved_quantity::base) kernel.W.data = &somewhere;
+  kernel.projects_X = what == saved_quantity::base;
   kernel.apart = apart;
   return kernel;
 }

@@ -52,10 +52,19 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
   }
 }
 
+/// The sum of the vector's halves. Eigen's development branch has called it predux_half since November 2025, and 3.4
+/// and 5.0 predux_half_dowto4. Unqualified, since a qualified name that is missing is an error wherever it stands.
+template <class P>
+EIGEN_ALWAYS_INLINE auto sum_of_halves(P const& p) {
+  using namespace Eigen::internal;
+  if constexpr (requires { predux_half(p); }) return predux_half(p);
+  else return predux_half_dowto4(p);
+}
+
 /// The vector folded to four lanes, or as it is.
 template <class P>
 EIGEN_ALWAYS_INLINE auto fold(P const& p) {
-  if constexpr (Eigen::internal::unpacket_traits<P>::size > 4) return fold(Eigen::internal::predux_half_dowto4(p));
+  if constexpr (Eigen::internal::unpacket_traits<P>::size > 4) return fold(sum_of_halves(p));
   else return p;
 }
 
@@ -125,6 +134,7 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T> 
     }
     for (int t = 0; t < terms; ++t) {
       index_t const step = term[t].step, a_col = term[t].a_col, b_col = term[t].b_col, length = term[t].length;
+      if (length == 0) continue;  // there may be no address either
       T const* a = term[t].a + first * a_col;
       T const* b = term[t].b;
       add_dots<K, N, Vectors, ConjA, ConjB>(length / (Vectors * lane), a, step, a_col, b, b_col, sum, term[t].ahead);

@@ -16,7 +16,9 @@ struct sum_term {
   strided<T const> b;
   index_t depth = 0;
   index_t step = 0;  ///< from the A of one tile of a row of tiles to the next
-  sum_term at(index_t i, index_t j) const { return {a + i, lda, b.at(0, j), depth, step}; }
+  sum_term at(index_t i, index_t j) const { return {a == nullptr ? a : a + i, lda, b.at(0, j), depth, step}; }
+  /// As it is, or without steps where there is nothing to step through: no columns, and perhaps no address.
+  sum_term steady() const { return depth > 0 ? *this : sum_term{}; }
 };
 
 /// Columns that will be read soon, beside those that a product reads now.
@@ -142,7 +144,7 @@ struct tile_step {
 template <int V, int N, bool ConjB, class T>
 EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_term<T> const* first, T const* s,
                                  index_t lds, T* c, index_t ldc, traffic<T> moves) {
-  sum_term<T> term[2] = {first[0], terms > 1 ? first[1] : sum_term<T>{}};
+  sum_term<T> term[2] = {first[0].steady(), terms > 1 ? first[1].steady() : sum_term<T>{}};
   for (; count > 0; --count) {
     packet<T> sum[N][V];
     load_tile<V, N>(s, lds, sum);
@@ -175,7 +177,7 @@ EIGEN_DONT_INLINE void fetching_sum_tile(sum_term<T> const& term, T const* s, in
 template <int N, bool ConjB, class T>
 EIGEN_DONT_INLINE void edge_tiles(index_t count, index_t rows, int terms, sum_term<T> const* first, T const* s,
                                   index_t lds, T* c, index_t ldc) {
-  sum_term<T> term[2] = {first[0], terms > 1 ? first[1] : sum_term<T>{}};
+  sum_term<T> term[2] = {first[0].steady(), terms > 1 ? first[1].steady() : sum_term<T>{}};
   for (; count > 0; --count) {
     packet<T> sum[N][1];
     HOFT_UNROLL

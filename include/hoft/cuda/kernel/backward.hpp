@@ -107,13 +107,17 @@ struct gradient_part {
   matrix_view<A> G_v;    ///< [m, rv] Σ G vᴴ
   vector_view<A> dots;   ///< [m], or empty
   HOFT_HOST_DEVICE gradient_part(A* parts, index_t which, gradient_shape const& s)
-      : dF(parts + which * s.size(), s.ru, s.ru),
-        E(dF.data + s.ru * s.ru, s.ru, s.ru),
-        J(E.data + s.ru * s.ru, s.ru, s.rv),
-        D(J.data + s.ru * s.rv, s.m, s.ru),
-        X_dW(D.data + s.m * s.ru, s.m, s.split_D ? s.ru : 0),
-        G_v(X_dW.data + s.m * X_dW.cols, s.m, s.rv),
-        dots(G_v.data + s.m * s.rv, s.dots ? s.m : 0) {}
+      : dF(behind(parts, which * s.size()), s.ru, s.ru),
+        E(behind(dF.data, s.ru * s.ru), s.ru, s.ru),
+        J(behind(E.data, s.ru * s.ru), s.ru, s.rv),
+        D(behind(J.data, s.ru * s.rv), s.m, s.ru),
+        X_dW(behind(D.data, s.m * s.ru), s.m, s.split_D ? s.ru : 0),
+        G_v(behind(X_dW.data, s.m * X_dW.cols), s.m, s.rv),
+        dots(behind(G_v.data, s.m * s.rv), s.dots ? s.m : 0) {}
+
+ private:
+  /// No address where memory is counted only.
+  HOFT_HOST_DEVICE static A* behind(A* first, index_t count) { return first == nullptr ? first : first + count; }
 };
 
 /// A block takes 16 columns at a time, reads them for the projections on U and, from the second-level cache, for the

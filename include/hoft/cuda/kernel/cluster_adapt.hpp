@@ -21,7 +21,8 @@ struct cluster_adapt_kernel {
   vector_view<float const> scale;       ///< s [m], or empty for ones
   strided_matrix<float const> v;        ///< [rv, n]
   strided_matrix<T const> X;            ///< [m, n]
-  strided_matrix<T> Y, q;               ///< [m, n]; q := X − K v if it has data
+  strided_matrix<T> Y, q;               ///< [m, n]; q := X − K v if it is saved
+  bool saves_q;                         ///< also where a probe counts memory and q has no data
   strided_matrix<float> W;              ///< [ru, n] := Uᴴ diag(s) (X − K v) if it has data
   bool apart;                           ///< blocks go by themselves: F, UK and W are not used
   strided_matrix<float const> minus_Z;  ///< [ru, n] −F Uᴴ diag(s) (X − K v), if so
@@ -47,7 +48,7 @@ struct cluster_adapt_kernel {
               kernel.apart ? 0 : slice.projection_scratch(slice.rank, kernel.shape.threads))),
           projections(memory.template array<float>(kernel.apart ? 0 : 2 * columns * slice.padded_rank())),
           tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())),
-          q(kernel.q.data != nullptr ? memory.template array<T>(slice.tile_size()) : nullptr) {}
+          q(kernel.saves_q ? memory.template array<T>(slice.tile_size()) : nullptr) {}
   };
   index_t shared_bytes() const {
     shared_arena counter;

@@ -27,7 +27,8 @@ struct cluster_backward_kernel {
   vector_view<float const> scale;           ///< s [m], or empty for ones
   strided_matrix<T const> X, G;             ///< [m, n]
   strided_matrix<T> dX;                     ///< [m, n] := diag(s) (G + U dW), or without data
-  strided_matrix<float const> W, v;         ///< [ru, n] the forward pass's projections, or without data; [rv, n]
+  strided_matrix<float const> W, v;         ///< [ru, n] the forward pass's projections; [rv, n]
+  bool projects_X;                          ///< W is not there and made of X
   strided_matrix<float> dv;                 ///< [rv, n] := −Kᴴ dX
   bool apart;                               ///< blocks go by themselves: small, UK, W and dv are not used
   strided_matrix<float const> minus_Z, dW;  ///< [ru, n], if so
@@ -74,7 +75,6 @@ struct cluster_backward_kernel {
     shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
     return counter.size();
   }
-  HOFT_HOST_DEVICE bool projects_X() const { return W.data == nullptr; }
   /// Nothing where blocks go by themselves.
   HOFT_HOST_DEVICE index_t whole(index_t n) const { return apart ? 0 : n; }
   HOFT_HOST_DEVICE index_t scratch_size() const {
@@ -151,7 +151,7 @@ struct cluster_backward_kernel {
         if (apart) {
           set_columns(block, s.dw, dW, first);
           if (minus_Z.data != nullptr) set_columns(block, s.minus_z, minus_Z, first);
-        } else if (!projects_X()) {
+        } else if (!projects_X) {
           set_columns(block, s.w, W, first);
         }
         block.fetched();
@@ -160,14 +160,14 @@ struct cluster_backward_kernel {
         T const *const tile_x = s.tiles + 2 * here * slice.tile_size(), *const tile_g = tile_x + slice.tile_size();
         slice.project(block, s.u, nullptr, tile_g, s.partial, s.projections + on_U);
         slice.project(block, s.k, nullptr, tile_g, s.partial, s.projections + on_K);
-        if (projects_X()) slice.project(block, s.u, s.s, tile_x, s.partial, s.projections + of_X);
+        if (projects_X) slice.project(block, s.u, s.s, tile_x, s.partial, s.projections + of_X);
       });
       cluster.barrier();
       members([&](auto const& block, feature_slice const& slice, shared const& s, int member) {
         T *const tile_x = s.tiles + 2 * here * slice.tile_size(), *const tile_g = tile_x + slice.tile_size();
         if (!apart) {
           auto const as_it_is = [](float a) { return a; };
-          block.each_warp((projects_X() ? 2 : 1) * down, [&](auto const& warp, int task_of_warp) {
+          block.each_warp((projects_X ? 2 : 1) * down, [&](auto const& warp, int task_of_warp) {
             int const g = task_of_warp % down;
             bool const of_G = task_of_warp < down;
             auto sum = total_of_members(warp, cluster, block, s.projections + (of_G ? on_U : of_X), 16 * down, g);

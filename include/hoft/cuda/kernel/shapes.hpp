@@ -41,9 +41,6 @@ inline index_t evenly(index_t tasks, index_t most) {
   return (tasks + rounds - 1) / rounds;
 }
 
-/// Stands for data that is there while memory is counted.
-inline float somewhere = 0;
-
 /// One cluster of a row holds all features, as far as that is possible: size 0 if it is not.
 template <device_policy Device, class Kernel>
 slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kernel) {
