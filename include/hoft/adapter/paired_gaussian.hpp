@@ -13,7 +13,7 @@ namespace HOFT_TARGET_NAMESPACE {
 ///
 /// @param U   [m, r] Out
 /// @param rng a standard uniform random bit generator; the draws depend on m and r alone
-/// Accuracy: Q − I is a small multiple of the rounding unit.
+/// Accuracy: ‖Q − I‖_F/√m ≤ √r ε, the errors of r/2 pairs.
 /// Source: the initialisation of Arcas et al., arXiv 2505.16531.
 template <class T, class L, class Rng>
 void paired_gaussian(matrix_view<T, L> U, Rng& rng) {
