@@ -7,6 +7,6 @@
 void HOFT_LINK_JOIN(draw_and_normalise_, HOFT_LINK_SELF)(cudaStream_t stream, cublasHandle_t blas,
                                                          hoft::compact_wy_view<float> Q, hoft::workspace work) {
   auto const policy = hoft::cuda::on(stream, blas);
-  hoft::cuda::paired_gaussian(policy, Q.vectors, 1);
+  hoft::paired_gaussian(policy, Q.vectors, 1);
   accumulate(policy, hoft::matrix_view<float const>(Q.vectors), Q, hoft::exact{}, work);
 }

@@ -94,7 +94,9 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 /// Cost: 2 m n (t + rv) flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several
 /// blocks of U, or to recover q); one pass over y and g, one over x
 /// and dx (on a GPU a second one over g, where forward has one over base). Memory: O((m + n) r + r t) beyond the
-/// arguments, its first part for each thread. Accuracy: as of apply_backward. Same bits for any number of threads (if
+/// arguments, on the CPU O((m + n) r) of it for each thread (partial sums), and for each thread 4 b numbers
+/// (b = a.left.block; 4 b + O(m + n) with 16-bit storage, several blocks of U, or to recover q) for each token of a
+/// panel of at most 256. Accuracy: as of apply_backward. Same bits for any number of threads (if
 /// the base operator has that property). Source: math in docs/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
           class TU, class LU, class TV, class LV, class TS>

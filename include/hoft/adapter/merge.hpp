@@ -64,8 +64,8 @@ template <execution_policy Policy, class A, class T, class L>
 ///         nobody accumulated), before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops; M is read twice (on a GPU three times, where forward reads base twice) and M̂ written
-/// once. Accuracy: a small multiple of √m (ru + rv) ε ‖M‖ column by column. HOFT keeps the singular values of M to that
-/// accuracy. Source: math in docs/mathematics.md (section 3); Arcas et al., arXiv 2505.16531.
+/// once. Accuracy: a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ column by column. HOFT keeps the singular
+/// values of M to that accuracy. Source: math in docs/mathematics.md (section 3); Arcas et al., arXiv 2505.16531.
 template <execution_policy Policy, class A, class TM, class T, class L>
 void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat,
            workspace work) {

@@ -17,7 +17,8 @@ namespace HOFT_TARGET_NAMESPACE {
 ///
 /// U(i, 2k) is standard_gaussian<T>(seed, i, k): the same bits for any size, layout, backend, compiler and standard
 /// library.
-/// Cost: one pass over U; on a GPU one launch. Accuracy: Q − I is a small multiple of the rounding unit.
+/// Cost: one pass over U; on a GPU one launch. Accuracy: ‖Q − I‖_F/√m ≤ √r ε, the
+/// errors of r/2 pairs.
 /// Source: the initialisation of Arcas et al., arXiv 2505.16531.
 template <execution_policy Policy, scalar T, class L>
 void paired_gaussian(Policy const& policy, matrix_view<T, L> U, std::uint64_t seed) {

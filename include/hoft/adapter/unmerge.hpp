@@ -43,7 +43,7 @@ template <execution_policy Policy, class A, class T, class L>
 ///         hoft::shape_error, hoft::workspace_error; all before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops, two passes over M (three for SHOFT). Accuracy: merge then unmerge returns M within a
-/// small multiple of √m (ru + rv) ε ‖M‖, times max|s| / min|s| for SHOFT. In 16-bit storage M is rounded
+/// small multiple of √(m + n + rv) (ru + rv) ε ‖M‖, times max|s| / min|s| for SHOFT. In 16-bit storage M is rounded
 /// after each pass.
 template <execution_policy Policy, class A, class T, class L>
 void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M, workspace work) {

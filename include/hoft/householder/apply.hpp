@@ -186,8 +186,8 @@ template <execution_policy Policy, class A, class T, class L>
 ///         written
 ///
 /// Cost: 4 m n r + 2 n r b flops (b = Q.block); X is read once and Y written once from memory while a panel of columns
-/// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √m (16-bit storage: one
-/// rounding of the result). Source: Schreiber & Van Loan 1989; LAPACK's larfb.
+/// stays in cache. Accuracy: ‖Y − QX‖ ≤ c r ε ‖X‖ column by column, c a small multiple of √(m + b) (16-bit
+/// storage: one rounding of the result). Source: Schreiber & Van Loan 1989; LAPACK's larfb.
 template <execution_policy Policy, class A, class TX, class T, class L>
 void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s, op o,
            workspace work, matrix_view<std::remove_const_t<A>> W = {}) {
