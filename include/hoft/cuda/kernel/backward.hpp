@@ -7,7 +7,7 @@
 namespace HOFT_CUDA_NAMESPACE {
 
 /// What the gradients of 16 columns take beside X and G: matrices of r rows, and the formulas of backward_panel
-/// (wy/gradient.hpp).
+/// (householder/gradient.hpp).
 template <class A>
 struct small_gradients {
   static constexpr index_t columns = 16;
