@@ -83,7 +83,7 @@ HOFT_HOST_DEVICE constexpr real_t<T> magnitude(T const& a) {
     real_t<T> const re = magnitude(a.real()), im = magnitude(a.imag());
     return re > im || re != re ? re : im;  // NOLINT(misc-redundant-expression): NaN differs from itself
   } else {
-    return a < 0 ? -a : a;
+    return a < T(0) ? -a : a;
   }
 }
 
