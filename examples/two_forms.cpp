@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <iostream>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -130,15 +129,10 @@ void apply_to_each(std::vector<Matrix> const& U, std::vector<Matrix>& X, hoft::c
   std::vector<std::byte> forms(static_cast<std::size_t>(count.size()));
   hoft::arena memory({forms.data(), count.size()});
   carve(memory);
-  // Views are arguments, so they are constant; so are the forms for apply.
-  std::span<hoft::matrix_view<float const> const> const all_U(us);
-  std::span<hoft::matrix_view<float> const> const all_X(xs);
-  std::span<hoft::compact_wy_view<float> const> const all_Q(Q);
-  hoft::index_t const bytes =
-      std::max(hoft::accumulate_workspace(policy, std::span(Q)), hoft::apply_workspace(policy, all_Q, all_X));
+  hoft::index_t const bytes = std::max(hoft::accumulate_workspace(policy, Q), hoft::apply_workspace(policy, Q, xs));
   std::vector<std::byte> work(static_cast<std::size_t>(bytes));
-  hoft::accumulate(policy, all_U, std::span(Q), hoft::exact{}, {work.data(), bytes});
-  hoft::apply(policy, all_Q, all_X, all_X, hoft::side::left, hoft::op::plain, {work.data(), bytes});
+  hoft::accumulate(policy, us, Q, hoft::exact{}, {work.data(), bytes});
+  hoft::apply(policy, Q, xs, xs, hoft::side::left, hoft::op::plain, {work.data(), bytes});
 }
 
 int main() {

@@ -4,6 +4,10 @@
 
 #include "support.hpp"
 
+#include <array>
+#include <span>
+#include <vector>
+
 using namespace hoft_test;
 
 namespace {
@@ -154,4 +158,126 @@ TEST_CASE("a bad problem stops its batch before anything is written, by name") {
       hoft::apply(policy, all_of(constant), all_of(p.x), all_of(p.y), side::left, hoft::op::plain, {memory.data(), 8}),
       hoft::workspace_error);
   untouched();
+}
+
+namespace {
+
+/// f(views) with the same two views in everything that may hold them.
+template <class View, class F>
+void in_every_holder(std::array<View, 2> views, F const& f) {
+  View raw[2] = {views[0], views[1]};
+  std::vector<View> many(views.begin(), views.end());
+  f(views), f(raw), f(many), f(std::span(many)), f(std::span<View const>(many)), f(std::as_const(many));
+}
+template <class T, class L>
+std::array<hoft::matrix_view<T const, L>, 2> constant(std::array<hoft::matrix_view<T, L>, 2> const& views) {
+  return {views[0], views[1]};
+}
+
+}  // namespace
+
+TEST_CASE("a batch takes views of mutable or constant elements, in whatever holds them") {
+  using matrix = dense_matrix<float>;
+  hoft::cpu const policy{.threads = 2};
+  matrix U[2] = {gaussian<float>(9, 3, 1), gaussian<float>(7, 2, 2)},
+         X[2] = {gaussian<float>(9, 4, 3), gaussian<float>(7, 5, 4)}, Y[2] = {X[0], X[1]}, expected[2] = {X[0], X[1]};
+  for (std::size_t i = 0; i < 2; ++i) hoft::apply(hoft::accumulate(U[i]), expected[i]);
+  std::vector<std::byte> memory(100000);
+  hoft::workspace const work{memory.data(), index_t(memory.size())};
+  std::array const u{hoft::as_view(U[0]), hoft::as_view(U[1])}, x{hoft::as_view(X[0]), hoft::as_view(X[1])},
+      y{hoft::as_view(Y[0]), hoft::as_view(Y[1])};
+  form_memory forms;
+  std::array const cut{forms.cut<float>(9, 3, 3), forms.cut<float>(7, 2, 2)};
+  auto const check = [&] {
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(same_bits(Y[i], expected[i]));
+      Y[i].setZero();
+    }
+  };
+
+  auto const accumulates = [&](auto const& all) {
+    auto Q = cut;
+    CHECK(hoft::accumulate_workspace(policy, Q) <= work.size);
+    hoft::accumulate(policy, all, Q, hoft::exact{}, work);
+    CHECK((Q[0].filled && Q[1].filled));
+    hoft::apply(policy, Q, x, y, side::left, op::plain, work);
+    check();
+  };
+  in_every_holder(u, accumulates), in_every_holder(constant(u), accumulates);
+
+  auto filled = cut;
+  hoft::accumulate(policy, u, filled, hoft::exact{}, work);
+  std::vector<hoft::compact_wy_view<float>> vector_of_forms(cut.begin(), cut.end());
+  hoft::accumulate(policy, u, std::span(vector_of_forms), hoft::exact{}, work);
+  CHECK((vector_of_forms[0].filled && vector_of_forms[1].filled));
+  auto const applies = [&](auto const& Q) {
+    CHECK(hoft::apply_workspace(policy, Q, x) <= work.size);
+    hoft::apply(policy, Q, constant(x), y, side::left, op::plain, work);
+    check();
+  };
+  in_every_holder(filled, applies);
+  in_every_holder(std::array<hoft::compact_wy_view<float const>, 2>{filled[0], filled[1]}, applies);
+  auto const inputs = [&](auto const& all) {
+    hoft::apply(policy, filled, all, y, side::left, op::plain, work);
+    check();
+  };
+  in_every_holder(x, inputs), in_every_holder(constant(x), inputs);
+  in_every_holder(y, [&](auto const& all) {
+    hoft::apply(policy, filled, x, all, side::left, op::plain, work);
+    check();
+  });
+}
+
+TEST_CASE("batches of adapters take what people have") {
+  using matrix = dense_matrix<float>;
+  hoft::cpu const policy{.threads = 2};
+  matrix const M = gaussian<float>(9, 6, 1), x0 = gaussian<float>(6, 5, 2), dy0 = gaussian<float>(9, 5, 3);
+  hoft::adapter<float> const a{gaussian<float>(9, 2, 4), gaussian<float>(6, 3, 5)};
+  auto const base = hoft::dense(M);
+  auto const f = hoft::forward(a, base, x0);
+  auto const g = hoft::backward(a, base, x0, f, dy0);
+  matrix Mhat = M;
+  hoft::merge(a, Mhat);
+  auto const h = hoft::merge_backward(a, M, Mhat);
+
+  std::vector<std::byte> memory(400000);
+  hoft::workspace const work{memory.data(), index_t(memory.size())};
+  matrix out[2] = {M, M}, x[2] = {matrix(6, 8), matrix(6, 8)}, y[2] = {matrix(9, 8), matrix(9, 8)},
+         dy[2] = {matrix(9, 8), matrix(9, 8)}, dx[2] = {matrix(6, 8), matrix(6, 8)},
+         dU[2] = {matrix(9, 2), matrix(9, 2)}, dV[2] = {matrix(6, 3), matrix(6, 3)};
+  auto const views = [](auto& of) { return std::vector{hoft::as_view(of[0]), hoft::as_view(of[1])}; };
+  std::vector const adapters{a.view(), a.view()};
+  std::array const weights{hoft::as_view(M), hoft::as_view(M)};
+  std::vector<hoft::vector_view<float>> const ds(2);
+  auto const merged = views(out);
+  CHECK(hoft::merge_workspace(policy, adapters, merged) <= work.size);
+  hoft::merge(policy, adapters, weights, merged, work);
+  for (auto const& one : out) CHECK(same_bits(one, Mhat));
+  hoft::merge_backward(policy, adapters, weights, merged, views(dU), views(dV), ds, work);
+  for (auto const& one : dU) CHECK(same_bits(one, h.dU));
+  for (auto const& one : dV) CHECK(same_bits(one, h.dV));
+  hoft::unmerge(policy, adapters, merged, work);
+  matrix back = Mhat;
+  hoft::unmerge(a, back);
+  for (auto const& one : out) CHECK(same_bits(one, back));
+
+  for (auto& one : x) one.leftCols(5) = x0;
+  for (auto& one : dy) one.leftCols(5) = dy0;
+  std::vector<hoft::saved_activations<float, float, col_major>> saved;
+  hoft::arena count;
+  for (int i = 0; i < 2; ++i) hoft::carve_saved<float, col_major>(count, a.view(), 5);
+  std::vector<std::byte> kept(std::size_t(count.size()));
+  hoft::arena at({kept.data(), count.size()});
+  for (int i = 0; i < 2; ++i) saved.push_back(hoft::carve_saved<float, col_major>(at, a.view(), 5));
+  std::vector const bases{base, base};
+  CHECK(hoft::forward_workspace(policy, adapters, views(x)) <= work.size);
+  hoft::forward(policy, adapters, bases, views(x), views(y), saved, work);
+  for (auto const& one : y) CHECK(same_bits(one.leftCols(5), f.y));
+  auto const tokens = [](auto const& all) { return std::array{all[0].columns(0, 5), all[1].columns(0, 5)}; };
+  CHECK(hoft::backward_workspace(policy, adapters, saved) <= work.size);
+  hoft::backward(policy, adapters, bases, tokens(views(x)), tokens(views(y)), saved, views(dy), views(dx), views(dU),
+                 views(dV), ds, work);
+  for (auto const& one : dx) CHECK(same_bits(one.leftCols(5), g.dx));
+  for (auto const& one : dU) CHECK(same_bits(one, g.dU));
+  for (auto const& one : dV) CHECK(same_bits(one, g.dV));
 }

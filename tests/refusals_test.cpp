@@ -66,8 +66,9 @@ TEST_CASE("an arena refuses memory that is smaller than what was counted") {
 
 TEST_CASE("accumulate refuses") {
   problem p;
-  refuses<argument_error>("hoft::accumulate: neumann.terms is 0, must be >= 1", [&] { accumulate(p.U, neumann{0}); });
-  refuses<argument_error>("hoft::accumulate: block is 0, must be >= 1", [&] { accumulate(p.U, exact{}, 0); });
+  refuses<argument_error>("hoft::accumulate: neumann.terms is 0, must be >= 1",
+                          [&] { return accumulate(p.U, neumann{0}); });
+  refuses<argument_error>("hoft::accumulate: block is 0, must be >= 1", [&] { return accumulate(p.U, exact{}, 0); });
   refuses<argument_error>("hoft::accumulate: block is -1, must be >= 1", [&] { return accumulate(p.U, p.tau, -1); });
   Matrix const wide = gaussian<double>(2, 3, 1);
   refuses<shape_error>("hoft::accumulate: V.cols is 3, must be <= 2", [&] { return accumulate(wide, p.tau); });
@@ -79,9 +80,9 @@ TEST_CASE("accumulate refuses") {
   Matrix const before = as_eigen(q.vectors);
   Matrix const other = gaussian<double>(p.m, p.r + 1, 1);
   refuses<shape_error>("hoft::accumulate: Q.vectors.cols is 3, must be == 4",
-                       [&] { accumulate(p.policy, as_view(other), q, exact{}, p.work()); });
+                       [&] { return accumulate(p.policy, as_view(other), q, exact{}, p.work()); });
   refuses<shape_error>("hoft::accumulate: Q.block is 2, must be >= 3",
-                       [&] { accumulate(p.policy, as_view(p.U), q, neumann{2}, p.work()); });
+                       [&] { return accumulate(p.policy, as_view(p.U), q, neumann{2}, p.work()); });
   refuses<shape_error>("hoft::accumulate: U.ld is 6, must be >= 7", [&] {
     accumulate(p.policy, matrix_view<double const>(p.U.data(), 7, 3, 6), q, exact{}, p.work());
   });
@@ -99,7 +100,7 @@ TEST_CASE("accumulate refuses") {
     auto spoilt = q;
     spoil(spoilt);
     refuses<shape_error>(std::string("hoft::accumulate: ") + name,
-                         [&] { accumulate(p.policy, as_view(p.U), spoilt, exact{}, p.work()); });
+                         [&] { return accumulate(p.policy, as_view(p.U), spoilt, exact{}, p.work()); });
   }
   CHECK(same_bits(as_eigen(q.vectors), before));
 }
@@ -206,8 +207,10 @@ TEST_CASE("adapters refuse") {
   refuses<argument_error>("hoft::accumulate: neumann.terms is -2, must be >= 1", [&] {
     adapter<double>{p.U, p.V, neumann{-2}};
   });
-  refuses<shape_error>("hoft::paired_gaussian: m is -1, must be >= 0", [&] { paired_gaussian<double>(-1, 2, 1); });
-  refuses<shape_error>("hoft::paired_gaussian: r is -1, must be >= 0", [&] { paired_gaussian<double>(3, -1, 1); });
+  refuses<shape_error>("hoft::paired_gaussian: m is -1, must be >= 0",
+                       [&] { return paired_gaussian<double>(-1, 2, 1); });
+  refuses<shape_error>("hoft::paired_gaussian: r is -1, must be >= 0",
+                       [&] { return paired_gaussian<double>(3, -1, 1); });
 }
 
 TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {

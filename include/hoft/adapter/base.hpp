@@ -1,6 +1,6 @@
 // hoft/adapter/base.hpp: how the passes call the base operator.
 #pragma once
-#include <hoft/config.hpp>
+#include <hoft/core/options.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 

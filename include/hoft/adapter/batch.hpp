@@ -8,18 +8,39 @@
 #include <hoft/householder/batch.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
+namespace detail {
 
-// Every batch takes spans of the same length, and element i of each is problem i, as the call with one adapter takes
-// it. Problems may differ in shape; each has the bits of its single call. Threads share the problems, one at a time
-// each. A GPU takes eight problems at a time, each with workspace of its own: kernels that they all want are launched
-// once for all of them. What they would launch is noted in memory of the host first.
+template <class V>
+inline constexpr bool is_adapter_view = false;
+template <class A>
+inline constexpr bool is_adapter_view<adapter_view<A>> = true;
+template <class V>
+inline constexpr bool is_saved = false;
+template <class A, class T, class L>
+inline constexpr bool is_saved<saved_activations<A, T, L>> = true;
+
+}  // namespace detail
+
+/// std::vector, std::array, an array or std::span of adapter views.
+template <class R>
+concept many_adapters = detail::has_items<std::remove_reference_t<R>> &&
+    detail::is_adapter_view<detail::item_of<std::remove_reference_t<R>>>;
+/// The same of what forward passes saved.
+template <class R>
+concept many_saved =
+    detail::has_items<std::remove_reference_t<R>> && detail::is_saved<detail::item_of<std::remove_reference_t<R>>>;
+
+// Every batch takes as many elements of each argument, and element i of each is problem i, as the call with one adapter
+// takes it: views of constant or mutable elements, in std::vector, std::array, an array or std::span. Problems may
+// differ in shape; each has the bits of its single call. Threads share the problems, one at a time each. A GPU takes
+// eight problems at a time, each with workspace of its own: kernels that they all want are launched once for all of
+// them. What they would launch is noted in memory of the host first.
 
 /// Bytes of workspace for `merge` of all of M.
-template <execution_policy Policy, class A, class T, class L>
-[[nodiscard]] index_t merge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                                      std::span<matrix_view<T, L> const> M) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
-    return merge_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
+template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
+[[nodiscard]] index_t merge_workspace(Policy const& policy, Adapters const& a, Matrices const& M) {
+  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(M))), [&](index_t i) {
+    return merge_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(M)[i]);
   });
 }
 
@@ -32,10 +53,12 @@ template <execution_policy Policy, class A, class T, class L>
 /// @throws as `merge` with one adapter, for the whole batch before anything is written
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class A, class TM, class T, class L>
-void merge(Policy const& policy, std::span<adapter_view<A> const> a, std::span<matrix_view<TM, L> const> M,
-           std::span<matrix_view<T, L> const> Mhat, workspace work) {
+template <execution_policy Policy, many_adapters Adapters, many_matrices Weights, many_matrices Merged>
+void merge(Policy const& policy, Adapters const& all_a, Weights const& all_M, Merged const& all_Mhat, workspace work) {
   constexpr char const* function = "merge";
+  auto const a = detail::items(all_a);
+  auto const M = detail::items(all_M);
+  auto const Mhat = detail::items(all_Mhat);
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count, {{"M.size()", M.size()}, {"Mhat.size()", Mhat.size()}});
   index_t const bytes = detail::require_batch(
@@ -46,11 +69,10 @@ void merge(Policy const& policy, std::span<adapter_view<A> const> a, std::span<m
 }
 
 /// Bytes of workspace for `unmerge` of all of M.
-template <execution_policy Policy, class A, class T, class L>
-[[nodiscard]] index_t unmerge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                                        std::span<matrix_view<T, L> const> M) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
-    return unmerge_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
+template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
+[[nodiscard]] index_t unmerge_workspace(Policy const& policy, Adapters const& a, Matrices const& M) {
+  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(M))), [&](index_t i) {
+    return unmerge_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(M)[i]);
   });
 }
 
@@ -62,10 +84,11 @@ template <execution_policy Policy, class A, class T, class L>
 /// @throws as `unmerge` with one adapter, for the whole batch before anything is written
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class A, class T, class L>
-void unmerge(Policy const& policy, std::span<adapter_view<A> const> a, std::span<matrix_view<T, L> const> M,
-             workspace work) {
+template <execution_policy Policy, many_adapters Adapters, many_matrices Weights>
+void unmerge(Policy const& policy, Adapters const& all_a, Weights const& all_M, workspace work) {
   constexpr char const* function = "unmerge";
+  auto const a = detail::items(all_a);
+  auto const M = detail::items(all_M);
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count, {{"M.size()", M.size()}});
   index_t const bytes = detail::require_batch(
@@ -76,11 +99,10 @@ void unmerge(Policy const& policy, std::span<adapter_view<A> const> a, std::span
 }
 
 /// Bytes of workspace for `merge_backward` of all of M.
-template <execution_policy Policy, class A, class T, class L>
-[[nodiscard]] index_t merge_backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                                               std::span<matrix_view<T, L> const> M) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
-    return merge_backward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
+template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
+[[nodiscard]] index_t merge_backward_workspace(Policy const& policy, Adapters const& a, Matrices const& M) {
+  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(M))), [&](index_t i) {
+    return merge_backward_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(M)[i]);
   });
 }
 
@@ -93,12 +115,17 @@ template <execution_policy Policy, class A, class T, class L>
 /// @throws as `merge_backward` with one adapter, for the whole batch before anything is written
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class A, class TM, class TG, class L, class TU, class LU, class TV, class LV,
-          class TS>
-void merge_backward(Policy const& policy, std::span<adapter_view<A> const> a, std::span<matrix_view<TM, L> const> M,
-                    std::span<matrix_view<TG, L> const> dMhat, std::span<matrix_view<TU, LU> const> dU,
-                    std::span<matrix_view<TV, LV> const> dV, std::span<vector_view<TS> const> ds, workspace work) {
+template <execution_policy Policy, many_adapters Adapters, many_matrices Weights, many_matrices Gradients,
+          many_matrices GradientsU, many_matrices GradientsV, many_vectors GradientsS>
+void merge_backward(Policy const& policy, Adapters const& all_a, Weights const& all_M, Gradients const& all_dMhat,
+                    GradientsU const& all_dU, GradientsV const& all_dV, GradientsS const& all_ds, workspace work) {
   constexpr char const* function = "merge_backward";
+  auto const a = detail::items(all_a);
+  auto const M = detail::items(all_M);
+  auto const dMhat = detail::items(all_dMhat);
+  auto const dU = detail::items(all_dU);
+  auto const dV = detail::items(all_dV);
+  auto const ds = detail::items(all_ds);
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count,
                         {{"M.size()", M.size()},
@@ -116,11 +143,10 @@ void merge_backward(Policy const& policy, std::span<adapter_view<A> const> a, st
 }
 
 /// Bytes of workspace for `forward` of all of x. @throws hoft::shape_error if an x has fewer columns than its rv
-template <execution_policy Policy, class A, class T, class L>
-[[nodiscard]] index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                                        std::span<matrix_view<T, L> const> x) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), x.size())), [&](index_t i) {
-    return forward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], x[std::size_t(i)]);
+template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
+[[nodiscard]] index_t forward_workspace(Policy const& policy, Adapters const& a, Matrices const& x) {
+  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(x))), [&](index_t i) {
+    return forward_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(x)[i]);
   });
 }
 
@@ -137,12 +163,16 @@ template <execution_policy Policy, class A, class T, class L>
 ///         leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class A, class Base, class T, class L>
-requires base_operator<Base, T, L>
-void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span<Base> base,
-             std::span<matrix_view<T, L> const> x, std::span<matrix_view<T, L> const> y,
-             std::span<saved_activations<std::remove_const_t<A>, T, L> const> saved, workspace work) {
+template <execution_policy Policy, many_adapters Adapters, detail::has_items Bases, many_matrices Inputs,
+          many_matrices Outputs, many_saved Saved>
+void forward(Policy const& policy, Adapters const& all_a, Bases&& all_base, Inputs const& all_x, Outputs const& all_y,
+             Saved const& all_saved, workspace work) {
   constexpr char const* function = "forward";
+  auto const a = detail::items(all_a);
+  auto const base = detail::items(all_base);
+  auto const x = detail::items(all_x);
+  auto const y = detail::items(all_y);
+  auto const saved = detail::items(all_saved);
   index_t const count = index_t(a.size());
   detail::require_sizes(
       function, count,
@@ -169,11 +199,10 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
 }
 
 /// Bytes of workspace for `backward` after forward passes that saved `saved`.
-template <execution_policy Policy, class A, class AS, class TS, class L>
-[[nodiscard]] index_t backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
-                                         std::span<saved_activations<AS, TS, L> const> saved) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), saved.size())), [&](index_t i) {
-    return backward_workspace(ops<Policy>::serial(policy), a[std::size_t(i)], saved[std::size_t(i)]);
+template <execution_policy Policy, many_adapters Adapters, many_saved Saved>
+[[nodiscard]] index_t backward_workspace(Policy const& policy, Adapters const& a, Saved const& saved) {
+  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(saved))), [&](index_t i) {
+    return backward_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(saved)[i]);
   });
 }
 
@@ -188,15 +217,23 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 ///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
-          class TU, class LU, class TV, class LV, class TS>
-requires base_operator<Base, T, L>
-void backward(Policy const& policy, std::span<adapter_view<A> const> a, std::span<Base> base,
-              std::span<matrix_view<TX, L> const> x, std::span<matrix_view<TY, L> const> y,
-              std::span<saved_activations<AS, TQ, L> const> saved, std::span<matrix_view<T, L> const> dy,
-              std::span<matrix_view<T, L> const> dx, std::span<matrix_view<TU, LU> const> dU,
-              std::span<matrix_view<TV, LV> const> dV, std::span<vector_view<TS> const> ds, workspace work) {
+template <execution_policy Policy, many_adapters Adapters, detail::has_items Bases, many_matrices Inputs,
+          many_matrices Outputs, many_saved Saved, many_matrices GradientsY, many_matrices GradientsX,
+          many_matrices GradientsU, many_matrices GradientsV, many_vectors GradientsS>
+void backward(Policy const& policy, Adapters const& all_a, Bases&& all_base, Inputs const& all_x, Outputs const& all_y,
+              Saved const& all_saved, GradientsY const& all_dy, GradientsX const& all_dx, GradientsU const& all_dU,
+              GradientsV const& all_dV, GradientsS const& all_ds, workspace work) {
   constexpr char const* function = "backward";
+  auto const a = detail::items(all_a);
+  auto const base = detail::items(all_base);
+  auto const x = detail::items(all_x);
+  auto const y = detail::items(all_y);
+  auto const saved = detail::items(all_saved);
+  auto const dy = detail::items(all_dy);
+  auto const dx = detail::items(all_dx);
+  auto const dU = detail::items(all_dU);
+  auto const dV = detail::items(all_dV);
+  auto const ds = detail::items(all_ds);
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count,
                         {{"base.size()", base.size()},

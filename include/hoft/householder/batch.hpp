@@ -3,6 +3,7 @@
 #pragma once
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
+#include <hoft/householder/items.hpp>
 
 #include <initializer_list>
 #include <span>
@@ -51,10 +52,11 @@ void run_batch(Policy const& policy, index_t count, workspace work, index_t byte
 }  // namespace detail
 
 /// Bytes of workspace for `accumulate` of all of Q.
-template <execution_policy Policy, class A>
-[[nodiscard]] index_t accumulate_workspace(Policy const& policy, std::span<compact_wy_view<A>> Q, inverse kind = {}) {
-  return detail::batch_workspace(policy, index_t(Q.size()), [&](index_t i) {
-    auto const& q = Q[std::size_t(i)];
+template <execution_policy Policy, many_forms Forms>
+[[nodiscard]] index_t accumulate_workspace(Policy const& policy, Forms const& Q, inverse kind = {}) {
+  using A = typename detail::item_of<Forms const>::value_type;
+  return detail::batch_workspace(policy, index_t(std::size(Q)), [&](index_t i) {
+    auto const& q = std::data(Q)[i];
     return accumulate_workspace<A>(ops<Policy>::serial(policy), q.rank(), q.block, kind);
   });
 }
@@ -62,15 +64,20 @@ template <execution_policy Policy, class A>
 /// Q[i] := accumulate(U[i]) for every i. Problems may differ in shape; none may overlap another.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param U, Q, kind  as of `accumulate` with one view, element by element
+/// @param U, Q, kind  as of `accumulate` with one view, element by element: Q are the views that are told that they are
+///               filled, so copies made before are not
 /// @param work   at least accumulate_workspace bytes
 /// @throws as `accumulate` with one view, for the whole batch before anything is written
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class TU, class LU, class A>
-void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, std::span<compact_wy_view<A>> Q,
-                inverse kind, workspace work) {
+template <execution_policy Policy, many_matrices Matrices, many_forms Forms>
+void accumulate(Policy const& policy, Matrices const& all_U, Forms&& all_Q, inverse kind, workspace work) {
   constexpr char const* function = "accumulate";
+  auto const Q = detail::items(all_Q);
+  using form = typename decltype(Q)::element_type;
+  static_assert(!std::is_const_v<form>, "hoft::accumulate: the forms are written, but what holds them is const.");
+  using matrix = detail::item_of<Matrices const>;
+  std::span<matrix const> const U = detail::items(all_U);
   index_t const count = index_t(U.size());
   detail::require_sizes(function, count, {{"Q.size()", Q.size()}});
   detail::require_inverse(function, kind);
@@ -89,11 +96,10 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
 }
 
 /// Bytes of workspace for `apply` of all of Q to X.
-template <execution_policy Policy, class A, class T, class L>
-[[nodiscard]] index_t apply_workspace(Policy const& policy, std::span<compact_wy_view<A> const> Q,
-                                      std::span<matrix_view<T, L> const> X, side s = side::left) {
-  return detail::batch_workspace(policy, index_t(std::min(Q.size(), X.size())), [&](index_t i) {
-    return apply_workspace(ops<Policy>::serial(policy), Q[std::size_t(i)], X[std::size_t(i)], s);
+template <execution_policy Policy, many_forms Forms, many_matrices Matrices>
+[[nodiscard]] index_t apply_workspace(Policy const& policy, Forms const& Q, Matrices const& X, side s = side::left) {
+  return detail::batch_workspace(policy, index_t(std::min(std::size(Q), std::size(X))), [&](index_t i) {
+    return apply_workspace(ops<Policy>::serial(policy), std::data(Q)[i], std::data(X)[i], s);
   });
 }
 
@@ -105,10 +111,13 @@ template <execution_policy Policy, class A, class T, class L>
 /// @throws as `apply` with one view, for the whole batch before anything is written
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
-template <execution_policy Policy, class A, class TX, class T, class L>
-void apply(Policy const& policy, std::span<compact_wy_view<A> const> Q, std::span<matrix_view<TX, L> const> X,
-           std::span<matrix_view<T, L> const> Y, side s, op o, workspace work) {
+template <execution_policy Policy, many_forms Forms, many_matrices Inputs, many_matrices Outputs>
+void apply(Policy const& policy, Forms const& all_Q, Inputs const& all_X, Outputs const& all_Y, side s, op o,
+           workspace work) {
   constexpr char const* function = "apply";
+  auto const Q = detail::items(all_Q);
+  auto const X = detail::items(all_X);
+  auto const Y = detail::items(all_Y);
   index_t const count = index_t(Q.size());
   detail::require_sizes(function, count, {{"X.size()", X.size()}, {"Y.size()", Y.size()}});
   index_t const bytes = detail::require_batch(

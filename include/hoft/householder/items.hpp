@@ -1,0 +1,58 @@
+// hoft/householder/items.hpp: what a call for many problems takes: contiguous elements, whatever holds them.
+#pragma once
+#include <hoft/householder/compact_wy.hpp>
+#include <hoft/view/matrix_view.hpp>
+#include <hoft/view/vector_view.hpp>
+
+#include <iterator>
+#include <span>
+#include <type_traits>
+
+namespace HOFT_TARGET_NAMESPACE {
+namespace detail {
+
+template <class R>
+concept has_items = requires(R& all) {
+  *std::data(all);
+  std::size(all);
+};
+template <class R>
+using item_pointer = decltype(std::data(std::declval<R&>()));
+template <has_items R>
+using item_of = std::remove_cv_t<std::remove_pointer_t<item_pointer<R>>>;
+
+/// The elements, as constant as they are. Nothing is copied.
+template <has_items R>
+auto items(R& all) {
+  return std::span<std::remove_pointer_t<item_pointer<R>>>(std::data(all), std::size(all));
+}
+
+template <class V>
+inline constexpr bool is_matrix_view = false;
+template <class T, class L>
+inline constexpr bool is_matrix_view<matrix_view<T, L>> = true;
+template <class V>
+inline constexpr bool is_vector_view = false;
+template <class T>
+inline constexpr bool is_vector_view<vector_view<T>> = true;
+template <class V>
+inline constexpr bool is_form_view = false;
+template <class A>
+inline constexpr bool is_form_view<compact_wy_view<A>> = true;
+
+}  // namespace detail
+
+/// std::vector, std::array, an array or std::span of matrix views, of constant or mutable elements.
+template <class R>
+concept many_matrices = detail::has_items<std::remove_reference_t<R>> &&
+    detail::is_matrix_view<detail::item_of<std::remove_reference_t<R>>>;
+/// The same of vector views.
+template <class R>
+concept many_vectors = detail::has_items<std::remove_reference_t<R>> &&
+    detail::is_vector_view<detail::item_of<std::remove_reference_t<R>>>;
+/// The same of compact WY views.
+template <class R>
+concept many_forms =
+    detail::has_items<std::remove_reference_t<R>> && detail::is_form_view<detail::item_of<std::remove_reference_t<R>>>;
+
+}  // namespace HOFT_TARGET_NAMESPACE
