@@ -1,8 +1,9 @@
 // The matrices that hoft returns: their memory, and that they stand wherever an Eigen matrix may stand.
-#include "support.hpp"
-
 #include <hoft/hoft.hpp>
 
+#include <doctest/doctest.h>
+
+#include <complex>
 #include <cstdint>
 #include <new>
 #include <type_traits>
@@ -21,6 +22,10 @@ hoft::dense_matrix<T, L> counted(index_t rows, index_t cols) {
     for (index_t j = 0; j < cols; ++j) A(i, j) = T(static_cast<float>(10 * i + j));
   return A;
 }
+
+template <class L>
+using plain = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic,
+                            std::is_same_v<L, col_major> ? Eigen::ColMajor : Eigen::RowMajor>;
 
 template <class T>
 bool is_aligned(T const* address) {
@@ -80,7 +85,7 @@ TEST_CASE("extents that cannot be are refused") {
 
 TEST_CASE_TEMPLATE("an Eigen expression like any other", L, col_major, row_major) {
   auto A = counted<double, L>(4, 3);
-  hoft_test::dense_matrix<double, L> const E = A;
+  plain<L> const E = A;
   CHECK(E == A);
   Eigen::MatrixXd U = E;
   U -= A;
@@ -100,8 +105,8 @@ TEST_CASE_TEMPLATE("an Eigen expression like any other", L, col_major, row_major
   CHECK(hoft::as_view(A).ld == (std::is_same_v<L, col_major> ? 4 : 3));
   static_assert(!std::is_const_v<typename decltype(hoft::as_view(A))::element_type>);
   static_assert(std::is_const_v<typename decltype(hoft::as_view(std::as_const(A)))::element_type>);
-  Eigen::Ref<hoft_test::dense_matrix<double, L>> written = A;
-  Eigen::Ref<hoft_test::dense_matrix<double, L> const> const read = A;
+  Eigen::Ref<plain<L>> written = A;
+  Eigen::Ref<plain<L> const> const read = A;
   CHECK(written.data() == A.data());
   CHECK(read.data() == A.data());
 }
@@ -131,7 +136,7 @@ TEST_CASE("assigning an expression resizes, also where it reads what is assigned
 }
 
 TEST_CASE("results: structured bindings, and Eigen's matrices made of them") {
-  Eigen::MatrixXf const U = hoft_test::gaussian<float>(20, 3, 1), X = hoft_test::gaussian<float>(20, 5, 2);
+  Eigen::MatrixXf const U = Eigen::MatrixXf::Random(20, 3), X = Eigen::MatrixXf::Random(20, 5);
   auto const Q = hoft::accumulate(U);
   auto [dX, dU, dtau] = hoft::apply_backward(Q, X, X);
   CHECK(dtau.size() == 0);
