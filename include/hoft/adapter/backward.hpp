@@ -46,8 +46,8 @@ struct backward_panels {
   index_t width;
   overlaid<backward_before_base<Policy, A, T, L>, backward_from_base<Policy, A, T, L>> turns;
   backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool recovers_q)
-      : width(panel_width<T, L>(policy, std::max(a.rows(), a.cols()))),
-        turns(memory, policy, a, std::min(width, t), recovers_q) {}
+      : width(panel_width<T, L>(policy, (std::max)(a.rows(), a.cols()))),
+        turns(memory, policy, a, (std::min)(width, t), recovers_q) {}
 };
 
 template <class Policy, class A, class T>

@@ -18,7 +18,7 @@ namespace HOFT_TARGET_NAMESPACE {
 template <execution_policy Policy, class A, class T, class L>
 index_t merge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                         std::span<matrix_view<T, L> const> M) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(a.size(), M.size())), [&](index_t i) {
     return merge_workspace(serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
 }
@@ -49,7 +49,7 @@ void merge(Policy const& policy, std::span<adapter_view<A> const> a, std::span<m
 template <execution_policy Policy, class A, class T, class L>
 index_t unmerge_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                           std::span<matrix_view<T, L> const> M) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(a.size(), M.size())), [&](index_t i) {
     return unmerge_workspace(serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
 }
@@ -79,7 +79,7 @@ void unmerge(Policy const& policy, std::span<adapter_view<A> const> a, std::span
 template <execution_policy Policy, class A, class T, class L>
 index_t merge_backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                                  std::span<matrix_view<T, L> const> M) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), M.size())), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(a.size(), M.size())), [&](index_t i) {
     return merge_backward_workspace(serial(policy), a[std::size_t(i)], M[std::size_t(i)]);
   });
 }
@@ -119,7 +119,7 @@ void merge_backward(Policy const& policy, std::span<adapter_view<A> const> a, st
 template <execution_policy Policy, class A, class T, class L>
 index_t forward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                           std::span<matrix_view<T, L> const> x) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), x.size())), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(a.size(), x.size())), [&](index_t i) {
     return forward_workspace(serial(policy), a[std::size_t(i)], x[std::size_t(i)]);
   });
 }
@@ -172,7 +172,7 @@ void forward(Policy const& policy, std::span<adapter_view<A> const> a, std::span
 template <execution_policy Policy, class A, class AS, class TS, class L>
 index_t backward_workspace(Policy const& policy, std::span<adapter_view<A> const> a,
                            std::span<saved_activations<AS, TS, L> const> saved) {
-  return detail::batch_workspace(policy, index_t(std::min(a.size(), saved.size())), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(a.size(), saved.size())), [&](index_t i) {
     return backward_workspace(serial(policy), a[std::size_t(i)], saved[std::size_t(i)]);
   });
 }

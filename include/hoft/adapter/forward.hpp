@@ -87,16 +87,16 @@ struct forward_panels {
   packed_t<Policy, A, L> V;
   per_worker<A, L> scratch, x, y;
   forward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : forward_panels(memory, policy, a, t, panel_width<T, L>(policy, std::max(a.rows(), a.cols()))) {}
+      : forward_panels(memory, policy, a, t, panel_width<T, L>(policy, (std::max)(a.rows(), a.cols()))) {}
 
  private:
   forward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, index_t w)
       : width(w),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
         V(carve_packed<A, L>(policy, memory, a.cols(), a.right.rank())),
-        scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, t)),
-        x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), std::min(w, t)),
-        y(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, t)) {}
+        scratch(memory, worker_count(policy), 2 * a.left.block, (std::min)(w, t)),
+        x(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.cols(), (std::min)(w, t)),
+        y(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), (std::min)(w, t)) {}
 };
 
 template <class Policy, class A, class T>

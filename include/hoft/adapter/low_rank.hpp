@@ -12,9 +12,9 @@ struct low_rank_pieces {
   per_worker<A, L> panel, w, z;
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : merge(memory, policy, a),
-        panel(memory, worker_count(policy), a.rows(), std::min(merge.width, a.cols())),
-        w(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())),
-        z(memory, worker_count(policy), a.left.rank(), std::min(merge.width, a.cols())) {}
+        panel(memory, worker_count(policy), a.rows(), (std::min)(merge.width, a.cols())),
+        w(memory, worker_count(policy), a.left.rank(), (std::min)(merge.width, a.cols())),
+        z(memory, worker_count(policy), a.left.rank(), (std::min)(merge.width, a.cols())) {}
 };
 
 }  // namespace detail

@@ -23,7 +23,7 @@ struct product_pieces {
         minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
         V(carve_packed<A, rows_layout>(policy, memory, a.cols(), a.right.rank())),
         rows(memory, worker_count(policy), std::same_as<std::remove_const_t<T>, A> ? 0 : a.cols(),
-             std::min(width, a.rows())) {}
+             (std::min)(width, a.rows())) {}
 };
 
 template <class Policy, class A, class TM, class T, class L>
@@ -70,9 +70,9 @@ struct merge_panels {
       : product(memory, policy, a),
         width(w),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
-        scratch(memory, worker_count(policy), 2 * a.left.block, std::min(w, a.cols())),
-        v(memory, worker_count(policy), a.right.rank(), std::min(w, a.cols())),
-        panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), std::min(w, a.cols())) {}
+        scratch(memory, worker_count(policy), 2 * a.left.block, (std::min)(w, a.cols())),
+        v(memory, worker_count(policy), a.right.rank(), (std::min)(w, a.cols())),
+        panel(memory, worker_count(policy), std::same_as<T, A> ? 0 : a.rows(), (std::min)(w, a.cols())) {}
 };
 
 /// B := M V and minus_K := −B T_V of M as it is stored.
@@ -202,7 +202,7 @@ struct merge_backward_panels {
 
  private:
   merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_)
-      : merge_backward_panels(memory, policy, a, width_, worker_count(policy), std::min(width_, a.cols())) {}
+      : merge_backward_panels(memory, policy, a, width_, worker_count(policy), (std::min)(width_, a.cols())) {}
   merge_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_,
                         index_t workers, index_t w)
       : product(memory, policy, a),

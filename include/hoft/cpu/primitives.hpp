@@ -83,7 +83,7 @@ void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> 
   using real = real_t<T>;
   using limits = std::numeric_limits<real>;
   // Squares between these bounds lose nothing that their sum would show: most columns need no μ.
-  constexpr real least = limits::min() / (limits::epsilon() * limits::epsilon()), most = limits::max();
+  constexpr real least = (limits::min)() / (limits::epsilon() * limits::epsilon()), most = (limits::max)();
   if (U.rows == 0) {
     fill(policy, real(0), scales.block(0, 0, 1, U.cols));
     return fill(policy, real(1), scales.block(1, 0, 1, U.cols));
@@ -156,7 +156,7 @@ template <class T>
 void gram_upper(cpu const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
   constexpr index_t step = 4 * kernel::tile_cols;  // columns at a time, each down to its diagonal only
   for (index_t j = 0; j < A.cols; j += step) {
-    index_t const cols = std::min(step, A.cols - j);
+    index_t const cols = (std::min)(step, A.cols - j);
     product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
             A.block(0, j, j + cols, cols));
   }

@@ -21,7 +21,7 @@ concept device_policy = execution_policy<P> && requires {
 /// kernel(block) by as many blocks as there are tasks, at most `most_blocks`.
 template <device_policy Device, class Kernel>
 void launch(Device const& device, index_t tasks, Kernel const& kernel) {
-  launch_blocks(device, std::min(tasks, device.most_blocks), kernel);
+  launch_blocks(device, (std::min)(tasks, device.most_blocks), kernel);
 }
 
 // --- walking: kernels take whole matrices -----------------------------------------------------------------------
@@ -43,12 +43,12 @@ struct panel {
 /// columns to fill the device, few enough that the copy is small beside the matrix.
 template <class T, class Layout, device_policy Device>
 index_t panel_width(Device const&, index_t m) {
-  if constexpr (std::same_as<T, accumulator_t<T>>) return std::numeric_limits<index_t>::max() / 2;
+  if constexpr (std::same_as<T, accumulator_t<T>>) return (std::numeric_limits<index_t>::max)() / 2;
   else return std::max<index_t>(64, (index_t{1} << 22) / std::max<index_t>(m, 1));
 }
 template <device_policy Device, class Body>
 void for_each_panel(Device const&, index_t n, index_t width, Body const& body) {
-  for (index_t j = 0; j < n; j += width) body(index_t{0}, panel{j, std::min(width, n - j), 0});
+  for (index_t j = 0; j < n; j += width) body(index_t{0}, panel{j, (std::min)(width, n - j), 0});
 }
 template <device_policy Device, class Clear, class Body, class Merge>
 void for_each_panel_summed(Device const& device, index_t n, index_t width, Clear const& clear, Body const& body,

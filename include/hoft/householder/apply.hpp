@@ -105,8 +105,8 @@ struct apply_pieces {
       : oriented(memory, m, r, block, s),
         width(panel_width<T, L>(policy, m)),
         U(carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, worker_count(policy), 2 * block, std::min(width, n)),
-        buffer(memory, worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
+        scratch(memory, worker_count(policy), 2 * block, (std::min)(width, n)),
+        buffer(memory, worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}
 };
 
 /// A backend may have a kernel for all of it.

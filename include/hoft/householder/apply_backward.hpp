@@ -33,7 +33,7 @@ struct apply_backward_pieces {
   A* one_pass;
   apply_backward_pieces(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block,
                         inverse kind, bool explicit_tau, side s)
-      : apply_backward_pieces(memory, policy, worker_count(policy), std::min(n, panel_width<T, L>(policy, m)),
+      : apply_backward_pieces(memory, policy, worker_count(policy), (std::min)(n, panel_width<T, L>(policy, m)),
                               panel_width<T, L>(policy, m), m, n, r, block, kind, explicit_tau, s) {}
 
  private:
@@ -48,7 +48,7 @@ struct apply_backward_pieces {
         gradient(memory, workers, std::same_as<T, A> ? 0 : m, w),
         sums(carve_gradient_sums<A>(memory, m, r, block)),
         parts(memory, policy, m, r, block),
-        finish(memory, std::min(block, r), kind, explicit_tau),
+        finish(memory, (std::min)(block, r), kind, explicit_tau),
         dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}),
         one_pass(memory.array<A>(one_pass_scratch<Policy, T, L>(policy, m, n, r, block))) {}
 };

@@ -15,7 +15,7 @@ namespace detail {
 template <class Policy, class Size>
 index_t batch_workspace(Policy const& policy, index_t count, Size const& size) {
   index_t most = 0;
-  for (index_t i = 0; i < count; ++i) most = std::max(most, size(i));
+  for (index_t i = 0; i < count; ++i) most = (std::max)(most, size(i));
   return most * problems_at_once(policy, count);
 }
 
@@ -91,7 +91,7 @@ void accumulate(Policy const& policy, std::span<matrix_view<TU, LU> const> U, st
 template <execution_policy Policy, class A, class T, class L>
 index_t apply_workspace(Policy const& policy, std::span<compact_wy_view<A> const> Q,
                         std::span<matrix_view<T, L> const> X, side s = side::left) {
-  return detail::batch_workspace(policy, index_t(std::min(Q.size(), X.size())), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(Q.size(), X.size())), [&](index_t i) {
     return apply_workspace(serial(policy), Q[std::size_t(i)], X[std::size_t(i)], s);
   });
 }

@@ -113,7 +113,7 @@ T* first_element(char const* function, std::string_view name, DLTensor const& te
   if (tensor.data == nullptr)
     hoft::detail::refuse<argument_error>(function, part(".data").c_str(), "null", "the address of the elements");
   auto const address = reinterpret_cast<std::uintptr_t>(tensor.data);
-  constexpr std::uintptr_t last = std::numeric_limits<std::uintptr_t>::max();
+  constexpr std::uintptr_t last = (std::numeric_limits<std::uintptr_t>::max)();
   std::uintptr_t const bytes = std::uintptr_t(count) * sizeof(T);  // leading_dimension made sure of that
   if (tensor.byte_offset > last - address || bytes > last - address - tensor.byte_offset)
     hoft::detail::refuse<argument_error>(function, part(".byte_offset").c_str(), std::to_string(tensor.byte_offset),

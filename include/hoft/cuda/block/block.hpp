@@ -284,7 +284,7 @@ template <class R>
 HOFT_HOST_DEVICE R power_of_two_below(R a) {
   using std::ilogb, std::scalbn;
   if (a == R(0)) return R(0);
-  if (!(a <= std::numeric_limits<R>::max())) return std::numeric_limits<R>::quiet_NaN();
+  if (!(a <= (std::numeric_limits<R>::max)())) return std::numeric_limits<R>::quiet_NaN();
   return scalbn(R(1), ilogb(a));
 }
 

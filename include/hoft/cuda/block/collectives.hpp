@@ -15,7 +15,7 @@ HOFT_HOST_DEVICE constexpr T larger(T a, T b) {
 template <class R>
 HOFT_HOST_DEVICE constexpr bool is_safe_sum(R squares) {
   using limits = std::numeric_limits<R>;
-  return squares >= limits::min() / (limits::epsilon() * limits::epsilon()) && squares <= limits::max();
+  return squares >= (limits::min)() / (limits::epsilon() * limits::epsilon()) && squares <= (limits::max)();
 }
 
 /// f(0), ..., f(n - 1) combined, the same for all, beginning with T(0): strided by threads, then over threads in a
