@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Usage: dlpack_judges.py <library made from tensors.cpp>
 NumPy's tensors (and PyTorch's in bfloat16, where it is installed) as hoft's views, and hoft's as NumPy's arrays. Which
-strides are a layout is judged from NumPy's own strides, and elements are compared bit by bit."""
+strides are a layout is judged from NumPy's own strides, and elements are compared bit by bit. NumPy 2 also exchanges
+versioned tensors, which say whether they may be written to."""
 
 import ctypes
 import gc
@@ -18,19 +19,22 @@ capsule_pointer.restype, capsule_pointer.argtypes = ctypes.c_void_p, [ctypes.py_
 new_capsule = ctypes.pythonapi.PyCapsule_New
 new_capsule.restype, new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
+PLAIN, VERSIONED, READ_ONLY = 0, 1, 2  # how tensors are handed over
+KINDS = (PLAIN, VERSIONED, READ_ONLY) if np.lib.NumpyVersion(np.__version__) >= "2.1.0" else (PLAIN,)
+CAPSULES = {PLAIN: b"dltensor", VERSIONED: b"dltensor_versioned", READ_ONLY: b"dltensor_versioned"}
 TYPES = ["float32", "float64", "complex64", "complex128", "float16"]
 
 
-def read(capsule, kind, shape, col, dtype):
-    """Elements through hoft's view, or the message of its refusal."""
+def read(capsule, kind, shape, col, dtype, how=PLAIN):
+    """Elements through hoft's view, or the message of its refusal. Asked for VERSIONED, it must be writable."""
     to = np.zeros(shape, dtype)
     message = ctypes.create_string_buffer(1000)
-    tensor = ctypes.c_void_p(capsule_pointer(capsule, b"dltensor"))
+    tensor = ctypes.c_void_p(capsule_pointer(capsule, CAPSULES[how]))
     buffer = to.ctypes.data_as(ctypes.c_void_p)
     if len(shape) == 1:
-        hoft.read_vector(tensor, kind.encode(), buffer, message, ctypes.c_size_t(1000))
+        hoft.read_vector(tensor, how, kind.encode(), buffer, message, ctypes.c_size_t(1000))
     else:
-        hoft.read_matrix(tensor, kind.encode(), int(col), buffer, message, ctypes.c_size_t(1000))
+        hoft.read_matrix(tensor, how, kind.encode(), int(col), buffer, message, ctypes.c_size_t(1000))
     return to, message.value.decode()
 
 
@@ -88,14 +92,31 @@ def numpy_to_hoft():
     return accepted, refused
 
 
+def versioned_to_hoft():
+    """Writable and read-only arrays, as tensors that say which they are."""
+    count = 0
+    for kind, writable in itertools.product(TYPES, (True, False)):
+        a = numbers((5, 4), kind)
+        a.flags.writeable = writable
+        for how in (VERSIONED, READ_ONLY):
+            got, message = read(a.__dlpack__(max_version=(1, 0)), kind, a.shape, False, kind, how)
+            assert got.tobytes() == a.tobytes(), message
+            assert ("read-only" in message) == (how == VERSIONED and not writable), message
+            assert read(a[2].__dlpack__(max_version=(1, 0)), kind, (4,), False, kind, how)[0].tobytes() == a[2].tobytes()
+            count += 1
+        assert "strides" in read(a[:, ::2].__dlpack__(max_version=(1, 0)), kind, (5, 2), False, kind, READ_ONLY)[1]
+    return count
+
+
 class Handed:
     """What numpy.from_dlpack takes: an object that gives a capsule."""
 
-    def __init__(self, tensor):
-        self.tensor = tensor
+    def __init__(self, tensor, how):
+        self.tensor, self.how = tensor, how
 
-    def __dlpack__(self, **_):
-        return new_capsule(self.tensor, b"dltensor", None)
+    def __dlpack__(self, max_version=None, **_):
+        assert self.how == PLAIN or max_version >= (1, 0)
+        return new_capsule(self.tensor, CAPSULES[self.how], None)
 
     def __dlpack_device__(self):
         return (1, 0)
@@ -103,15 +124,21 @@ class Handed:
 
 def hoft_to_numpy():
     count = 0
-    for kind, col, padding in itertools.product(TYPES, (False, True), (0, 3)):
+    for how, kind, col, padding in itertools.product(KINDS, TYPES, (False, True), (0, 3)):
         for shape in [(5, 4), (1, 4), (5, 1), (1, 1), (0, 3), (3, 0)]:
             a = numbers(shape, kind)
-            tensor = hoft.make_matrix(kind.encode(), int(col), ctypes.c_long(shape[0]), ctypes.c_long(shape[1]),
+            tensor = hoft.make_matrix(how, kind.encode(), int(col), ctypes.c_long(shape[0]), ctypes.c_long(shape[1]),
                                       ctypes.c_long(padding), a.ctypes.data_as(ctypes.c_void_p))
             assert hoft.matrices_alive() == 1
-            b = np.from_dlpack(Handed(tensor))
+            b = np.from_dlpack(Handed(tensor, how))
             assert b.shape == shape and b.dtype == a.dtype and is_layout(b, col)
             assert np.ascontiguousarray(b).tobytes() == a.tobytes(), f"{kind} {shape} col {col}"
+            # Plain tensors say nothing (NumPy 2 writes to no array of one), and empty ones have no memory.
+            if how != PLAIN and a.size > 0:
+                assert b.flags.writeable == (how == VERSIONED), f"{kind} {shape}, handed over in way {how}"
+            if how == VERSIONED:
+                b[...] = 1
+                assert (b == 1).all()
             part = b[1:]
             del b
             gc.collect()
@@ -142,5 +169,6 @@ def torch_to_hoft():
 random.seed(1)
 taken, turned_away = numpy_to_hoft()
 assert taken > 1000 and turned_away > 50, (taken, turned_away)
-print(f"{taken} of NumPy's matrices taken, {turned_away} refused; {hoft_to_numpy()} of hoft's taken by NumPy; "
+said = versioned_to_hoft() if VERSIONED in KINDS else 0
+print(f"NumPy {np.__version__}: {said} versioned tensors, {taken} of NumPy's matrices taken, {turned_away} refused; {hoft_to_numpy()} of hoft's taken by NumPy; "
       f"{torch_to_hoft()}")

@@ -46,7 +46,7 @@ void refuses(std::string const& message, F const& f) {
   CHECK(thrown == message);
 }
 template <class Error, class Layout = row_major>
-void refuses(example const& e, std::string const& message, DLDevice const& device = dlpack::cpu) {
+void refuses(example const& e, std::string const& message, DLDevice const& device = dlpack::host) {
   refuses<Error>("hoft::dlpack::as_matrix: X" + message,
                  [&] { dlpack::as_matrix<float, Layout>(e.tensor, device, "X"); });
 }
@@ -68,7 +68,7 @@ void accepts(example& e, index_t ld) {
 template <class T>
 DLDataType type_of() {
   std::array<T, 2> memory{};
-  dlpack::extents lent;
+  dlpack::tensor_extents lent;
   DLTensor const tensor = dlpack::as_tensor(vector_view<T>(memory.data(), 2), lent);
   CHECK(dlpack::as_vector<T>(tensor).data == memory.data());
   return tensor.dtype;
@@ -91,7 +91,7 @@ TEST_CASE("both layouts, padded and not, are views of the same memory") {
 TEST_CASE("tokens x features in row-major order are the column-major matrix of features x tokens") {
   example e(3, 4, 4, 1);
   DLTensor const& tensor = e.tensor;
-  auto const x = hoft::dlpack::as_matrix<float, hoft::row_major>(tensor, hoft::dlpack::cpu, "x").transposed();
+  auto const x = hoft::dlpack::as_matrix<float, hoft::row_major>(tensor, hoft::dlpack::host, "x").transposed();
   static_assert(std::is_same_v<decltype(x), matrix_view<float, col_major> const>);
   CHECK((x.rows == 4 && x.cols == 3 && &x(1, 2) == &e.memory[2 * 4 + 1]));
 }
@@ -122,7 +122,7 @@ TEST_CASE("vectors") {
   CHECK((a.data == memory.data() + 1 && a.size == 5));
   stride = 2;
   refuses<shape_error>("hoft::dlpack::as_vector: tau.strides[0] is 2, must be == 1",
-                       [&] { dlpack::as_vector<double>(tensor, dlpack::cpu, "tau"); });
+                       [&] { dlpack::as_vector<double>(tensor, dlpack::host, "tau"); });
   size = 2;
   CHECK_THROWS_AS(dlpack::as_vector<double>(tensor), shape_error);
   size = 1;
@@ -231,7 +231,7 @@ TEST_CASE("addresses that cannot be are refused") {
 
 TEST_CASE("views become tensors") {
   std::array<float, 24> memory{};
-  dlpack::extents lent;
+  dlpack::tensor_extents lent;
   matrix_view<float, col_major> const column(memory.data(), 3, 4, 5);
   DLTensor t = dlpack::as_tensor(column, lent, {kDLCUDA, 2});
   CHECK((t.data == memory.data() && t.ndim == 2 && t.shape == lent.shape && t.strides == lent.strides));
@@ -242,6 +242,8 @@ TEST_CASE("views become tensors") {
   CHECK((t.device.device_type == kDLCPU && t.device.device_id == 0));
   t = dlpack::as_tensor(vector_view<float>(memory.data(), 7), lent);
   CHECK((t.ndim == 1 && t.shape[0] == 7 && t.strides[0] == 1));
+  CHECK(dlpack::as_tensor(matrix_view<float>(memory.data(), 0, 4), lent).data == nullptr);
+  CHECK(dlpack::as_tensor(vector_view<float>(memory.data(), 0), lent).data == nullptr);
   refuses<shape_error>("hoft::dlpack::as_tensor: a.ld is 2, must be >= 3",
                        [&] { dlpack::as_tensor(matrix_view<float>(memory.data(), 3, 4, 2), lent); });
   refuses<shape_error>("hoft::dlpack::as_tensor: a.size is -1, must be >= 0",

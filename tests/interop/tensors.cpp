@@ -31,8 +31,11 @@ struct numbers {
   std::vector<T> elements;
 };
 
+/// How a tensor is handed over.
+enum class capsule : int { plain, versioned, read_only };
+
 template <class T, class Layout>
-DLManagedTensor* made(index_t rows, index_t cols, index_t padding, void const* from) {
+void* made(capsule how, index_t rows, index_t cols, index_t padding, void const* from) {
   bool const col = std::same_as<Layout, col_major>;
   index_t const ld = (col ? rows : cols) + padding;
   auto owner = std::make_shared<numbers<T>>(ld * (col ? cols : rows) + 1);
@@ -40,7 +43,9 @@ DLManagedTensor* made(index_t rows, index_t cols, index_t padding, void const* f
   auto const* next = static_cast<T const*>(from);
   for (index_t i = 0; i < rows; ++i)
     for (index_t j = 0; j < cols; ++j) std::memcpy(&a(i, j), next++, sizeof(T));
-  return dlpack::manage(a, owner).release();
+  if (how == capsule::plain) return dlpack::manage(a, owner).release();
+  if (how == capsule::versioned) return dlpack::manage_versioned(a, owner).release();
+  return dlpack::manage_versioned(matrix_view<T const, Layout>(a), owner).release();
 }
 
 /// f.template operator()<T, Layout>() for the type and layout of these names.
@@ -63,22 +68,30 @@ void with(std::string_view type, bool col, F const& f) {
 extern "C" {
 
 /// Copies the tensor's elements row by row. Says why not in `message`, which is empty otherwise.
-void read_matrix(DLManagedTensor const* tensor, char const* type, int col, void* to, char* message, std::size_t room) {
+void read_matrix(void const* tensor, capsule how, char const* type, int col, void* to, char* message,
+                 std::size_t room) {
   *message = '\0';
   with(type, col != 0, [&]<class T, class Layout>() {
     try {
-      copy_rows(dlpack::as_matrix<T const, Layout>(tensor->dl_tensor), to);
+      auto const* const versioned = static_cast<DLManagedTensorVersioned const*>(tensor);
+      copy_rows(how == capsule::plain
+                    ? dlpack::as_matrix<T const, Layout>(static_cast<DLManagedTensor const*>(tensor)->dl_tensor)
+                    : dlpack::as_matrix<T const, Layout>(*versioned),
+                to);
+      if (how == capsule::versioned) dlpack::as_matrix<T, Layout>(*versioned);  // where it must be writable
     } catch (std::exception const& error) {
       std::snprintf(message, room, "%s", error.what());
     }
   });
 }
 
-void read_vector(DLManagedTensor const* tensor, char const* type, void* to, char* message, std::size_t room) {
+void read_vector(void const* tensor, capsule how, char const* type, void* to, char* message, std::size_t room) {
   *message = '\0';
   with(type, false, [&]<class T, class>() {
     try {
-      auto const a = dlpack::as_vector<T const>(tensor->dl_tensor);
+      auto const a = how == capsule::plain
+                         ? dlpack::as_vector<T const>(static_cast<DLManagedTensor const*>(tensor)->dl_tensor)
+                         : dlpack::as_vector<T const>(*static_cast<DLManagedTensorVersioned const*>(tensor));
       copy_rows(matrix_view<T const>(a.data, a.size, 1), to);
     } catch (std::exception const& error) {
       std::snprintf(message, room, "%s", error.what());
@@ -87,9 +100,9 @@ void read_vector(DLManagedTensor const* tensor, char const* type, void* to, char
 }
 
 /// A matrix of hoft's, with the elements that lie row by row at `from`.
-DLManagedTensor* make_matrix(char const* type, int col, long rows, long cols, long padding, void const* from) {
-  DLManagedTensor* tensor = nullptr;
-  with(type, col != 0, [&]<class T, class Layout>() { tensor = made<T, Layout>(rows, cols, padding, from); });
+void* make_matrix(capsule how, char const* type, int col, long rows, long cols, long padding, void const* from) {
+  void* tensor = nullptr;
+  with(type, col != 0, [&]<class T, class Layout>() { tensor = made<T, Layout>(how, rows, cols, padding, from); });
   return tensor;
 }
 

@@ -45,7 +45,7 @@ struct project_panels {
   project_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
       : width(ops<Policy>::template panel_width<T, L>(policy, m)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
+        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}
 
   template <class LW>
   void run(Policy const& policy, matrix_view<A const> U, matrix_view<T const, L> X, matrix_view<A, LW> W,
@@ -98,9 +98,9 @@ struct adapt_panels {
                index_t n)
       : width(width_),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
-        scratch(memory, workers, 2 * a.left.block, std::min(width, n)),
-        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, std::min(width, n)),
-        panel(memory, workers, std::same_as<T, A> ? 0 : a.rows(), std::min(width, n)) {}
+        scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),
+        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
+        panel(memory, workers, std::same_as<T, A> ? 0 : a.rows(), (std::min)(width, n)) {}
 };
 template <class Policy, class A, class T, class L, class V>
 using adapt_algorithm = typename ops<Policy>::template adapt_algorithm<adapt_panels<Policy, A, T, L, V>>;
@@ -163,13 +163,13 @@ struct adapt_backward_panels {
       : what(what_),
         width(width_),
         packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
-        scratch(memory, workers, 4 * a.left.block, std::min(width, n)),
-        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, std::min(width, n)),
-        projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, std::min(width, n)),
-        state(memory, workers, takes_state(a) ? a.rows() : 0, std::min(width, n)),
-        q(memory, workers, takes_q(a) ? a.rows() : 0, std::min(width, n)),
+        scratch(memory, workers, 4 * a.left.block, (std::min)(width, n)),
+        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
+        projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, (std::min)(width, n)),
+        state(memory, workers, takes_state(a) ? a.rows() : 0, (std::min)(width, n)),
+        q(memory, workers, takes_q(a) ? a.rows() : 0, (std::min)(width, n)),
         gradient(memory, workers, what == saved_quantity::base || !std::same_as<T, A> ? a.rows() : 0,
-                 std::min(width, n)),
+                 (std::min)(width, n)),
         parts(memory, policy, a) {}
 
   /// The panel's y, or p = s ∘ q, is needed apart from X.
@@ -241,8 +241,8 @@ struct update_panels {
   update_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
       : width(ops<Policy>::template panel_width<T, L>(policy, m)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        x(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)),
-        gradient(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)),
+        x(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)),
+        gradient(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)),
         parts(ops<Policy>::template carve_packed_each<A, L>(policy, memory, m, r)) {}
 
   void run(Policy const& policy, matrix_view<A const> V, matrix_view<A const, L> P, matrix_view<T const, L> X,

@@ -18,9 +18,9 @@ struct low_rank_pieces {
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t workers)
       : product(memory, policy, a),
         adapt(memory, policy, a, a.cols(), false),
-        panel(memory, workers, a.rows(), std::min(adapt.width, a.cols())),
-        w(memory, workers, a.left.rank(), std::min(adapt.width, a.cols())),
-        z(memory, workers, a.left.rank(), std::min(adapt.width, a.cols())) {}
+        panel(memory, workers, a.rows(), (std::min)(adapt.width, a.cols())),
+        w(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())),
+        z(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())) {}
 };
 
 }  // namespace detail

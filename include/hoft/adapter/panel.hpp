@@ -143,7 +143,7 @@ struct adapter_finish_pieces {
   adapter_finish_pieces(arena& memory, adapter_view<A const> const& a)
       : dF(memory.matrix<A>(a.right.block, a.right.rank())),
         E(memory.matrix<A>(a.right.block, a.right.rank())),
-        left(memory, std::min(a.left.block, a.left.rank()), a.left.kind, false),
+        left(memory, (std::min)(a.left.block, a.left.rank()), a.left.kind, false),
         right(memory, a.right.rank(), a.right.kind, false) {}
 };
 

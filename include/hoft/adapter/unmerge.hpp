@@ -29,7 +29,7 @@ template <execution_policy Policy, class A, class T, class L>
 [[nodiscard]] index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   detail::require_adapter_sizes("unmerge_workspace", a);
   detail::require_view("unmerge_workspace", "M", M);
-  return std::max(apply_workspace(policy, a.left, M, side::left), apply_workspace(policy, a.right, M, side::right));
+  return (std::max)(apply_workspace(policy, a.left, M, side::left), apply_workspace(policy, a.right, M, side::right));
 }
 
 /// M := Q_Uᴴ M̂ Q_Vᴴ for HOFT, Q_Uᴴ then diag(s)⁻¹ then Q_Vᴴ for SHOFT: the inverse of merge, in place.

@@ -2,7 +2,7 @@
 // column: a thread of the CPU, or a block of a GPU. It offers
 //
 //   team.each(n, g)        g(i) for all i < n, in any order
-//   team.max(n, g)         the largest g(i) >= 0; NaN if one is
+//   team.largest(n, g)         the largest g(i) >= 0; NaN if one is
 //   team.dot(X, Y, j)      Σ conj(X(i, j)) Y(i, j)
 //   team.divide(X, j, s)   X(:, j) := X(:, j) / s
 //
@@ -32,7 +32,7 @@ struct normalise_column {
     matrix_view<T const> const column = Uhat;
     real mu(1), squares = real_part(team.dot(column, column, j));
     if (!is_safe_sum(squares)) {
-      mu = power_of_two_below(team.max(U.rows, [&](index_t i) { return magnitude(column(i, j)); }));
+      mu = power_of_two_below(team.largest(U.rows, [&](index_t i) { return magnitude(column(i, j)); }));
       if (mu != real(0)) team.divide(Uhat, j, mu);  // exact
       squares = mu == real(0) ? real(1) : real_part(team.dot(column, column, j));
     }

@@ -34,13 +34,13 @@ struct defaults {
   /// columns to keep a machine busy, few enough that the copy is small beside the matrix.
   template <class T, class L, class P>
   static index_t panel_width(P const&, index_t m) {
-    if constexpr (std::same_as<T, accumulator_t<T>>) return std::numeric_limits<index_t>::max() / 2;
+    if constexpr (std::same_as<T, accumulator_t<T>>) return (std::numeric_limits<index_t>::max)() / 2;
     else return std::max<index_t>(64, (index_t{1} << 22) / std::max<index_t>(m, 1));
   }
   /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order.
   template <class P, class Body>
   static void for_each_panel(P const&, index_t n, index_t width, Body const& body) {
-    for (index_t j = 0; j < n; j += width) body(index_t{0}, panel{j, std::min(width, n - j), 0});
+    for (index_t j = 0; j < n; j += width) body(index_t{0}, panel{j, (std::min)(width, n - j), 0});
   }
   /// The same for sums over columns: clear(worker) starts a partial sum, body adds panels to it, merge(worker) adds it
   /// to the total. Partial sums depend on shapes alone, and merges run in order.

@@ -98,7 +98,7 @@ template <class R>
 HOFT_HOST_DEVICE R power_of_two_below(R a) {
   using std::ilogb, std::scalbn;
   if (a == R(0)) return R(0);
-  if (!(a <= std::numeric_limits<R>::max())) return std::numeric_limits<R>::quiet_NaN();
+  if (!(a <= (std::numeric_limits<R>::max)())) return std::numeric_limits<R>::quiet_NaN();
   return scalbn(R(1), ilogb(a));
 }
 
@@ -111,7 +111,7 @@ HOFT_HOST_DEVICE constexpr T larger(T a, T b) {
 template <class R>
 HOFT_HOST_DEVICE constexpr bool is_safe_sum(R squares) {
   using limits = std::numeric_limits<R>;
-  return squares >= limits::min() / (limits::epsilon() * limits::epsilon()) && squares <= limits::max();
+  return squares >= (limits::min)() / (limits::epsilon() * limits::epsilon()) && squares <= (limits::max)();
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::scalar_math

@@ -18,7 +18,7 @@ struct column_team {
     for (index_t i = 0; i < n; ++i) f(i);
   }
   template <class F>
-  auto max(index_t n, F const& f) const {
+  auto largest(index_t n, F const& f) const {
     decltype(f(index_t{})) largest(0);
     for (index_t i = 0; i < n; ++i) largest = scalar_math::larger(largest, f(i));
     return largest;
@@ -91,7 +91,7 @@ struct operations : packing {
   static void gram_upper(cpu const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
     constexpr index_t step = 4 * kernel::tile_cols;  // columns at a time, each down to its diagonal only
     for (index_t j = 0; j < A.cols; j += step) {
-      index_t const cols = std::min(step, A.cols - j);
+      index_t const cols = (std::min)(step, A.cols - j);
       product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
               A.block(0, j, j + cols, cols));
     }

@@ -28,13 +28,13 @@ struct cpu {
 };
 
 /// How many workers may run at once: each needs scratch memory of its own.
-inline index_t worker_count(cpu const& policy) { return std::max(policy.threads, 1); }
+inline index_t worker_count(cpu const& policy) { return (std::max)(policy.threads, 1); }
 
 /// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers. What
 /// a body throws is thrown here when all have ended; the tasks not yet begun are then left out.
 template <class Body>
 void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
-  index_t const workers = std::min(worker_count(policy), tasks);
+  index_t const workers = (std::min)(worker_count(policy), tasks);
   if (workers <= 1) {
     for (index_t task = 0; task < tasks; ++task) body(index_t{0}, task);
     return;

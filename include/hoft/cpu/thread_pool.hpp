@@ -37,7 +37,7 @@ class thread_pool final : public executor {
  public:
   /// Starts threads - 1 of them, since a caller works too; below 1 counts as 1.
   /// @throws std::system_error if the system has no more threads, std::bad_alloc; none is left behind.
-  explicit thread_pool(int threads) : slots_(std::size_t(std::max(threads, 1) - 1)) {
+  explicit thread_pool(int threads) : slots_(std::size_t((std::max)(threads, 1) - 1)) {
     try {
       for (std::size_t i = 0; i < slots_.size(); ++i)
         slots_[i].thread = std::thread([this, i] { serve(slots_[i].state, index_t(i) + 1); });
@@ -57,7 +57,7 @@ class thread_pool final : public executor {
   void run(index_t workers, share one, void* work) override {
     if (busy_.test_and_set(std::memory_order_acquire)) return one(work, 0);
     one_ = one, work_ = work;
-    std::size_t const others = std::min(std::size_t(std::max<index_t>(workers, 1) - 1), slots_.size());
+    std::size_t const others = (std::min)(std::size_t(std::max<index_t>(workers, 1) - 1), slots_.size());
     for (std::size_t i = 0; i < others; ++i) tell(slots_[i].state, called);
     one(work, 0);
     for (std::size_t i = 0; i < others; ++i) {

@@ -43,16 +43,16 @@ struct walks : backend::defaults {
   /// of panels, long ones first: within a run the next panel is known, and at the end nobody waits long.
   template <class Body>
   static void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
-    index_t const panels = (n + width - 1) / width, workers = std::min(worker_count(policy), panels);
+    index_t const panels = (n + width - 1) / width, workers = (std::min)(worker_count(policy), panels);
     std::atomic<index_t> taken{0};
     parallel_for(policy, workers, [&](index_t worker, index_t) {
       for (index_t first = taken.load(std::memory_order_relaxed); first < panels;) {
         index_t const run = workers == 1 ? panels : std::max<index_t>(1, (panels - first) / (2 * workers));
         if (!taken.compare_exchange_weak(first, first + run, std::memory_order_relaxed)) continue;
-        index_t const end = std::min(n, (first + run) * width);
+        index_t const end = (std::min)(n, (first + run) * width);
         for (index_t j = first * width; j < end; j += width) {
-          index_t const count = std::min(width, end - j);
-          body(worker, backend::panel{j, count, std::min(width, end - j - count)});
+          index_t const count = (std::min)(width, end - j);
+          body(worker, backend::panel{j, count, (std::min)(width, end - j - count)});
         }
         first = taken.load(std::memory_order_relaxed);
       }
@@ -72,12 +72,12 @@ struct walks : backend::defaults {
     std::atomic<index_t> turn{0};
     auto const sum_chunk = [&](index_t worker, index_t task) {
       clear(worker);
-      index_t const end = std::min(n, (task + 1) * chunk);
+      index_t const end = (std::min)(n, (task + 1) * chunk);
       for (index_t j = task * chunk; j < end; j += width) {
-        index_t const count = std::min(width, end - j);
+        index_t const count = (std::min)(width, end - j);
         // With one worker the next chunk follows.
         index_t const after = worker_count(policy) == 1 ? n : end;
-        body(worker, backend::panel{j, count, std::min(width, after - j - count)});
+        body(worker, backend::panel{j, count, (std::min)(width, after - j - count)});
       }
       for (index_t now; (now = turn.load(std::memory_order_acquire)) != task;) {
         if (now == stopped) return;

@@ -82,7 +82,7 @@ struct operations : backend::defaults {
 
   template <device_policy Device>
   static index_t problems_at_once(Device const&, index_t count) {
-    return std::min(count, most_together);
+    return (std::min)(count, most_together);
   }
   template <device_policy Device, class Follows, class Body>
   static void for_each_problem(Device const& device, index_t count, Follows const& follows, Body const& body) {

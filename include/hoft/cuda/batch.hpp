@@ -26,7 +26,7 @@ class grouped_kernel {
   void add(Kernel const& kernel, index_t blocks) {
     std::construct_at(reinterpret_cast<Kernel*>(kernels_) + count_, kernel);
     blocks_ += blocks;
-    shared_bytes_ = std::max(shared_bytes_, kernel.shared_bytes());
+    shared_bytes_ = (std::max)(shared_bytes_, kernel.shared_bytes());
     ends_[count_++] = blocks_;
   }
   index_t blocks() const { return blocks_; }
@@ -58,7 +58,7 @@ struct recording {
   };
   std::vector<step> steps;
   /// Steps after which a problem that follows this one may begin; all of them if that is not said.
-  std::size_t released = std::numeric_limits<std::size_t>::max();
+  std::size_t released = (std::numeric_limits<std::size_t>::max)();
 
   /// launch(device, count, size, kernel) for the kernels of each launch.
   template <class Kernel, class Launch>
@@ -66,7 +66,7 @@ struct recording {
     using together = grouped_kernel<Kernel>;
     auto const kernel = [](step const* s) -> Kernel const& { return *static_cast<Kernel const*>(s->what.get()); };
     while (!steps.empty()) {
-      auto const now = steps.first(std::min(steps.size(), std::size_t(together::most)));
+      auto const now = steps.first((std::min)(steps.size(), std::size_t(together::most)));
       steps = steps.subspan(now.size());
       if (now.size() == 1) {
         launch(device, now[0]->count, now[0]->size, kernel(now[0]));
@@ -107,15 +107,15 @@ void run_recordings(Device const& device, std::span<recording<Device> const> rec
   auto const next = [&](std::size_t i) { return &recordings[i].steps[done[i]]; };
   auto const to_go = [&](std::size_t i) { return recordings[i].steps.size() - done[i]; };
   auto const to_release = [&](std::size_t i) {
-    std::size_t const release = std::min(recordings[i].released, recordings[i].steps.size());
-    return release - std::min(release, done[i]);
+    std::size_t const release = (std::min)(recordings[i].released, recordings[i].steps.size());
+    return release - (std::min)(release, done[i]);
   };
   auto const ready = [&](std::size_t i) { return to_go(i) > 0 && (i == 0 || !follows(i) || to_release(i - 1) == 0); };
   for (;;) {
     std::size_t first = count;
     for (std::size_t i = count; i-- > 0;) {
       bool const awaited = i + 1 < count && follows(i + 1) && to_release(i) > 0;
-      way[i] = std::max(to_go(i), awaited ? to_release(i) + way[i + 1] : 0);
+      way[i] = (std::max)(to_go(i), awaited ? to_release(i) + way[i + 1] : 0);
       if (ready(i) && (first == count || way[i] >= way[first])) first = i;
     }
     if (first == count) return;
@@ -197,7 +197,7 @@ struct base_in_order {
 template <device_policy Device, class Follows, class Body>
 void record_problems(Device const& device, index_t count, Follows const& follows, Body const& body) {
   for (index_t first = 0; first < count; first += most_together) {
-    std::vector<recording<Device>> recordings(std::size_t(std::min(most_together, count - first)));
+    std::vector<recording<Device>> recordings(std::size_t((std::min)(most_together, count - first)));
     for (index_t slot = 0; slot < index_t(recordings.size()); ++slot)
       body(recorder<Device>(device, recordings[std::size_t(slot)]), slot, first + slot);
     run_recordings<Device>(device, recordings, [&](std::size_t i) { return follows(first + index_t(i)); });

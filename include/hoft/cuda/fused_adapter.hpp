@@ -43,7 +43,7 @@ struct project_room {
     if (shape.size == 0) shape = shape_apart(device, m, n, 2 * r, device.tuned.most_rows_projecting, kernel);
     index_t const columns = feature_slice::columns, for_parts = device.processors() * device.tuned.parts_bytes,
                   fit = for_parts / index_t(sizeof(float)) / std::max<index_t>(shape.slices * r, 1) / columns * columns;
-    width = shape.slices > 1 ? std::min(n, std::max(columns, fit)) : n;
+    width = shape.slices > 1 ? (std::min)(n, (std::max)(columns, fit)) : n;
     if (shape.slices > 1) parts = memory.array<float>(shape.slices * r * width);
   }
 };
@@ -54,10 +54,10 @@ void project_stored(Device const& device, project_room<T> const& room, matrix_vi
   if (W.empty()) return;
   if (X.rows == 0) return ops<Device>::fill(device, 0.0f, W);
   for (index_t j = 0; j < X.cols; j += room.width) {
-    auto const x = X.columns(j, std::min(room.width, X.cols - j));
+    auto const x = X.columns(j, (std::min)(room.width, X.cols - j));
     auto const w = W.columns(j, x.cols);
     cluster_project_kernel<T> kernel{U, s, x, room.parts, w, room.shape};
-    kernel.shape.runs = std::min(kernel.shape.runs, (x.cols + kernel.columns - 1) / kernel.columns);
+    kernel.shape.runs = (std::min)(kernel.shape.runs, (x.cols + kernel.columns - 1) / kernel.columns);
     launch_slices(device, kernel);
     if (room.shape.slices > 1)
       add_parts(device, matrix_view<float>(room.parts, w.rows, w.cols), w.rows * w.cols, room.shape.slices, w);
@@ -219,7 +219,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
     matrix_view<float const> const minus_K = room.right.form(device, a, plain_minus_K);
     auto kernel = backward_probe<T>(a, room.what, room.apart);
     kernel.U = U;
-    if (ru > 0) kernel.small = {a.left.at(0).T, {}, {}, op::plain, false};
+    if (ru > 0) kernel.small_part = {a.left.at(0).T, {}, {}, op::plain, false};
     kernel.output = room.what == saved_quantity::y;
     kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
     kernel.X = X, kernel.G = G, kernel.v = v, kernel.dv = dv;
@@ -232,15 +232,16 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
       ops<Device>::copy(device, minus_K, room.both.columns(ru, rv));
       project_stored(device, room.projecting_G, matrix_view<float const>(room.both), {}, G, room.projections_G);
       if (ru > 0)
-        ops<Device>::multiply(device, -1.0f, kernel.small.F, op::adjoint, room.projections_G.block(0, 0, ru, X.cols),
-                              dW);
+        ops<Device>::multiply(device, -1.0f, kernel.small_part.F, op::adjoint,
+                              room.projections_G.block(0, 0, ru, X.cols), dW);
       ops<Device>::copy(device, room.projections_G.block(ru, 0, rv, X.cols), dv);
       ops<Device>::update(device, 1.0f, room.right.UK.transposed(), dW, dv, dv);
       kernel.minus_Z = minus_Z, kernel.dW = dW;
     }
     // −Z from the projections of X before the launch, the sums that are made of projections behind it.
     auto const around = [&](auto projections_X) {
-      if (room.apart && ru > 0) ops<Device>::multiply(device, -1.0f, kernel.small.F, op::plain, projections_X, minus_Z);
+      if (room.apart && ru > 0)
+        ops<Device>::multiply(device, -1.0f, kernel.small_part.F, op::plain, projections_X, minus_Z);
       launch_slices(device, kernel);
       add_parts(device, matrix_view<float>(room.parts, size, 1), size, room.shape.runs,
                 matrix_view<float>(part.dF.data, size, 1));

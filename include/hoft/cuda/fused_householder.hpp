@@ -24,7 +24,7 @@ bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU
   using T = typename Form::value_type;
   constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for: 32 KB, 4 KB before driver 530
   using kernel_for_few = accumulate_kernel<TU, LU, T, few>;
-  constexpr index_t most_elements = std::numeric_limits<std::uint32_t>::max();  // what `divide` takes
+  constexpr index_t most_elements = (std::numeric_limits<std::uint32_t>::max)();  // what `divide` takes
   for (std::size_t i = 0; i < U.size(); ++i)
     if (kernel_for_few::bytes_for(U[i].cols, Q[i].block, 0) > device.shared_limit ||
         U[i].rows > most_elements / std::max<index_t>(U[i].cols, 1))
@@ -98,9 +98,10 @@ bool apply_in_one_pass(Device const& device, matrix_view<A const> U, matrix_view
 template <device_policy Device>
 index_t backward_blocks(Device const& device, index_t columns, index_t part_bytes) {
   constexpr index_t at_a_time = 16;
-  index_t const wanted = std::min((columns + at_a_time - 1) / at_a_time, std::max<index_t>(1, device.most_blocks / 8));
+  index_t const wanted =
+      (std::min)((columns + at_a_time - 1) / at_a_time, std::max<index_t>(1, device.most_blocks / 8));
   index_t const fit = device.tuned.sums_bytes / std::max<index_t>(part_bytes, 1);
-  return 2 * fit < wanted ? 0 : std::min(wanted, fit);
+  return 2 * fit < wanted ? 0 : (std::min)(wanted, fit);
 }
 /// How backward_in_one_pass goes about it.
 struct backward_plan {
@@ -138,14 +139,14 @@ bool backward_in_one_pass(Device const& device, Factor const& q, op o, bool from
   index_t const m = X.rows, r = q.rank;
   backward_plan const plan = plan_backward<T, L>(device, m, X.cols, r);
   if (plan.parts == 0) return false;
-  small_gradients<A> const small{q.T, q.gram, q.tau, o, from_output};
+  small_gradients<A> const small_part{q.T, q.gram, q.tau, o, from_output};
   if (plan.shape.size == 0) {
-    backward_kernel<T, L, A> const kernel{q.U, small, X, G, dX, scratch};
+    backward_kernel<T, L, A> const kernel{q.U, small_part, X, G, dX, scratch};
     if (kernel.shared_bytes() > device.shared_limit) return false;
     launch(device, plan.parts, kernel);
   } else if constexpr (std::same_as<A, float>) {
     auto kernel = apply_backward_kernel<T>(m, r);
-    kernel.U = q.U, kernel.small = small, kernel.output = from_output;
+    kernel.U = q.U, kernel.small_part = small_part, kernel.output = from_output;
     kernel.X = X, kernel.G = G, kernel.dX = dX, kernel.parts = scratch, kernel.shape = plan.shape;
     launch_slices(device, kernel);
   }

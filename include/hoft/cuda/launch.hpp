@@ -22,7 +22,7 @@ concept device_policy = execution_policy<P> && requires {
 /// kernel(block) by as many blocks as there are tasks, at most `most_blocks`.
 template <device_policy Device, class Kernel>
 void launch(Device const& device, index_t tasks, Kernel const& kernel) {
-  launch_blocks(device, std::min(tasks, device.most_blocks), kernel);
+  launch_blocks(device, (std::min)(tasks, device.most_blocks), kernel);
 }
 
 }  // namespace HOFT_CUDA_NAMESPACE

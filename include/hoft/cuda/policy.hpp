@@ -29,7 +29,7 @@ struct device {
   /// Clusters of `size` blocks, one a processor, that run at a time. Processors come in groups that no cluster crosses.
   index_t clusters(index_t size) const {
     return size == 1 ? processors()
-                     : std::min(processors() / size, all_clusters * std::max<index_t>(1, most_cluster / size));
+                     : (std::min)(processors() / size, all_clusters * std::max<index_t>(1, most_cluster / size));
   }
   static constexpr index_t blocks_each = 2048 / threads;  ///< that a processor runs at a time
 };
@@ -87,7 +87,7 @@ inline device on(cudaStream_t stream, cublasHandle_t blas) {
   detail::require(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, current), "cudaDeviceGetAttribute");
   detail::require(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, current), "cudaDeviceGetAttribute");
   for (int architecture : {__CUDA_ARCH_LIST__})
-    if (architecture <= major * 100 + minor * 10) compiled = std::max(compiled, architecture);
+    if (architecture <= major * 100 + minor * 10) compiled = (std::max)(compiled, architecture);
   if (compiled < 900) clusters = 0;
   constexpr index_t largest = 8;  // that every device with clusters can
   index_t const at_a_time = clusters != 0 ? detail::count_clusters(current, largest, shared) : 0;
@@ -240,9 +240,9 @@ template <class T, class LA, class LB, class LC>
 bool multiplies(device const& policy, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
                 bool conjugate_b, matrix_view<T, LC> C) {
   tuning const& tuned = policy.tuned;
-  bool const small =
-      std::max(A.cols, std::min(C.rows, C.cols)) <= tuned.narrow && std::max(C.rows, C.cols) <= tuned.long_side;
-  return !small && !(is_complex<T> && ((A.is_col_major && conjugate_a) || (B.is_col_major && conjugate_b)));
+  bool const few =
+      (std::max)(A.cols, (std::min)(C.rows, C.cols)) <= tuned.narrow && (std::max)(C.rows, C.cols) <= tuned.long_side;
+  return !few && !(is_complex<T> && ((A.is_col_major && conjugate_a) || (B.is_col_major && conjugate_b)));
 }
 /// C [m, n], by columns, := S + alpha op(A) op(B) by cuBLAS; false, and nothing done, if it is not to.
 template <class T, class LA, class LB, class LC>

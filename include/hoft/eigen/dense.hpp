@@ -56,12 +56,12 @@ class dense_operator {
     } else {
       constexpr index_t tokens = 256, outputs = 256;
       cpu_backend::parallel_for(policy, (X.cols + tokens - 1) / tokens, [&](index_t, index_t task) {
-        index_t const j = task * tokens, t = std::min(tokens, X.cols - j);
+        index_t const j = task * tokens, t = (std::min)(tokens, X.cols - j);
         using layout = typename decltype(M.matrix)::layout_type;
-        dense_matrix<A, L> x = as_eigen(X.columns(j, t)).template cast<A>(), y(std::min(outputs, Y.rows), t);
+        dense_matrix<A, L> x = as_eigen(X.columns(j, t)).template cast<A>(), y((std::min)(outputs, Y.rows), t);
         dense_matrix<A, layout> rows;
         for (index_t i = 0; i < Y.rows; i += outputs) {
-          index_t const count = std::min(outputs, Y.rows - i);
+          index_t const count = (std::min)(outputs, Y.rows - i);
           rows = as_eigen(M.matrix.block(i, 0, count, X.rows)).template cast<A>();
           auto const target = as_view(y).block(0, 0, count, t);
           product(cpu{}, A(1), cpu_backend::plain(as_view(rows)), cpu_backend::plain(as_view(x)), {}, target);

@@ -31,7 +31,7 @@ struct accumulate_pieces {
   matrix_view<A> all, term;  // the series
   template <class Policy>
   accumulate_pieces(arena& memory, Policy const& policy, index_t r, index_t block, inverse kind) {
-    index_t const b = std::min(block, r);
+    index_t const b = (std::min)(block, r);
     if (kind.truncated) {
       all = memory.matrix<A>(b, b * useful_terms(kind, b));
       term = memory.matrix<A>(b, b);

@@ -110,8 +110,8 @@ struct apply_panels {
   apply_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
       : width(ops<Policy>::template panel_width<T, L>(policy, m)),
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, ops<Policy>::worker_count(policy), 2 * block, std::min(width, n)),
-        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, std::min(width, n)) {}
+        scratch(memory, ops<Policy>::worker_count(policy), 2 * block, (std::min)(width, n)),
+        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}
 
   /// W [r, n] receives the projections of the factors' inputs, if it is not empty.
   void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<T const, L> X,

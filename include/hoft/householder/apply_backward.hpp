@@ -63,10 +63,10 @@ struct apply_backward_panels {
                         index_t r, index_t block)
       : width(width_),
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, workers, 4 * block, std::min(n, width)),
-        projections(memory, workers, r, std::min(n, width)),
-        state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, std::min(n, width)),
-        gradient(memory, workers, std::same_as<T, A> ? 0 : m, std::min(n, width)),
+        scratch(memory, workers, 4 * block, (std::min)(n, width)),
+        projections(memory, workers, r, (std::min)(n, width)),
+        state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, (std::min)(n, width)),
+        gradient(memory, workers, std::same_as<T, A> ? 0 : m, (std::min)(n, width)),
         parts(memory, policy, m, r, block) {}
 
   /// What is known of the forward pass on the panel X.
@@ -107,7 +107,7 @@ struct apply_backward_pieces {
       : oriented(memory, m, r, block, s),
         algorithm(memory, policy, m, n, r, block),
         sums(carve_gradient_sums<A>(memory, m, r, block)),
-        finish(memory, std::min(block, r), kind, explicit_tau),
+        finish(memory, (std::min)(block, r), kind, explicit_tau),
         dtau(explicit_tau ? memory.vector<A>(r) : vector_view<A>{}) {}
 };
 

@@ -16,7 +16,7 @@ namespace detail {
 template <class Policy, class Size>
 [[nodiscard]] index_t batch_workspace(Policy const& policy, index_t count, Size const& size) {
   index_t most = 0;
-  for (index_t i = 0; i < count; ++i) most = std::max(most, size(i));
+  for (index_t i = 0; i < count; ++i) most = (std::max)(most, size(i));
   return most * ops<Policy>::problems_at_once(policy, count);
 }
 

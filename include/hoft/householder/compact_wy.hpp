@@ -70,7 +70,7 @@ struct compact_wy_view {
     vector_view<A> tau;
   };
   [[nodiscard]] factor_view at(index_t i) const {
-    index_t const j = i * block, k = std::min(block, rank() - j);
+    index_t const j = i * block, k = (std::min)(block, rank() - j);
     return {j, k, vectors.columns(j, k), factor.block(0, j, k, k), gram.block(0, j, k, k), tau.part(j, k)};
   }
 };
@@ -85,7 +85,7 @@ namespace HOFT_TARGET_NAMESPACE {
 [[nodiscard]] inline index_t block_for(index_t r, inverse kind, index_t wanted = default_block) {
   detail::require_at_least("block_for", "r", r, 0);
   detail::require_at_least<argument_error>("block_for", "wanted", wanted, 1);
-  return std::max<index_t>(1, kind.truncated ? r : std::min(r, wanted));
+  return std::max<index_t>(1, kind.truncated ? r : (std::min)(r, wanted));
 }
 
 namespace detail {
@@ -128,7 +128,7 @@ using packed_each_t = decltype(ops<Policy>::template carve_packed_each<A, L>(
     std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
 
 /// Terms of a series over r reflectors that differ from zero: A is nilpotent.
-inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, std::min(kind.terms, r)); }
+inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, (std::min)(kind.terms, r)); }
 
 /// The extents that carve_compact_wy gives.
 template <class A>

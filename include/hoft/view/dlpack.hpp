@@ -1,9 +1,11 @@
 // hoft/view/dlpack.hpp: matrices and vectors as DLPack tensors and back, without a copy. No other header includes
-// it; it needs dlpack.h (Debian: libdlpack-dev), or a framework's own copy of it included before.
+// it; it needs dlpack.h (Debian: libdlpack-dev), or a framework's own copy of it included before. Versioned tensors are
+// there if that header knows them, from DLPack 1.0 on.
 #pragma once
 #include <hoft/core/scalar.hpp>
 #include <hoft/view/shape.hpp>
 #include <hoft/view/strides.hpp>
+#include <hoft/view/vector_view.hpp>
 
 #ifndef DLPACK_DLPACK_H_
 #include <dlpack/dlpack.h>
@@ -22,10 +24,14 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(DLPACK_MAJOR_VERSION) && DLPACK_MAJOR_VERSION >= 1
+#define HOFT_DLPACK_VERSIONED 1
+#endif
+
 namespace HOFT_TARGET_NAMESPACE::dlpack {
 
 /// Memory of the host.
-inline constexpr DLDevice cpu{kDLCPU, 0};
+inline constexpr DLDevice host{kDLCPU, 0};
 
 namespace detail {
 
@@ -107,7 +113,7 @@ T* first_element(char const* function, std::string_view name, DLTensor const& te
   if (tensor.data == nullptr)
     hoft::detail::refuse<argument_error>(function, part(".data").c_str(), "null", "the address of the elements");
   auto const address = reinterpret_cast<std::uintptr_t>(tensor.data);
-  constexpr std::uintptr_t last = std::numeric_limits<std::uintptr_t>::max();
+  constexpr std::uintptr_t last = (std::numeric_limits<std::uintptr_t>::max)();
   std::uintptr_t const bytes = std::uintptr_t(count) * sizeof(T);  // leading_dimension made sure of that
   if (tensor.byte_offset > last - address || bytes > last - address - tensor.byte_offset)
     hoft::detail::refuse<argument_error>(function, part(".byte_offset").c_str(), std::to_string(tensor.byte_offset),
@@ -140,7 +146,7 @@ T* first_element(char const* function, std::string_view name, DLTensor const& te
 /// Cost: none in flops; nothing is copied or allocated.
 /// Source: DLPack, https://dmlc.github.io/dlpack.
 template <class T, class Layout>
-requires scalar<T> matrix_view<T, Layout> as_matrix(DLTensor const& tensor, DLDevice const& device = cpu,
+requires scalar<T> matrix_view<T, Layout> as_matrix(DLTensor const& tensor, DLDevice const& device = host,
                                                     std::string_view name = "tensor") {
   constexpr char const* function = "dlpack::as_matrix";
   detail::require_kind<T>(function, name, tensor, device, 2);
@@ -162,7 +168,7 @@ requires scalar<T> matrix_view<T, Layout> as_matrix(DLTensor const& tensor, DLDe
 /// Cost: none in flops; nothing is copied or allocated.
 /// Source: DLPack.
 template <class T>
-requires scalar<T> vector_view<T> as_vector(DLTensor const& tensor, DLDevice const& device = cpu,
+requires scalar<T> vector_view<T> as_vector(DLTensor const& tensor, DLDevice const& device = host,
                                             std::string_view name = "tensor") {
   constexpr char const* function = "dlpack::as_vector";
   detail::require_kind<T>(function, name, tensor, device, 1);
@@ -172,9 +178,32 @@ requires scalar<T> vector_view<T> as_vector(DLTensor const& tensor, DLDevice con
 }
 
 /// Where shape and strides of a DLTensor lie: the tensor only refers to them.
-struct extents {
+struct tensor_extents {
   std::int64_t shape[2], strides[2];
 };
+
+namespace detail {
+
+/// The tensor of as_tensor, of elements that may be constant.
+template <class T, class Layout>
+DLTensor described(char const* function, matrix_view<T, Layout> a, tensor_extents& lent, DLDevice const& device) {
+  constexpr DLDataType type = data_type<std::remove_cv_t<T>>();
+  static_assert(type.lanes == 1, "hoft: DLPack has no data type for this element type.");
+  hoft::detail::require_view(function, "a", a);
+  constexpr bool col = matrix_view<T, Layout>::is_col_major;
+  lent = {{a.rows, a.cols}, {col ? 1 : a.ld, col ? a.ld : 1}};
+  // DLPack wants no address of no elements.
+  return {a.empty() ? nullptr : const_cast<std::remove_cv_t<T>*>(a.data), device, 2, type, lent.shape, lent.strides, 0};
+}
+template <class T>
+DLTensor described(char const* function, vector_view<T> a, tensor_extents& lent, DLDevice const& device) {
+  hoft::detail::require_at_least(function, "a.size", a.size, 0);
+  DLTensor tensor = described(function, matrix_view<T>(a.data, a.size, 1), lent, device);
+  tensor.ndim = 1;
+  return tensor;
+}
+
+}  // namespace detail
 
 /// A view as a tensor of the caller's, with explicit strides and no byte_offset.
 ///
@@ -187,14 +216,9 @@ struct extents {
 /// Cost: none in flops; nothing is copied or allocated.
 /// Source: DLPack.
 template <class T, class Layout>
-requires scalar<T> DLTensor as_tensor(matrix_view<T, Layout> a, extents& lent, DLDevice const& device = cpu) {
+requires scalar<T> DLTensor as_tensor(matrix_view<T, Layout> a, tensor_extents& lent, DLDevice const& device = host) {
   static_assert(!std::is_const_v<T>, "hoft: a DLPack tensor may be written to, and this is a view of constants.");
-  constexpr DLDataType type = detail::data_type<T>();
-  static_assert(type.lanes == 1, "hoft: DLPack has no data type for this element type.");
-  hoft::detail::require_view("dlpack::as_tensor", "a", a);
-  constexpr bool col = matrix_view<T, Layout>::is_col_major;
-  lent = {{a.rows, a.cols}, {col ? 1 : a.ld, col ? a.ld : 1}};
-  return {a.data, device, 2, type, lent.shape, lent.strides, 0};
+  return detail::described("dlpack::as_tensor", a, lent, device);
 }
 
 /// A vector as a tensor of one dimension.
@@ -206,11 +230,9 @@ requires scalar<T> DLTensor as_tensor(matrix_view<T, Layout> a, extents& lent, D
 /// Cost: none in flops; nothing is copied or allocated.
 /// Source: DLPack.
 template <class T>
-requires scalar<T> DLTensor as_tensor(vector_view<T> a, extents& lent, DLDevice const& device = cpu) {
-  hoft::detail::require_at_least("dlpack::as_tensor", "a.size", a.size, 0);
-  DLTensor tensor = as_tensor(matrix_view<T>(a.data, a.size, 1), lent, device);
-  tensor.ndim = 1;
-  return tensor;
+requires scalar<T> DLTensor as_tensor(vector_view<T> a, tensor_extents& lent, DLDevice const& device = host) {
+  static_assert(!std::is_const_v<T>, "hoft: a DLPack tensor may be written to, and this is a view of constants.");
+  return detail::described("dlpack::as_tensor", a, lent, device);
 }
 
 /// Calls a managed tensor's deleter, if it has one.
@@ -224,7 +246,28 @@ struct release {
 /// `owner->dl_tensor`; `release()` hands one's own over.
 using managed_tensor = std::unique_ptr<DLManagedTensor, release>;
 
-/// A view as a tensor that keeps its memory alive until the consumer calls its deleter, on any thread.
+namespace detail {
+
+/// A managed tensor beside what it refers to and what keeps its elements.
+template <class Managed>
+struct held_tensor {
+  Managed managed{};
+  tensor_extents lent{};
+  std::shared_ptr<void const> owner{};
+
+  template <class View>
+  held_tensor(char const* function, View a, std::shared_ptr<void const>&& owner_, DLDevice const& device) {
+    managed.dl_tensor = described(function, a, lent, device);
+    managed.manager_ctx = this;
+    managed.deleter = [](Managed* self) { delete static_cast<held_tensor*>(self->manager_ctx); };
+    owner = std::move(owner_);
+  }
+};
+
+}  // namespace detail
+
+/// A view as a tensor that keeps its memory alive until the consumer calls its deleter, on any thread. NumPy 2 makes
+/// arrays of it that cannot be written to; `manage_versioned` says that they may be.
 ///
 /// @param a [rows, cols] or [size] In. A matrix_view or vector_view of elements that may be written to.
 /// @param owner kept until then; null if somebody else sees to it. A std::shared_ptr<Matrix> will do.
@@ -233,18 +276,83 @@ using managed_tensor = std::unique_ptr<DLManagedTensor, release>;
 /// Cost: one allocation.
 /// Source: DLPack.
 template <class View>
-managed_tensor manage(View a, std::shared_ptr<void const> owner, DLDevice const& device = cpu) {
-  struct held_tensor {
-    DLManagedTensor managed;
-    extents lent;
-    std::shared_ptr<void const> owner;
-  };
-  auto whole = std::make_unique<held_tensor>();
-  whole->managed.dl_tensor = as_tensor(a, whole->lent, device);
-  whole->managed.manager_ctx = whole.get();
-  whole->managed.deleter = [](DLManagedTensor* self) { delete static_cast<held_tensor*>(self->manager_ctx); };
-  whole->owner = std::move(owner);
+managed_tensor manage(View a, std::shared_ptr<void const> owner, DLDevice const& device = host) {
+  static_assert(!std::is_const_v<typename View::element_type>,
+                "hoft: a DLPack tensor may be written to, and this is a view of constants: manage_versioned says so.");
+  auto whole = std::make_unique<detail::held_tensor<DLManagedTensor>>("dlpack::manage", a, std::move(owner), device);
   return managed_tensor(&whole.release()->managed);
 }
 
+#if defined(HOFT_DLPACK_VERSIONED)
+
+namespace detail {
+
+/// What can be said of a versioned tensor before its DLTensor is looked at, which another major version may have
+/// elsewhere. Flags that are not known say nothing about how elements lie.
+template <class T>
+void require_usable(char const* function, std::string_view name, DLManagedTensorVersioned const& tensor) {
+  auto const part = [&](char const* member) { return std::string(name) + member; };
+  if (tensor.version.major != DLPACK_MAJOR_VERSION)
+    hoft::detail::refuse<argument_error>(function, part(".version.major").c_str(), std::to_string(tensor.version.major),
+                                         "== " + std::to_string(DLPACK_MAJOR_VERSION));
+  if (!std::is_const_v<T> && (tensor.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0)
+    hoft::detail::refuse<argument_error>(function, part(".flags").c_str(), "read-only",
+                                         "writable for a view that is not one of constants");
+}
+
+}  // namespace detail
+
+/// The elements of a versioned tensor as a view, like `as_matrix` and `as_vector` of a DLTensor.
+///
+/// @tparam T must be const if the tensor may be read-only.
+/// @param tensor [rows, cols] or [size] In. What the unique_ptr of a framework's capsule "dltensor_versioned" holds.
+/// @throws hoft::argument_error also for another major version of DLPack (its deleter may still be called), and for a
+///   read-only tensor unless T is const.
+/// Cost: none in flops; nothing is copied or allocated.
+/// Source: DLPack 1.0.
+template <class T, class Layout>
+requires scalar<T> matrix_view<T, Layout> as_matrix(DLManagedTensorVersioned const& tensor,
+                                                    DLDevice const& device = host, std::string_view name = "tensor") {
+  detail::require_usable<T>("dlpack::as_matrix", name, tensor);
+  return as_matrix<T, Layout>(tensor.dl_tensor, device, name);
+}
+template <class T>
+requires scalar<T> vector_view<T> as_vector(DLManagedTensorVersioned const& tensor, DLDevice const& device = host,
+                                            std::string_view name = "tensor") {
+  detail::require_usable<T>("dlpack::as_vector", name, tensor);
+  return as_vector<T>(tensor.dl_tensor, device, name);
+}
+
+/// Calls a versioned tensor's deleter, if it has one.
+struct release_versioned {
+  void operator()(DLManagedTensorVersioned* tensor) const noexcept {
+    if (tensor->deleter != nullptr) tensor->deleter(tensor);
+  }
+};
+
+/// `managed_tensor` for versioned tensors.
+using versioned_tensor = std::unique_ptr<DLManagedTensorVersioned, release_versioned>;
+
+/// `manage`, as a tensor that says whether it may be written to: for consumers that know DLPack 1 (in Python those that
+/// ask with max_version = (1, 0) or later, for a capsule "dltensor_versioned").
+///
+/// @param a [rows, cols] or [size] In. A view of constants makes a read-only tensor.
+/// @param owner kept until the consumer calls the deleter, on any thread; null if somebody else sees to it.
+/// @param device where the elements are.
+/// @throws hoft::shape_error as `as_tensor` does.
+/// Cost: one allocation.
+/// Source: DLPack 1.0.
+template <class View>
+versioned_tensor manage_versioned(View a, std::shared_ptr<void const> owner, DLDevice const& device = host) {
+  auto whole = std::make_unique<detail::held_tensor<DLManagedTensorVersioned>>("dlpack::manage_versioned", a,
+                                                                               std::move(owner), device);
+  whole->managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+  whole->managed.flags = std::is_const_v<typename View::element_type> ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;
+  return versioned_tensor(&whole.release()->managed);
+}
+
+#endif
+
 }  // namespace HOFT_TARGET_NAMESPACE::dlpack
+
+#undef HOFT_DLPACK_VERSIONED

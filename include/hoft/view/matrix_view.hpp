@@ -1,6 +1,6 @@
 // hoft/view/matrix_view.hpp: matrices in memory that belongs to the caller.
 #pragma once
-#include <hoft/core/index.hpp>
+#include <hoft/view/bounds.hpp>
 
 #include <concepts>
 #include <type_traits>
@@ -30,30 +30,40 @@ struct matrix_view {
   T* data = nullptr;
   index_t rows = 0, cols = 0, ld = 0;
 
-  matrix_view() = default;
-  HOFT_HOST_DEVICE constexpr matrix_view(T* first, index_t m, index_t n, index_t stride) noexcept
+  HOFT_VIEW_MEMBER constexpr matrix_view() noexcept {}
+  HOFT_VIEW_MEMBER constexpr matrix_view(T* first, index_t m, index_t n, index_t stride) noexcept
       : data(first), rows(m), cols(n), ld(stride) {}
   /// A dense view without padding.
-  HOFT_HOST_DEVICE constexpr matrix_view(T* first, index_t m, index_t n) noexcept
+  HOFT_VIEW_MEMBER constexpr matrix_view(T* first, index_t m, index_t n) noexcept
       : matrix_view(first, m, n, is_col_major ? m : n) {}
   /// A view of mutable elements is a view of constant ones.
   template <class U>
-  requires std::same_as<U const, T> HOFT_HOST_DEVICE constexpr matrix_view(matrix_view<U, Layout> a) noexcept
+  requires std::same_as<U const, T> HOFT_VIEW_MEMBER constexpr matrix_view(matrix_view<U, Layout> a) noexcept
       : matrix_view(a.data, a.rows, a.cols, a.ld) {}
 
-  HOFT_HOST_DEVICE constexpr index_t offset(index_t i, index_t j) const noexcept {
+  HOFT_VIEW_MEMBER constexpr index_t offset(index_t i, index_t j) const noexcept {
     if constexpr (is_col_major) return i + j * ld;
     else return i * ld + j;
   }
-  HOFT_HOST_DEVICE constexpr T& operator()(index_t i, index_t j) const noexcept { return data[offset(i, j)]; }
-  HOFT_HOST_DEVICE constexpr bool empty() const noexcept { return rows == 0 || cols == 0; }
+  HOFT_VIEW_MEMBER constexpr T& operator()(index_t i, index_t j) const noexcept {
+    view_detail::check_index("matrix_view::operator()", "i", i, rows);
+    view_detail::check_index("matrix_view::operator()", "j", j, cols);
+    return data[offset(i, j)];
+  }
+  HOFT_VIEW_MEMBER constexpr bool empty() const noexcept { return rows == 0 || cols == 0; }
   /// Rows [i, i + p) and columns [j, j + q).
-  HOFT_HOST_DEVICE constexpr matrix_view block(index_t i, index_t j, index_t p, index_t q) const noexcept {
+  HOFT_VIEW_MEMBER constexpr matrix_view block(index_t i, index_t j, index_t p, index_t q) const noexcept {
+    view_detail::check_range("matrix_view::block", "rows", i, p, rows);
+    view_detail::check_range("matrix_view::block", "columns", j, q, cols);
     return {data + (p == 0 || q == 0 ? 0 : offset(i, j)), p, q, ld};
   }
-  HOFT_HOST_DEVICE constexpr matrix_view columns(index_t j, index_t q) const noexcept { return block(0, j, rows, q); }
+  HOFT_VIEW_MEMBER constexpr matrix_view columns(index_t j, index_t q) const noexcept {
+    // Without rows there is nothing in any column: a matrix that is not given, 0 by 0, may be cut like those that are.
+    if (rows > 0) view_detail::check_range("matrix_view::columns", "columns", j, q, cols);
+    return {data + (rows == 0 || q == 0 ? 0 : offset(0, j)), rows, q, ld};
+  }
   /// The transpose of the same memory: no element moves, the layout flips.
-  HOFT_HOST_DEVICE constexpr matrix_view<T, transposed_layout<Layout>> transposed() const noexcept {
+  HOFT_VIEW_MEMBER constexpr matrix_view<T, transposed_layout<Layout>> transposed() const noexcept {
     return {data, cols, rows, ld};
   }
 };

@@ -33,7 +33,7 @@ index_t leading_dimension(char const* function, std::string_view name, index_t c
   if (ld < shape[inner])
     refuse<shape_error>(function, part_of(name, "strides", outer).c_str(), std::to_string(ld),
                         ">= " + std::to_string(shape[inner]) + ", the other extent");
-  constexpr index_t most = std::numeric_limits<index_t>::max() / index_t(sizeof(T));
+  constexpr index_t most = (std::numeric_limits<index_t>::max)() / index_t(sizeof(T));
   if (shape[inner] > most) require_at_most(function, part_of(name, "shape", inner).c_str(), shape[inner], most);
   if (shape[outer] - 1 > (most - shape[inner]) / ld)
     require_at_most(function, part_of(name, "shape", outer).c_str(), shape[outer], (most - shape[inner]) / ld + 1);
@@ -45,7 +45,7 @@ template <class T>
 void require_contiguous(char const* function, std::string_view name, index_t size, index_t stride) {
   if (size < 0) require_at_least(function, part_of(name, "shape", 0).c_str(), size, 0);
   if (size > 1 && stride != 1) require_equal(function, part_of(name, "strides", 0).c_str(), stride, 1);
-  constexpr index_t most = std::numeric_limits<index_t>::max() / index_t(sizeof(T));
+  constexpr index_t most = (std::numeric_limits<index_t>::max)() / index_t(sizeof(T));
   if (size > most) require_at_most(function, part_of(name, "shape", 0).c_str(), size, most);
 }
 

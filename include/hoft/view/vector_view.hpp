@@ -1,6 +1,6 @@
 // hoft/view/vector_view.hpp: contiguous vectors in memory that belongs to the caller.
 #pragma once
-#include <hoft/core/index.hpp>
+#include <hoft/view/bounds.hpp>
 
 #include <concepts>
 #include <type_traits>
@@ -16,14 +16,20 @@ struct vector_view {
   T* data = nullptr;
   index_t size = 0;
 
-  vector_view() = default;
-  HOFT_HOST_DEVICE constexpr vector_view(T* first, index_t n) noexcept : data(first), size(n) {}
+  HOFT_VIEW_MEMBER constexpr vector_view() noexcept {}
+  HOFT_VIEW_MEMBER constexpr vector_view(T* first, index_t n) noexcept : data(first), size(n) {}
   template <class U>
-  requires std::same_as<U const, T> HOFT_HOST_DEVICE constexpr vector_view(vector_view<U> a) noexcept
+  requires std::same_as<U const, T> HOFT_VIEW_MEMBER constexpr vector_view(vector_view<U> a) noexcept
       : vector_view(a.data, a.size) {}
 
-  HOFT_HOST_DEVICE constexpr T& operator[](index_t i) const noexcept { return data[i]; }
-  HOFT_HOST_DEVICE constexpr vector_view part(index_t i, index_t n) const noexcept { return {data + i, n}; }
+  HOFT_VIEW_MEMBER constexpr T& operator[](index_t i) const noexcept {
+    view_detail::check_index("vector_view::operator[]", "i", i, size);
+    return data[i];
+  }
+  HOFT_VIEW_MEMBER constexpr vector_view part(index_t i, index_t n) const noexcept {
+    view_detail::check_range("vector_view::part", "elements", i, n, size);
+    return {data + (n == 0 ? 0 : i), n};
+  }
 };
 
 }  // namespace HOFT_NAMESPACE

@@ -95,7 +95,7 @@ template <class T>
 void use_tensors() {
   if constexpr (!std::is_same_v<T, long double>) {  // which DLPack has no name for
     matrix<T, Eigen::RowMajor> X = matrix<T, Eigen::RowMajor>::Zero(3, 2);
-    hoft::dlpack::extents lent;
+    hoft::dlpack::tensor_extents lent;
     DLTensor const tensor = hoft::dlpack::as_tensor(hoft::as_view(X), lent);
     expect_shape(hoft::as_eigen(hoft::dlpack::as_matrix<T, hoft::row_major>(tensor)), 3, 2);
   }

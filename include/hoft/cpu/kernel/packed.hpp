@@ -29,7 +29,7 @@ struct packed_matrix {
   static index_t size(index_t rows, index_t cols) { return (rows + slab_rows - 1) / slab_rows * slab_rows * cols; }
   packed_matrix columns(index_t j, index_t count) const { return {data + j * slab_rows, rows, count, stride}; }
   index_t slabs() const { return (rows + slab_rows - 1) / slab_rows; }
-  index_t rows_of(index_t slab) const { return std::min(slab_rows, rows - slab * slab_rows); }
+  index_t rows_of(index_t slab) const { return (std::min)(slab_rows, rows - slab * slab_rows); }
   T* slab(index_t i) const { return data + i * stride; }
 };
 
@@ -75,7 +75,7 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix
   constexpr index_t height = U.slab_rows, depth = project_depth<T> / height * height;
   auto const w = kernel::as_strided(W);
   for (index_t i = 0; i < U.rows || i == 0; i += depth) {
-    index_t const rows = std::min(depth, U.rows - i);
+    index_t const rows = (std::min)(depth, U.rows - i);
     kernel::for_each_tile_col(X.cols, [&](index_t j, auto width) {
       kernel::for_each_group_run<vectors>(U.cols, [&](index_t k, auto size, index_t count) {
         kernel::dot_term<T> const term{
@@ -155,11 +155,11 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
   if (U.rows == 0)
     for (index_t k = 0; k < W.rows; ++k) std::fill_n(W.data + k * W.ld, W.cols, T(0));
   for (index_t i = 0; i < U.rows; i += depth) {
-    index_t const rows = std::min(depth, U.rows - i);
+    index_t const rows = (std::min)(depth, U.rows - i);
     // The part below this one is fetched meanwhile, by all tiles: one alone would fill the queues.
     index_t const next = i + depth + rows <= U.rows ? depth * X.ld : 0;
     for (index_t j = 0; j < X.cols; j += width) {
-      index_t const cols = std::min(width, X.cols - j), padded = (cols + lane - 1) / lane * lane;
+      index_t const cols = (std::min)(width, X.cols - j), padded = (cols + lane - 1) / lane * lane;
       T const* const x = X.data + i * X.ld + j;
       kernel::strided<T const> const u{U.slab(i), U.stride, 1};
       T* const w = W.data + j;
@@ -172,13 +172,14 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
           T const* const s = start == nullptr ? start : start + k * W.ld;
           kernel::sum_term<T> const term{block, width, u.at(0, k), rows};
           int const left = vectors - fetched, others = int((U.cols - k - 1) / kernel::tile_cols);
-          kernel::fetched<T> const far{x + next + fetched * lane, X.ld, std::max(left > 0 ? 1 : 0, left - others)};
-          fetched += far.lines;
+          kernel::fetched<T> const fetches{x + next + fetched * lane, X.ld,
+                                           (std::max)(left > 0 ? 1 : 0, left - others)};
+          fetched += fetches.lines;
           if constexpr (size >= worth_a_tile)
             if (k == 0)
               return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch, T>(
-                  {x, X.ld, u, rows}, s, W.ld, w, W.ld, far, block);
-          kernel::fetching_sum_tile<vectors, size, conj, passing::fetch, T>(term, s, W.ld, w + k * W.ld, W.ld, far);
+                  {x, X.ld, u, rows}, s, W.ld, w, W.ld, fetches, block);
+          kernel::fetching_sum_tile<vectors, size, conj, passing::fetch, T>(term, s, W.ld, w + k * W.ld, W.ld, fetches);
         });
       } else {
         for (index_t l = 0; l < rows; ++l)
@@ -199,12 +200,12 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
   bool const streams = worth_streaming(hint.written, Y.data, Y.ld);
   matrix_view<T const, row_major> source = X;
   for (index_t k = 0; k < U.cols || k == 0; k += depth, source = Y) {
-    index_t const terms = std::min(depth, U.cols - k);
+    index_t const terms = (std::min)(depth, U.cols - k);
     for (index_t first = 0; first < Y.cols; first += groups * width) {
-      index_t const last = std::min(Y.cols, first + groups * width);
+      index_t const last = (std::min)(Y.cols, first + groups * width);
       auto const group = [&](index_t j) { return block + (j - first) * depth; };
       for (index_t j = first; j < last; j += width) {
-        index_t const cols = std::min(width, last - j);
+        index_t const cols = (std::min)(width, last - j);
         for (index_t l = 0; l < terms; ++l) {
           T* const to = group(j) + l * width;
           std::fill(std::copy_n(Z.data + (k + l) * Z.ld + j, cols, to), to + (cols + lane - 1) / lane * lane, T(0));

@@ -44,10 +44,10 @@ void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::
   bool const changed = alpha != T(1) || (conj_a && is_complex<T>);
   alignas(64) T slab[slab_rows * sum_depth];
   for (index_t l = 0; l < k || l == 0; l += sum_depth) {
-    index_t const depth = std::min(sum_depth, k - l);
+    index_t const depth = (std::min)(sum_depth, k - l);
     kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
     for (index_t i = 0; i < m; i += slab_rows) {
-      index_t const rows = std::min(slab_rows, m - i);
+      index_t const rows = (std::min)(slab_rows, m - i);
       kernel::strided<T const> const from = a.at(i, l);
       kernel::sum_term<T> term{from.data, from.col, b.at(l, 0), depth};
       bool const packs = changed || a.row != 1 || n >= reuse;
@@ -73,7 +73,7 @@ template <bool ConjA, bool ConjB, class T>
 void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> const& a,
                  kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
   for (index_t l = 0; l < k || l == 0; l += dot_depth<T>) {
-    index_t const depth = std::min(dot_depth<T>, k - l);
+    index_t const depth = (std::min)(dot_depth<T>, k - l);
     kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
     kernel::for_each_tile_col(n, [&](index_t j, auto width) {
       kernel::for_each_group_run<kernel::tile_vectors<T>>(m, [&](index_t i, auto size, index_t count) {
@@ -127,11 +127,11 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
       run(0, m, 0, n);
     } else if (m >= n) {
       parallel_for(threads, (m + rows_a_task - 1) / rows_a_task, [&](index_t, index_t task) {
-        run(task * rows_a_task, std::min(rows_a_task, m - task * rows_a_task), 0, n);
+        run(task * rows_a_task, (std::min)(rows_a_task, m - task * rows_a_task), 0, n);
       });
     } else {
       parallel_for(threads, (n + cols_a_task - 1) / cols_a_task, [&](index_t, index_t task) {
-        run(0, m, task * cols_a_task, std::min(cols_a_task, n - task * cols_a_task));
+        run(0, m, task * cols_a_task, (std::min)(cols_a_task, n - task * cols_a_task));
       });
     }
   }

@@ -101,7 +101,7 @@ enum class passing { read, fetch, copy_and_fetch };
 /// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
 /// vectors each.
 template <int V, int N, bool ConjB, passing Mode = passing::read, class T>
-EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[N][V], fetched<T> far = {},
+EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[N][V], fetched<T> fetches = {},
                                       T* copy = nullptr) {
   using namespace Eigen::internal;
   using P = packet<T>;
@@ -119,8 +119,8 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[
       copy += V * lane;
     }
     if constexpr (Mode != passing::read) {
-      for (int v = 0; v < far.lines; ++v) prefetch(far.data + v * lane);
-      far.data += far.step;
+      for (int v = 0; v < fetches.lines; ++v) prefetch(fetches.data + v * lane);
+      fetches.data += fetches.step;
     }
     HOFT_UNROLL
     for (int j = 0; j < N; ++j) {
@@ -165,10 +165,10 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
 /// C = S + one product, while other columns are fetched and, if the mode says so, A is left in `copy`.
 template <int V, int N, bool ConjB, passing Mode, class T>
 EIGEN_DONT_INLINE void fetching_sum_tile(sum_term<T> const& term, T const* s, index_t lds, T* c, index_t ldc,
-                                         fetched<T> const& far, T* copy = nullptr) {
+                                         fetched<T> const& fetches, T* copy = nullptr) {
   packet<T> sum[N][V];
   load_tile<V, N>(s, lds, sum);
-  add_products<V, N, ConjB, Mode>(term, sum, far, copy);
+  add_products<V, N, ConjB, Mode>(term, sum, fetches, copy);
   store_tile<V, N>(sum, c, ldc, false);
 }
 
@@ -246,7 +246,7 @@ void sum_rows(index_t rows, index_t n, int terms, sum_term<T> const* term, bool 
   index_t ld = lds;
   for (int t = 0; t < terms; ++t)
     for (index_t l = 0; l < term[t].depth || (l == 0 && t == 0); l += deepest) {
-      index_t const depth = std::min(deepest, term[t].depth - l);
+      index_t const depth = (std::min)(deepest, term[t].depth - l);
       for (index_t d = 0; d < depth; ++d)
         Eigen::internal::pstore(edge + d * lanes<T>, load_part(term[t].a + (l + d) * term[t].lda + i, rest));
       for_each_tile_run(n, [&](index_t j, auto width, index_t count) {

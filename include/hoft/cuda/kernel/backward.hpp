@@ -128,7 +128,7 @@ struct backward_kernel {
   static constexpr index_t most_reflectors = 64;
 
   matrix_view<A const> U;
-  small_gradients<A> small;
+  small_gradients<A> small_part;
   matrix_view<T const, L> X, G;
   matrix_view<T, L> dX;
   A* parts;  ///< of every block
@@ -162,8 +162,8 @@ struct backward_kernel {
           [&](index_t n, index_t i, index_t c) { return n == 0 ? x(i, c) : g(i, c); },
           [&](index_t n, index_t k, index_t c, A value) { (n == 0 ? s.UX : s.P)[k * columns + c] = value; },
           every_tile{});
-      small.form(block, s);
-      small.add(block, s, small.from_output, part.dF, part.E);
+      small_part.form(block, s);
+      small_part.add(block, s, small_part.from_output, part.dF, part.E);
       bool const begins = task == block.x;
       block.each(m, [&](index_t i) {
         A left[columns], right[columns], d[columns];

@@ -20,7 +20,7 @@ struct cluster_backward_kernel {
   static constexpr index_t columns = feature_slice::columns;
 
   matrix_view<float const> U;  ///< [m, ru]
-  small_gradients<float> small;
+  small_gradients<float> small_part;
   bool output;                              ///< X is the output: E is summed
   matrix_view<float const> minus_K;         ///< [m, rv] −diag(s) K, or empty
   matrix_view<float const> UK;              ///< [ru, rv] Uᴴ diag(s) (−K)
@@ -30,7 +30,7 @@ struct cluster_backward_kernel {
   strided_matrix<float const> W, v;         ///< [ru, n] the forward pass's projections; [rv, n]
   bool projects_X;                          ///< W is not there and made of X
   strided_matrix<float> dv;                 ///< [rv, n] := −Kᴴ dX
-  bool apart;                               ///< blocks go by themselves: small, UK, W and dv are not used
+  bool apart;                               ///< blocks go by themselves: small_part, UK, W and dv are not used
   strided_matrix<float const> minus_Z, dW;  ///< [ru, n], if so
   gradient_shape sums;
   float* parts;  ///< of every run
@@ -133,9 +133,9 @@ struct cluster_backward_kernel {
       } else {
         clear(s.small_sums, small_tiles_each() * sum_tiles::size);
         slice.load_reflectors(block, minus_K, s.k);
-        set_split(block, s.f, r, r, [&](int k, int l) { return small.F(k, l); });
+        set_split(block, s.f, r, r, [&](int k, int l) { return small_part.F(k, l); });
         set_split(block, s.uk, r, rv, [&](int k, int l) { return UK(k, l); });
-        if (small.from_output) set_split(block, s.over, r, r, [&](int k, int l) { return small.over(k, l); });
+        if (small_part.from_output) set_split(block, s.over, r, r, [&](int k, int l) { return small_part.over(k, l); });
       }
       fetch(block, slice, s, run, 0);
     });
@@ -175,19 +175,19 @@ struct cluster_backward_kernel {
             set_tile(warp, sum, g, either(of_G, s.p, s.w), as_it_is);
           });
           // From here on W is UᴴX, also where it is to become something else.
-          bool const plain = small.o == op::plain;
+          bool const plain = small_part.o == op::plain;
           block.each_warp(2 * down, [&](auto const& warp, int task_of_warp) {
             int const g = task_of_warp % down;
             bool const of_G = task_of_warp < down;
             typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum = {};
             // dW := −op(F)ᴴ P; −Z := −op(F) W or, from the output, op(F)ᴴ W
             auto const from = either(of_G, s.p, s.w);
-            if (plain == (of_G || small.from_output)) add_product<stored::by_rows>(warp, from, s.f, g, sum);
+            if (plain == (of_G || small_part.from_output)) add_product<stored::by_rows>(warp, from, s.f, g, sum);
             else add_product<stored::by_columns>(warp, from, s.f, g, sum);
-            float const sign = of_G || !small.from_output ? -1.0f : 1.0f;
+            float const sign = of_G || !small_part.from_output ? -1.0f : 1.0f;
             set_tile(warp, sum, g, either(of_G, s.dw, s.minus_z), [=](float a) { return sign * a; });
           });
-          if (small.from_output)
+          if (small_part.from_output)
             block.each_warp(down, [&](auto const& warp, int g) {
               typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum = {};
               add_product<stored::by_columns>(warp, s.minus_z, s.over, g, sum);

@@ -95,7 +95,7 @@ struct block_team {
     block.each(n, f);
   }
   template <class F>
-  HOFT_HOST_DEVICE real_t<T> max(index_t n, F const& f) const {
+  HOFT_HOST_DEVICE real_t<T> largest(index_t n, F const& f) const {
     return block_max(block, reinterpret_cast<real_t<T>*>(partial), n, f);
   }
   template <class L>

@@ -62,7 +62,7 @@ slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kerne
 template <device_policy Device, class Kernel>
 slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t least, index_t most, Kernel kernel) {
   constexpr index_t reserved = 1024, strip = feature_slice::row_step;  // as of shape_clusters
-  index_t const longest = std::min(most, slice_rows(m, 1)), at_least = std::max(strip, std::min(least, longest));
+  index_t const longest = (std::min)(most, slice_rows(m, 1)), at_least = (std::max)(strip, (std::min)(least, longest));
   for (index_t blocks : {2, 1}) {
     slice_shape best;
     double best_use = 0;
