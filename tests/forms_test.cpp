@@ -149,7 +149,7 @@ namespace {
 
 /// X := Q X or what else is said, by its longest name.
 template <class T>
-dense_matrix<T> product(compact_wy<T> const& Q, dense_matrix<T> X, side s, op o) {
+hoft_test::dense_matrix<T> product(compact_wy<T> const& Q, hoft_test::dense_matrix<T> X, side s, op o) {
   apply(cpu{}, Q, X, s, o);
   return X;
 }
@@ -157,7 +157,7 @@ dense_matrix<T> product(compact_wy<T> const& Q, dense_matrix<T> X, side s, op o)
 }  // namespace
 
 TEST_CASE_TEMPLATE("every way to say which product is meant", T, double, std::complex<float>) {
-  using matrix = dense_matrix<T>;
+  using matrix = hoft_test::dense_matrix<T>;
   matrix const U = gaussian<T>(6, 3, 1), X = gaussian<T>(6, 4, 2), R = gaussian<T>(4, 6, 3), dY = gaussian<T>(6, 4, 4);
   Eigen::Matrix<T, Eigen::Dynamic, 1> const tau = gaussian<T>(3, 1, 5);
   for (auto Q : {accumulate(U), accumulate(U, neumann{2}), accumulate(U, tau)}) {

@@ -2,6 +2,7 @@
 // of columns. A backend may put its own in their place (backend/defaults.hpp).
 #pragma once
 #include <hoft/adapter/panel.hpp>
+#include <hoft/backend/algorithm.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 
@@ -60,7 +61,9 @@ struct project_panels {
   }
 };
 template <class Policy, class A, class T, class L>
-using project_algorithm = typename ops<Policy>::template project_algorithm<project_panels<Policy, A, T, L>>;
+using project_algorithm =
+    backend::algorithm<typename ops<Policy>::template project_algorithm<project_panels<Policy, A, T, L>>,
+                       project_panels<Policy, A, T, L>, index_t, index_t, index_t>;
 
 /// Y [m, n] := Q_U diag(s) (X − K v). W [ru, n], if it has data, receives the projections on U; q [m, n] likewise
 /// receives X − K v. Y may be X.
@@ -103,7 +106,9 @@ struct adapt_panels {
         panel(memory, workers, std::same_as<T, A> ? 0 : a.rows(), (std::min)(width, n)) {}
 };
 template <class Policy, class A, class T, class L, class V>
-using adapt_algorithm = typename ops<Policy>::template adapt_algorithm<adapt_panels<Policy, A, T, L, V>>;
+using adapt_algorithm =
+    backend::algorithm<typename ops<Policy>::template adapt_algorithm<adapt_panels<Policy, A, T, L, V>>,
+                       adapt_panels<Policy, A, T, L, V>, adapter_view<A const> const&, index_t, bool>;
 
 /// The gradients of adapt from G = ∂L/∂Y [m, n]: dX [m, n] := diag(s) Q_Uᴴ G, if it has data (it may be G), dv [rv, n]
 /// := −Kᴴ dX, and the sums over columns. What is known of the forward pass: the base as X; or Y as X, and q beside it
@@ -223,8 +228,9 @@ struct adapt_backward_panels {
   }
 };
 template <class Policy, class A, class T, class L, class V>
-using adapt_backward_algorithm =
-    typename ops<Policy>::template adapt_backward_algorithm<adapt_backward_panels<Policy, A, T, L, V>>;
+using adapt_backward_algorithm = backend::algorithm<
+    typename ops<Policy>::template adapt_backward_algorithm<adapt_backward_panels<Policy, A, T, L, V>>,
+    adapt_backward_panels<Policy, A, T, L, V>, adapter_view<A const> const&, index_t, saved_quantity>;
 
 /// dX [m, n] := dX + V P and D [m, r] := D + X Pᴴ; V [m, r], P [r, n].
 template <class Policy, class A, class T, class L>
@@ -263,6 +269,8 @@ struct update_panels {
   }
 };
 template <class Policy, class A, class T, class L>
-using update_algorithm = typename ops<Policy>::template update_algorithm<update_panels<Policy, A, T, L>>;
+using update_algorithm =
+    backend::algorithm<typename ops<Policy>::template update_algorithm<update_panels<Policy, A, T, L>>,
+                       update_panels<Policy, A, T, L>, index_t, index_t, index_t>;
 
 }  // namespace HOFT_TARGET_NAMESPACE::detail

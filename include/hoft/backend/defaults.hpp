@@ -269,7 +269,7 @@ struct defaults {
   // --- whole algorithms ---------------------------------------------------------------------------------------------
   // Each is a class: its constructor cuts what it needs from an arena, and run(...) does the work. A backend may put
   // its own in place of the one by panels, which it gets as `Panels`, to derive from or to fall back on. Constructor
-  // and run must then take what those of Panels take: a wrong signature is an error where the algorithm is called.
+  // and run must then take what those of Panels take: a wrong signature is an error, in words (algorithm.hpp).
 
   template <class Panels>
   using apply_algorithm = Panels;  ///< householder/apply.hpp: apply_panels

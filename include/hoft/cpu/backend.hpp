@@ -19,9 +19,9 @@ struct column_team {
   }
   template <class F>
   auto largest(index_t n, F const& f) const {
-    decltype(f(index_t{})) largest(0);
-    for (index_t i = 0; i < n; ++i) largest = scalar_math::larger(largest, f(i));
-    return largest;
+    decltype(f(index_t{})) found(0);
+    for (index_t i = 0; i < n; ++i) found = scalar_math::larger(found, f(i));
+    return found;
   }
   template <class T, class L>
   T dot(matrix_view<T const, L> X, matrix_view<T const, L> Y, index_t j) const {

@@ -1,5 +1,6 @@
 // hoft/householder/apply.hpp: Q X, Qᴴ X, X Q and X Qᴴ.
 #pragma once
+#include <hoft/backend/algorithm.hpp>
 #include <hoft/backend/prefetch_hint.hpp>
 #include <hoft/householder/compact_wy.hpp>
 #include <hoft/view/shape.hpp>
@@ -129,7 +130,9 @@ struct apply_panels {
   }
 };
 template <class Policy, class A, class T, class L>
-using apply_algorithm = typename ops<Policy>::template apply_algorithm<apply_panels<Policy, A, T, L>>;
+using apply_algorithm =
+    backend::algorithm<typename ops<Policy>::template apply_algorithm<apply_panels<Policy, A, T, L>>,
+                       apply_panels<Policy, A, T, L>, index_t, index_t, index_t, index_t>;
 
 template <class Policy, class A, class T, class L>
 struct apply_pieces {

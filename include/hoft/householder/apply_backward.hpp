@@ -1,5 +1,6 @@
 // hoft/householder/apply_backward.hpp: the gradients of apply, from its input or from its output.
 #pragma once
+#include <hoft/backend/algorithm.hpp>
 #include <hoft/householder/gradient.hpp>
 #include <hoft/view/shape.hpp>
 
@@ -93,7 +94,8 @@ struct apply_backward_panels {
 };
 template <class Policy, class A, class T, class L>
 using apply_backward_algorithm =
-    typename ops<Policy>::template apply_backward_algorithm<apply_backward_panels<Policy, A, T, L>>;
+    backend::algorithm<typename ops<Policy>::template apply_backward_algorithm<apply_backward_panels<Policy, A, T, L>>,
+                       apply_backward_panels<Policy, A, T, L>, index_t, index_t, index_t, index_t>;
 
 template <class Policy, class A, class T, class L>
 struct apply_backward_pieces {

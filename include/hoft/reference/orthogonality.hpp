@@ -30,7 +30,7 @@ template <class D>
   // Sums would turn an infinity into NaN here and into infinity there.
   for (index_t j = 0; j < k; ++j)
     for (index_t i = 0; i < E.rows(); ++i)
-      for (R const part : {R(ref::real_part(A(E(i, j)))), R(ref::imaginary_part(A(E(i, j))))})
+      for (R const& part : {R(ref::real_part(A(E(i, j)))), R(ref::imaginary_part(A(E(i, j))))})
         if (!ref::finite(part)) return static_cast<Result>(R(part - part));
   R sum(0);
   for (index_t j = 0; j < k; ++j)

@@ -1,0 +1,139 @@
+// A layer y = Q_U M Q_V x on the backend of naive.hpp: the calls of hoft do not change, only the policy does.
+//
+// All of it goes through views of memory that the program owns. Neither Eigen nor the CPU backend is included.
+#include "naive.hpp"
+
+#include <hoft/adapter/merge.hpp>
+#include <hoft/householder/accumulate.hpp>
+#include <hoft/householder/apply.hpp>
+#include <hoft/householder/apply_backward.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+namespace {
+
+using hoft::index_t;
+using hoft::op;
+using hoft::side;
+using naive_backend::naive;
+
+/// A matrix that owns its memory.
+struct matrix {
+  index_t rows, cols;
+  std::vector<double> elements;
+  matrix(index_t m, index_t n) : rows(m), cols(n), elements(std::size_t(m * n)) {}
+  hoft::matrix_view<double> view() { return {elements.data(), rows, cols}; }
+  double& operator()(index_t i, index_t j) { return view()(i, j); }
+};
+
+matrix gaussian(index_t m, index_t n, unsigned seed) {
+  matrix A(m, n);
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  for (double& a : A.elements) a = normal(generator);
+  return A;
+}
+
+/// Scratch memory for one call.
+struct scratch {
+  std::vector<std::byte> bytes;
+  explicit scratch(index_t size) : bytes(std::size_t(size)) {}
+  operator hoft::workspace() { return {bytes.data(), index_t(bytes.size())}; }
+};
+
+/// Q = H(u₁) ⋯ H(u_r) in compact WY form, and its memory. An arena without memory counts what is needed.
+struct form {
+  std::vector<std::byte> memory;
+  hoft::compact_wy_view<double> view;
+  form(naive const& policy, matrix U) {
+    index_t const block = hoft::block_for(U.cols, hoft::exact{});
+    hoft::arena count;
+    hoft::carve_compact_wy<double>(count, U.rows, U.cols, block);
+    memory.resize(std::size_t(count.size()));
+    hoft::arena carve(hoft::workspace{memory.data(), count.size()});
+    view = hoft::carve_compact_wy<double>(carve, U.rows, U.cols, block);
+    scratch work(hoft::accumulate_workspace<double>(policy, U.cols, block));
+    hoft::accumulate(policy, U.view(), view, hoft::exact{}, work);
+  }
+  form(form const&) = delete;
+  form& operator=(form const&) = delete;
+};
+
+/// ‖A − B‖_F, the norm alone where B is zero.
+double distance(matrix const& A, matrix const& B) {
+  double sum = 0;
+  for (std::size_t e = 0; e < A.elements.size(); ++e) sum += std::pow(A.elements[e] - B.elements[e], 2);
+  return std::sqrt(sum);
+}
+double product(matrix const& A, matrix const& B) {
+  double sum = 0;
+  for (std::size_t e = 0; e < A.elements.size(); ++e) sum += A.elements[e] * B.elements[e];
+  return sum;
+}
+
+/// ‖QᵀQ − I‖_F / √m.
+double orthogonality_error(naive const& policy, form const& Q) {
+  index_t const m = Q.view.rows();
+  matrix E(m, m), QtQ(m, m), identity(m, m);
+  scratch work(hoft::materialize_workspace(policy, Q.view, E.view()));
+  hoft::materialize(policy, Q.view, E.view(), work);
+  naive_backend::naive_operations::project(policy, E.view(), E.view(), QtQ.view());
+  for (index_t i = 0; i < m; ++i) identity(i, i) = 1;
+  return distance(QtQ, identity) / std::sqrt(double(m));
+}
+
+matrix applied(naive const& policy, form const& Q, matrix X, op o) {
+  matrix Y(X.rows, X.cols);
+  scratch work(hoft::apply_workspace(policy, Q.view, X.view()));
+  hoft::apply(policy, Q.view, X.view(), Y.view(), side::left, o, work);
+  return Y;
+}
+
+bool passes(char const* what, double error, double allowed) {
+  std::printf("%-58s %.1e\n", what, error);
+  return error <= allowed;
+}
+
+}  // namespace
+
+int main() {
+  naive const policy;
+  index_t const m = 40, n = 30, r = 6, tokens = 9;
+  matrix U = gaussian(m, r, 1);
+  form const left(policy, U), right(policy, gaussian(n, r, 2));
+  double const eps = 2.2e-16;
+  bool passed = passes("orthogonality error of Q_U", orthogonality_error(policy, left), 100 * eps);
+
+  matrix const X = gaussian(m, tokens, 3);
+  matrix const back = applied(policy, left, applied(policy, left, X, op::plain), op::adjoint);
+  passed = passes("Q_U^T Q_U X - X", distance(back, X), 1000 * eps) && passed;
+
+  // The gradient of f = <G, Q X> against a difference quotient along a direction.
+  matrix G = gaussian(m, tokens, 4), x = X, dX(m, tokens), dU(m, r), along = gaussian(m, r, 5), moved = U;
+  scratch work(hoft::apply_backward_workspace(policy, left.view, x.view()));
+  hoft::apply_backward(policy, left.view, x.view(), G.view(), dX.view(), dU.view(), hoft::vector_view<double>{},
+                       side::left, op::plain, work);
+  double f[2] = {};
+  double const h = 1e-6;
+  for (int i = 0; i < 2; ++i) {
+    for (std::size_t e = 0; e < U.elements.size(); ++e)
+      moved.elements[e] = U.elements[e] + (i == 0 ? h : -h) * along.elements[e];
+    f[i] = product(G, applied(policy, form(policy, moved), X, op::plain));
+  }
+  double const slope = (f[0] - f[1]) / (2 * h);
+  passed = passes("gradient of U against a difference quotient", std::abs(product(dU, along) - slope), 1e-7) && passed;
+
+  // M' := Q_U M Q_V keeps the norm of the weight M.
+  matrix M = gaussian(m, n, 6), merged(m, n), zero(m, n);
+  hoft::adapter_view<double const> const adapter{left.view, right.view, {}};
+  scratch merging(hoft::merge_workspace(policy, adapter, M.view()));
+  hoft::merge(policy, adapter, M.view(), merged.view(), merging);
+  passed = passes("relative change of the norm of a weight by merge",
+                  std::abs(distance(merged, zero) / distance(M, zero) - 1), 1000 * eps) &&
+           passed;
+  return passed ? 0 : 1;
+}
