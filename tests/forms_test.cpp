@@ -260,7 +260,7 @@ TEST_CASE("the type of an adapter is deduced") {
   }
   adapter const copy = a;
   static_assert(std::same_as<decltype(copy), adapter<double> const>);
-  dense_matrix<Eigen::half> const half_U = U.cast<Eigen::half>(), half_V = V.cast<Eigen::half>();
+  hoft_test::dense_matrix<Eigen::half> const half_U = U.cast<Eigen::half>(), half_V = V.cast<Eigen::half>();
   adapter const sixteen{half_U, half_V};
   static_assert(std::same_as<decltype(sixteen), adapter<float> const>);
   adapter const block{U.leftCols(2), V.topRows(4)};
