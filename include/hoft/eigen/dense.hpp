@@ -69,11 +69,9 @@ inline constexpr bool is_operator =
 
 /// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.
 template <class D>
-inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
+inline constexpr bool may_own_elements = owns_elements<D>;
 template <class D, int Options, class Stride>
 inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
-template <class T, class Layout, int Columns>
-inline constexpr bool may_own_elements<dense_matrix<T, Layout, Columns>> = true;
 
 }  // namespace detail
 
