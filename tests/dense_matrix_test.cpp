@@ -148,3 +148,16 @@ TEST_CASE("results: structured bindings, and Eigen's matrices made of them") {
   u -= hoft::apply_backward(Q, X, X).dU;
   CHECK(u == U - copy);
 }
+
+template <class D>
+concept takes_output = requires(Eigen::MatrixXf const& U, D&& X) {
+  hoft::reference::apply(U, std::forward<D>(X));
+};
+
+TEST_CASE("a temporary result is no output of the reference") {
+  static_assert(takes_output<hoft::dense_matrix<float>&>);
+  static_assert(!takes_output<hoft::dense_matrix<float>>);
+  static_assert(!takes_output<hoft::dense_matrix<float> const&>);
+  static_assert(takes_output<Eigen::Block<hoft::dense_matrix<float>>>);
+  CHECK(hoft::singular_values(hoft::dense_matrix<float>(0, 0)).size() == 0);
+}

@@ -2,6 +2,7 @@
 // whoever else calls, and if the system has no more.
 #include "sanitized.hpp"
 
+#include <hoft/cpu/backend.hpp>
 #include <hoft/cpu/policy.hpp>
 #include <hoft/cpu/thread_pool.hpp>
 

@@ -227,7 +227,7 @@ class training {
     accumulate(policy);
     weights const all(layers_);
     hoft::merge(policy, all.a.span(), all.M.span(), all.Mhat.span(), work());
-    for (layer& l : layers_) copy(policy, l.Mhat, l.Mback);
+    for (layer& l : layers_) hoft::ops<Policy>::copy(policy, l.Mhat, l.Mback);
     hoft::unmerge(policy, all.a.span(), all.Mback.span(), work());
     hoft::merge_backward(policy, all.a.span(), all.M.span(), all.M.span(), all.dU.span(), all.dV.span(), all.ds.span(),
                          work());

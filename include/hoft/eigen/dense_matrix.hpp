@@ -5,9 +5,7 @@
 // source, and their names hold the instruction set, and so do those of the Eigen expressions that are made of them.
 #pragma once
 #include <hoft/core/error.hpp>
-#include <hoft/view/matrix_view.hpp>
-
-#include <Eigen/Core>
+#include <hoft/view/eigen.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -36,6 +34,8 @@ template <class T, class Layout, int Columns>
 using plain_matrix = Eigen::Matrix<T, Eigen::Dynamic, Columns,
                                    std::same_as<Layout, col_major> ? int(Eigen::ColMajor) : int(Eigen::RowMajor)>;
 inline constexpr int dense_alignment = 64;
+template <class T, class Layout, int Columns>
+inline constexpr bool owns_elements<dense_matrix<T, Layout, Columns>> = true;
 
 }  // namespace detail
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -24,11 +24,9 @@ class scratch {
 
 /// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.
 template <class D>
-inline constexpr bool may_own_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
+inline constexpr bool may_own_elements = owns_elements<D>;
 template <class D, int Options, class Stride>
 inline constexpr bool may_own_elements<Eigen::Ref<D const, Options, Stride>> = true;
-template <class T, class Layout, int Columns>
-inline constexpr bool may_own_elements<dense_matrix<T, Layout, Columns>> = true;
 /// The argument is a temporary whose elements end with the call: D is its deduced type in a parameter D&&.
 template <class D>
 inline constexpr bool ends_with_the_call = !std::is_lvalue_reference_v<D> && may_own_elements<std::remove_cvref_t<D>>;

@@ -66,7 +66,7 @@ void materialize(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, 
   detail::require_at_most(function, "E.cols", E.cols, Q.form.rows());
   detail::require_shape(function, "E", E, Q.form.rows(), E.cols);
   detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));
-  set_identity(policy, E);
+  ops<Policy>::set_identity(policy, E);
   apply(policy, Q.form, E, E, side::left, op::adjoint, work);
 }
 

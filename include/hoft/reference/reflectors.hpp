@@ -4,6 +4,7 @@
 #include <hoft/core/error.hpp>
 #include <hoft/core/options.hpp>
 #include <hoft/reference/arithmetic.hpp>
+#include <hoft/view/eigen.hpp>
 
 #include <Eigen/Core>
 
@@ -19,8 +20,7 @@ template <class D>
 concept writable_matrix = std::derived_from<std::remove_cvref_t<D>, Eigen::MatrixBase<std::remove_cvref_t<D>>> &&
                           !std::is_const_v<std::remove_reference_t<D>> &&
                           bool(Eigen::internal::is_lvalue<std::remove_cvref_t<D>>::value) &&
-                          (std::is_lvalue_reference_v<D> ||
-                           !std::derived_from<std::remove_cvref_t<D>, Eigen::PlainObjectBase<std::remove_cvref_t<D>>>);
+                          (std::is_lvalue_reference_v<D> || !hoft::detail::owns_elements<std::remove_cvref_t<D>>);
 
 /// H_k = I − τ_k v_k v_kᴴ for k = 0 … count − 1.
 template <class C>

@@ -75,6 +75,14 @@ template <class T>
   return a;
 }
 
+namespace detail {
+
+/// A matrix whose elements go when it goes. dense_matrix is another.
+template <class D>
+inline constexpr bool owns_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
+
+}  // namespace detail
+
 /// The same memory as an Eigen::Map with the view's outer stride.
 template <class T, class Layout>
 [[nodiscard]] auto as_eigen(matrix_view<T, Layout> a) {
