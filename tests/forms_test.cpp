@@ -72,6 +72,29 @@ TEST_CASE("a form that owns its memory is filled in place, and knows what it hol
   apply(Q, p.X);
 }
 
+TEST_CASE("what a form says of itself goes where its memory goes") {
+  problem p;
+  Matrix const &U = p.U, X0 = p.X;
+  auto const reflectors = accumulate(U), with_tau = accumulate(U, p.tau);
+  auto a = reflectors, b = with_tau;
+  a = std::move(b);
+  CHECK(a.view().explicit_tau);
+  CHECK(same_bits(a.factor(), with_tau.factor()));
+  CHECK((b.rows() == 0 && b.rank() == 0 && !b.view().explicit_tau));
+  b = reflectors;
+  CHECK_FALSE(b.view().explicit_tau);
+  CHECK(same_bits(b.factor(), reflectors.factor()));
+  auto const c = std::move(b);
+  CHECK((c.rank() == p.r && b.rank() == 0));
+  apply(c, p.X);
+  Matrix expected = X0;
+  apply(reflectors, expected);
+  CHECK(same_bits(p.X, expected));
+  compact_wy<double> empty(p.m, p.r, exact{}, p.r);
+  a = empty;
+  says_that_it_is_not_filled("apply", "Q", [&] { apply(a, p.X); });
+}
+
 TEST_CASE("a form that nobody accumulated is refused by every call that reads it") {
   problem p;
   Matrix const X0 = p.X;

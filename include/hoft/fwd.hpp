@@ -26,6 +26,8 @@ struct cuda_error;
 template <class A>
 struct compact_wy_view;
 template <class A>
+struct adjoint_view;
+template <class A>
 struct adapter_view;
 template <class A, class T, class L>
 struct saved_activations;

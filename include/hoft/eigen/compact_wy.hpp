@@ -4,6 +4,8 @@
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/adjoint.hpp>
 
+#include <utility>
+
 namespace HOFT_TARGET_NAMESPACE {
 
 namespace detail {
@@ -30,6 +32,15 @@ class compact_wy {
         tau_(r),
         block_(block),
         kind_(kind) {}
+
+  compact_wy(compact_wy const&) = default;
+  /// Leaves the identity of order 0.
+  compact_wy(compact_wy&& other) noexcept : compact_wy() { exchange(other); }
+  /// All of a form or, if there is no memory for a copy, none of it.
+  compact_wy& operator=(compact_wy other) noexcept {
+    exchange(other);
+    return *this;
+  }
 
   [[nodiscard]] index_t rows() const { return vectors_.rows(); }  ///< m
   [[nodiscard]] index_t rank() const { return vectors_.cols(); }  ///< r
@@ -69,6 +80,13 @@ class compact_wy {
     q.explicit_tau = self.explicit_tau_;
     q.filled = self.filled_;
     return q;
+  }
+
+  void exchange(compact_wy& other) noexcept {
+    std::swap(vectors_, other.vectors_), std::swap(factor_, other.factor_), std::swap(gram_, other.gram_);
+    std::swap(scales_, other.scales_), std::swap(tau_, other.tau_);
+    std::swap(block_, other.block_), std::swap(kind_, other.kind_);
+    std::swap(explicit_tau_, other.explicit_tau_), std::swap(filled_, other.filled_);
   }
 
   dense_matrix<A> vectors_, factor_, gram_;
