@@ -52,7 +52,8 @@ TEST_CASE("a triangle of b costs b/2m of an apply, and b/4n of it once in accumu
     index_t m, n, r, b;
   };
   for (auto const [m, n, r, b] : {shape{128, 96, 32, 32}, {96, 64, 96, 48}, {64, 80, 64, 64}}) {
-    CAPTURE(m), CAPTURE(r), CAPTURE(b);
+    CAPTURE(m);
+    CAPTURE(r);
     auto const U = numbers(m, r);
     auto X = numbers(m, n);
     flops_since_last();

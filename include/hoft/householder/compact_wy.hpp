@@ -14,8 +14,8 @@
 namespace HOFT_NAMESPACE {
 
 /// Reflectors that share one triangle when the caller does not choose. Beside the 4 m n r flops of an apply to n
-/// columns, a triangle of b costs b / 2m of them, and b / 4n of them once in accumulate (core/cost.hpp), so it should be
-/// small beside m; b = 64 is where products with [m, b] reach full speed, and 64² elements of T fit the first-level
+/// columns, a triangle of b costs b / 2m of them, and b / 4n of them once in accumulate (core/cost.hpp), so it should
+/// be small beside m; b = 64 is where products with [m, b] reach full speed, and 64² elements of T fit the first-level
 /// cache. One triangle for r = m = n = 4096 would nearly double the work. Rounding errors for nearly parallel columns
 /// grow with √b.
 inline constexpr index_t default_block = 64;
