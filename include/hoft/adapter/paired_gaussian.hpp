@@ -13,7 +13,7 @@ namespace HOFT_TARGET_NAMESPACE {
 ///
 /// @param U   [m, r] Out
 /// @param rng a standard uniform random bit generator; the draws depend on m and r alone
-/// Accuracy: ‖Q − I‖_F/√m ≤ √r ε, the errors of r/2 pairs.
+/// Accuracy: ‖Q − I‖_F/√m ≤ √r ε for m ≥ r (the errors of r/2 pairs), for smaller m the bound of `accumulate`.
 /// Source: the initialisation of Arcas et al., arXiv 2505.16531.
 template <class T, class L, class Rng>
 void paired_gaussian(matrix_view<T, L> U, Rng& rng) {
