@@ -10,7 +10,7 @@ using namespace hoft_test;
 
 namespace {
 
-/// The documented bound of ‖I − QᴴQ‖_F/√m, 4 √(b r (1 + b/m)) ε = 8 √(b r (1 + b/m)) u. Rounding errors count as
+/// The documented bound of ‖I − QᴴQ‖_F/√m, 8 √(b r (1 + b/m)) ε = 16 √(b r (1 + b/m)) u. Rounding errors count as
 /// independent and of mean zero (as in support.hpp), to first order.
 ///
 /// Columns of U T are τ_j H₁ ⋯ H_{j−1} û_j and rows of T Uᴴ are alike: all of norm 2. Sums over a range of neighbours
@@ -19,11 +19,12 @@ namespace {
 ///   4 √(b²/2) √m u.
 /// - T₁₂ = −T₁₁ (A₁₂ T₂₂), halves of h: the inner product is off by 4 √h u, which U T₁₁ doubles; the outer one by
 ///   4 √h u. On h² elements: √(8² + 4²) h^{3/2} u. All levels of halves: times √(b³/6) instead of h^{3/2}.
-/// - I − QᴴQ is off by twice that: √(32 b² m + 53 b³) u; the errors of r/b blocks add in squares.
+/// - I − QᴴQ is off by twice that: √(32 b² m + 53 b³) u; the errors of r/b blocks add in squares:
+///   8 √(b r (m + b)) u. Products that are rounded before they are added double the squares, complex ones again.
 template <class T>
 long double orthogonality_bound(index_t m, index_t r, index_t block) {
   long double const b = static_cast<long double>(std::min(block, r)), k = static_cast<long double>(r);
-  return 4 * std::sqrt(b * k * (1 + b / static_cast<long double>(m))) * eps_of<T>();
+  return 8 * std::sqrt(b * k * (1 + b / static_cast<long double>(m))) * eps_of<T>();
 }
 
 /// Columns of one direction plus noise of size 10^−digits.
@@ -73,8 +74,8 @@ TEST_CASE_TEMPLATE("Q is orthogonal within the documented bound for noise of eve
       CHECK(share <= 1);
       worst = std::max(worst, share);
     }
-  // The bound says something: errors of a tenth of it are real.
-  CHECK(worst >= 0.1L);
+  // The bound says something: errors of a twentieth of it are common.
+  CHECK(worst >= 0.05L);
 }
 
 #if !defined(HOFT_TEST_FEW_SCALARS)  // says nothing to sanitizers, and takes long with them
@@ -131,7 +132,8 @@ TEST_CASE_TEMPLATE("independent columns with m ≥ r, and equal pairs", T, float
       }
       auto const Q = exact_product(hoft::accumulate(hoft::paired_gaussian<T>(m, r, 52)));
       wide_matrix<T> const difference = Q - wide_matrix<T>::Identity(m, m);
-      CHECK(difference.norm() <= std::sqrt(static_cast<long double>(m)) * root);
+      long double const bound = r <= m ? root : orthogonality_bound<T>(m, r, hoft::default_block);
+      CHECK(difference.norm() <= std::sqrt(static_cast<long double>(m)) * bound);
     }
 }
 

@@ -17,8 +17,8 @@ namespace HOFT_TARGET_NAMESPACE {
 ///
 /// U(i, 2k) is standard_gaussian<T>(seed, i, k): the same bits for any size, layout, backend, compiler and standard
 /// library.
-/// Cost: one pass over U; on a GPU one launch. Accuracy: ‖Q − I‖_F/√m ≤ √r ε, the
-/// errors of r/2 pairs.
+/// Cost: one pass over U; on a GPU one launch.
+/// Accuracy: ‖Q − I‖_F/√m ≤ √r ε for m ≥ r (the errors of r/2 pairs), for smaller m the bound of `accumulate`.
 /// Source: the initialisation of Arcas et al., arXiv 2505.16531.
 template <execution_policy Policy, scalar T, class L>
 void paired_gaussian(Policy const& policy, matrix_view<T, L> U, std::uint64_t seed) {

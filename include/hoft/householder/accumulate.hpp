@@ -98,12 +98,11 @@ template <accumulating A, execution_policy Policy>
 /// written
 ///
 /// Cost: 4 m r + m r b flops and 2 b² r / 3 for the triangles (b = Q.block), or 2 k r³ for neumann{k}. U is read once.
-/// Accuracy (exact): ‖I − QᴴQ‖_F/√m ≤ 4 √(b r (1 + b/m)) ε, b = min(Q.block, r). Nearly parallel columns come within a
-/// factor of 3 of that: it is linear in r in one triangle, and 32 √r √(1 + 64/m) ε in blocks of 64. Random columns
-/// with m ≥ r stay below 2 √r ε. Derived for rounding errors that are independent, from |T_ij| ≤ 4 (so ‖T‖_F ≤ √8 b).
-/// Columns may have any norm that the type holds. NaN or infinity in U makes Q NaN.
-/// Source: Joffrain, Low, Quintana-Ortí, van de Geijn, Van Zee, ACM TOMS 32(2), 2006 (the UT transform); LAPACK's
-/// larft.
+/// Accuracy (exact): ‖I − QᴴQ‖_F/√m ≤ 8 √(b r (1 + b/m)) ε, b = min(Q.block, r): linear in r in one triangle,
+/// 64 √r √(1 + 64/m) ε in blocks of 64. Nearly parallel columns reach half of it at worst; Gaussian ones with m ≥ r
+/// stay below 2 √r ε. Derived for rounding errors that are independent, from |T_ij| ≤ 4 (so ‖T‖_F ≤ √8 b). Columns may
+/// have any norm that the type holds. NaN or infinity in U makes Q NaN. Source: Joffrain, Low, Quintana-Ortí, van de
+/// Geijn, Van Zee, ACM TOMS 32(2), 2006 (the UT transform); LAPACK's larft.
 template <execution_policy Policy, class TU, class LU, class A>
 void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>& Q, inverse kind, workspace work) {
   static_assert(accumulating<A> && std::same_as<accumulator_t<TU>, A>,
