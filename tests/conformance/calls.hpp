@@ -3,6 +3,7 @@
 #include "../everything.hpp"
 
 #include <map>
+#include <span>
 #include <string>
 
 namespace hoft_test {
@@ -172,10 +173,10 @@ inline constexpr shape conformance_shapes[] = {
 };
 
 template <class T, class L, class Policy>
-void check_calls(Policy const& policy) {
+void check_calls(Policy const& policy, std::span<shape const> shapes = conformance_shapes) {
   using W = wide_t<T>;
   unsigned seed = 400;
-  for (shape const& s : conformance_shapes)
+  for (shape const& s : shapes)
     for (auto const& [scaled, keep_q] :
          std::initializer_list<std::pair<bool, bool>>{{false, true}, {true, true}, {true, false}}) {
       std::string const label = text_of({{"m", s.m},

@@ -45,7 +45,8 @@ concept complete = execution_policy<P> &&
   ops<P>::project(policy, C, C, M);
   ops<P>::project(policy, C, R, R);
   ops<P>::update(policy, A(1), C, C, C, M);
-  ops<P>::outer(policy, A(1), C, C, M);
+  ops<P>::update(policy, A(1), C, R, {}, R);
+  ops<P>::outer(policy, A(1), C, R, M);
   ops<P>::multiply(policy, A(1), C, o, C, M);
   ops<P>::pack(policy, C, ops<P>::template carve_packed<A, col_major>(policy, memory, index_t{}, index_t{}));
   { ops<P>::problems_at_once(policy, index_t{}) } -> std::same_as<index_t>;
