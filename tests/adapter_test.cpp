@@ -147,7 +147,7 @@ TEST_CASE_TEMPLATE("paired Gaussian reflectors: pairs, a zero column at the end 
       CHECK(within(widen(hoft::materialize(Q, m)), I, line_bound<T>(m, r)));
       CHECK(static_cast<long double>(hoft::orthogonality_error(Q)) <= orthogonality_bound<T>(m, r));
       if (m == 40 && r > 3)  // more than one pair: with the truncated inverse it is not, against the paper's claim
-        CHECK_FALSE(within(widen(hoft::materialize(hoft::accumulate(U, neumann{2}), m)), I, 0.1L));
+        CHECK_FALSE(within(widen(hoft::materialize(hoft::accumulate(U, neumann{2}), m)), I, 0.05L));
     }
   // A view of any layout receives the same numbers and nothing else.
   padded<T, row_major> rows(11, 5);

@@ -341,10 +341,12 @@ void update_stored(Device const& device, update_room<T> const& room, matrix_view
 // --- the algorithms of adapter/ ------------------------------------------------------------------------------------
 
 inline constexpr index_t most_fused_rank = 64;
-/// A block has the memory for a slice of the least height.
+/// A block that is alone on its processor has the memory for a slice of the least height: shape_apart finds a shape.
 template <device_policy Device, class Kernel>
 bool fits(Device const& device, Kernel kernel) {
   kernel.shape.rows = feature_slice::row_step;
+  kernel.shape.threads = device.tuned.lone_threads;
+  kernel.shape.buffers = 1;
   return kernel.shared_bytes() <= device.shared_limit;
 }
 /// The kernels take this adapter: its ranks, and a block has the memory.
