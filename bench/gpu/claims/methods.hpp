@@ -70,7 +70,7 @@ class hoft_adapter final : public method {
     start_paired(policy_, V_.value.view(), 2);
     if (!scaled) return;
     s_ = &make(s.m, 1);
-    hoft::cuda::fill(policy_, 1.0f, s_->value.view());
+    hoft::ops<Policy>::fill(policy_, 1.0f, s_->value.view());
   }
 
   index_t spare() const override { return V_.value.view().cols; }
@@ -188,7 +188,7 @@ class lora final : public method {
  public:
   lora(Policy const& policy, machine& owner, sizes const& s)
       : method(owner), policy_(policy), B_(make(s.m, s.r)), A_(make(s.r, s.n)) {
-    hoft::cuda::fill(policy_, 0.0f, B_.value.view());
+    hoft::ops<Policy>::fill(policy_, 0.0f, B_.value.view());
     start_paired(policy_, A_.value.view(), 1);
   }
   void merge(fixed_view M, view Mhat) override { multiply(policy_, B_.value.fixed(), A_.value.fixed(), Mhat, M); }
@@ -224,11 +224,11 @@ template <class Policy>
 class full final : public method {
  public:
   full(Policy const& policy, machine& owner, sizes const& s) : method(owner), policy_(policy), W_(make(s.m, s.n)) {
-    hoft::cuda::fill(policy_, 0.0f, W_.value.view());
+    hoft::ops<Policy>::fill(policy_, 0.0f, W_.value.view());
   }
-  void merge(fixed_view, view Mhat) override { hoft::cuda::copy(policy_, W_.value.fixed(), Mhat); }
+  void merge(fixed_view, view Mhat) override { hoft::ops<Policy>::copy(policy_, W_.value.fixed(), Mhat); }
   void merge_backward(fixed_view, view dMhat) override {
-    hoft::cuda::copy(policy_, fixed_view(dMhat), W_.gradient.view());
+    hoft::ops<Policy>::copy(policy_, fixed_view(dMhat), W_.gradient.view());
   }
   void forward(fixed_view, view x, view y) override { multiply(policy_, W_.value.fixed(), fixed_view(x), y); }
   void backward(fixed_view, fixed_view x, fixed_view, view dy, view dx) override {
