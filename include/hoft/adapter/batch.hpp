@@ -39,7 +39,7 @@ concept many_saved =
 /// Bytes of workspace for `merge` of all of M.
 template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
 [[nodiscard]] index_t merge_workspace(Policy const& policy, Adapters const& a, Matrices const& M) {
-  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(M))), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(std::size(a), std::size(M))), [&](index_t i) {
     return merge_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(M)[i]);
   });
 }
@@ -71,7 +71,7 @@ void merge(Policy const& policy, Adapters const& all_a, Weights const& all_M, Me
 /// Bytes of workspace for `unmerge` of all of M.
 template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
 [[nodiscard]] index_t unmerge_workspace(Policy const& policy, Adapters const& a, Matrices const& M) {
-  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(M))), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(std::size(a), std::size(M))), [&](index_t i) {
     return unmerge_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(M)[i]);
   });
 }
@@ -101,7 +101,7 @@ void unmerge(Policy const& policy, Adapters const& all_a, Weights const& all_M, 
 /// Bytes of workspace for `merge_backward` of all of M.
 template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
 [[nodiscard]] index_t merge_backward_workspace(Policy const& policy, Adapters const& a, Matrices const& M) {
-  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(M))), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(std::size(a), std::size(M))), [&](index_t i) {
     return merge_backward_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(M)[i]);
   });
 }
@@ -145,7 +145,7 @@ void merge_backward(Policy const& policy, Adapters const& all_a, Weights const& 
 /// Bytes of workspace for `forward` of all of x. @throws hoft::shape_error if an x has fewer columns than its rv
 template <execution_policy Policy, many_adapters Adapters, many_matrices Matrices>
 [[nodiscard]] index_t forward_workspace(Policy const& policy, Adapters const& a, Matrices const& x) {
-  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(x))), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(std::size(a), std::size(x))), [&](index_t i) {
     return forward_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(x)[i]);
   });
 }
@@ -201,7 +201,7 @@ void forward(Policy const& policy, Adapters const& all_a, Bases&& all_base, Inpu
 /// Bytes of workspace for `backward` after forward passes that saved `saved`.
 template <execution_policy Policy, many_adapters Adapters, many_saved Saved>
 [[nodiscard]] index_t backward_workspace(Policy const& policy, Adapters const& a, Saved const& saved) {
-  return detail::batch_workspace(policy, index_t(std::min(std::size(a), std::size(saved))), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(std::size(a), std::size(saved))), [&](index_t i) {
     return backward_workspace(ops<Policy>::serial(policy), std::data(a)[i], std::data(saved)[i]);
   });
 }

@@ -98,7 +98,7 @@ void accumulate(Policy const& policy, Matrices const& all_U, Forms&& all_Q, inve
 /// Bytes of workspace for `apply` of all of Q to X.
 template <execution_policy Policy, many_forms Forms, many_matrices Matrices>
 [[nodiscard]] index_t apply_workspace(Policy const& policy, Forms const& Q, Matrices const& X, side s = side::left) {
-  return detail::batch_workspace(policy, index_t(std::min(std::size(Q), std::size(X))), [&](index_t i) {
+  return detail::batch_workspace(policy, index_t((std::min)(std::size(Q), std::size(X))), [&](index_t i) {
     return apply_workspace(ops<Policy>::serial(policy), std::data(Q)[i], std::data(X)[i], s);
   });
 }
