@@ -70,6 +70,15 @@ shared_symbols() {
     head -n 6 <<<"$bad" | c++filt | cut -c 1-200
   fi
 }
+# Loops that Eigen made for one of them. Optimised only: at -O0 Eigen's smallest functions are left, which name vectors.
+shared_loops() {
+  local bad
+  bad=$(comm -12 <(weak_symbols "$1") <(weak_symbols "$2") | c++filt | grep -E 'Eigen::internal::(dense_assignment_loop|redux_impl)<' || true)
+  if [[ -n $bad ]]; then
+    fail "$1 and $2 both define a loop of Eigen's"
+    head -n 6 <<<"$bad" | cut -c 1-300
+  fi
+}
 # Memory that Eigen allocates as the instruction set says: all of its storage but that with the option DontAlign, 2.
 eigen_memory() {
   local bad
@@ -88,6 +97,7 @@ for level in 0 1 3; do
   compile b "native_O$level" "-O$level" -march=native "${everything[@]}"
   link_both "plain_O$level" "native_O$level"
   shared_symbols "plain_O$level" "native_O$level"
+  if [[ $level != 0 ]]; then shared_loops "plain_O$level" "native_O$level"; fi
 done
 # What is compiled differently may also be optimised differently.
 link_both plain_O0 native_O3

@@ -69,7 +69,7 @@ void require_saved(char const* function, adapter_view<A> const& a, saved_activat
   require_shape(function, "saved.B", saved.B, a.rows(), a.right.rank());
   require_shape(function, "saved.v", saved.v, a.right.rank(), t);
   require_shape(function, "saved.w", saved.w, a.left.rank(), t);
-  if (!saved.q.empty()) require_shape(function, "saved.q", saved.q, a.rows(), t);
+  if (!saved.q.empty()) require_shape(function, "saved.q", saved.q, a.scaled() ? a.rows() : 0, t);
 }
 
 template <class A, class Base, class T, class L>

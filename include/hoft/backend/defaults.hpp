@@ -276,13 +276,13 @@ struct defaults {
   template <class Panels>
   using apply_backward_algorithm = Panels;  ///< householder/apply_backward.hpp: apply_backward_panels
   template <class Panels>
-  using project_algorithm = Panels;  ///< adapter/panel.hpp: project_panels, W = UᴴX
+  using project_algorithm = Panels;  ///< adapter/algorithms.hpp: project_panels, W = UᴴX
   template <class Panels>
-  using adapt_algorithm = Panels;  ///< adapter/panel.hpp: adapt_panels, Y = Q_U diag(s) (X − K v)
+  using adapt_algorithm = Panels;  ///< adapter/algorithms.hpp: adapt_panels, Y = Q_U diag(s) (X − K v)
   template <class Panels>
-  using adapt_backward_algorithm = Panels;  ///< adapter/panel.hpp: adapt_backward_panels
+  using adapt_backward_algorithm = Panels;  ///< adapter/algorithms.hpp: adapt_backward_panels
   template <class Panels>
-  using update_algorithm = Panels;  ///< adapter/panel.hpp: update_panels, X + V P and X Pᴴ
+  using update_algorithm = Panels;  ///< adapter/algorithms.hpp: update_panels, X + V P and X Pᴴ
 
   /// The exact forms Q[i] of U[i] for all i; false, and nothing done, where the general algorithm is to do it.
   template <class P, class Inputs, class Forms>

@@ -10,6 +10,10 @@ struct cost {
   double flops = 0, bytes = 0;
 };
 
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
 /// accumulate of U [m, r] in blocks of b reflectors, elements of `size` bytes.
 constexpr cost accumulate_cost(double m, double r, double b, double size) {
   double const k = b < r ? b : r;
@@ -45,4 +49,4 @@ constexpr cost backward_cost(double m, double n, double t, double ru, double rv,
           size * (m * n + 2 * (m + n) * t + 2 * (m * ru + n * rv))};
 }
 
-}  // namespace HOFT_NAMESPACE
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -54,6 +54,10 @@ concept accumulating = scalar<T> && std::same_as<accumulator_t<T>, std::remove_c
 template <class T>
 inline constexpr bool is_complex = !std::same_as<std::remove_cv_t<T>, real_t<T>> && accumulating<T>;
 
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
 /// Complex conjugate that stays in T (std::conj turns a real into a complex).
 template <accumulating T>
 HOFT_HOST_DEVICE constexpr T conjugate(T const& a) {
@@ -61,4 +65,4 @@ HOFT_HOST_DEVICE constexpr T conjugate(T const& a) {
   else return a;
 }
 
-}  // namespace HOFT_NAMESPACE
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -38,7 +38,7 @@ struct column_team {
   void divide(matrix_view<T> X, index_t j, real_t<T> s) const {
     using real = real_t<T>;
     real* const parts = reinterpret_cast<real*>(X.data + X.offset(0, j));
-    Eigen::Map<Eigen::Array<real, Eigen::Dynamic, 1>>(parts, X.rows * index_t(sizeof(T) / sizeof(real))) /= s;
+    as_eigen(vector_view<real>(parts, X.rows * index_t(sizeof(T) / sizeof(real)))).array() /= s;
   }
 };
 

@@ -1,4 +1,4 @@
-// hoft/cpu/thread_pool.hpp: who lends the CPU backend its threads.
+// hoft/cpu/thread_pool.hpp: where the CPU backend takes its threads from.
 #pragma once
 #include <hoft/view/matrix_view.hpp>
 
@@ -18,7 +18,7 @@ class executor {
   using share = void (*)(void* work, index_t worker) noexcept;
 
   /// Calls one(work, 0), and one(work, w) for other w in [1, workers), each once at most: at the same time, or one
-  /// after another in any order. Whoever runs takes what nobody else has begun, so any w but 0 may be left out, as
+  /// after another in any order. Each share takes work that no other has begun, so any w but 0 may be left out, as
   /// where there are fewer threads or where this is called from within a share. Returns, or throws, when all that have
   /// begun have ended; none begins after that. A share that has begun may wait for others that have: all of them must
   /// get on. Called from several threads at once, if the calls with this executor are.
@@ -32,7 +32,7 @@ class executor {
 };
 
 /// Threads that sleep between calls, so that no call starts one or allocates for it. Waking them takes a fraction of
-/// starting them. May serve calls from several threads: whoever finds it at work goes on alone, with the same result.
+/// starting them. May serve calls from several threads: one that finds it at work goes on alone, with the same result.
 class thread_pool final : public executor {
  public:
   /// Starts threads - 1 of them, since a caller works too; below 1 counts as 1.
@@ -62,7 +62,7 @@ class thread_pool final : public executor {
     one(work, 0);
     for (std::size_t i = 0; i < others; ++i) {
       std::atomic<int>& state = slots_[i].state;
-      // Nothing is left for those that have not begun, so nobody waits until they wake.
+      // Nothing is left for those that have not begun, so the caller does not wait until they wake.
       int now = called;
       if (!state.compare_exchange_strong(now, idle, std::memory_order_acquire)) wait_while(running, state);
     }
@@ -77,7 +77,7 @@ class thread_pool final : public executor {
   };
 
   static void tell(std::atomic<int>& state, int what) {
-    state.store(what);   // in one order with notify_one's look at who waits
+    state.store(what);   // in one order with notify_one's look at what waits
     state.notify_one();  // of the caller and the thread of the slot, one waits at a time
   }
   static int wait_while(int what, std::atomic<int>& state) {

@@ -40,7 +40,7 @@ struct walks : backend::defaults {
   }
 
   /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs
-  /// of panels, long ones first: within a run the next panel is known, and at the end nobody waits long.
+  /// of panels, long ones first: within a run the next panel is known, and at the end no worker waits long.
   template <class Body>
   static void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
     index_t const panels = (n + width - 1) / width, workers = (std::min)(worker_count(policy), panels);

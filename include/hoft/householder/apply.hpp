@@ -34,6 +34,7 @@ compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> c
   oriented.scales = Q.scales;
   oriented.kind = Q.kind;
   oriented.explicit_tau = Q.explicit_tau;
+  oriented.filled = Q.filled;
   return oriented;
 }
 
@@ -201,7 +202,8 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   bool const left = s == side::left;
   index_t const m = Q.rows(), n = left ? X.cols : X.rows;
   detail::require_apply(Q, X, Y, s);
-  if (!W.empty()) detail::require_shape(function, "W", W, Q.rank(), n);
+  if (W.empty()) W = {};  // so that no part of it has columns
+  else detail::require_shape(function, "W", W, Q.rank(), n);
   auto const run = [&](auto x, auto y, op oriented_op) {
     using pieces_type = detail::apply_pieces<Policy, acc, T, typename decltype(x)::layout_type>;
     auto const pieces = detail::carve<pieces_type>(function, work, policy, m, n, Q.rank(), Q.block, s);

@@ -100,9 +100,8 @@ inline void require_form_sizes(char const* function, index_t m, index_t r, index
 }  // namespace detail
 
 /// Cuts the storage of a compact WY form from `memory`; with a counting arena it tells the size.
-/// @throws hoft::shape_error if m or r is negative, hoft::argument_error if block < 1, hoft::workspace_error if
-/// `memory`
-///         is used up
+/// @throws hoft::shape_error if m or r is negative; hoft::argument_error if block < 1; hoft::workspace_error if
+///         `memory` is used up
 template <accumulating A>
 compact_wy_view<A> carve_compact_wy(arena& memory, index_t m, index_t r, index_t block) {
   detail::require_form_sizes("carve_compact_wy", m, r, block);

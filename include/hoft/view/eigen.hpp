@@ -81,6 +81,13 @@ namespace detail {
 template <class D>
 inline constexpr bool owns_elements = std::is_base_of_v<Eigen::PlainObjectBase<D>, D>;
 
+// Eigen's strides under names that hold the instruction set: so do those of the expressions that are made of the maps
+// below, and no source runs the loops that Eigen made for another.
+struct outer_stride : Eigen::OuterStride<> {
+  using Eigen::OuterStride<>::OuterStride;
+};
+struct no_stride : Eigen::Stride<0, 0> {};
+
 }  // namespace detail
 
 /// The same memory as an Eigen::Map with the view's outer stride.
@@ -89,7 +96,7 @@ template <class T, class Layout>
   using plain = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, Eigen::Dynamic,
                               std::same_as<Layout, col_major> ? Eigen::ColMajor : Eigen::RowMajor>;
   using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
-  return Eigen::Map<target, Eigen::Unaligned, Eigen::OuterStride<>>(a.data, a.rows, a.cols, Eigen::OuterStride<>(a.ld));
+  return Eigen::Map<target, Eigen::Unaligned, detail::outer_stride>(a.data, a.rows, a.cols, detail::outer_stride(a.ld));
 }
 
 /// The same memory as an Eigen::Map of a column vector.
@@ -97,7 +104,7 @@ template <class T>
 [[nodiscard]] auto as_eigen(vector_view<T> a) {
   using plain = Eigen::Matrix<std::remove_cv_t<T>, Eigen::Dynamic, 1>;
   using target = std::conditional_t<std::is_const_v<T>, plain const, plain>;
-  return Eigen::Map<target>(a.data, a.size);
+  return Eigen::Map<target, Eigen::Unaligned, detail::no_stride>(a.data, a.size);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -116,7 +116,7 @@ struct thread_block {
     if (threadIdx.x == 0) partial[0] = total;
     __syncthreads();
     T const all = partial[0];
-    __syncthreads();  // before somebody writes to `partial` again
+    __syncthreads();  // before a thread writes to `partial` again
     return all;
   }
   __device__ void barrier() const { __syncthreads(); }

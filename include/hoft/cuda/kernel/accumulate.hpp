@@ -98,7 +98,7 @@ struct accumulate_kernel {
         });
       }
     }
-    cluster.barrier();  // nobody leaves while others read its memory
+    cluster.barrier();  // no block leaves while others read its memory
   }
 
  private:

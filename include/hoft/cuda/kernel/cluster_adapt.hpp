@@ -118,7 +118,7 @@ struct cluster_adapt_kernel {
         if (shape.buffers == 1 && next < end) slice.fetch_tile(block, X, next * columns, tile);
       });
     }
-    cluster.barrier();  // nobody leaves while others read its memory
+    cluster.barrier();  // no block leaves while others read its memory
   }
 };
 

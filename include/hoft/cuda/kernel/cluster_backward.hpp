@@ -246,7 +246,7 @@ struct cluster_backward_kernel {
         });
       });
     });
-    cluster.barrier();  // nobody leaves while others read its memory
+    cluster.barrier();  // no block leaves while others read its memory
   }
 
  private:

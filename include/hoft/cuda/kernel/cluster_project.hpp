@@ -81,7 +81,7 @@ struct cluster_project_kernel {
         });
       });
     }
-    cluster.barrier();  // nobody leaves while others read its memory
+    cluster.barrier();  // no block leaves while others read its memory
   }
 };
 
