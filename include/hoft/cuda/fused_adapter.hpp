@@ -258,7 +258,8 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
       around(W);
     }
   }
-  // From the sums over columns to those of the gradients.
+  // From the sums over columns to those of the gradients. K is read for the base only, whose caller keeps it apart from
+  // sums.minus_dK.
   vector_view<float const> const s = a.scale;
   matrix_view<float const> const K = plain_minus_K;
   saved_quantity const what = room.what;
@@ -309,7 +310,7 @@ cluster_backward_kernel<T> update_probe(index_t m, index_t r) {
   cluster_backward_kernel<T> kernel{};
   kernel.U = {nullptr, m, r};
   kernel.sums = {m, r};
-  kernel.apart = true;
+  kernel.projects_X = kernel.apart = true;
   return kernel;
 }
 /// Scratch of update_stored for X [m, n] and r reflectors.

@@ -114,6 +114,7 @@ cluster_backward_kernel<T> apply_backward_kernel(index_t m, index_t r) {
   cluster_backward_kernel<T> kernel{};
   kernel.U = {nullptr, m, r};
   kernel.sums = {m, r};
+  kernel.projects_X = true;
   return kernel;
 }
 template <class T, class L, device_policy Device>
