@@ -28,8 +28,8 @@ inline training_data training_example() {
     unsigned const seed = 71 + 10 * unsigned(i);
     dense_matrix<float> const M = gaussian<float>(l.m, l.n, seed, 1 / std::sqrt(double(l.n)));
     dense_matrix<float> U(l.m, l.ru), V(l.n, l.rv);
-    hoft::paired_gaussian(hoft::cpu{}, hoft::as_view(U), seed + 3);
-    hoft::paired_gaussian(hoft::cpu{}, hoft::as_view(V), seed + 4);
+    hoft::paired_gaussian(hoft::cpu{}, hoft::as_view(U), seed + 7);
+    hoft::paired_gaussian(hoft::cpu{}, hoft::as_view(V), seed + 8);
     data.layers[i] = {numbers(M), numbers(U), numbers(V), std::vector<float>(std::size_t(l.scaled ? l.m : 0), 1.0f)};
     auto const moved = [&](dense_matrix<float> const& from, unsigned salt) {
       return wide_matrix<float>(widen(from) + 0.3L * widen(gaussian<float>(from.rows(), from.cols(), seed + salt)));
