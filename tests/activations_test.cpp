@@ -881,7 +881,9 @@ TEST_CASE("backward refuses what does not fit, before it writes or calls the bas
   test.backward_refuses("hoft::backward: dU.cols is 2, must be == 3", [](args& s) { s.dU_.cols = 2; });
   test.backward_refuses("hoft::backward: dV.rows is 6, must be == 5", [](args& s) { s.dV_.rows = 6; });
   test.backward_refuses("hoft::backward: ds.size is 0, must be == 6", [](args& s) { s.ds_.size = 0; });
-  test.backward_refuses("hoft::backward: ds.size is 6, must be == 0", [](args& s) { s.view.scale.size = 0; });
+  test.backward_refuses("hoft::backward: saved.q.rows is 6, must be == 0", [](args& s) { s.view.scale.size = 0; });
+  test.backward_refuses("hoft::backward: ds.size is 6, must be == 0",
+                        [](args& s) { s.view.scale.size = 0, s.saved.q = {}; });
   test.backward_refuses("hoft::backward: a.right.block is 1, must be >= 2",
                         [](args& s) { s.view.right = s.split.view(); });
   arguments sizes;
