@@ -25,7 +25,9 @@ std::vector<std::pair<std::string, index_t>> answers(Policy const& policy, bool 
   hoft::vector_view<F> const scale(nullptr, scaled ? m : 0);
   hoft::adapter_view<F> const a{left, right, scale};
   hoft::matrix_view<E, L> const M(nullptr, m, n), x(nullptr, n, t + rv), Mt(nullptr, n, m), some(nullptr, m, 3);
-  hoft::saved_activations<F, E, L> const saved{{nullptr, m, rv}, {nullptr, rv, t}, {nullptr, ru, t}, {nullptr, m, t}},
+  hoft::matrix_view<E, L> q;  // of SHOFT only
+  if (scaled) q = {nullptr, m, t};
+  hoft::saved_activations<F, E, L> const saved{{nullptr, m, rv}, {nullptr, rv, t}, {nullptr, ru, t}, q},
       without_q{{nullptr, m, rv}, {nullptr, rv, t}, {nullptr, ru, t}, {}};
   auto const all_of = [](auto const& one) {  // a batch of two
     return std::array{one, one};
