@@ -47,7 +47,8 @@ template <execution_policy Policy, many_adapters Adapters, many_matrices Matrice
 /// M̂[i] := merge(a[i], M[i]) for every i.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param a, M, Mhat  as of `merge` with one adapter, element by element; M̂[i] may be M[i] itself, and must overlap no
+/// @param all_a, all_M, all_Mhat  as of `merge` with one adapter, element by element; M̂[i] may be M[i] itself, and must
+/// overlap no
 ///               other problem's views
 /// @param work   at least merge_workspace bytes
 /// @throws as `merge` with one adapter, for the whole batch before anything is written
@@ -79,7 +80,8 @@ template <execution_policy Policy, many_adapters Adapters, many_matrices Matrice
 /// M[i] := unmerge(a[i], M[i]) for every i, in place.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param a, M   as of `unmerge` with one adapter, element by element; M[i] must overlap no other problem's views
+/// @param all_a, all_M  as of `unmerge` with one adapter, element by element; M[i] must overlap no other problem's
+/// views
 /// @param work   at least unmerge_workspace bytes
 /// @throws as `unmerge` with one adapter, for the whole batch before anything is written
 ///
@@ -109,7 +111,8 @@ template <execution_policy Policy, many_adapters Adapters, many_matrices Matrice
 /// dU[i], dV[i] and ds[i] := merge_backward(a[i], M[i], dM̂[i]) for every i.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param a, M, dMhat, dU, dV, ds  as of `merge_backward` with one adapter, element by element; no output may overlap
+/// @param all_a, all_M, all_dMhat, all_dU, all_dV, all_ds  as of `merge_backward` with one adapter, element by element;
+/// no output may overlap
 ///               another problem's views
 /// @param work   at least merge_backward_workspace bytes
 /// @throws as `merge_backward` with one adapter, for the whole batch before anything is written
@@ -153,7 +156,8 @@ template <execution_policy Policy, many_adapters Adapters, many_matrices Matrice
 /// y[i] := forward(a[i], base[i], x[i]) for every i.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param a, base, x, y, saved  as of `forward` with one adapter, element by element. Neighbours may have the same x,
+/// @param all_a, all_base, all_x, all_y, all_saved  as of `forward` with one adapter, element by element. Neighbours
+/// may have the same x,
 ///               as q, k and v of a layer do: views that begin at the same element, with as many tokens, and spare
 ///               columns for the largest rv. Each base operator is called before the next V̂ is written, and the last
 ///               one's stays there. Nothing else that is written may overlap another problem's views
@@ -210,7 +214,8 @@ template <execution_policy Policy, many_adapters Adapters, many_saved Saved>
 /// the sum of their dx.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param a, base, x, y, saved, dy, dx, dU, dV, ds  as of `backward` with one adapter, element by element; nothing that
+/// @param all_a, all_base, all_x, all_y, all_saved, all_dy, all_dx, all_dU, all_dV, all_ds  as of `backward` with one
+/// adapter, element by element; nothing that
 ///               is written may overlap another problem's views
 /// @param work   at least backward_workspace bytes
 /// @throws as `backward` with one adapter, for the whole batch before anything is written. Two base operators may be

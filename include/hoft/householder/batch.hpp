@@ -64,7 +64,8 @@ template <execution_policy Policy, many_forms Forms>
 /// Q[i] := accumulate(U[i]) for every i. Problems may differ in shape; none may overlap another.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param U, Q, kind  as of `accumulate` with one view, element by element: Q are the views that are told that they are
+/// @param all_U, all_Q, kind  as of `accumulate` with one view, element by element: Q are the views that are told that
+/// they are
 ///               filled, so copies made before are not
 /// @param work   at least accumulate_workspace bytes
 /// @throws as `accumulate` with one view, for the whole batch before anything is written
@@ -106,7 +107,7 @@ template <execution_policy Policy, many_forms Forms, many_matrices Matrices>
 /// Y[i] := apply(Q[i], X[i]) for every i. Problems may differ in shape; no Y may overlap another problem's views.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param Q, X, Y, s, o  as of `apply` with one view, element by element; Y[i] may be X[i] itself
+/// @param all_Q, all_X, all_Y, s, o  as of `apply` with one view, element by element; Y[i] may be X[i] itself
 /// @param work   at least apply_workspace bytes
 /// @throws as `apply` with one view, for the whole batch before anything is written
 ///

@@ -31,6 +31,7 @@ template <class D>
   for (index_t j = 0; j < k; ++j)
     for (index_t i = 0; i < E.rows(); ++i)
       for (R const& part : {R(ref::real_part(A(E(i, j)))), R(ref::imaginary_part(A(E(i, j))))})
+        // NaN is what an infinity less itself is. NOLINTNEXTLINE(misc-redundant-expression)
         if (!ref::finite(part)) return static_cast<Result>(R(part - part));
   R sum(0);
   for (index_t j = 0; j < k; ++j)

@@ -30,7 +30,7 @@ struct matrix_view {
   T* data = nullptr;
   index_t rows = 0, cols = 0, ld = 0;
 
-  HOFT_VIEW_MEMBER constexpr matrix_view() noexcept {}
+  HOFT_VIEW_MEMBER constexpr matrix_view() noexcept {}  // NOLINT(modernize-use-equals-default): inlined
   HOFT_VIEW_MEMBER constexpr matrix_view(T* first, index_t m, index_t n, index_t stride) noexcept
       : data(first), rows(m), cols(n), ld(stride) {}
   /// A dense view without padding.

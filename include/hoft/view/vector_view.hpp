@@ -16,7 +16,7 @@ struct vector_view {
   T* data = nullptr;
   index_t size = 0;
 
-  HOFT_VIEW_MEMBER constexpr vector_view() noexcept {}
+  HOFT_VIEW_MEMBER constexpr vector_view() noexcept {}  // NOLINT(modernize-use-equals-default): inlined
   HOFT_VIEW_MEMBER constexpr vector_view(T* first, index_t n) noexcept : data(first), size(n) {}
   template <class U>
   requires std::same_as<U const, T> HOFT_VIEW_MEMBER constexpr vector_view(vector_view<U> a) noexcept
