@@ -1,6 +1,8 @@
 // The policy of a pass reaches the base operator.
+#include "cuda_on_host/host.hpp"
 #include "support.hpp"
 
+#include <hoft/adapter/batch.hpp>
 #include <hoft/hoft.hpp>
 
 #include <type_traits>
@@ -84,4 +86,68 @@ TEST_CASE_TEMPLATE("dense(M) computes on the threads of the pass, dense(policy, 
   // On its own it takes one thread, as before.
   dense_matrix<T> y(pass<T>::m, pass<T>::t);
   base.apply(hoft::as_view(by_itself.x), hoft::as_view(y));
+}
+
+namespace {
+
+/// A base operator Y := X that tells calls with the policy `Policy` from those without one.
+template <class Policy>
+struct asking_base {
+  int* with_policy;
+  int* without;
+  template <class L>
+  void apply(Policy const&, hoft::matrix_view<float const, L> X, hoft::matrix_view<float, L> Y) const {
+    ++*with_policy;
+    hoft::as_eigen(Y) = hoft::as_eigen(X);
+  }
+  template <class L>
+  void apply_adjoint(Policy const& policy, hoft::matrix_view<float const, L> X, hoft::matrix_view<float, L> Y) const {
+    apply(policy, X, Y);
+  }
+  template <class L>
+  void apply(hoft::matrix_view<float const, L>, hoft::matrix_view<float, L>) const {
+    ++*without;
+  }
+  template <class L>
+  void apply_adjoint(hoft::matrix_view<float const, L>, hoft::matrix_view<float, L>) const {
+    ++*without;
+  }
+};
+
+/// Calls with the policy of a batch of two forward and backward passes.
+template <class Policy>
+int calls_with_policy(Policy const& policy) {
+  constexpr index_t m = 6, r = 2, t = 3;
+  int with_policy = 0, without = 0;
+  hoft::adapter<float> const a{gaussian<float>(m, r, 1), gaussian<float>(m, r, 2)};
+  std::vector<asking_base<Policy>> const bases(2, {&with_policy, &without});
+  std::vector<hoft::adapter_view<float const>> const adapters(2, a.view());
+  std::vector<dense_matrix<float>> x(2, gaussian<float>(m, t + r, 3)), y = x, dy = x, dx = x;
+  std::vector<dense_matrix<float>> B(2, gaussian<float>(m, r, 4)), dU = B, dV = B, v(2, gaussian<float>(r, t, 5)),
+                                                                   w = v;
+  auto const views = [](std::vector<dense_matrix<float>>& of, index_t columns) {
+    std::vector<hoft::matrix_view<float>> result;
+    for (auto& one : of) result.push_back(hoft::as_view(one).columns(0, columns));
+    return result;
+  };
+  std::vector<hoft::saved_activations<float, float, col_major>> saved;
+  for (std::size_t i = 0; i < 2; ++i)
+    saved.push_back({hoft::as_view(B[i]), hoft::as_view(v[i]), hoft::as_view(w[i]), {}});
+  auto const xs = views(x, t + r), ys = views(y, t + r);
+  std::vector<hoft::vector_view<float>> const ds(2);
+  std::vector<std::byte> work(std::size_t(
+      std::max(hoft::forward_workspace(policy, adapters, xs), hoft::backward_workspace(policy, adapters, saved))));
+  hoft::workspace const room{work.data(), index_t(work.size())};
+  hoft::forward(policy, adapters, bases, xs, ys, saved, room);
+  hoft::backward(policy, adapters, bases, views(x, t), views(y, t), saved, views(dy, t + r), views(dx, t + r),
+                 views(dU, r), views(dV, r), ds, room);
+  CHECK(without == 0);
+  return with_policy;
+}
+
+}  // namespace
+
+TEST_CASE("the policy reaches base operators in a batch") {
+  CHECK(calls_with_policy(hoft::cpu{}) == 4);
+  CHECK(calls_with_policy(hoft::cuda::host{}) == 4);
 }

@@ -183,12 +183,18 @@ struct base_in_order {
   { return base->cols(); }
   template <class X, class Y>
   void apply(X x, Y y) const {
-    to->add_call([base = base, x, y](Device const&) { base->apply(x, y); });
+    to->add_call([base = base, x, y](Device const& device) {
+      if constexpr (requires { base->apply(device, x, y); }) base->apply(device, x, y);
+      else base->apply(x, y);
+    });
     to->released = to->steps.size();
   }
   template <class X, class Y>
   void apply_adjoint(X x, Y y) const {
-    to->add_call([base = base, x, y](Device const&) { base->apply_adjoint(x, y); });
+    to->add_call([base = base, x, y](Device const& device) {
+      if constexpr (requires { base->apply_adjoint(device, x, y); }) base->apply_adjoint(device, x, y);
+      else base->apply_adjoint(x, y);
+    });
   }
 };
 
