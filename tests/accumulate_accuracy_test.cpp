@@ -66,11 +66,11 @@ TEST_CASE_TEMPLATE("Q is orthogonal within the documented bound for noise of eve
     index_t m, r, block;
   };
   long double worst = 0;
-  for (auto const [m, r, block] :
+  for (shape const& s :
        {shape{1, 1, 1}, {1, 40, 64}, {2, 1, 64}, {2, 64, 64}, {3, 2, 64}, {8, 64, 64}, {64, 64, 64}, {32, 160, 32}})
     for (double digits = 0; digits <= 16; digits += digits < 4 ? 0.5 : 4) {
-      INFO(text_of({{"m", m}, {"r", r}, {"block", block}, {"tenths of digits", index_t(10 * digits)}}));
-      long double const share = share_of_bound<T>(nearly_parallel<T>(m, r, digits, 11 + unsigned(digits)), block);
+      INFO(text_of({{"m", s.m}, {"r", s.r}, {"block", s.block}, {"tenths of digits", index_t(10 * digits)}}));
+      long double const share = share_of_bound<T>(nearly_parallel<T>(s.m, s.r, digits, 11 + unsigned(digits)), s.block);
       CHECK(share <= 1);
       worst = std::max(worst, share);
     }

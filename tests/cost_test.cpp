@@ -51,7 +51,8 @@ TEST_CASE("a triangle of b costs b/2m of an apply, and b/4n of it once in accumu
   struct shape {
     index_t m, n, r, b;
   };
-  for (auto const [m, n, r, b] : {shape{128, 96, 32, 32}, {96, 64, 96, 48}, {64, 80, 64, 64}}) {
+  for (shape const& s : {shape{128, 96, 32, 32}, {96, 64, 96, 48}, {64, 80, 64, 64}}) {
+    index_t const m = s.m, n = s.n, r = s.r, b = s.b;
     CAPTURE(m);
     CAPTURE(r);
     CAPTURE(b);

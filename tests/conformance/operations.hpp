@@ -273,7 +273,7 @@ class operation_tests {
 
   void check_columns(index_t m, index_t r) const {
     padded<T> X(gaussian<T>(m, r, 6)), Y(gaussian<T>(m, r, 7));
-    std::vector<T> d(std::size_t(r), T(std::numeric_limits<real>::quiet_NaN()));
+    std::vector<T> d(static_cast<std::size_t>(r), T(std::numeric_limits<real>::quiet_NaN()));
     O::column_dots(policy, X.view(), Y.view(), vector(d));
     for (index_t j = 0; j < r; ++j) {
       wide const x = adjoint_copy(widen(X.map().col(j))), y = widen(Y.map().col(j));

@@ -64,20 +64,36 @@ class adapter {
   dense_vector<A> scale_;
 };
 
+namespace detail {
+
+/// The accumulator type of U; something for a policy, since compilers may ask before they look at constraints.
+template <class DU>
+struct deduce_accumulator {
+  using type = accumulator_of<DU const>;
+};
+template <execution_policy Policy>
+struct deduce_accumulator<Policy> {
+  using type = float;
+};
+template <class DU>
+using deduced_accumulator = typename deduce_accumulator<DU>::type;
+
+}  // namespace detail
+
 // hoft::adapter a{U, V} and {U, V, s} have the accumulator type of U; a policy first and the inverse last change
 // nothing.
 template <class DU, class DV>
 requires(!execution_policy<DU>) adapter(DU const&, DV const&, inverse = {})
-->adapter<detail::accumulator_of<DU const>>;
+->adapter<detail::deduced_accumulator<DU>>;
 template <class DU, class DV, class DS>
 requires(!execution_policy<DU> && !std::convertible_to<DS const&, inverse>)
     adapter(DU const&, DV const&, DS const&, inverse = {})
-->adapter<detail::accumulator_of<DU const>>;
+->adapter<detail::deduced_accumulator<DU>>;
 template <execution_policy Policy, class DU, class DV>
-adapter(Policy const&, DU const&, DV const&, inverse = {}) -> adapter<detail::accumulator_of<DU const>>;
+adapter(Policy const&, DU const&, DV const&, inverse = {}) -> adapter<detail::deduced_accumulator<DU>>;
 template <execution_policy Policy, class DU, class DV, class DS>
 requires(!std::convertible_to<DS const&, inverse>) adapter(Policy const&, DU const&, DV const&, DS const&, inverse = {})
-->adapter<detail::accumulator_of<DU const>>;
+->adapter<detail::deduced_accumulator<DU>>;
 
 /// U [m, r] = (u₁ u₁ u₂ u₂ ⋯), standard Gaussian: Q = I at the start of training. Another seed for another U: two of
 /// the same seed begin with the same numbers. @see paired_gaussian with a view.
