@@ -74,12 +74,14 @@ struct packing : walks {
   /// D := D + X Zᴴ, or the sum of two such products in one pass over D. X [m, w], Z [r, w].
   template <class T, class L, class TX, class TZ>
   static void outer_packed(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, packed_matrix<T, L> D) {
+    if (X.cols == 0) return;  // nothing to add, and perhaps no address to begin at
     outer_term<T, L> const term{X, Z};
     detail::outer_panel<T>(1, &term, D);
   }
   template <class T, class L, class TX, class TZ, class TG, class TP>
   static void outer_packed_both(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<TG, L> G,
                                 matrix_view<TP, L> P, packed_matrix<T, L> D) {
+    if (X.cols == 0) return;
     outer_term<T, L> const terms[2] = {{X, Z}, {G, P}};
     detail::outer_panel<T>(2, terms, D);
   }
