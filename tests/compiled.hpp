@@ -50,11 +50,11 @@
       matrix_view<T const, L>, matrix_view<T, L>, gradient_sums<T, cpu_backend::packed_matrix<T, L>> const&,         \
       matrix_view<T, L>, prefetch_hint<T, L> const&);                                                                \
   declare template void adapt_panel(                                                                                 \
-      cpu const&, adapter_view<T const> const&, packed_adapter<T, cpu_backend::packed_matrix<T, L>> const&,          \
+      cpu const&, bound_layer_view<T const> const&, packed_layer<cpu_backend::packed_matrix<T, L>> const&,           \
       matrix_view<T const, L>, matrix_view<T const, L>, matrix_view<T, L>, matrix_view<T, L>, matrix_view<T, L>,     \
       matrix_view<T, L>, prefetch_hint<T, L> const&, bool);                                                          \
   declare template void adapt_backward_panel(                                                                        \
-      cpu const&, adapter_view<T const> const&, packed_adapter<T, cpu_backend::packed_matrix<T, L>> const&,          \
+      cpu const&, adapter_view<T const> const&, packed_layer<cpu_backend::packed_matrix<T, L>> const&,               \
       matrix_view<T const, L>, forward_state<T, L>, matrix_view<T const, L>, matrix_view<T const, L>,                \
       matrix_view<T, L>, adapter_sums<T, cpu_backend::packed_matrix<T, L>> const&, matrix_view<T, L>,                \
       prefetch_hint<T, L> const&);

@@ -75,23 +75,24 @@ struct adapt_panels {
   using layout = L;
 
   index_t width;
-  packed_adapter_t<Policy, A, L> packed;
+  packed_layer_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
   adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n, bool /*keeps_q*/)
       : adapt_panels(memory, policy, a, ops<Policy>::template panel_width<T, L>(policy, a.rows()),
                      ops<Policy>::worker_count(policy), n) {}
 
-  void run(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K, V const& projections,
+  void run(Policy const& policy, bound_layer_view<A const> const& layer, V const& projections,
            matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W, matrix_view<T, L> q) const {
-    pack_adapter(policy, a, minus_K, packed);
+    pack_layer(policy, layer, updates_together(layer.adapter, !q.empty()), packed);
     index_t const written = written_by(X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       index_t const j = p.first, w = p.count;
       matrix_view<A const, L> const x = staged(local, X.columns(j, w), panel(worker));
       auto const y = destination(Y.columns(j, w), panel(worker));
-      adapt_panel(local, a, packed, projections.columns(local, j, w, v(worker)), x, y, W.empty() ? W : W.columns(j, w),
-                  q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w), {next_panel<A>(X, p), {}, written});
+      adapt_panel(local, layer, packed, projections.columns(local, j, w, v(worker)), x, y,
+                  W.empty() ? W : W.columns(j, w), q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w),
+                  {next_panel<A>(X, p), {}, written});
       ops<Policy>::copy(local, y, Y.columns(j, w));
     });
   }
@@ -100,7 +101,7 @@ struct adapt_panels {
   adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_, index_t workers,
                index_t n)
       : width(width_),
-        packed(carve_packed_adapter<L>(policy, memory, a, pass::forward)),
+        packed(carve_packed_layer<L>(policy, memory, a)),
         scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),
         v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
         panel(memory, workers, std::same_as<T, A> ? 0 : a.rows(), (std::min)(width, n)) {}
@@ -111,8 +112,9 @@ using adapt_algorithm =
                        adapt_panels<Policy, A, T, L, V>, adapter_view<A const> const&, index_t, bool>;
 
 /// The gradients of adapt from G = ∂L/∂Y [m, n]: dX [m, n] := diag(s) Q_Uᴴ G, if it has data (it may be G), dv [rv, n]
-/// := −Kᴴ dX, and the sums over columns. What is known of the forward pass: the base as X; or Y as X, and q beside it
-/// or, where q is empty, recovered from Y. W [ru, n] is what it saved; not read if X is the base.
+/// := −Kᴴ dX, and the sums over columns, which are added to
+/// `sums`, or put there where `adds` is false. What is known of the forward pass: the base as X; or Y as X, and q
+/// beside it or, where q is empty, recovered from Y. W [ru, n] is what it saved; not read if X is the base.
 template <class Policy, class A, class T, class L, class V>
 struct adapt_backward_panels {
   using policy_type = Policy;
@@ -122,7 +124,7 @@ struct adapt_backward_panels {
 
   saved_quantity what;
   index_t width;
-  packed_adapter_t<Policy, A, L> packed;
+  packed_layer_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, projections, state, q, gradient;
   adapter_parts<Policy, A, L> parts;
   adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n,
@@ -131,12 +133,13 @@ struct adapt_backward_panels {
                               ops<Policy>::worker_count(policy), n) {}
 
   template <class LD>
-  void run(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
-           matrix_view<A const, L> W, V const& projected, matrix_view<T const, L> X, matrix_view<T const, L> q_saved,
-           matrix_view<T const, L> G, matrix_view<T, L> dX, matrix_view<A, LD> dv, adapter_sums<A> const& sums) const {
+  void run(Policy const& policy, bound_layer_view<A const> const& layer, matrix_view<A const, L> W, V const& projected,
+           matrix_view<T const, L> X, matrix_view<T const, L> q_saved, matrix_view<T const, L> G, matrix_view<T, L> dX,
+           matrix_view<A, LD> dv, adapter_sums<A> const& sums, bool adds) const {
     auto const local = ops<Policy>::serial(policy);
-    pack_adapter(policy, a, minus_K, packed);
-    clear_sums(local, sums);
+    auto const& a = layer.adapter;
+    pack_layer(policy, layer, false, packed);
+    if (!adds) clear_sums(local, sums);
     ops<Policy>::for_each_panel_summed(
         policy, G.cols, width, [&](index_t worker) { clear_sums(local, parts(worker)); },
         [&](index_t worker, auto p) {
@@ -167,7 +170,7 @@ struct adapt_backward_panels {
                         index_t width_, index_t workers, index_t n)
       : what(what_),
         width(width_),
-        packed(carve_packed_adapter<L>(policy, memory, a, pass::backward)),
+        packed(carve_packed_layer<L>(policy, memory, a)),
         scratch(memory, workers, 4 * a.left.block, (std::min)(width, n)),
         v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
         projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, (std::min)(width, n)),

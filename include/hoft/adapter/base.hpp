@@ -1,6 +1,23 @@
-// hoft/adapter/base.hpp: how the passes call the base operator.
+// hoft/adapter/base.hpp: the base operator, and how the passes call it.
 #pragma once
+#include <hoft/adapter/adapter.hpp>
 #include <hoft/core/options.hpp>
+
+namespace HOFT_NAMESPACE {
+
+/// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
+///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
+///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
+/// An operator may take a policy too, base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y): it is then called
+/// with that of forward or backward, in a batch with that of one problem, and may use its threads.
+/// If it has rows() and cols(), they are checked against the adapter. What it throws passes through.
+template <class Base, class T, class L>
+concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_view<T, L> Y) {
+  base.apply(X, Y);
+  base.apply_adjoint(X, Y);
+};
+
+}  // namespace HOFT_NAMESPACE
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 
@@ -15,6 +32,15 @@ template <class Policy, class Base, class X, class Y>
 void apply_base_adjoint(Policy const& policy, Base& base, X x, Y y) {
   if constexpr (requires { base.apply_adjoint(policy, x, y); }) base.apply_adjoint(policy, x, y);
   else base.apply_adjoint(x, y);
+}
+
+/// A base operator that knows its extents must have the adapter's.
+template <class Base, class A>
+void require_base(char const* function, Base const& base, adapter_view<A> const& a) {
+  if constexpr (requires { base.rows(), base.cols(); }) {
+    require_equal(function, "base.rows", base.rows(), a.rows());
+    require_equal(function, "base.cols", base.cols(), a.cols());
+  }
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::detail

@@ -1,23 +1,10 @@
 // hoft/adapter/forward.hpp: HOFT and SHOFT on activations, the adapted weight never formed.
 #pragma once
-#include <hoft/adapter/algorithms.hpp>
+#include <hoft/adapter/adapt.hpp>
 #include <hoft/adapter/base.hpp>
 #include <hoft/view/shape.hpp>
 
 namespace HOFT_NAMESPACE {
-
-/// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
-///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
-///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
-/// An operator may take a policy too, base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y): it is then called
-/// with that of forward or backward, in a batch with that of one problem, and may use its threads.
-/// If it has rows() and cols(), they are checked against the adapter. What it throws passes through; x (backward: dy)
-/// has then been overwritten.
-template <class Base, class T, class L>
-concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_view<T, L> Y) {
-  base.apply(X, Y);
-  base.apply_adjoint(X, Y);
-};
 
 /// What the forward pass leaves for the backward pass, in memory of the caller. The backward pass takes constant
 /// elements as well.
@@ -54,15 +41,6 @@ saved_activations<std::remove_const_t<A>, T, L> carve_saved(arena& memory, adapt
 
 namespace detail {
 
-/// A base operator that knows its extents must have the adapter's.
-template <class Base, class A>
-void require_base(char const* function, Base const& base, adapter_view<A> const& a) {
-  if constexpr (requires { base.rows(), base.cols(); }) {
-    require_equal(function, "base.rows", base.rows(), a.rows());
-    require_equal(function, "base.cols", base.cols(), a.cols());
-  }
-}
-
 template <class A, class AS, class TS, class L>
 void require_saved(char const* function, adapter_view<A> const& a, saved_activations<AS, TS, L> const& saved,
                    index_t t) {
@@ -86,11 +64,11 @@ void require_forward(adapter_view<A> const& a, Base const& base, matrix_view<T, 
 
 template <class Policy, class A, class T, class L>
 struct forward_pieces {
-  matrix_view<A> minus_K;
+  bound_layer_view<A> layer;
   project_algorithm<Policy, A, T, L> project;
   adapt_algorithm<Policy, A, T, L, given_projections<A, L>> adapt;
   forward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
+      : layer(carve_layer(memory, a)),
         project(memory, policy, a.cols(), a.right.rank(), t),
         adapt(memory, policy, a, t, a.scaled()) {}
 };
@@ -144,11 +122,111 @@ void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_
   ops<Policy>::copy(policy, a.right.vectors, x.columns(t, rv));
   detail::apply_base(policy, base, matrix_view<T const, L>(x), y);
   ops<Policy>::copy(policy, y.columns(t, rv), saved.B);
-  detail::form_minus_K(policy, view, saved.B, pieces.minus_K);
+  auto layer = pieces.layer;
+  layer.B = saved.B;
+  detail::form_products(policy, layer);
   auto const tokens = x.columns(0, t), outputs = y.columns(0, t);
   pieces.project.run(policy, view.right.vectors, tokens, saved.v);
-  pieces.adapt.run(policy, view, pieces.minus_K, detail::given_projections<acc, L>{saved.v}, outputs, outputs, saved.w,
-                   saved.q);
+  pieces.adapt.run(policy, layer, detail::given_projections<acc, L>{saved.v}, outputs, outputs, saved.w, saved.q);
+}
+
+namespace detail {
+
+/// Projecting the tokens, and then adapting the base's output, in the same memory.
+template <class Policy, class A, class T, class L>
+struct forward_project {
+  project_layer<Policy, A, T, L> project;
+  forward_project(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
+      : project(memory, policy, a.cols(), a.right.rank(), t) {}
+};
+template <class Policy, class A, class T, class L>
+struct forward_adapt {
+  adapt_layer<Policy, A, T, L> adapt;
+  forward_adapt(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
+      : adapt(memory, policy, a, t, a.scaled()) {}
+};
+template <class Policy, class A, class T, class L>
+struct layer_forward_pieces {
+  matrix_view<A, L> v;  ///< [rv, t], where no state keeps it
+  overlaid<forward_project<Policy, A, T, L>, forward_adapt<Policy, A, T, L>> turns;
+  layer_forward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, bool keeps_state)
+      : v(memory.matrix<A, L>(keeps_state ? 0 : a.right.rank(), t)), turns(memory, policy, a, t) {}
+};
+
+template <class A, class Base, class TX, class T, class L>
+void require_layer_forward(bound_layer_view<A> const& layer, Base const& base, matrix_view<TX, L> x,
+                           matrix_view<T, L> y) {
+  constexpr char const* function = "forward";
+  require_layer(function, layer);
+  require_base(function, base, layer.adapter);
+  require_shape(function, "x", x, layer.cols(), x.cols);
+  require_shape(function, "y", y, layer.rows(), x.cols);
+}
+
+template <class Policy, class A, class Base, class TX, class T, class L, class Pieces>
+void forward_layer(Policy const& policy, bound_layer_view<A const> const& layer, Base& base, matrix_view<TX, L> x,
+                   matrix_view<T, L> y, layer_state<A, T, L> const& state, Pieces const& pieces) {
+  pieces.turns.first.project.run(policy, layer.adapter.right.vectors, x, state.v);
+  apply_base(policy, base, matrix_view<T const, L>(x), y);
+  pieces.turns.second.adapt.run(policy, layer, given_projections<A, L>{state.v}, y, y, state.w, state.q);
+}
+
+}  // namespace detail
+
+/// Bytes of workspace for `forward` of a bound layer with a state, or (keeps_state = false) without one.
+/// @throws hoft::shape_error if an extent is negative or parts of the layer do not fit each other
+template <execution_policy Policy, class A, class T, class L>
+[[nodiscard]] index_t forward_workspace(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T, L> x,
+                                        bool keeps_state = true) {
+  using acc = std::remove_const_t<A>;
+  detail::require_layer_sizes("forward_workspace", layer);
+  detail::require_view("forward_workspace", "x", x);
+  return detail::workspace_size<detail::layer_forward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
+      policy, layer.adapter, x.cols, keeps_state);
+}
+
+/// y := M̂ x = Q_U diag(s) M Q_V x of a bound layer, with one call of the base operator on exactly these tokens.
+///
+/// @param policy where to compute
+/// @param layer  a bound layer of a weight [m, n], ranks ru and rv
+/// @param base   M as a base operator on T and L, as in bind_layer
+/// @param x      [n, t] In: tokens
+/// @param y      [m, t] Out. Must not overlap x
+/// @param state  Out: what `backward` needs, cut by carve_layer_state
+/// @param work   at least forward_workspace bytes
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
+/// is
+///         written
+///
+/// Cost: 2 m n t flops in the base, (4 m ru + 2 (m + n) rv) t beside it: `project`, the base, `adapt` in place.
+/// Accuracy: that of the base on x plus a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ ‖x‖ token by token.
+/// Source: docs/mathematics.md (section 3).
+template <execution_policy Policy, class A, class Base, class TX, class T, class L>
+requires base_operator<Base, T, L>
+void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
+             matrix_view<T, L> y, std::type_identity_t<layer_state<std::remove_const_t<A>, T, L>> const& state,
+             workspace work) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the layer must hold the accumulator type of x.");
+  detail::require_layer_forward(layer, base, x, y);
+  detail::require_state("forward", layer.adapter, state, x.cols);
+  auto const pieces = detail::carve<detail::layer_forward_pieces<Policy, acc, T, L>>("forward", work, policy,
+                                                                                     layer.adapter, x.cols, true);
+  detail::forward_layer<Policy, acc>(policy, layer, base, x, y, state, pieces);
+}
+
+/// The same where no backward pass follows: nothing is saved.
+/// @param work   at least forward_workspace(policy, layer, x, false) bytes
+template <execution_policy Policy, class A, class Base, class TX, class T, class L>
+requires base_operator<Base, T, L>
+void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
+             matrix_view<T, L> y, workspace work) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the layer must hold the accumulator type of x.");
+  detail::require_layer_forward(layer, base, x, y);
+  auto const pieces = detail::carve<detail::layer_forward_pieces<Policy, acc, T, L>>("forward", work, policy,
+                                                                                     layer.adapter, x.cols, false);
+  detail::forward_layer<Policy, acc>(policy, layer, base, x, y, layer_state<acc, T, L>{pieces.v, {}, {}}, pieces);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

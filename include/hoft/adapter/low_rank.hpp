@@ -8,7 +8,7 @@ namespace detail {
 
 template <class Policy, class A, class T, class L>
 struct low_rank_pieces {
-  product_pieces<Policy, A, T, L> product;
+  weight_layer<Policy, A, T, L> layer;
   adapt_panels<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   per_worker<A, L> panel, w, z;
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
@@ -16,7 +16,7 @@ struct low_rank_pieces {
 
  private:
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t workers)
-      : product(memory, policy, a),
+      : layer(memory, policy, a),
         adapt(memory, policy, a, a.cols(), false),
         panel(memory, workers, a.rows(), (std::min)(adapt.width, a.cols())),
         w(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())),
@@ -66,9 +66,9 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   detail::require_shape(function, "right", right, ru + rv, a.cols());
   using pieces_type = detail::low_rank_pieces<Policy, acc, std::remove_const_t<TM>, L>;
   auto const pieces = detail::carve<pieces_type>(function, work, policy, view);
-  auto const minus_K = pieces.product.minus_K;
-  pieces.product.form(policy, view, M);
-  detail::pack_adapter(policy, view, matrix_view<acc const>(minus_K), pieces.adapt.packed);
+  bound_layer_view<acc const> const layer = pieces.layer.parts;
+  pieces.layer.bind(policy, M);
+  detail::pack_layer(policy, layer, detail::updates_together(view, false), pieces.adapt.packed);
   detail::adjoint_vectors<acc, L> const vectors{view.right.vectors};
   ops<Policy>::for_each_panel(policy, a.cols(), pieces.adapt.width, [&](index_t worker, auto p) {
     auto const local = ops<Policy>::serial(policy);
@@ -77,7 +77,7 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
     auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
     matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), y);
     matrix_view<acc const, L> const v = vectors.columns(local, j, w, pieces.adapt.v(worker));
-    detail::adapt_panel(local, view, pieces.adapt.packed, v, x, y, W, matrix_view<acc, L>{},
+    detail::adapt_panel(local, layer, pieces.adapt.packed, v, x, y, W, matrix_view<acc, L>{},
                         pieces.adapt.scratch(worker).columns(0, w), {}, false);
     for (index_t i = 0; i < a.left.blocks(); ++i) {
       auto const q = view.left.at(i);
@@ -87,9 +87,8 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
     ops<Policy>::copy(local, Z, right.block(0, j, ru, w));
     ops<Policy>::copy(local, v, right.block(ru, j, rv, w));
   });
-  if (view.scaled()) ops<Policy>::scale_rows(policy, view.scale, op::plain, minus_K, minus_K);
   ops<Policy>::copy(policy, a.left.vectors, left.columns(0, ru));
-  ops<Policy>::copy(policy, minus_K, left.columns(ru, rv));
+  ops<Policy>::copy(policy, layer.minus_scaled_K, left.columns(ru, rv));
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

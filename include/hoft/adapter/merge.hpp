@@ -6,21 +6,19 @@
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
-/// B := M V and minus_K := −B T_V.
+/// The layer of a weight that is at hand, in workspace.
 template <class Policy, class A, class T, class L>
-struct product_pieces {
+struct weight_layer {
   using rows_layout = transposed_layout<L>;
-  matrix_view<A> B, minus_K;
+  bound_layer_view<A> parts;
   project_algorithm<Policy, A, T, rows_layout> project;
-  product_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : B(memory.matrix<A>(a.rows(), a.right.rank())),
-        minus_K(memory.matrix<A>(a.rows(), a.right.rank())),
-        project(memory, policy, a.cols(), a.right.rank(), a.rows()) {}
+  weight_layer(arena& memory, Policy const& policy, adapter_view<A const> const& a)
+      : parts(carve_layer(memory, a)), project(memory, policy, a.cols(), a.right.rank(), a.rows()) {}
 
-  void form(Policy const& policy, adapter_view<A const> const& a, matrix_view<T const, L> M) const {
+  void bind(Policy const& policy, matrix_view<T const, L> M) const {
     // Bᵀ = Vᵀ Mᵀ, where projections take adjoints.
-    project.run(policy, a.right.vectors, M.transposed(), B.transposed(), is_complex<A>);
-    form_minus_K(policy, a, B, minus_K);
+    project.run(policy, parts.adapter.right.vectors, M.transposed(), parts.B.transposed(), is_complex<A>);
+    form_products(policy, parts);
   }
 };
 
@@ -34,10 +32,10 @@ void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T
 
 template <class Policy, class A, class T, class L>
 struct merge_pieces {
-  product_pieces<Policy, A, T, L> product;
+  weight_layer<Policy, A, T, L> layer;
   adapt_algorithm<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   merge_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : product(memory, policy, a), adapt(memory, policy, a, a.cols(), false) {}
+      : layer(memory, policy, a), adapt(memory, policy, a, a.cols(), false) {}
 };
 
 }  // namespace detail
@@ -75,8 +73,8 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   adapter_view<acc const> const view = a;
   detail::require_merge(a, M, Mhat);
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
-  pieces.product.form(policy, view, M);
-  pieces.adapt.run(policy, view, pieces.product.minus_K, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, Mhat,
+  pieces.layer.bind(policy, M);
+  pieces.adapt.run(policy, pieces.layer.parts, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, Mhat,
                    matrix_view<acc, L>{}, matrix_view<T, L>{});
 }
 
@@ -94,14 +92,14 @@ void require_merge_backward(adapter_view<A> const& a, matrix_view<TM, L> M, matr
 
 template <class Policy, class A, class T, class L>
 struct merge_backward_pieces {
-  product_pieces<Policy, A, T, L> product;
+  weight_layer<Policy, A, T, L> layer;
   adapt_backward_algorithm<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   project_algorithm<Policy, A, T, L> project;
   adapter_sums<A> sums;
   adapter_finish_pieces<A> finish;
   matrix_view<A> dB, D, through_B;
   merge_backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : product(memory, policy, a),
+      : layer(memory, policy, a),
         adapt(memory, policy, a, a.cols(), saved_quantity::base),
         project(memory, policy, a.rows(), a.right.rank(), a.cols()),
         sums(carve_adapter_sums(memory, a)),
@@ -153,10 +151,10 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   auto const pieces =
       detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
   auto const& D = pieces.D;
-  pieces.product.form(policy, view, M);
-  pieces.adapt.run(policy, view, pieces.product.minus_K, {}, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, {},
-                   dMhat, {}, D.transposed(), pieces.sums);  // (dqᴴ (−K))ᴴ
-  detail::product_backward(policy, view, matrix_view<acc const>(pieces.product.B), pieces.sums.minus_dK, pieces.dB,
+  pieces.layer.bind(policy, M);
+  pieces.adapt.run(policy, pieces.layer.parts, {}, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, {}, dMhat,
+                   {}, D.transposed(), pieces.sums, false);  // (dqᴴ (−K))ᴴ
+  detail::product_backward(policy, view, matrix_view<acc const>(pieces.layer.parts.B), pieces.sums.minus_dK, pieces.dB,
                            pieces.finish);
   pieces.project.run(policy, pieces.dB, M, pieces.through_B.transposed());  // (Mᴴ dB)ᴴ
   ops<Policy>::add(policy, pieces.through_B, D);

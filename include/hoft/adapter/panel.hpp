@@ -1,59 +1,61 @@
 // hoft/adapter/panel.hpp: HOFT and SHOFT on one panel of columns, forward and backward. The weight and the activation
 // forms differ only in where the panels come from: the weight form is the activation form of x = I.
 #pragma once
-#include <hoft/adapter/adapter.hpp>
+#include <hoft/adapter/layer.hpp>
 #include <hoft/householder/gradient.hpp>
 #include <hoft/view/shape.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 
-/// What every panel multiplies by, in the backend's form: Û [m, ru] and −K = −M V T_V [m, rv].
-template <class A, class Packed>
-struct packed_adapter {
-  Packed U, minus_K;
-  matrix_view<A> UK;  ///< [ru, rv] −ÛᴴK where `updates_together`, for the forward pass
+/// What every panel multiplies by, in the backend's form.
+template <class Packed>
+struct packed_layer {
+  Packed U;        ///< Û [m, ru]
+  Packed minus_K;  ///< [m, rv] −K; −diag(s) K where both updates of a panel are made together
 };
 template <class Policy, class A, class L>
-using packed_adapter_t = packed_adapter<A, packed_t<Policy, A, L>>;
+using packed_layer_t = packed_layer<packed_t<Policy, A, L>>;
 
-/// Both updates of a panel can be made in one pass: nothing happens between them.
+/// Both updates of a panel can be made in one pass: nothing happens between them, and nothing between them is kept.
 template <class A>
-bool updates_together(adapter_view<A> const& a) {
-  return !a.scaled() && a.left.blocks() == 1 && a.right.rank() > 0;
+bool updates_together(adapter_view<A> const& a, bool keeps_q) {
+  return a.left.blocks() == 1 && a.right.rank() > 0 && !keeps_q;
 }
 
-enum class pass { forward, backward };
-
 template <class L, class Policy, class A>
-auto carve_packed_adapter(Policy const& policy, arena& memory, adapter_view<A const> const& a, pass direction) {
-  packed_adapter_t<Policy, A, L> to;
+auto carve_packed_layer(Policy const& policy, arena& memory, adapter_view<A const> const& a) {
+  packed_layer_t<Policy, A, L> to;
   to.U = ops<Policy>::template carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
   to.minus_K = ops<Policy>::template carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
-  if (direction == pass::forward && updates_together(a)) to.UK = memory.matrix<A>(a.left.rank(), a.right.rank());
   return to;
 }
 template <class Policy, class A, class Packed>
-void pack_adapter(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> minus_K,
-                  packed_adapter<A, Packed> const& to) {
-  ops<Policy>::pack(policy, a.left.vectors, to.U);
-  ops<Policy>::pack(policy, minus_K, to.minus_K);
-  if (!to.UK.empty()) ops<Policy>::project(policy, a.left.vectors, minus_K, to.UK);
+void pack_layer(Policy const& policy, bound_layer_view<A const> const& layer, bool scaled_K,
+                packed_layer<Packed> const& to) {
+  ops<Policy>::pack(policy, layer.adapter.left.vectors, to.U);
+  ops<Policy>::pack(policy, scaled_K ? layer.minus_scaled_K : layer.minus_K, to.minus_K);
 }
 
 /// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.
 /// W [ru, w], if it has data, receives the projections on U; q [m, w], likewise, receives base − K v.
-/// Without the last update, W is all that is wanted.
+/// Without the last update, W is all that is wanted. `packed` is of this layer, with diag(s) K where both updates are
+/// made together.
 template <class Policy, class A, class Packed, class T, class L>
-void adapt_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
+void adapt_panel(Policy const& policy, bound_layer_view<A const> const& layer, packed_layer<Packed> const& packed,
                  matrix_view<A const, L> v, matrix_view<A const, L> X, matrix_view<A, L> Y, matrix_view<A, L> W,
                  matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<A, L>> const& hint,
                  bool last_update = true) {
-  if (updates_together(a) && q.empty()) {  // Ûᴴ(base − K v) = Ûᴴ base − (ÛᴴK) v
+  auto const& a = layer.adapter;
+  if (updates_together(a, !q.empty())) {  // Ûᴴ diag(s) (base − K v) = Ûᴴ (diag(s) base) − (Ûᴴ diag(s) K) v
     auto const f = a.left.at(0);
     auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
     auto const projections = W.empty() ? scratch.block(a.left.block, 0, f.rank, X.cols) : W;
+    if (a.scaled()) {
+      ops<Policy>::scale_rows(policy, a.scale, op::plain, X, Y);
+      X = Y;
+    }
     ops<Policy>::project_packed(policy, packed.U, X, projections);
-    ops<Policy>::update(policy, A(1), packed.UK, v, projections, projections);
+    ops<Policy>::update(policy, A(1), layer.minus_UK, v, projections, projections);
     if (!last_update) return;
     ops<Policy>::multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
     return ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
@@ -119,7 +121,7 @@ struct adapter_parts {
 /// One panel backward through Q_U, diag(s) and − K v: from G = ∂L/∂y to dq [m, w] (may be G), adding to `sums`.
 /// q [m, w] is base − K v for SHOFT; without data it is recovered from the panel's p, which `state` then has to leave.
 template <class Policy, class A, class Packed, class L>
-void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_adapter<A, Packed> const& packed,
+void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_layer<Packed> const& packed,
                           matrix_view<A const, L> v, forward_state<A, L> state, matrix_view<A const, L> q,
                           matrix_view<A const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
                           matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<A, L>> const& hint) {
@@ -171,12 +173,6 @@ void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapte
   vectors_backward(policy, a.left, sums.left.D, dU);
   vectors_backward(policy, a.right, D, dV);
   if (a.scaled()) ops<Policy>::copy(policy, sums.ds, ds);
-}
-
-/// minus_K := −B T_V.
-template <class Policy, class A, class TB>
-void form_minus_K(Policy const& policy, adapter_view<A const> const& a, matrix_view<TB> B, matrix_view<A> minus_K) {
-  if (a.right.rank() > 0) ops<Policy>::update(policy, A(-1), B, a.right.at(0).T, {}, minus_K);
 }
 
 template <class A, class TU, class LU, class TV, class LV, class TS>

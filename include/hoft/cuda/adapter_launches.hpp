@@ -61,23 +61,6 @@ void project_stored(Device const& device, project_room<T> const& room, matrix_vi
   }
 }
 
-/// Uᴴ diag(s) (−K) [ru, rv] and −diag(s) K [m, rv].
-struct scaled_right {
-  matrix_view<float> UK, minus_K;
-  template <class Adapter>
-  scaled_right(arena& memory, Adapter const& a)
-      : UK(memory.matrix<float>(a.left.rank(), a.right.rank())),
-        minus_K(memory.matrix<float>(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0)) {}
-  /// Answers −diag(s) K.
-  template <device_policy Device, class Adapter>
-  matrix_view<float const> form(Device const& device, Adapter const& a, matrix_view<float const> plain) const {
-    if (a.scaled()) ops<Device>::scale_rows(device, a.scale, op::plain, plain, minus_K);
-    matrix_view<float const> const scaled = a.scaled() ? matrix_view<float const>(minus_K) : plain;
-    ops<Device>::project(device, a.left.vectors, scaled, UK);
-    return scaled;
-  }
-};
-
 // --- Y = Q_U diag(s) (X − K v) ----------------------------------------------------------------------------------
 
 template <sliced T, class Adapter>
@@ -93,13 +76,12 @@ cluster_adapt_kernel<T> adapt_probe(Adapter const& a, bool keeps_q, bool apart) 
 /// Scratch of adapt_stored for X of n columns.
 template <sliced T>
 struct adapt_room {
-  scaled_right right;
   slice_shape shape{};
   bool apart = false;  ///< slices go by themselves
   project_room<T> projecting{};
   matrix_view<float> projections{}, minus_Z{};  ///< [ru, n] if they do
   template <device_policy Device, class Adapter>
-  adapt_room(Device const& device, arena& memory, Adapter const& a, index_t n, bool keeps_q) : right(memory, a) {
+  adapt_room(Device const& device, arena& memory, Adapter const& a, index_t n, bool keeps_q) {
     index_t const m = a.rows(), ru = a.left.rank();
     if (m == 0 || n == 0) return;
     shape = shape_whole(device, m, n, adapt_probe<T>(a, keeps_q, false));
@@ -113,22 +95,21 @@ struct adapt_room {
 };
 /// Y [m, n] := Q_U diag(s) (X − K v), v [rv, n]; W [ru, n] := Uᴴ diag(s) (X − K v) and q [m, n] := X − K v if they have
 /// data. X is read once, or twice where a cluster cannot hold its features; Y may be X.
-template <device_policy Device, sliced T, class Adapter, class L, class LV>
-void adapt_stored(Device const& device, adapt_room<T> const& room, Adapter const& a, matrix_view<float const> minus_K,
-                  matrix_view<float const, LV> v, matrix_view<T const, L> X, matrix_view<T, L> Y,
-                  matrix_view<float, L> W, matrix_view<T, L> q) {
+template <device_policy Device, sliced T, class Layer, class L, class LV>
+void adapt_stored(Device const& device, adapt_room<T> const& room, Layer const& layer, matrix_view<float const, LV> v,
+                  matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<float, L> W, matrix_view<T, L> q) {
   if (X.empty()) return ops<Device>::fill(device, 0.0f, W);  // sums over no features
-  room.right.form(device, a, minus_K);
+  auto const& a = layer.adapter;
   cluster_adapt_kernel<T> kernel{};
   kernel.U = a.left.vectors;
   if (a.left.rank() > 0) kernel.F = a.left.at(0).T;
-  kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
+  kernel.minus_K = layer.minus_K, kernel.UK = layer.minus_UK, kernel.scale = a.scale;
   kernel.v = v, kernel.X = X, kernel.Y = Y, kernel.apart = room.apart, kernel.shape = room.shape;
   if (!W.empty()) kernel.W = W;
   kernel.q = q, kernel.saves_q = !q.empty();
   if (room.apart) {
     project_stored(device, room.projecting, a.left.vectors, a.scale, X, room.projections);
-    ops<Device>::update(device, 1.0f, room.right.UK, v, room.projections, room.projections);
+    ops<Device>::update(device, 1.0f, layer.minus_UK, v, room.projections, room.projections);
     if (!W.empty()) ops<Device>::copy(device, room.projections, W);
     if (a.left.rank() > 0) ops<Device>::multiply(device, -1.0f, kernel.F, op::plain, room.projections, room.minus_Z);
     kernel.minus_Z = room.minus_Z;
@@ -156,7 +137,6 @@ cluster_backward_kernel<T> backward_probe(Adapter const& a, saved_quantity what,
 template <sliced T>
 struct adapt_backward_room {
   saved_quantity what;
-  scaled_right right;
   gradient_shape sums;
   gradient_part<float> total;  ///< of all runs
   float* parts = nullptr;      ///< of each run
@@ -167,7 +147,7 @@ struct adapt_backward_room {
   matrix_view<float> projections_X{}, minus_Z{}, dW{};  ///< [ru, n] each
   template <device_policy Device, class Adapter>
   adapt_backward_room(Device const& device, arena& memory, Adapter const& a, index_t n, saved_quantity what_)
-      : what(what_), right(memory, a), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
+      : what(what_), sums(sums_of(a, what_)), total(memory.array<float>(sums.size()), 0, sums) {
     index_t const m = a.rows(), ru = sums.ru, rv = sums.rv;
     if (m == 0 || n == 0) return;
     shape = shape_whole(device, m, n, backward_probe<T>(a, what, false));
@@ -198,14 +178,15 @@ struct adapted_sum {
   }
 };
 /// The gradients of adapt_stored from G = ∂L/∂Y [m, n] and X [m, n], which room.what tells: dX [m, n] := diag(s) Q_Uᴴ
-/// G, if it has data, may be G; dv [rv, n] := −Kᴴ dX. The sums over columns: of the left side (D, dF, E), −∂L/∂K and
-/// ds. W [ru, n] is what the forward pass saved; not read if X is the base. Nothing is rounded to T before it is
-/// summed.
-template <device_policy Device, sliced T, class Adapter, class L, class LW, class LV, class LD, class Sums>
-void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& room, Adapter const& a,
-                           matrix_view<float const> plain_minus_K, matrix_view<float const, LW> W,
-                           matrix_view<float const, LV> v, matrix_view<T const, L> X, matrix_view<T const, L> G,
-                           matrix_view<T, L> dX, matrix_view<float, LD> dv, Sums const& sums) {
+/// G, if it has data, may be G; dv [rv, n] := −Kᴴ dX. The sums over columns are added to `sums`, or put there where
+/// `adds` is false: of the left side (D, dF, E), −∂L/∂K and ds. W [ru, n] is what the forward pass saved; not read if X
+/// is the base. Nothing is rounded to T before it is summed.
+template <device_policy Device, sliced T, class Layer, class L, class LW, class LV, class LD, class Sums>
+void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& room, Layer const& layer,
+                           matrix_view<float const, LW> W, matrix_view<float const, LV> v, matrix_view<T const, L> X,
+                           matrix_view<T const, L> G, matrix_view<T, L> dX, matrix_view<float, LD> dv, Sums const& sums,
+                           bool adds) {
+  auto const& a = layer.adapter;
   index_t const ru = room.sums.ru, rv = room.sums.rv, size = room.sums.size();
   auto const& part = room.total;
   matrix_view<float const> const U = a.left.vectors;
@@ -213,12 +194,12 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
     ops<Device>::fill(device, 0.0f, matrix_view<float>(part.dF.data, size, 1));
     ops<Device>::fill(device, 0.0f, dv);
   } else {
-    matrix_view<float const> const minus_K = room.right.form(device, a, plain_minus_K);
+    matrix_view<float const> const minus_K = layer.minus_scaled_K;
     auto kernel = backward_probe<T>(a, room.what, room.apart);
     kernel.U = U;
     if (ru > 0) kernel.small_part = {a.left.at(0).T, {}, {}, op::plain, false};
     kernel.output = room.what == saved_quantity::y;
-    kernel.minus_K = minus_K, kernel.UK = room.right.UK, kernel.scale = a.scale;
+    kernel.minus_K = minus_K, kernel.UK = layer.minus_UK, kernel.scale = a.scale;
     kernel.X = X, kernel.G = G, kernel.v = v, kernel.dv = dv;
     kernel.sums = room.sums, kernel.parts = room.parts, kernel.shape = room.shape;
     if (!dX.empty()) kernel.dX = dX;
@@ -232,7 +213,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
         ops<Device>::multiply(device, -1.0f, kernel.small_part.F, op::adjoint,
                               room.projections_G.block(0, 0, ru, X.cols), dW);
       ops<Device>::copy(device, room.projections_G.block(ru, 0, rv, X.cols), dv);
-      ops<Device>::update(device, 1.0f, room.right.UK.transposed(), dW, dv, dv);
+      ops<Device>::update(device, 1.0f, layer.minus_UK.transposed(), dW, dv, dv);
       kernel.minus_Z = minus_Z, kernel.dW = dW;
     }
     // −Z from the projections of X before the launch, the sums that are made of projections behind it.
@@ -249,26 +230,28 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
     };
     if (room.apart && room.what == saved_quantity::base) {
       project_stored(device, room.projecting_X, U, a.scale, X, room.projections_X);
-      ops<Device>::update(device, 1.0f, room.right.UK, v, room.projections_X, room.projections_X);
+      ops<Device>::update(device, 1.0f, layer.minus_UK, v, room.projections_X, room.projections_X);
       around(matrix_view<float const>(room.projections_X));
     } else {
       around(W);
     }
   }
-  // From the sums over columns to those of the gradients. K is read for the base only, whose caller keeps it apart from
-  // sums.minus_dK.
+  // From the sums over columns to those of the gradients.
   vector_view<float const> const s = a.scale;
-  matrix_view<float const> const K = plain_minus_K;
+  matrix_view<float const> const K = layer.minus_K;
   saved_quantity const what = room.what;
   adapted_sum const H{U, part};
   auto const minus_dK = sums.minus_dK;
   ops<Device>::for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
-    minus_dK(i, l) = s.size > 0 ? s[i] * H(i, l) : H(i, l);
+    float const d = s.size > 0 ? s[i] * H(i, l) : H(i, l);
+    minus_dK(i, l) = adds ? minus_dK(i, l) + d : d;
   });
   if (ru > 0) {
-    ops<Device>::copy(device, part.dF, sums.left.dF.block(0, 0, ru, ru));
-    ops<Device>::copy(device, part.E, sums.left.E.block(0, 0, ru, ru));
-    auto const D = sums.left.D;
+    auto const D = sums.left.D, dF = sums.left.dF, E = sums.left.E;
+    ops<Device>::for_each_element(device, dF.block(0, 0, ru, ru), [=] HOFT_KERNEL_LAMBDA(index_t k, index_t l) {
+      dF(k, l) = adds ? dF(k, l) + part.dF(k, l) : part.dF(k, l);
+      E(k, l) = adds ? E(k, l) + part.E(k, l) : part.E(k, l);
+    });
     ops<Device>::for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t k) {
       float d = part.D(i, k);
       if (part.X_dW.cols > 0) {
@@ -277,7 +260,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
           for (index_t l = 0; l < rv; ++l) x += K(i, l) * part.J(k, l);  // Σ (−K v) dWᴴ
         d += what == saved_quantity::y || s.size == 0 ? x : s[i] * x;
       }
-      D(i, k) = d;
+      D(i, k) = adds ? D(i, k) + d : d;
     });
   }
   auto const ds = sums.ds;
@@ -296,7 +279,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
                                     }
                                     d /= s[i];
                                   }
-                                  ds[i] = d;
+                                  ds[i] = adds ? ds[i] + d : d;
                                 });
 }
 

@@ -63,11 +63,11 @@ struct fused_adapt : one_of_two<adapt_room<typename Panels::value_type>, Panels>
     if (takes_adapter<T>(device, a)) this->fused.emplace(device, memory, a, n, keeps_q);
     else this->panels.emplace(memory, device, a, n, keeps_q);
   }
-  template <class Adapter, class V>
-  void run(policy_type const& device, Adapter const& a, matrix_view<float const> minus_K, V const& projections,
-           matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<float, L> W, matrix_view<T, L> q) const {
-    if (this->fused) adapt_stored(device, *this->fused, a, minus_K, projections.view(), X, Y, W, q);
-    else this->panels->run(device, a, minus_K, projections, X, Y, W, q);
+  template <class Layer, class V>
+  void run(policy_type const& device, Layer const& layer, V const& projections, matrix_view<T const, L> X,
+           matrix_view<T, L> Y, matrix_view<float, L> W, matrix_view<T, L> q) const {
+    if (this->fused) adapt_stored(device, *this->fused, layer, projections.view(), X, Y, W, q);
+    else this->panels->run(device, layer, projections, X, Y, W, q);
   }
 };
 
@@ -82,14 +82,14 @@ struct fused_adapt_backward : one_of_two<adapt_backward_room<typename Panels::va
     if (takes_adapter<T>(device, a)) this->fused.emplace(device, memory, a, n, what);
     else this->panels.emplace(memory, device, a, n, what);
   }
-  template <class Adapter, class V, class LD, class Sums>
-  void run(policy_type const& device, Adapter const& a, matrix_view<float const> minus_K, matrix_view<float const, L> W,
-           V const& projections, matrix_view<T const, L> X, matrix_view<T const, L> q, matrix_view<T const, L> G,
-           matrix_view<T, L> dX, matrix_view<float, LD> dv, Sums const& sums) const {
+  template <class Layer, class V, class LD, class Sums>
+  void run(policy_type const& device, Layer const& layer, matrix_view<float const, L> W, V const& projections,
+           matrix_view<T const, L> X, matrix_view<T const, L> q, matrix_view<T const, L> G, matrix_view<T, L> dX,
+           matrix_view<float, LD> dv, Sums const& sums, bool adds) const {
     if (this->fused)
-      adapt_backward_stored(device, *this->fused, a, minus_K, W, projections.view(), q.empty() ? X : q, G, dX, dv,
-                            sums);
-    else this->panels->run(device, a, minus_K, W, projections, X, q, G, dX, dv, sums);
+      adapt_backward_stored(device, *this->fused, layer, W, projections.view(), q.empty() ? X : q, G, dX, dv, sums,
+                            adds);
+    else this->panels->run(device, layer, W, projections, X, q, G, dX, dv, sums, adds);
   }
 };
 

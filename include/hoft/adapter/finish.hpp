@@ -1,0 +1,77 @@
+// hoft/adapter/finish.hpp: from the sums of a bound layer's gradient to dU, dV and ds, once in an optimiser step.
+#pragma once
+#include <hoft/adapter/base.hpp>
+#include <hoft/adapter/panel.hpp>
+
+namespace HOFT_TARGET_NAMESPACE {
+namespace detail {
+
+template <class A, class T, class L>
+struct finish_layer_pieces {
+  adapter_finish_pieces<A> small;
+  matrix_view<A> dB, D;                 ///< [m, rv], [n, rv] Mᴴ dB
+  matrix_view<T, L> base_in, base_out;  ///< the same as the base operator takes them
+  finish_layer_pieces(arena& memory, adapter_view<A const> const& a)
+      : small(memory, a),
+        dB(memory.matrix<A>(a.rows(), a.right.rank())),
+        D(memory.matrix<A>(a.cols(), a.right.rank())),
+        base_in(memory.matrix<T, L>(a.rows(), a.right.rank())),
+        base_out(memory.matrix<T, L>(a.cols(), a.right.rank())) {}
+};
+
+}  // namespace detail
+
+/// Bytes of workspace for `finish` with a base operator on T and L.
+/// @throws hoft::shape_error if an extent is negative or parts of the layer do not fit each other
+template <scalar T, class L = col_major, execution_policy Policy, class A>
+[[nodiscard]] index_t finish_workspace(Policy const&, bound_layer_view<A> const& layer) {
+  using acc = std::remove_const_t<A>;
+  detail::require_layer_sizes("finish_workspace", layer);
+  return detail::workspace_size<detail::finish_layer_pieces<acc, T, L>>(layer.adapter);
+}
+
+/// dU, dV and ds from the sums over all tokens of a step, with one adjoint call of the base operator on rv columns.
+///
+/// @tparam T, L  element type and layout on which the base operator is called
+/// @param policy where to compute
+/// @param layer  the bound layer of the step
+/// @param base   M as a base operator on T and L
+/// @param g      In: sums. Out: overwritten; set_zero begins the next step
+/// @param dU     [m, ru] Out
+/// @param dV     [n, rv] Out
+/// @param ds     [m] Out for SHOFT, size 0 for HOFT
+/// @param work   at least finish_workspace<T, L> bytes
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
+/// is
+///         written
+///
+/// Cost: 2 m n rv flops in the base and 4 (m ru² + (m + n) rv²) at most beside it; M is read once. Memory: O((m + n)
+/// rv). Accuracy: as of apply_backward, and dB is rounded to T. Source: docs/mathematics.md (section 3).
+template <scalar T, class L = col_major, execution_policy Policy, class A, class Base, class TU, class LU, class TV,
+          class LV, class TS>
+requires base_operator<Base, T, L>
+void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
+            layer_gradient_view<std::remove_const_t<A>> const& g, matrix_view<TU, LU> dU, matrix_view<TV, LV> dV,
+            vector_view<TS> ds, workspace work) {
+  using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<accumulator_t<T>, acc>,
+                "hoft::finish: the layer must hold the accumulator type of the activations.");
+  constexpr char const* function = "finish";
+  auto const& a = layer.adapter;
+  detail::require_layer(function, layer);
+  detail::require_base(function, base, a);
+  detail::require_layer_gradient(function, a, g);
+  detail::require_gradients(function, a, dU, dV, ds);
+  auto const pieces = detail::carve<detail::finish_layer_pieces<acc, T, L>>(function, work, a);
+  detail::product_backward(policy, a, matrix_view<acc const>(layer.B), g.minus_dK, pieces.dB, pieces.small);
+  if (a.right.rank() > 0) {
+    ops<Policy>::copy(policy, pieces.dB, pieces.base_in);
+    detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(pieces.base_in), pieces.base_out);
+    ops<Policy>::copy(policy, pieces.base_out, pieces.D);
+    ops<Policy>::add(policy, pieces.D, g.D_V);
+  }
+  detail::adapter_sums<acc> const sums{{g.D_U, g.dF_U, g.E_U}, g.minus_dK, g.ds};
+  detail::finish_adapter(policy, a, sums, g.D_V, pieces.small, dU, dV, ds);
+}
+
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -1,0 +1,168 @@
+// hoft/adapter/layer.hpp: an adapter bound to its weight: what depends on weights alone, what forward leaves for
+// backward, and the sums of a gradient, as views.
+#pragma once
+#include <hoft/adapter/adapter.hpp>
+
+namespace HOFT_NAMESPACE {
+
+/// An adapter, and what bind_layer makes of it and of the weight M [m, n]: made once in an optimiser step, read by
+/// every forward and backward of that step. Views on memory that somebody else owns.
+template <class A>
+struct bound_layer_view {
+  adapter_view<std::remove_const_t<A> const> adapter;
+  matrix_view<A> B;               ///< [m, rv] M V̂
+  matrix_view<A> minus_K;         ///< [m, rv] −K = −B T_V
+  matrix_view<A> minus_scaled_K;  ///< [m, rv] −diag(s) K; for HOFT it is minus_K
+  matrix_view<A> minus_UK;        ///< [ru, rv] −Ûᴴ diag(s) K, where U has one block; else empty
+  /// The memory has been filled: set by `bind_layer`, asked by every call that reads a layer. Views copied before do
+  /// not learn of it.
+  bool bound = false;
+
+  bound_layer_view() = default;
+  bound_layer_view(bound_layer_view const&) = default;
+  bound_layer_view& operator=(bound_layer_view const&) = default;
+  template <class B_>
+  requires std::same_as<B_ const, A> bound_layer_view(bound_layer_view<B_> const& a)
+      : adapter(a.adapter),
+        B(a.B),
+        minus_K(a.minus_K),
+        minus_scaled_K(a.minus_scaled_K),
+        minus_UK(a.minus_UK),
+        bound(a.bound) {}
+
+  [[nodiscard]] index_t rows() const { return adapter.rows(); }
+  [[nodiscard]] index_t cols() const { return adapter.cols(); }
+};
+
+/// What `forward` leaves for `backward`, for t tokens. The backward pass takes constant elements as well.
+template <class A, class T, class L>
+struct layer_state {
+  matrix_view<A, L> v;  ///< [rv, t] V̂ᴴx
+  matrix_view<A, L> w;  ///< [ru, t] Ûᴴp with p = s ∘ q; or empty where no backward pass follows
+  /// [m, t] q = M x − K v, for SHOFT only and optional. Left empty, the backward pass recovers it from y as
+  /// (y + U Z) / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
+  matrix_view<T, L> q;
+};
+
+/// Sums over tokens, from which `finish` makes dU, dV and ds. `backward` adds to them, for any number of micro-batches.
+/// They are sums: those of several machines may be added up before `finish`.
+template <class A>
+struct layer_gradient_view {
+  matrix_view<A> D_U;       ///< [m, ru] ∂L/∂Û without what flows through T_U and, from the output, without Û E_U
+  matrix_view<A> dF_U;      ///< [b, ru] ∂L/∂T_U, one triangle for each block of U, side by side
+  matrix_view<A> E_U;       ///< [b, ru] Σ Z dWᴴ, likewise
+  matrix_view<A> minus_dK;  ///< [m, rv] −∂L/∂K
+  matrix_view<A> D_V;       ///< [n, rv] ∂L/∂V̂ without what flows through T_V and B
+  vector_view<A> ds;        ///< [m] ∂L/∂s; size 0 for HOFT
+};
+
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
+/// Cuts the storage of a bound layer of `a` from `memory`; with a counting arena it tells the size.
+/// @throws hoft::shape_error if the adapter's parts do not fit each other, hoft::workspace_error if `memory` is used up
+template <class A>
+bound_layer_view<std::remove_const_t<A>> carve_layer(arena& memory, adapter_view<A> const& a) {
+  using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("carve_layer", a);
+  index_t const m = a.rows(), rv = a.right.rank();
+  bound_layer_view<acc> layer;
+  layer.adapter = a;
+  layer.B = memory.matrix<acc>(m, rv);
+  layer.minus_K = memory.matrix<acc>(m, rv);
+  layer.minus_scaled_K = a.scaled() ? memory.matrix<acc>(m, rv) : layer.minus_K;
+  layer.minus_UK = memory.matrix<acc>(a.left.blocks() == 1 ? a.left.rank() : 0, rv);
+  return layer;
+}
+
+/// Cuts what `forward` leaves for `backward` from `memory`, for t tokens of element type T and layout L; with a
+/// counting arena it tells the size.
+/// @throws hoft::shape_error if t is negative or the adapter's parts do not fit each other, hoft::workspace_error if
+///         `memory` is used up
+template <class T, class L, class A>
+layer_state<std::remove_const_t<A>, T, L> carve_layer_state(arena& memory, adapter_view<A> const& a, index_t t,
+                                                            bool keep_q = true) {
+  using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("carve_layer_state", a);
+  detail::require_at_least("carve_layer_state", "t", t, 0);
+  layer_state<acc, T, L> state;
+  state.v = memory.matrix<acc, L>(a.right.rank(), t);
+  state.w = memory.matrix<acc, L>(a.left.rank(), t);
+  if (a.scaled() && keep_q) state.q = memory.matrix<T, L>(a.rows(), t);
+  return state;
+}
+
+/// Cuts the sums of a gradient from `memory`, which set_zero has to clear; with a counting arena it tells the size.
+/// @throws hoft::shape_error if the adapter's parts do not fit each other, hoft::workspace_error if `memory` is used up
+template <class A>
+layer_gradient_view<std::remove_const_t<A>> carve_layer_gradient(arena& memory, adapter_view<A> const& a) {
+  using acc = std::remove_const_t<A>;
+  detail::require_adapter_sizes("carve_layer_gradient", a);
+  index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
+  layer_gradient_view<acc> g;
+  g.D_U = memory.matrix<acc>(m, ru);
+  g.dF_U = memory.matrix<acc>(a.left.block, ru);
+  g.E_U = memory.matrix<acc>(a.left.block, ru);
+  g.minus_dK = memory.matrix<acc>(m, rv);
+  g.D_V = memory.matrix<acc>(a.cols(), rv);
+  g.ds = memory.vector<acc>(a.scaled() ? m : 0);
+  return g;
+}
+
+/// All sums := 0, at the start of an optimiser step.
+template <execution_policy Policy, class A>
+void set_zero(Policy const& policy, layer_gradient_view<A> const& g) {
+  for (auto const& sum : {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V}) ops<Policy>::fill(policy, A(0), sum);
+  ops<Policy>::fill(policy, A(0), g.ds);
+}
+
+namespace detail {
+
+template <class A>
+void require_layer_sizes(char const* function, bound_layer_view<A> const& layer) {
+  auto const& a = layer.adapter;
+  index_t const m = a.rows(), rv = a.right.rank();
+  require_adapter_sizes(function, a);
+  require_shape(function, "layer.B", layer.B, m, rv);
+  require_shape(function, "layer.minus_K", layer.minus_K, m, rv);
+  require_shape(function, "layer.minus_scaled_K", layer.minus_scaled_K, m, rv);
+  require_shape(function, "layer.minus_UK", layer.minus_UK, a.left.blocks() == 1 ? a.left.rank() : 0, rv);
+}
+/// A layer, to be read.
+template <class A>
+void require_layer(char const* function, bound_layer_view<A> const& layer) {
+  require_layer_sizes(function, layer);
+  require_adapter(function, layer.adapter);
+  if (!layer.bound)
+    refuse<argument_error>(function, "layer", "memory that has not been bound", "filled by bind_layer first");
+}
+template <class A, class AS, class TS, class L>
+void require_state(char const* function, adapter_view<A> const& a, layer_state<AS, TS, L> const& state, index_t t) {
+  require_shape(function, "state.v", state.v, a.right.rank(), t);
+  require_shape(function, "state.w", state.w, a.left.rank(), t);
+  if (!state.q.empty()) require_shape(function, "state.q", state.q, a.scaled() ? a.rows() : 0, t);
+}
+template <class A, class AG>
+void require_layer_gradient(char const* function, adapter_view<A> const& a, layer_gradient_view<AG> const& g) {
+  index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
+  require_shape(function, "g.D_U", g.D_U, m, ru);
+  require_shape(function, "g.dF_U", g.dF_U, a.left.block, ru);
+  require_shape(function, "g.E_U", g.E_U, a.left.block, ru);
+  require_shape(function, "g.minus_dK", g.minus_dK, m, rv);
+  require_shape(function, "g.D_V", g.D_V, a.cols(), rv);
+  require_equal(function, "g.ds.size", g.ds.size, a.scaled() ? m : 0);
+}
+
+/// What the other parts of a layer are made of B.
+template <class Policy, class A>
+void form_products(Policy const& policy, bound_layer_view<A> const& layer) {
+  auto const& a = layer.adapter;
+  if (a.right.rank() == 0) return;
+  ops<Policy>::update(policy, A(-1), layer.B, a.right.at(0).T, {}, layer.minus_K);
+  if (a.scaled()) ops<Policy>::scale_rows(policy, a.scale, op::plain, layer.minus_K, layer.minus_scaled_K);
+  if (!layer.minus_UK.empty()) ops<Policy>::project(policy, a.left.vectors, layer.minus_scaled_K, layer.minus_UK);
+}
+
+}  // namespace detail
+}  // namespace HOFT_TARGET_NAMESPACE
