@@ -35,11 +35,10 @@ adapter_sums<A> sums_of_outputs(layer_gradient_view<A> const& g) {
   return {{g.D_U, g.dF_U, g.E_U}, g.minus_dK, g.ds};
 }
 
-template <class A, class TY, class AS, class TS, class TG, class T, class L, class LV>
+template <class A, class TY, class AS, class TS, class TG, class T, class L, class TV>
 void require_adapt_backward(char const* function, bound_layer_view<A> const& layer, matrix_view<TY, L> y,
                             layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy, matrix_view<T, L> dbase,
-                            matrix_view<std::remove_const_t<A>, LV> dv,
-                            layer_gradient_view<std::remove_const_t<A>> const& g) {
+                            matrix_view<TV, L> dv, layer_gradient_view<std::remove_const_t<A>> const& g) {
   auto const& a = layer.adapter;
   index_t const t = dy.cols;
   require_layer(function, layer);

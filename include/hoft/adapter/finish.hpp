@@ -19,6 +19,17 @@ struct finish_layer_pieces {
         base_out(memory.matrix<T, L>(a.cols(), a.right.rank())) {}
 };
 
+template <class A, class Base, class TU, class LU, class TV, class LV, class TS>
+void require_finish(bound_layer_view<A> const& layer, Base const& base,
+                    layer_gradient_view<std::remove_const_t<A>> const& g, matrix_view<TU, LU> dU,
+                    matrix_view<TV, LV> dV, vector_view<TS> ds) {
+  constexpr char const* function = "finish";
+  require_layer(function, layer);
+  require_base(function, base, layer.adapter);
+  require_layer_gradient(function, layer.adapter, g);
+  require_gradients(function, layer.adapter, dU, dV, ds);
+}
+
 }  // namespace detail
 
 /// Bytes of workspace for `finish` with a base operator on T and L.
@@ -56,13 +67,9 @@ void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::finish: the layer must hold the accumulator type of the activations.");
-  constexpr char const* function = "finish";
   auto const& a = layer.adapter;
-  detail::require_layer(function, layer);
-  detail::require_base(function, base, a);
-  detail::require_layer_gradient(function, a, g);
-  detail::require_gradients(function, a, dU, dV, ds);
-  auto const pieces = detail::carve<detail::finish_layer_pieces<acc, T, L>>(function, work, a);
+  detail::require_finish(layer, base, g, dU, dV, ds);
+  auto const pieces = detail::carve<detail::finish_layer_pieces<acc, T, L>>("finish", work, a);
   detail::product_backward(policy, a, matrix_view<acc const>(layer.B), g.minus_dK, pieces.dB, pieces.small);
   if (a.right.rank() > 0) {
     ops<Policy>::copy(policy, pieces.dB, pieces.base_in);

@@ -61,9 +61,8 @@ struct defaults {
     return 1;
   }
   /// body(policy, slot, i) for every problem i; slot < problems_at_once numbers the parts of the workspace.
-  /// follows(i): problem i begins when the base operator of problem i − 1 has been called.
-  template <class P, class Follows, class Body>
-  static void for_each_problem(P const& policy, index_t count, Follows const&, Body const& body) {
+  template <class P, class Body>
+  static void for_each_problem(P const& policy, index_t count, Body const& body) {
     for (index_t i = 0; i < count; ++i) body(policy, index_t{0}, i);
   }
   /// A base operator of the caller's, as a problem of a batch calls it.

@@ -15,14 +15,10 @@ struct walks : backend::defaults {
   static index_t problems_at_once(cpu const& policy, index_t) { return worker_count(policy); }
 
   /// body(policy, slot, i) for every problem i of a batch, in any order; slot < problems_at_once numbers the parts of a
-  /// workspace. follows(i): problem i begins when problem i - 1 has ended.
-  template <class Follows, class Body>
-  static void for_each_problem(cpu const& policy, index_t count, Follows const& follows, Body const& body) {
-    parallel_for(policy, count, [&](index_t worker, index_t i) {
-      if (follows(i)) return;  // the worker of the first problem of a run takes them all
-      do body(serial(policy), worker, i);
-      while (++i < count && follows(i));
-    });
+  /// workspace.
+  template <class Body>
+  static void for_each_problem(cpu const& policy, index_t count, Body const& body) {
+    parallel_for(policy, count, [&](index_t worker, index_t i) { body(serial(policy), worker, i); });
   }
   /// Columns of one panel of a matrix with m rows of elements T: a function of shapes alone, so that results do not
   /// depend on the number of threads. Panels with contiguous columns stay in the second-level cache. Panels with

@@ -84,9 +84,9 @@ struct operations : backend::defaults {
   static index_t problems_at_once(Device const&, index_t count) {
     return (std::min)(count, most_together);
   }
-  template <device_policy Device, class Follows, class Body>
-  static void for_each_problem(Device const& device, index_t count, Follows const& follows, Body const& body) {
-    record_problems(device, count, follows, body);
+  template <device_policy Device, class Body>
+  static void for_each_problem(Device const& device, index_t count, Body const& body) {
+    record_problems(device, count, body);
   }
   template <device_policy Device, class Base>
   static Base& in_order(Device const&, Base& base) {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <limits>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -57,8 +56,6 @@ struct recording {
     std::shared_ptr<void const> what;
   };
   std::vector<step> steps;
-  /// Steps after which a problem that follows this one may begin; all of them if that is not said.
-  std::size_t released = (std::numeric_limits<std::size_t>::max)();
 
   /// launch(device, count, size, kernel) for the kernels of each launch.
   template <class Kernel, class Launch>
@@ -95,34 +92,25 @@ struct recording {
   }
 };
 
-/// Runs all recordings. Of those ready, the one from which most steps lead to an end goes next, and with it all whose
-/// next step is like its own: so one with steps of its own takes them before the others go on, and they meet again
-/// behind them. follows(i): recording i begins behind the release of recording i - 1.
-template <device_policy Device, class Follows>
-void run_recordings(Device const& device, std::span<recording<Device> const> recordings, Follows const& follows) {
+/// Runs all recordings. Of the next steps, that of the recording with most steps to go is run, and with it all that are
+/// like it: so a recording with steps of its own takes them before the others go on, and they meet again behind them.
+template <device_policy Device>
+void run_recordings(Device const& device, std::span<recording<Device> const> recordings) {
   using step = typename recording<Device>::step;
   std::size_t const count = recordings.size();
-  std::vector<std::size_t> done(count), way(count), alike;
+  std::vector<std::size_t> done(count), alike;
   std::vector<step const*> together;
   auto const next = [&](std::size_t i) { return &recordings[i].steps[done[i]]; };
   auto const to_go = [&](std::size_t i) { return recordings[i].steps.size() - done[i]; };
-  auto const to_release = [&](std::size_t i) {
-    std::size_t const release = (std::min)(recordings[i].released, recordings[i].steps.size());
-    return release - (std::min)(release, done[i]);
-  };
-  auto const ready = [&](std::size_t i) { return to_go(i) > 0 && (i == 0 || !follows(i) || to_release(i - 1) == 0); };
   for (;;) {
-    std::size_t first = count;
-    for (std::size_t i = count; i-- > 0;) {
-      bool const awaited = i + 1 < count && follows(i + 1) && to_release(i) > 0;
-      way[i] = (std::max)(to_go(i), awaited ? to_release(i) + way[i + 1] : 0);
-      if (ready(i) && (first == count || way[i] >= way[first])) first = i;
-    }
-    if (first == count) return;
-    step const& wanted = *next(first);
+    std::size_t longest = 0;
+    for (std::size_t i = 1; i < count; ++i)
+      if (to_go(i) > to_go(longest)) longest = i;
+    if (count == 0 || to_go(longest) == 0) return;
+    step const& wanted = *next(longest);
     alike.clear(), together.clear();
     for (std::size_t i = 0; i < count; ++i)
-      if (ready(i) && next(i)->run == wanted.run && next(i)->size == wanted.size)
+      if (to_go(i) > 0 && next(i)->run == wanted.run && next(i)->size == wanted.size)
         alike.push_back(i), together.push_back(next(i));
     wanted.run(device, together);
     for (std::size_t i : alike) ++done[i];
@@ -172,7 +160,7 @@ bool multiply_matrices(recorder<Device> const& s, T alpha, matrix_view<T const, 
   return true;
 }
 
-/// A base operator of the caller's in its place among the launches. Behind it the problem reads no spare column of x.
+/// A base operator of the caller's in its place among the launches.
 template <device_policy Device, class Base>
 struct base_in_order {
   recording<Device>* to;
@@ -187,7 +175,6 @@ struct base_in_order {
       if constexpr (requires { base->apply(device, x, y); }) base->apply(device, x, y);
       else base->apply(x, y);
     });
-    to->released = to->steps.size();
   }
   template <class X, class Y>
   void apply_adjoint(X x, Y y) const {
@@ -199,14 +186,13 @@ struct base_in_order {
 };
 
 /// body(policy, slot, i) for every problem i of a batch; slot < problems_at_once numbers the parts of a workspace.
-/// follows(i): problem i begins when the base operator of problem i - 1 has been called.
-template <device_policy Device, class Follows, class Body>
-void record_problems(Device const& device, index_t count, Follows const& follows, Body const& body) {
+template <device_policy Device, class Body>
+void record_problems(Device const& device, index_t count, Body const& body) {
   for (index_t first = 0; first < count; first += most_together) {
     std::vector<recording<Device>> recordings(std::size_t((std::min)(most_together, count - first)));
     for (index_t slot = 0; slot < index_t(recordings.size()); ++slot)
       body(recorder<Device>(device, recordings[std::size_t(slot)]), slot, first + slot);
-    run_recordings<Device>(device, recordings, [&](std::size_t i) { return follows(first + index_t(i)); });
+    run_recordings<Device>(device, recordings);
   }
 }
 

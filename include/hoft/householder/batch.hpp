@@ -33,20 +33,14 @@ index_t require_batch(char const* function, index_t count, workspace work, Check
   require_at_least<workspace_error>(function, "work.size", work.size, bytes);
   return bytes;
 }
-/// run(policy, i, its part of the workspace) for every problem i. follows(i): problem i uses memory that problem i - 1
-/// has to have done with.
-template <class Policy, class Run, class Follows>
-void run_batch(Policy const& policy, index_t count, workspace work, index_t bytes, Run const& run,
-               Follows const& follows) {
-  if (count == 0) return;
-  index_t const part = bytes / ops<Policy>::problems_at_once(policy, count);
-  ops<Policy>::for_each_problem(policy, count, follows, [&](auto const& local, index_t slot, index_t i) {
-    run(local, std::size_t(i), workspace{work.data + slot * part, part});
-  });
-}
+/// run(policy, i, its part of the workspace) for every problem i.
 template <class Policy, class Run>
 void run_batch(Policy const& policy, index_t count, workspace work, index_t bytes, Run const& run) {
-  run_batch(policy, count, work, bytes, run, [](index_t) { return false; });
+  if (count == 0) return;
+  index_t const part = bytes / ops<Policy>::problems_at_once(policy, count);
+  ops<Policy>::for_each_problem(policy, count, [&](auto const& local, index_t slot, index_t i) {
+    run(local, std::size_t(i), workspace{work.data + slot * part, part});
+  });
 }
 
 }  // namespace detail

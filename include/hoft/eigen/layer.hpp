@@ -1,0 +1,237 @@
+// hoft/eigen/layer.hpp: bound layers, and HOFT and SHOFT on activations, in Eigen storage.
+#pragma once
+#include <hoft/adapter/backward.hpp>
+#include <hoft/adapter/bind.hpp>
+#include <hoft/adapter/finish.hpp>
+#include <hoft/adapter/forward.hpp>
+#include <hoft/eigen/adapter.hpp>
+#include <hoft/eigen/dense.hpp>
+#include <hoft/eigen/merge.hpp>
+
+namespace HOFT_TARGET_NAMESPACE {
+
+/// What bind_layer makes, owned.
+template <class A>
+struct layer_storage {
+  dense_matrix<A> B, minus_K, minus_scaled_K, minus_UK;
+
+  layer_storage() = default;
+  explicit layer_storage(adapter_view<A const> const& a)
+      : B(a.rows(), a.right.rank()),
+        minus_K(a.rows(), a.right.rank()),
+        minus_scaled_K(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0),
+        minus_UK(a.left.blocks() == 1 ? a.left.rank() : 0, a.right.rank()) {}
+
+  /// To be written by bind_layer.
+  [[nodiscard]] bound_layer_view<A> view(adapter_view<A const> const& a) {
+    return with_scale<A>(a, as_view(B), as_view(minus_K), as_view(minus_scaled_K), as_view(minus_UK), false);
+  }
+  /// Of the adapter that it was bound to.
+  [[nodiscard]] bound_layer_view<A const> view(adapter_view<A const> const& a) const {
+    return with_scale<A const>(a, as_view(B), as_view(minus_K), as_view(minus_scaled_K), as_view(minus_UK), true);
+  }
+
+ private:
+  template <class E>
+  static bound_layer_view<E> with_scale(adapter_view<A const> const& a, matrix_view<E> of_B, matrix_view<E> K,
+                                        matrix_view<E> scaled_K, matrix_view<E> UK, bool bound) {
+    bound_layer_view<E> layer;
+    layer.adapter = a, layer.B = of_B, layer.minus_K = K, layer.minus_UK = UK, layer.bound = bound;
+    layer.minus_scaled_K = a.scaled() ? scaled_K : K;
+    return layer;
+  }
+};
+
+/// What a forward pass leaves for its backward pass, owned.
+template <class A, class T, class L>
+struct state_storage {
+  dense_matrix<A, L> v, w;
+  dense_matrix<T, L> q;
+
+  state_storage() = default;
+  state_storage(adapter_view<A const> const& a, index_t t)
+      : v(a.right.rank(), t), w(a.left.rank(), t), q(a.scaled() ? a.rows() : 0, a.scaled() ? t : 0) {}
+  [[nodiscard]] layer_state<A, T, L> view() { return {as_view(v), as_view(w), as_view(q)}; }
+  [[nodiscard]] layer_state<A const, T const, L> view() const { return {as_view(v), as_view(w), as_view(q)}; }
+};
+
+/// Of a forward pass with a bound layer.
+template <class A, class T, class L>
+struct forward_result {
+  dense_matrix<T, L> y;  ///< [m, t]
+  state_storage<A, T, L> state;
+};
+
+namespace detail {
+
+/// The element type on which a base operator is called if nothing else is said.
+template <class Base, class A>
+struct value_of_base {
+  using type = A;
+};
+template <class Base, class A>
+requires requires { typename Base::value_type; }
+struct value_of_base<Base, A> {
+  using type = typename Base::value_type;
+};
+/// The layout likewise.
+template <class Base, class T>
+using layout_of_base = std::conditional_t<base_operator<Base, T, col_major>, col_major, row_major>;
+
+/// A base operator that is an lvalue is referred to, a temporary is kept.
+template <class Base>
+struct kept_base {
+  Base value;
+  Base& get() { return value; }
+};
+template <class Base>
+struct kept_base<Base&> {
+  Base* address;
+  explicit kept_base(Base& base) : address(&base) {}
+  Base& get() const { return *address; }
+};
+
+}  // namespace detail
+
+/// An adapter bound to its weight: what `forward`, `backward` and `finish` take, made once in an optimiser step by
+/// bind_layer. It owns the adapter. A base operator that was a named object is referred to and must outlive it; a
+/// temporary, such as dense(M), is kept. T and L are what the base operator is called on with V̂ and ∂L/∂(M V̂).
+template <class A, class T, class L, class Base>
+class bound_layer {
+ public:
+  using value_type = T;
+  using layout_type = L;
+  using accumulator = A;
+
+  template <execution_policy Policy>
+  bound_layer(Policy const& policy, adapter<A> a, Base&& base)
+      : adapter_(std::move(a)), base_{std::forward<Base>(base)}, parts_(adapter_.view()) {
+    auto const of = adapter_.view();
+    auto layer = parts_.view(of);
+    bind_layer<T, L>(policy, of, base_.get(), layer, detail::scratch(bind_workspace<T, L>(policy, of)));
+  }
+
+  [[nodiscard]] index_t rows() const { return adapter_.rows(); }  ///< m, of the weight
+  [[nodiscard]] index_t cols() const { return adapter_.cols(); }  ///< n
+  [[nodiscard]] adapter<A> const& bound_adapter() const { return adapter_; }
+  [[nodiscard]] auto& base() const { return base_.get(); }
+
+  /// For the calls that allocate nothing.
+  [[nodiscard]] bound_layer_view<A const> view() const& { return parts_.view(adapter_.view()); }
+  [[nodiscard]] bound_layer_view<A const> view() const&& = delete;  // would refer to a temporary
+
+ private:
+  adapter<A> adapter_;
+  mutable detail::kept_base<Base> base_;  // operators need not be const to be applied
+  layer_storage<A> parts_;
+};
+
+/// The layer of an adapter and its weight, for one optimiser step: made anew after each change of U, V, s or the weight.
+/// bind_layer<T, L>(a, base) says on what element type and layout the base operator is called, where base.value_type and
+/// column-major layout (if the operator has it) are not what is wanted. @see bind_layer with views.
+template <class T = void, class L = void, execution_policy Policy, class A, class Base>
+[[nodiscard]] auto bind_layer(Policy const& policy, adapter<A> a, Base&& base) {
+  static_assert(detail::is_operator<Base>,
+                "hoft::bind_layer: a weight is given as hoft::dense(M), or as an operator of your own.");
+  using operation = std::remove_reference_t<Base>;
+  using value = std::conditional_t<std::is_void_v<T>, typename detail::value_of_base<operation, A>::type, T>;
+  using layout = std::conditional_t<std::is_void_v<L>, detail::layout_of_base<operation, value>, L>;
+  return bound_layer<A, value, layout, Base>(policy, std::move(a), std::forward<Base>(base));
+}
+/// The same on one thread, with the policy cpu{}.
+template <class T = void, class L = void, class A, class Base>
+[[nodiscard]] auto bind_layer(adapter<A> a, Base&& base) {
+  return bind_layer<T, L>(cpu{}, std::move(a), std::forward<Base>(base));
+}
+
+/// The sums of a gradient over tokens, owned; zero when made.
+template <accumulating A>
+class layer_gradient {
+ public:
+  explicit layer_gradient(adapter_view<A const> const& a)
+      : D_U_(a.rows(), a.left.rank()),
+        dF_U_(a.left.block, a.left.rank()),
+        E_U_(a.left.block, a.left.rank()),
+        minus_dK_(a.rows(), a.right.rank()),
+        D_V_(a.cols(), a.right.rank()),
+        ds_(a.scaled() ? a.rows() : 0) {
+    set_zero();
+  }
+  template <class T, class L, class Base>
+  explicit layer_gradient(bound_layer<A, T, L, Base> const& layer) : layer_gradient(layer.bound_adapter().view()) {}
+
+  /// At the start of an optimiser step.
+  void set_zero() { HOFT_TARGET_NAMESPACE_SET_ZERO; }
+  [[nodiscard]] layer_gradient_view<A> view() {
+    return {as_view(D_U_), as_view(dF_U_), as_view(E_U_), as_view(minus_dK_), as_view(D_V_), as_vector_view(ds_)};
+  }
+
+ private:
+  dense_matrix<A> D_U_, dF_U_, E_U_, minus_dK_, D_V_;
+  dense_vector<A> ds_;
+};
+template <class A, class T, class L, class Base>
+layer_gradient(bound_layer<A, T, L, Base> const&) -> layer_gradient<A>;
+
+/// y = M̂ x = Q_U diag(s) M Q_V x for t tokens as the columns of x [n, t]: Eigen storage, a Map or a Ref, or a matrix_view,
+/// in the type and layout that the base operator takes. @see forward with views.
+template <execution_policy Policy, class A, class T, class L, class Base, class DX>
+[[nodiscard]] auto forward(Policy const& policy, bound_layer<A, T, L, Base> const& layer, DX const& x) {
+  using value = detail::value_of<DX const>;
+  using layout = detail::layout_of<DX const>;
+  auto const view = layer.view();
+  auto const tokens = as_view(x);
+  forward_result<A, value, layout> f{dense_matrix<value, layout>(layer.rows(), tokens.cols),
+                                     state_storage<A, value, layout>(view.adapter, tokens.cols)};
+  forward(policy, view, layer.base(), tokens, as_view(f.y), f.state.view(),
+          detail::scratch(forward_workspace(policy, view, tokens)));
+  return f;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class T, class L, class Base, class DX>
+[[nodiscard]] auto forward(bound_layer<A, T, L, Base> const& layer, DX const& x) {
+  return forward(cpu{}, layer, x);
+}
+
+/// dx = ∂L/∂x from dy = ∂L/∂y and what forward(layer, x) returned; the sums of these tokens are added to g.
+/// @see backward with views.
+template <execution_policy Policy, class A, class TB, class LB, class Base, class DX, class T, class L, class DG>
+[[nodiscard]] dense_matrix<T, L> backward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, DX const& x,
+                                          forward_result<A, T, L> const& f, DG const& dy, layer_gradient<A>& g) {
+  static_assert(detail::same_storage<DX const, dense_matrix<T, L> const>,
+                "hoft::backward: x must have the element type and layout of the forward pass.");
+  static_assert(std::same_as<detail::value_of<DG const>, T> && std::same_as<detail::layout_of<DG const>, L>,
+                "hoft::backward: dy must have the element type and layout of x.");
+  auto const view = layer.view();
+  auto const tokens = as_view(x);
+  auto const state = f.state.view();
+  dense_matrix<T, L> dx(layer.cols(), tokens.cols), dbase(layer.rows(), tokens.cols);
+  backward(policy, view, layer.base(), tokens, as_view(f.y), state, as_view(dy), as_view(dbase), as_view(dx), g.view(),
+           detail::scratch(backward_workspace(policy, view, state)));
+  return dx;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class TB, class LB, class Base, class DX, class T, class L, class DG>
+[[nodiscard]] dense_matrix<T, L> backward(bound_layer<A, TB, LB, Base> const& layer, DX const& x,
+                                          forward_result<A, T, L> const& f, DG const& dy, layer_gradient<A>& g) {
+  return backward(cpu{}, layer, x, f, dy, g);
+}
+
+/// dU, dV and ds from the sums of all tokens of a step, which are overwritten where g is given as std::move(g).
+/// @see finish with views.
+template <execution_policy Policy, class A, class T, class L, class Base>
+[[nodiscard]] adapter_gradient<A> finish(Policy const& policy, bound_layer<A, T, L, Base> const& layer,
+                                         layer_gradient<A> g) {
+  auto const view = layer.view();
+  auto d = detail::empty_gradient(layer.bound_adapter());
+  finish<T, L>(policy, view, layer.base(), g.view(), as_view(d.dU), as_view(d.dV), as_vector_view(d.ds),
+               detail::scratch(finish_workspace<T, L>(policy, view)));
+  return d;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class T, class L, class Base>
+[[nodiscard]] adapter_gradient<A> finish(bound_layer<A, T, L, Base> const& layer, layer_gradient<A> g) {
+  return finish(cpu{}, layer, std::move(g));
+}
+
+}  // namespace HOFT_TARGET_NAMESPACE
