@@ -97,7 +97,7 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 /// arguments, on the CPU O((m + n) r) of it for each thread (partial sums), and for each thread 4 b numbers
 /// (b = a.left.block; 4 b + O(m + n) with 16-bit storage, several blocks of U, or to recover q) for each token of a
 /// panel of at most 256. Accuracy: as of apply_backward. Same bits for any number of threads (if
-/// the base operator has that property). Source: math in docs/mathematics.md (section 3).
+/// the base operator has that property). Source: math in docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TQ, class T, class L,
           class TU, class LU, class TV, class LV, class TS>
 requires base_operator<Base, T, L>

@@ -130,7 +130,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// Memory: O((m + n) r + r t) beyond x and y, and on the CPU for each thread 2 b numbers (b = a.left.block; 16-bit
 /// storage: 2 b + m + n) for each token of a panel of at most 256. Accuracy: that of the base on [x | V̂] plus a small
 /// multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ ‖x‖ token by token.
-/// Source: math in docs/mathematics.md (section 3).
+/// Source: math in docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class T, class L>
 requires base_operator<Base, T, L>
 void forward(Policy const& policy, adapter_view<A> const& a, Base& base, matrix_view<T, L> x, matrix_view<T, L> y,
