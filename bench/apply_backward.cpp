@@ -59,7 +59,7 @@ struct apply_backward_case {
   }
 };
 
-/// The formulas of docs/mathematics.md, section 2, on whole matrices.
+/// The formulas of docs/reference/mathematics.md, section 2, on whole matrices.
 template <class T>
 void project(library by, apply_backward_case<T>& d) {
   gemm(by, true, false, 1, as_view(d.Q.U), d.X, 0, as_view(d.W));

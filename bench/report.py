@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/performance.md and the plots from bench/results/*.json and bench/notes.json.
+"""Writes docs/reference/performance.md and the plots from bench/results/*.json and bench/notes.json.
 
 --check writes nothing and fails when the page is not what would be written.
 """
@@ -16,7 +16,7 @@ import training
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
 GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_training.json"
-PAGE = ROOT / "docs/performance.md"
+PAGE = ROOT / "docs/reference/performance.md"
 
 OPERATIONS = {
     "apply": "X := Q X. `…_out`: into another matrix; the peers copy first and multiply in place there.",
@@ -44,12 +44,12 @@ One process holds hoft and all its peers, and their results are compared before 
 alternate in random order, at least three of each and mostly 15, and **a ratio is the ratio of medians**: above 1, hoft is faster. Times are processor
 times of the only thread, which a busy machine disturbs little; two threads are compared by the wall clock. float and one thread unless said otherwise.
 
-Flops and bytes are counted as in [cost.hpp](../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes), both of one thread:
+Flops and bytes are counted as in [cost.hpp](../../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes), both of one thread:
 two threads may pass it. Peak (multiply-adds
 on registers) and bandwidth (the faster of memcpy and streaming stores between arrays of 64 MiB in float and 128 MiB in double, bytes read and written)
 are contestants of every case, so that a clock that drifts shows in them as well.
 
-PyTorch cannot share the process: rounds of the binary and of [its twin](../bench/torch_twin.py) alternate, each with a few repetitions, and medians
+PyTorch cannot share the process: rounds of the binary and of [its twin](../../bench/torch_twin.py) alternate, each with a few repetitions, and medians
 are taken over all rounds. Eager PyTorch asks the C library for new memory at each operation, and the system clears its pages each time; in the rows
 with kept memory glibc was told to return none of it (`MALLOC_MMAP_MAX_=0` and a large `MALLOC_TRIM_THRESHOLD_`).
 
@@ -131,7 +131,7 @@ def gpu_lines(results):
         "",
         tables.as_markdown(gpu_targets.target_table(results)),
         "",
-        "![Shares of a device copy's bandwidth](../bench/results/gpu.png)",
+        "![Shares of a device copy's bandwidth](../../bench/results/gpu.png)",
         "",
         tables.as_markdown(rows),
     )
@@ -153,7 +153,7 @@ def training_lines(results):
         f"`{results['command']}`. {results['dtype']}, {results['tokens']} tokens, r = {results['rank']}; shapes are "
         "out × in. `bench/gpu/compare_torch/README.md` says what is measured, and how.",
         tables.as_markdown(training.target_table(results)),
-        "![A training step over LoRA's](../bench/results/gpu_training.png)",
+        "![A training step over LoRA's](../../bench/results/gpu_training.png)",
         "\n".join(contestants),
     ]
     for name, case in results["cases"].items():
@@ -171,7 +171,7 @@ def page(results, notes, gpu, gpu_training):
     parts = [
         "# Performance\n",
         paragraph(
-            "Written by `python3 bench/report.py` from [bench/results/cpu.json](../bench/results/cpu.json); no "
+            "Written by `python3 bench/report.py` from [bench/results/cpu.json](../../bench/results/cpu.json); no "
             "number here is typed by hand."
         ),
         machine_lines(results) + "\n",
@@ -186,9 +186,9 @@ def page(results, notes, gpu, gpu_training):
         note_lines(targets, notes) + "\n",
         "## Plots\n",
         paragraph(
-            "![Time of each peer over time of hoft](../bench/results/ratios.png)",
+            "![Time of each peer over time of hoft](../../bench/results/ratios.png)",
             "",
-            "![Rates under the roofline](../bench/results/roofline.png)",
+            "![Rates under the roofline](../../bench/results/roofline.png)",
         ),
         "## On a GPU\n",
         gpu_lines(gpu),
@@ -223,7 +223,7 @@ def main():
     text = page(results, notes, gpu, gpu_training)
     if options.check:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-            sys.exit("docs/performance.md is not what bench/results/cpu.json says: run python3 bench/report.py")
+            sys.exit("docs/reference/performance.md is not what bench/results/cpu.json says: run python3 bench/report.py")
         return
     PAGE.write_text(text, encoding="utf-8")
     import plots  # only here: the check needs no matplotlib

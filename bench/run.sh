@@ -4,11 +4,12 @@
 # build/bench/results.
 #   --cpu         the only kind there is
 #   --quick       the smallest shapes and few repetitions: that everything runs and all contestants agree
-#   --save        writes bench/results/cpu.json, its plots and docs/performance.md
-#   --claims      measures instead what docs/complexity.md says of complexity, orthogonality and coverage (minutes; --quick:
-#                 the smallest sizes), results in build/bench/results/claims; --save writes bench/results/claims and
-#                 docs/complexity.md. --gpu: for the methods that exist on a GPU, there, with CUDA 12.4 or newer; --save writes
-#                 bench/results/claims_gpu and docs/complexity-gpu.md. Where there is no GPU it ends with 77, or with 1 if
+#   --save        writes bench/results/cpu.json, its plots and docs/reference/performance.md
+#   --claims      measures instead what docs/reference/complexity.md says of complexity, orthogonality and coverage
+#                 (minutes; --quick: the smallest sizes), results in build/bench/results/claims; --save writes
+#                 bench/results/claims and docs/reference/complexity.md. --gpu: for the methods that exist on a GPU,
+#                 there, with CUDA 12.4 or newer; --save writes bench/results/claims_gpu and
+#                 docs/reference/complexity-gpu.md. Where there is no GPU it ends with 77, or with 1 if
 #                 HOFT_REQUIRE_GPU is 1
 #   --only=REGEX  only cases whose name (operation/type/m/n/r) matches, without PyTorch
 # Google Benchmark's options go to the program, for example --benchmark_filter=/hoft: then without PyTorch, too.

@@ -4,7 +4,7 @@
 The twin of the training contest: from U [m, r], X and dY [m, n] to Y = Q X, dX and dU, with the compact WY form in the
 fewest operations that we found, with the same by a triangular solve, and one reflector after another as HRA does, all
 differentiated by autograd; and torch.ormqr, which has no derivative, forward only. Every one is checked against the
-formulas of docs/mathematics.md, section 2, before it is timed.
+formulas of docs/reference/mathematics.md, section 2, before it is timed.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def hra(U, X):
 
 
 def formulas(U, X, dY):
-    """Y, dX and dU by docs/mathematics.md, section 2."""
+    """Y, dX and dU by docs/reference/mathematics.md, section 2."""
     T = torch.linalg.inv(inverse_factor(U))
     W = U.T @ X
     Z = T @ W

@@ -1,5 +1,5 @@
 // testing_orthogonality.cpp: two orthogonal layers that know nothing of hoft, and their tests against its reference.
-// docs/testing-orthogonality.md quotes it. Fails if a layer does.
+// docs/guide/testing-orthogonality.md quotes it. Fails if a layer does.
 #include <hoft/reference/gradient.hpp>
 #include <hoft/reference/hyperspherical_energy.hpp>
 #include <hoft/reference/orthogonality.hpp>

@@ -1,4 +1,4 @@
-// tutorial.cpp: the code of docs/tutorial.md, in its order. Prints what the text says.
+// tutorial.cpp: the code of docs/guide/tutorial.md, in its order. Prints what the text says.
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>

@@ -1,4 +1,4 @@
-// two_forms.cpp: each operation twice, once for people and once for frameworks. docs/forms.md quotes it.
+// two_forms.cpp: each operation twice, once for people and once for frameworks. docs/guide/forms.md quotes it.
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>

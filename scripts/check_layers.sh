@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: check_layers.sh [root]
-# Fails when a header under include/hoft breaks the layers: see the table `may` below and docs/.
+# Fails when a header under include/hoft breaks the layers: see the table `may` below and docs/internals/architecture.md.
 set -euo pipefail
 
 root=${1:-$(dirname "${BASH_SOURCE[0]}")/..}

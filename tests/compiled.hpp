@@ -42,21 +42,21 @@
   declare template void apply_panel(                                                                                \
       cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, matrix_view<TX, L>, \
       matrix_view<T, L>, matrix_view<T, LW>, matrix_view<T, L>, prefetch_hint<T, L> const&, bool);
-#define HOFT_COMPILED_PANELS_OF(declare, T, L)                                                                       \
-  HOFT_COMPILED_APPLY_PANEL(declare, T, T, L, col_major)                                                             \
-  HOFT_COMPILED_APPLY_PANEL(declare, T, T const, L, col_major)                                                       \
-  declare template void backward_panel(                                                                              \
-      cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, forward_state<T, L>, \
-      matrix_view<T const, L>, matrix_view<T, L>, gradient_sums<T, cpu_backend::packed_matrix<T, L>> const&,         \
-      matrix_view<T, L>, prefetch_hint<T, L> const&);                                                                \
-  declare template void adapt_panel(                                                                                 \
-      cpu const&, bound_layer_view<T const> const&, packed_layer<cpu_backend::packed_matrix<T, L>> const&,           \
-      matrix_view<T const, L>, matrix_view<T const, L>, matrix_view<T, L>, matrix_view<T, L>, matrix_view<T, L>,     \
-      matrix_view<T, L>, prefetch_hint<T, L> const&, bool);                                                          \
-  declare template void adapt_backward_panel(                                                                        \
-      cpu const&, adapter_view<T const> const&, packed_layer<cpu_backend::packed_matrix<T, L>> const&,               \
-      matrix_view<T const, L>, forward_state<T, L>, matrix_view<T const, L>, matrix_view<T const, L>,                \
-      matrix_view<T, L>, adapter_sums<T, cpu_backend::packed_matrix<T, L>> const&, matrix_view<T, L>,                \
+#define HOFT_COMPILED_PANELS_OF(declare, T, L)                                                                        \
+  HOFT_COMPILED_APPLY_PANEL(declare, T, T, L, col_major)                                                              \
+  HOFT_COMPILED_APPLY_PANEL(declare, T, T const, L, col_major)                                                        \
+  declare template void backward_panel(                                                                               \
+      cpu const&, compact_wy_view<T const> const&, cpu_backend::packed_matrix<T, L> const&, op, forward_state<T, L>,  \
+      matrix_view<T const, L>, matrix_view<T, L>, gradient_sums<T, cpu_backend::packed_matrix<T, L>> const&,          \
+      matrix_view<T, L>, prefetch_hint<T, L> const&);                                                                 \
+  declare template void adapt_panel(cpu const&, bound_layer_view<T const> const&,                                     \
+                                    packed_layer<cpu_backend::packed_matrix<T, L>> const&, matrix_view<T const, L>,   \
+                                    matrix_view<T const, L>, matrix_view<T, L>, matrix_view<T, L>, matrix_view<T, L>, \
+                                    matrix_view<T, L>, prefetch_hint<T, L> const&, bool);                             \
+  declare template void adapt_backward_panel(                                                                         \
+      cpu const&, adapter_view<T const> const&, packed_layer<cpu_backend::packed_matrix<T, L>> const&,                \
+      matrix_view<T const, L>, forward_state<T, L>, matrix_view<T const, L>, matrix_view<T const, L>,                 \
+      matrix_view<T, L>, adapter_sums<T, cpu_backend::packed_matrix<T, L>> const&, matrix_view<T, L>,                 \
       prefetch_hint<T, L> const&);
 #define HOFT_COMPILED_PANELS(declare, T)         \
   HOFT_COMPILED_FACTORS(declare, T)              \

@@ -5,6 +5,7 @@
 #include <hoft/hoft.hpp>
 
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,8 @@ class everything {
         X(gaussian<T, L>(s.m, s.t, seed + 4)),
         dY(gaussian<T, L>(s.m, s.t, seed + 5)),
         dMhat(gaussian<T, L>(s.m, s.n, seed + 6)),
-        x(gaussian<T, L>(s.n, s.t + s.rv, seed + 7)),
-        dy(gaussian<T, L>(s.m, s.t + s.rv, seed + 8)),
+        x(gaussian<T, L>(s.n, s.t, seed + 7)),
+        dy(gaussian<T, L>(s.m, s.t, seed + 8)),
         tau(gaussian<A>(s.ru, 1, seed + 9)),
         scale(gaussian<A>(scaled ? s.m : 0, 1, seed + 10)),
         Y(s.m, s.t),
@@ -45,8 +46,10 @@ class everything {
         dXt(s.m, s.t),
         Mhat(s.m, s.n),
         Mback(s.m, s.n),
-        y(s.m, s.t + s.rv),
-        dx(s.n, s.t + s.rv),
+        y(s.m, s.t),
+        yu(s.m, s.t),
+        dbase(s.m, s.t),
+        dx(s.n, s.t),
         left(s.m, s.ru + s.rv),
         right(s.ru + s.rv, s.n),
         W(s.ru, s.t),
@@ -124,16 +127,30 @@ class everything {
          [&](workspace w) { merge_backward(policy, a, in(M), in(dMhat), wU.view(), wV.view(), vector(ws), w); });
     call("low_rank", low_rank_workspace(policy, a, in(M)),
          [&](workspace w) { low_rank(policy, a, in(M), left.view(), right.view(), w); });
-    arena count;
-    carve_saved<T, L>(count, a, s.t, keep_q_);
-    arena memory(keep(count.size()));
-    auto const saved = carve_saved<T, L>(memory, a, s.t, keep_q_);
     auto const base = base_of(policy, in(M));
-    call("forward", forward_workspace(policy, a, x.view()),
-         [&](workspace w) { forward(policy, a, base, x.view(), y.view(), saved, w); });
-    call("backward", backward_workspace(policy, a, saved), [&](workspace w) {
-      backward(policy, a, base, in(x).columns(0, s.t), in(y).columns(0, s.t), saved, dy.view(), dx.view(), fU.view(),
-               fV.view(), vector(fs), w);
+    arena count;
+    auto const carve = [&](arena& from) {
+      auto const parts = carve_layer(from, a);
+      auto const tokens = carve_layer_state<T, L>(from, a, s.t, keep_q_);
+      return std::make_tuple(parts, tokens, carve_layer_gradient(from, a));
+    };
+    carve(count);
+    arena memory(keep(count.size()));
+    auto [layer, state, g] = carve(memory);
+    call("bind_layer", bind_workspace<T, L>(policy, a),
+         [&, &of = layer](workspace w) { bind_layer<T, L>(policy, a, base, of, w); });
+    set_zero(policy, g);
+    call("forward", forward_workspace(policy, layer, in(x)), [&, &of = layer, &left_state = state](workspace w) {
+      forward(policy, of, base, in(x), y.view(), left_state, w);
+    });
+    call("forward, nothing saved", forward_workspace(policy, layer, in(x), false),
+         [&, &of = layer](workspace w) { forward(policy, of, base, in(x), yu.view(), w); });
+    call("backward", backward_workspace(policy, layer, state),
+         [&, &of = layer, &left_state = state, &sums = g](workspace w) {
+           backward(policy, of, base, in(x), in(y), left_state, in(dy), dbase.view(), dx.view(), sums, w);
+         });
+    call("finish", finish_workspace<T, L>(policy, layer), [&, &of = layer, &sums = g](workspace w) {
+      finish<T, L>(policy, of, base, sums, fU.view(), fV.view(), vector(fs), w);
     });
     Ytau = Yt.map(), Yneumann = Yn.map();
   }
@@ -151,13 +168,13 @@ class everything {
     f("merge", Mhat.map()), f("unmerge", Mback.map()), f("merge dU", wU.map()), f("merge dV", wV.map()),
         f("merge ds", ws.map());
     f("low rank L", left.map()), f("low rank R", right.map());
-    f("forward y", y.map().leftCols(shape_.t)), f("backward dx", dx.map().leftCols(shape_.t));
+    f("forward y", y.map()), f("forward y, nothing saved", yu.map()), f("backward dx", dx.map());
     f("backward dU", fU.map()), f("backward dV", fV.map()), f("backward ds", fs.map());
   }
   bool intact() const {
     bool all = true;
-    for (auto const* a : {&U, &V,  &geqrf, &M,   &X,    &dY,    &dMhat, &x,  &dy,   &Y,    &Xr,
-                          &E, &dX, &dXout, &dXt, &Mhat, &Mback, &y,     &dx, &left, &right})
+    for (auto const* a : {&U,  &V,     &geqrf, &M,    &X,     &dY, &dMhat, &x,     &dy, &Y,    &Xr,   &E,
+                          &dX, &dXout, &dXt,   &Mhat, &Mback, &y,  &yu,    &dbase, &dx, &left, &right})
       all = all && a->intact();
     for (auto const* a : {&tau, &scale, &W, &dU, &dUout, &dV, &wU, &wV, &fU, &fV, &dtau, &ws, &fs})
       all = all && a->intact();
@@ -185,7 +202,7 @@ class everything {
   bool keep_q_;
   out U, V, geqrf, M, X, dY, dMhat, x, dy;
   acc tau, scale;
-  out Y, Xr, E, dX, dXout, dXt, Mhat, Mback, y, dx, left, right;
+  out Y, Xr, E, dX, dXout, dXt, Mhat, Mback, y, yu, dbase, dx, left, right;
   acc W, dU, dUout, dV, wU, wV, fU, fV, dtau, ws, fs;
   dense_matrix<T, L> Ytau, Yneumann;
   std::vector<std::vector<std::byte, Memory<std::byte>>> kept_;

@@ -7,7 +7,7 @@ def folder_of(gpu):
 
 
 def plots(results):
-    return f"../bench/results/{folder_of('device' in results)}"
+    return f"../../bench/results/{folder_of('device' in results)}"
 
 
 def slug(text):

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Measures the claims on complexity with hoft_claims, judges them, and writes JSON, CSV, plots and docs/complexity.md.
+"""Measures the claims on complexity with hoft_claims, judges them, and writes JSON, CSV, plots and the page
+docs/reference/complexity.md.
 
   harness.py --program=build/bench/bench/claims/hoft_claims --out=DIR [--level=full|quick|tiny] [--save --command=TEXT]
-  harness.py --report   docs/complexity.md and its plots anew from bench/results/claims/results.json
-  harness.py --check    fails when docs/complexity.md, or docs/complexity-gpu.md if there is one, is not what their
-                        results say
+  harness.py --report   docs/reference/complexity.md and its plots anew from bench/results/claims/results.json
+  harness.py --check    fails when docs/reference/complexity.md, or docs/reference/complexity-gpu.md if there is one,
+                        is not what their results say
 
-With --gpu and hoft_gpu_claims: the same on a GPU, docs/complexity-gpu.md from bench/results/claims_gpu. Ends with 77
-where there is no GPU, with 1 if HOFT_REQUIRE_GPU is 1.
+With --gpu and hoft_gpu_claims: the same on a GPU, docs/reference/complexity-gpu.md from bench/results/claims_gpu. Ends
+with 77 where there is no GPU, with 1 if HOFT_REQUIRE_GPU is 1.
 """
 
 import argparse
@@ -44,7 +45,7 @@ class Place:
         self.gpu = gpu
         self.levels = plans.GPU_LEVELS if gpu else plans.LEVELS
         self.saved = ROOT / "bench/results" / folder_of(gpu)
-        self.page = ROOT / ("docs/complexity-gpu.md" if gpu else "docs/complexity.md")
+        self.page = ROOT / ("docs/reference/complexity-gpu.md" if gpu else "docs/reference/complexity.md")
         self.option = " --gpu" if gpu else ""
 
 

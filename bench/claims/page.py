@@ -1,4 +1,4 @@
-"""docs/complexity.md and docs/complexity-gpu.md from their results: all numbers and verdicts come from there."""
+"""complexity.md and complexity-gpu.md of docs/reference from their results: all numbers and verdicts come from there."""
 
 import collections
 
@@ -297,10 +297,10 @@ def counts(verdicts):
 def title(results):
     if "device" not in results:
         return ("# Complexity: claims and what became of them\n\n"
-                "Written by `bench/claims/harness.py` from [bench/results/claims/results.json](../bench/results/claims/results.json); no number here is typed by hand. "
+                "Written by `bench/claims/harness.py` from [bench/results/claims/results.json](../../bench/results/claims/results.json); no number here is typed by hand. "
                 "`bash bench/run.sh --claims` measures all of it anew, and `--claims --quick` the smallest sizes.\n")
     return ("# Complexity on a GPU: claims and what became of them\n\n"
-            "Written by `bench/claims/harness.py` from [bench/results/claims_gpu/results.json](../bench/results/claims_gpu/results.json); no number here is typed by hand. "
+            "Written by `bench/claims/harness.py` from [bench/results/claims_gpu/results.json](../../bench/results/claims_gpu/results.json); no number here is typed by hand. "
             "`bash bench/run.sh --claims --gpu` measures all of it anew. [complexity.md](complexity.md) has all methods, orthogonality and coverage, on the CPU.\n")
 
 

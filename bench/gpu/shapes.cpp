@@ -1,4 +1,5 @@
-// shapes.cpp: how the kernels of docs/gpu-notes.md share a matrix among blocks, and what a block shares, without a GPU.
+// shapes.cpp: how the kernels of docs/internals/gpu-notes.md share a matrix among blocks, and what a block shares,
+// without a GPU.
 //   hoft_gpu_shapes [processors] [kilobytes a block] [blocks of a cluster]     by default 132, 227, 8
 #include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>

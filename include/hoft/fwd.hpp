@@ -29,8 +29,12 @@ template <class A>
 struct adjoint_view;
 template <class A>
 struct adapter_view;
+template <class A>
+struct bound_layer_view;
 template <class A, class T, class L>
-struct saved_activations;
+struct layer_state;
+template <class A>
+struct layer_gradient_view;
 
 class executor;
 class thread_pool;

@@ -1,12 +1,14 @@
 // hoft/hoft.hpp: everything on the CPU.
 #pragma once
 #include <hoft/adapter/batch.hpp>
+#include <hoft/adapter/layer_batch.hpp>
 #include <hoft/core/cost.hpp>
 #include <hoft/eigen/activations.hpp>
 #include <hoft/eigen/adapter.hpp>
 #include <hoft/eigen/apply.hpp>
 #include <hoft/eigen/compact_wy.hpp>
 #include <hoft/eigen/dense.hpp>
+#include <hoft/eigen/layer.hpp>
 #include <hoft/eigen/merge.hpp>
 #include <hoft/eigen/orthogonality.hpp>
 #include <hoft/householder/batch.hpp>

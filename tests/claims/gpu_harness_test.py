@@ -55,7 +55,7 @@ def main():
 
         text = page.text(results)
         check(not re.search(r"\bnan\b|\binf\b|None|[{}]", text), "the page lacks a number")
-        plots = set(re.findall(r"\(\.\./bench/results/claims_gpu/([a-z0-9_]+\.png)\)", text))
+        plots = set(re.findall(r"\(\.\./\.\./bench/results/claims_gpu/([a-z0-9_]+\.png)\)", text))
         drawn, rendering = set(), figures.save
         figures.save = lambda figure, path: (drawn.add(path.name), figures.plt.close(figure))  # rendering takes its time
         for draw, *about in figures.figures_of(results, out):  # here: processes of their own would fill a set of their own

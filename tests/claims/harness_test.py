@@ -55,7 +55,7 @@ def main():
 
         # The page names a plot for each cell and has no value missing.
         text = page.text(results)
-        plots = set(re.findall(r"\(\.\./bench/results/claims/([a-z0-9_]+\.png)\)", text))
+        plots = set(re.findall(r"\(\.\./\.\./bench/results/claims/([a-z0-9_]+\.png)\)", text))
         for cell in results["table1"]:
             check(pathlib.Path(page.link(results, cell)).name in plots, f"no plot for {cell['row']}, {cell['cell']}")
         check(not re.search(r"\bnan\b|\binf\b|None|[{}]", text), "the page lacks a number")

@@ -44,8 +44,8 @@ class judged_calls {
         X(widen(gaussian<T>(s.m, s.t, seed + 4))),
         dY(widen(gaussian<T>(s.m, s.t, seed + 5))),
         dMhat(widen(gaussian<T>(s.m, s.n, seed + 6))),
-        x(widen(gaussian<T>(s.n, s.t + s.rv, seed + 7)).leftCols(s.t)),
-        dy(widen(gaussian<T>(s.m, s.t + s.rv, seed + 8)).leftCols(s.t)),
+        x(widen(gaussian<T>(s.n, s.t, seed + 7))),
+        dy(widen(gaussian<T>(s.m, s.t, seed + 8))),
         tau(widen(gaussian<A>(s.ru, 1, seed + 9))),
         scale(matrix::Ones(s.m, 1)),
         Xr(widen(gaussian<T>(s.t, s.m, seed + 11))) {
@@ -152,6 +152,7 @@ class judged_calls {
                  dturned = times(adjoint_copy(M), scaled(dp, true));
     long double const size = M.norm() * x.norm(), both = size * dy.norm();
     by_norm("forward y", y, relative_ * largest_ * size);
+    by_norm("forward y, nothing saved", y, relative_ * largest_ * size);
     matrix const dx = reference_apply(V, dturned, side::left, op::adjoint);
     by_norm("backward dx", dx, relative_ * largest_ * M.norm() * dy.norm());
     by_entry("backward dU", reference_backward(U, p, dy).U, gradient(U, largest_ * both));

@@ -124,7 +124,7 @@ template <execution_policy Policy, class A, class T, class L>
 ///
 /// Cost: (4 m ru + 2 m rv) t flops; one pass over base_output and y (on a GPU a second one over base_output, where a
 /// cluster cannot hold all its features or has more than 32 reflectors). Accuracy: a small multiple of √(m + rv)
-/// (ru + rv) ε max|s| (‖M x‖ + ‖K v‖) token by token. Source: docs/mathematics.md (section 3).
+/// (ru + rv) ε max|s| (‖M x‖ + ‖K v‖) token by token. Source: docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class T, class L>
 void adapt(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T, L> base_output,
            matrix_view<std::remove_const_t<T>, L> y,
@@ -167,7 +167,7 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 ///
 /// Cost: (8 m ru + 4 m rv) t flops (10 m ru with several blocks of U, or to recover q); one pass over y, dy and dbase
 /// (on a GPU a second one over dy, where `adapt` has one over base_output). Accuracy: as of apply_backward. Same bits
-/// for any number of threads. Source: docs/mathematics.md (section 3).
+/// for any number of threads. Source: docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class TY, class AS, class TS, class TG, class T, class L>
 void adapt_backward(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<TY, L> y,
                     layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy, matrix_view<T, L> dbase,

@@ -73,7 +73,7 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 ///
 /// Cost: 2 m n t flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several blocks of U, or to
 /// recover q): `adapt_backward`, the base's adjoint, `project_backward`. Accuracy: as of apply_backward. Same bits for
-/// any number of threads (if the base operator has that property). Source: docs/mathematics.md (section 3).
+/// any number of threads (if the base operator has that property). Source: docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TS, class TG, class T,
           class L>
 requires base_operator<Base, T, L>
@@ -84,8 +84,8 @@ void backward(Policy const& policy, bound_layer_view<A> const& layer, Base& base
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::backward: the layer must hold the accumulator type of x.");
   auto const& a = layer.adapter;
   detail::require_layer_backward(layer, base, x, y, state, dy, dbase, dx, g);
-  auto const pieces = detail::carve<detail::layer_backward_pieces<Policy, acc, T, L>>(function, work, policy, a, t,
-                                                                                      detail::saved_by(a, state));
+  auto const pieces = detail::carve<detail::layer_backward_pieces<Policy, acc, T, L>>(
+      "backward", work, policy, a, x.cols, detail::saved_by(a, state));
   pieces.turns.first.adapt.run(policy, layer, state.w, detail::given_projections<acc, L>{state.v}, y, state.q, dy,
                                dbase, pieces.dv, detail::sums_of_outputs(g), true);
   detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(dbase), dx);

@@ -54,7 +54,7 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 ///         before anything is written. What the base operator throws leaves the layer unbound
 ///
 /// Cost: 2 m n rv flops in the base and 2 m rv² + 2 m ru rv beside it; M is read once. Memory: O((m + n) rv). Accuracy:
-/// that of the base on V̂, which is rounded to T before. Source: docs/mathematics.md (section 3).
+/// that of the base on V̂, which is rounded to T before. Source: docs/reference/mathematics.md (section 3).
 template <scalar T, class L = col_major, execution_policy Policy, class A, class Base>
 requires base_operator<Base, T, L>
 void bind_layer(Policy const& policy, adapter_view<A> const& a, Base& base,

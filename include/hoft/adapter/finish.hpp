@@ -57,7 +57,7 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 ///         written
 ///
 /// Cost: 2 m n rv flops in the base and 4 (m ru² + (m + n) rv²) at most beside it; M is read once. Memory: O((m + n)
-/// rv). Accuracy: as of apply_backward, and dB is rounded to T. Source: docs/mathematics.md (section 3).
+/// rv). Accuracy: as of apply_backward, and dB is rounded to T. Source: docs/reference/mathematics.md (section 3).
 template <scalar T, class L = col_major, execution_policy Policy, class A, class Base, class TU, class LU, class TV,
           class LV, class TS>
 requires base_operator<Base, T, L>

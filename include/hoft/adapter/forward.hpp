@@ -28,8 +28,8 @@ struct layer_forward_pieces {
 };
 
 template <class A, class Base, class TX, class T, class L>
-void require_layer_forward(char const* function, bound_layer_view<A> const& layer, Base const& base, matrix_view<TX, L> x,
-                           matrix_view<T, L> y) {
+void require_layer_forward(char const* function, bound_layer_view<A> const& layer, Base const& base,
+                           matrix_view<TX, L> x, matrix_view<T, L> y) {
   require_layer(function, layer);
   require_base(function, base, layer.adapter);
   require_shape(function, "x", x, layer.cols(), x.cols);
@@ -73,7 +73,7 @@ template <execution_policy Policy, class A, class T, class L>
 ///
 /// Cost: 2 m n t flops in the base, (4 m ru + 2 (m + n) rv) t beside it: `project`, the base, `adapt` in place.
 /// Accuracy: that of the base on x plus a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ ‖x‖ token by token.
-/// Source: docs/mathematics.md (section 3).
+/// Source: docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class T, class L>
 requires base_operator<Base, T, L>
 void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,

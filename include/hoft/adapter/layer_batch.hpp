@@ -257,13 +257,13 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
   detail::require_offsets("forward_shared_workspace", offsets, count, x.cols);
   return detail::batch_workspace(policy, count, [&](index_t problem) {
     std::size_t const i(problem);
-    return forward_workspace(ops<Policy>::serial(policy), layer[i],
-                             x.columns(offsets[i], offsets[i + 1] - offsets[i]), false);
+    return forward_workspace(ops<Policy>::serial(policy), layer[i], x.columns(offsets[i], offsets[i + 1] - offsets[i]),
+                             false);
   });
 }
 
-/// y := M̂ x where tokens of several adapters of one weight stand side by side: columns offsets[i] to offsets[i + 1] of x
-/// belong to layer[i]. The base operator, which all share, is called once.
+/// y := M̂ x where tokens of several adapters of one weight stand side by side: columns offsets[i] to offsets[i + 1] of
+/// x belong to layer[i]. The base operator, which all share, is called once.
 ///
 /// @param policy where to compute; its threads share the layers, one at a time each
 /// @param all_layer bound layers of the same weight [m, n], of any ranks, HOFT or SHOFT
@@ -272,7 +272,8 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
 /// @param x      [n, t] In
 /// @param y      [m, t] Out. Must not overlap x
 /// @param work   at least forward_shared_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything is
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
+/// is
 ///         written
 ///
 /// Cost and accuracy: those of `forward` for the tokens of each layer. The same bits for any number of threads.

@@ -63,7 +63,8 @@ template <execution_policy Policy, class A, class T, class L>
 ///
 /// Cost: 4 m n (ru + rv) flops; M is read twice (on a GPU three times, where forward reads base twice) and M̂ written
 /// once. Accuracy: a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ column by column. HOFT keeps the singular
-/// values of M to that accuracy. Source: math in docs/mathematics.md (section 3); Arcas et al., arXiv 2505.16531.
+/// values of M to that accuracy. Source: math in docs/reference/mathematics.md (section 3); Arcas et al., arXiv
+/// 2505.16531.
 template <execution_policy Policy, class A, class TM, class T, class L>
 void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat,
            workspace work) {
@@ -137,7 +138,7 @@ template <execution_policy Policy, class A, class T, class L>
 ///
 /// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once (on a GPU once more each, where forward reads
 /// base twice). Accuracy: as of apply_backward.
-/// Source: math in docs/mathematics.md (section 3).
+/// Source: math in docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class TM, class TG, class L, class TU, class LU, class TV, class LV,
           class TS>
 void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<TG, L> dMhat,

@@ -17,7 +17,7 @@ struct tuning {
 };
 
 /// For each architecture and newer ones, up to the next row. Nothing has been measured yet: they are what
-/// docs/gpu-notes.md reckons.
+/// docs/internals/gpu-notes.md reckons.
 struct tuning_of_architecture {
   int architecture;
   tuning numbers;

@@ -126,9 +126,9 @@ class bound_layer {
   layer_storage<A> parts_;
 };
 
-/// The layer of an adapter and its weight, for one optimiser step: made anew after each change of U, V, s or the weight.
-/// bind_layer<T, L>(a, base) says on what element type and layout the base operator is called, where base.value_type and
-/// column-major layout (if the operator has it) are not what is wanted. @see bind_layer with views.
+/// The layer of an adapter and its weight, for one optimiser step: made anew after each change of U, V, s or the
+/// weight. bind_layer<T, L>(a, base) says on what element type and layout the base operator is called, where
+/// base.value_type and column-major layout (if the operator has it) are not what is wanted. @see bind_layer with views.
 template <class T = void, class L = void, execution_policy Policy, class A, class Base>
 [[nodiscard]] auto bind_layer(Policy const& policy, adapter<A> a, Base&& base) {
   static_assert(detail::is_operator<Base>,
@@ -143,6 +143,16 @@ template <class T = void, class L = void, class A, class Base>
 [[nodiscard]] auto bind_layer(adapter<A> a, Base&& base) {
   return bind_layer<T, L>(cpu{}, std::move(a), std::forward<Base>(base));
 }
+
+namespace detail {
+
+/// set_zero by its name, which a member of that name hides.
+template <class A>
+void clear_gradient(layer_gradient_view<A> const& g) {
+  set_zero(cpu{}, g);
+}
+
+}  // namespace detail
 
 /// The sums of a gradient over tokens, owned; zero when made.
 template <accumulating A>
@@ -161,7 +171,7 @@ class layer_gradient {
   explicit layer_gradient(bound_layer<A, T, L, Base> const& layer) : layer_gradient(layer.bound_adapter().view()) {}
 
   /// At the start of an optimiser step.
-  void set_zero() { HOFT_TARGET_NAMESPACE_SET_ZERO; }
+  void set_zero() { detail::clear_gradient(view()); }
   [[nodiscard]] layer_gradient_view<A> view() {
     return {as_view(D_U_), as_view(dF_U_), as_view(E_U_), as_view(minus_dK_), as_view(D_V_), as_vector_view(ds_)};
   }
@@ -173,8 +183,8 @@ class layer_gradient {
 template <class A, class T, class L, class Base>
 layer_gradient(bound_layer<A, T, L, Base> const&) -> layer_gradient<A>;
 
-/// y = M̂ x = Q_U diag(s) M Q_V x for t tokens as the columns of x [n, t]: Eigen storage, a Map or a Ref, or a matrix_view,
-/// in the type and layout that the base operator takes. @see forward with views.
+/// y = M̂ x = Q_U diag(s) M Q_V x for t tokens as the columns of x [n, t]: Eigen storage, a Map or a Ref, or a
+/// matrix_view, in the type and layout that the base operator takes. @see forward with views.
 template <execution_policy Policy, class A, class T, class L, class Base, class DX>
 [[nodiscard]] auto forward(Policy const& policy, bound_layer<A, T, L, Base> const& layer, DX const& x) {
   using value = detail::value_of<DX const>;

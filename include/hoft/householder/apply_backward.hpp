@@ -187,7 +187,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// Cost: 10 m n r flops and one pass over X and dY for one block of reflectors; with more blocks 14 m n r, and the
 /// panel of X that is in cache runs forward once more. Accuracy: relative error of dX as of `apply`; dU to a small
 /// multiple of (r √(m + b) + √n) ε ‖X‖ ‖G‖ / ‖u‖. Same bits for any number of threads.
-/// Source: docs/mathematics.md, section 2.
+/// Source: docs/reference/mathematics.md, section 2.
 template <execution_policy Policy, class A, class TX, class TG, class T, class L, class TU, class LU, class TT>
 void apply_backward(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<TG, L> dY,
                     matrix_view<T, L> dX, matrix_view<TU, LU> dU, vector_view<TT> dtau, side s, op o, workspace work) {
