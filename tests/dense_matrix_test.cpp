@@ -60,11 +60,6 @@ TEST_CASE_TEMPLATE("memory: aligned, copied, moved, given back", T, float, std::
         CHECK(assigned.data() == data);
         swap(assigned, A);
         CHECK(A.data() == data);
-        for (index_t kept = cols; kept >= 0; --kept) {
-          assigned.keep_columns(kept);
-          CHECK(assigned.cols() == kept);
-          CHECK(assigned == A.leftCols(kept));
-        }
       }
   };
   body(col_major{});
@@ -79,7 +74,6 @@ TEST_CASE("extents that cannot be are refused") {
   CHECK_THROWS_AS(hoft::dense_matrix<float>(PTRDIFF_MAX / 4, 2), std::bad_alloc);
   CHECK_THROWS_AS(hoft::dense_vector<float>(2, 2), hoft::shape_error);
   hoft::dense_matrix<float> A(2, 2);
-  CHECK_THROWS_AS(A.keep_columns(3), hoft::shape_error);
   CHECK_THROWS_AS(A.resize(PTRDIFF_MAX / 4, 2), std::bad_alloc);
 }
 

@@ -137,15 +137,6 @@ class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> 
   }
   void resize(index_t size) requires is_vector { resize(size, 1); }
 
-  /// Drops the columns from `cols` on. Memory is neither given back nor asked for.
-  void keep_columns(index_t cols) {
-    detail::require_at_least("dense_matrix::keep_columns", "cols", cols, 0);
-    detail::require_at_most("dense_matrix::keep_columns", "cols", cols, cols_);
-    if constexpr (std::same_as<Layout, row_major>)
-      for (index_t i = 1; i < rows_; ++i) std::copy_n(data_ + i * cols_, cols, data_ + i * cols);
-    cols_ = cols;
-  }
-
   using Base::swap;
   void swap(dense_matrix& other) noexcept {
     std::swap(data_, other.data_);
