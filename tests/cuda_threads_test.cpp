@@ -6,6 +6,7 @@
 #include "everything.hpp"
 
 #include <array>
+#include <tuple>
 
 using namespace hoft_test;
 
@@ -58,15 +59,14 @@ TEST_CASE("transforms by blocks of several threads") {
   using T = float;
   using hoft::cuda::host;
   index_t const m = 200, n = 100, t = 40, ru = 17, rv = 9;
-  dense_matrix<T> const M = gaussian<T>(m, n, 1), dMhat = gaussian<T>(m, n, 2), x = gaussian<T>(n, t + rv, 3),
-                        g = gaussian<T>(m, t + rv, 4);
+  dense_matrix<T> const M = gaussian<T>(m, n, 1), dMhat = gaussian<T>(m, n, 2), x = gaussian<T>(n, t, 3),
+                        g = gaussian<T>(m, t, 4);
   hoft::compact_wy<float> const QU = hoft::accumulate(gaussian<float>(m, ru, 5)),
                                 QV = hoft::accumulate(gaussian<float>(n, rv, 6));
   dense_matrix<float> const s = gaussian<float>(m, 1, 7);
   hoft::adapter_view<float const> const a{QU.view(), QV.view(), {s.data(), m}};
   auto const results = [&](host const& device) {
-    std::array<dense_matrix<T>, 3> stored{dense_matrix<T>(m, n), dense_matrix<T>(m, t + rv),
-                                          dense_matrix<T>(n, t + rv)};
+    std::array<dense_matrix<T>, 3> stored{dense_matrix<T>(m, n), dense_matrix<T>(m, t), dense_matrix<T>(n, t)};
     std::array<dense_matrix<float>, 6> sums;
     for (std::size_t i = 0; i < 6; ++i) sums[i].resize(i % 3 == 1 ? n : m, i % 3 == 0 ? ru : i % 3 == 1 ? rv : 1);
     auto const gradient = [&](std::size_t i) { return hoft::as_view(sums[i]); };
@@ -76,19 +76,28 @@ TEST_CASE("transforms by blocks of several threads") {
     hoft::merge(device, a, weight, hoft::as_view(stored[0]), merge_work);
     guarded_workspace weight_work(hoft::merge_backward_workspace(device, a, weight));
     hoft::merge_backward(device, a, weight, hoft::as_view(dMhat), gradient(0), gradient(1), scale(2), weight_work);
-    dense_matrix<T> tokens = x, dy = g;
-    auto const X = hoft::as_view(tokens), Y = hoft::as_view(stored[1]);
+    dense_matrix<T> dbase(m, t);
+    auto const X = hoft::as_view(x), dY = hoft::as_view(g);
+    auto const Y = hoft::as_view(stored[1]);
     auto const base = dense(device, weight);
+    auto const carve = [&](hoft::arena& from) {
+      return std::tuple(hoft::carve_layer(from, a), hoft::carve_layer_state<T, col_major>(from, a, t),
+                        hoft::carve_layer_gradient(from, a));
+    };
     hoft::arena count;
-    hoft::carve_saved<T, col_major>(count, a, t);
+    carve(count);
     guarded_workspace kept(count.size());
     hoft::arena memory{hoft::workspace(kept)};
-    auto const saved = hoft::carve_saved<T, col_major>(memory, a, t);
-    guarded_workspace forward_work(hoft::forward_workspace(device, a, X));
-    hoft::forward(device, a, base, X, Y, saved, forward_work);
-    guarded_workspace work(hoft::backward_workspace(device, a, saved));
-    hoft::backward(device, a, base, X.columns(0, t), Y.columns(0, t), saved, hoft::as_view(dy),
-                   hoft::as_view(stored[2]), gradient(3), gradient(4), scale(5), work);
+    auto [layer, state, total] = carve(memory);
+    hoft::set_zero(device, total);
+    guarded_workspace bind_work(hoft::bind_workspace<T>(device, a));
+    hoft::bind_layer<T>(device, a, base, layer, bind_work);
+    guarded_workspace forward_work(hoft::forward_workspace(device, layer, X));
+    hoft::forward(device, layer, base, X, Y, state, forward_work);
+    guarded_workspace work(hoft::backward_workspace(device, layer, state));
+    hoft::backward(device, layer, base, X, Y, state, dY, hoft::as_view(dbase), hoft::as_view(stored[2]), total, work);
+    guarded_workspace finish_work(hoft::finish_workspace<T>(device, layer));
+    hoft::finish<T>(device, layer, base, total, gradient(3), gradient(4), scale(5), finish_work);
     return std::pair(stored, sums);
   };
   for (index_t cluster : {8, 1}) {

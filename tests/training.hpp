@@ -3,6 +3,7 @@
 #pragma once
 #include <hoft/cuda/dense.hpp>
 #include <hoft/adapter/batch.hpp>
+#include <hoft/adapter/layer_batch.hpp>
 
 #include <algorithm>
 #include <array>
@@ -108,6 +109,11 @@ class training {
   template <class S>
   using memory = std::vector<S, Memory<S>>;
 
+  static constexpr index_t tokens = training_tokens;
+  static constexpr std::size_t micro_batches = 2;
+  static constexpr index_t tokens_each = tokens / index_t(micro_batches);
+  static_assert(tokens_each * index_t(micro_batches) == tokens);
+
   struct layer {
     layer_shape shape;
     memory<T> weight, merged_weight, unmerged_weight;
@@ -117,7 +123,9 @@ class training {
     hoft::matrix_view<T> Mhat, Mback;
     hoft::matrix_view<A> U, V, s, dU, dV, ds;
     hoft::adapter_view<A> a;
-    hoft::saved_activations<A, T, hoft::col_major> saved;
+    hoft::bound_layer_view<A> bound;
+    std::array<hoft::layer_state<A, T, hoft::col_major>, micro_batches> state;
+    hoft::layer_gradient_view<A> sums;
 
     layer(layer_shape of, training_data::layer const& from)
         : shape(of),
@@ -152,7 +160,9 @@ class training {
       });
       a.scale = {s.data, s.rows};
       carve(kept, [&](hoft::arena& from_bytes) {
-        saved = hoft::carve_saved<T, hoft::col_major>(from_bytes, a, training_tokens);
+        bound = hoft::carve_layer(from_bytes, a);
+        for (auto& one : state) one = hoft::carve_layer_state<T, hoft::col_major>(from_bytes, a, tokens_each);
+        sums = hoft::carve_layer_gradient(from_bytes, a);
       });
     }
     layer(layer const&) = delete;
@@ -163,21 +173,22 @@ class training {
         target_(converted<A>(data.target)),
         error_(target_.size()),
         loss_(1) {
-    for (std::size_t i = 0; i < 3; ++i) {  // spare columns for the layers on both sides
+    for (std::size_t i = 0; i < 3; ++i) {
       index_t const features = i < 2 ? layers_[i].shape.n : layers_[1].shape.m;
-      index_t const spare = std::max(i < 2 ? layers_[i].shape.rv : 0, i > 0 ? layers_[i - 1].shape.rv : 0);
-      for (auto* all : {&activations_[i], &gradients_[i]}) all->resize(std::size_t(features * (tokens + spare)));
+      for (auto* all : {&activations_[i], &gradients_[i]}) all->resize(std::size_t(features * tokens));
     }
     std::copy_n(converted<T>(data.x).begin(), data.x.size(), activations_[0].begin());
     auto all_forms = forms();
     index_t bytes = hoft::accumulate_workspace(policy, std::span(all_forms));
     for (std::size_t i = 0; i < 2; ++i) {
       layer& l = layers_[i];
-      bytes = std::max({bytes, hoft::forward_workspace(policy, l.a, at(activations_, i, l.shape.rv)),
-                        hoft::backward_workspace(policy, l.a, l.saved)});
+      for (std::size_t part = 0; part < micro_batches; ++part)
+        bytes = std::max({bytes, hoft::forward_workspace(policy, l.bound, at(activations_, i, part)),
+                          hoft::backward_workspace(policy, l.bound, l.state[part])});
     }
     weights const all(layers_);
-    bytes = std::max({bytes, hoft::merge_workspace(policy, all.a.span(), all.M.span()),
+    bytes = std::max({bytes, hoft::bind_workspace<T>(policy, all.a), hoft::finish_workspace<T>(policy, all.bound),
+                      hoft::merge_workspace(policy, all.a.span(), all.M.span()),
                       hoft::unmerge_workspace(policy, all.a.span(), all.Mback.span()),
                       hoft::merge_backward_workspace(policy, all.a.span(), all.M.span())});
     work_.resize(std::size_t(bytes));
@@ -190,16 +201,26 @@ class training {
     hoft::accumulate(policy, std::span<hoft::matrix_view<A const> const>(U), std::span(all), hoft::exact{}, work());
     for (std::size_t i = 0; i < 2; ++i) layers_[i].a.left = all[2 * i], layers_[i].a.right = all[2 * i + 1];
   }
-  /// What one step submits: the same calls every time, on memory of its own. Leaves the loss ½ ‖y − target‖² / t of the
-  /// parameters that it found.
+  /// And the layers of both, in one call.
+  void bind(Policy const& policy) {
+    accumulate(policy);
+    weights all(layers_);
+    auto bases = std::array{base_of(policy, layers_[0]), base_of(policy, layers_[1])};
+    hoft::bind_layer<T>(policy, all.a, bases, all.bound, work());
+    for (std::size_t i = 0; i < 2; ++i) layers_[i].bound = all.bound[i];
+  }
+  /// What one step submits: the same calls every time, on memory of its own; tokens in micro-batches. Leaves the loss
+  /// ½ ‖y − target‖² / t of the parameters that it found.
   template <class Disturbance = undisturbed>
   void step(Policy const& policy, Disturbance const& disturbance = {}) {
-    accumulate(policy);
+    bind(policy);
     for (std::size_t i = 0; i < 2; ++i) {
       layer& l = layers_[i];
       auto const base = base_of(policy, l);
-      hoft::forward(policy, l.a, base, at(activations_, i, l.shape.rv), at(activations_, i + 1, l.shape.rv), l.saved,
-                    work());
+      for (std::size_t part = 0; part < micro_batches; ++part) {
+        hoft::matrix_view<T const> const x = at(activations_, i, part);
+        hoft::forward(policy, l.bound, base, x, at(activations_, i + 1, part), l.state[part], work());
+      }
       disturbance.after_forward(l, at(activations_, i), at(activations_, i + 1));
     }
     auto const y = at(activations_, 2), dy = at(gradients_, 2);
@@ -210,9 +231,14 @@ class training {
       layer& l = layers_[i];
       auto const base = base_of(policy, l);
       double const size = disturbance.size_of(at(gradients_, i + 1));
-      hoft::matrix_view<T const> const x = at(activations_, i), output = at(activations_, i + 1);
-      hoft::backward(policy, l.a, base, x, output, l.saved, at(gradients_, i + 1, l.shape.rv),
-                     at(gradients_, i, l.shape.rv), l.dU, l.dV, hoft::vector_view<A>(l.ds.data, l.ds.rows), work());
+      hoft::set_zero(policy, l.sums);
+      for (std::size_t part = 0; part < micro_batches; ++part) {
+        hoft::matrix_view<T const> const input = at(activations_, i, part), output = at(activations_, i + 1, part);
+        auto const gradient = at(gradients_, i + 1, part);  // ∂L/∂(M x) takes its place
+        hoft::backward(policy, l.bound, base, input, output, l.state[part], gradient, gradient, at(gradients_, i, part),
+                       l.sums, work());
+      }
+      hoft::finish<T>(policy, l.bound, base, l.sums, l.dU, l.dV, hoft::vector_view<A>(l.ds.data, l.ds.rows), work());
       disturbance.after_backward(l, at(activations_, i), size, at(gradients_, i));
     }
     for (layer& l : layers_) {
@@ -255,8 +281,6 @@ class training {
   }
 
  private:
-  static constexpr index_t tokens = training_tokens;
-
   /// The operands of all layers, for calls that take all of them.
   struct weights {
     template <class View>
@@ -264,13 +288,14 @@ class training {
       std::span<View const> span() const { return *this; }
     };
     views<hoft::adapter_view<A>> a;
+    views<hoft::bound_layer_view<A>> bound;
     views<hoft::matrix_view<T const>> M;
     views<hoft::matrix_view<T>> Mhat, Mback;
     views<hoft::matrix_view<A>> dU, dV;
     views<hoft::vector_view<A>> ds;
     explicit weights(std::array<layer, 2> const& layers) {
       for (layer const& l : layers) {
-        a.push_back(l.a), M.push_back(l.M), Mhat.push_back(l.Mhat), Mback.push_back(l.Mback);
+        a.push_back(l.a), bound.push_back(l.bound), M.push_back(l.M), Mhat.push_back(l.Mhat), Mback.push_back(l.Mback);
         dU.push_back(l.dU), dV.push_back(l.dV), ds.emplace_back(l.ds.data, l.ds.rows);
       }
     }
@@ -284,9 +309,12 @@ class training {
   std::vector<hoft::compact_wy_view<A>> forms() {
     return {layers_[0].a.left, layers_[0].a.right, layers_[1].a.left, layers_[1].a.right};
   }
-  /// Before layer i, or behind the last, with so many spare columns.
-  hoft::matrix_view<T> at(std::array<memory<T>, 3>& all, std::size_t i, index_t spare = 0) {
-    return {all[i].data(), i < 2 ? layers_[i].shape.n : layers_[1].shape.m, tokens + spare};
+  /// Before layer i, or behind the last: all tokens, or those of one micro-batch.
+  hoft::matrix_view<T> at(std::array<memory<T>, 3>& all, std::size_t i) {
+    return {all[i].data(), i < 2 ? layers_[i].shape.n : layers_[1].shape.m, tokens};
+  }
+  hoft::matrix_view<T> at(std::array<memory<T>, 3>& all, std::size_t i, std::size_t part) {
+    return at(all, i).columns(index_t(part) * tokens_each, tokens_each);
   }
   static auto base_of(Policy const& policy, layer const& l) {
     if constexpr (requires { typename Policy::cuda_device_tag; }) return dense(policy, l.M);

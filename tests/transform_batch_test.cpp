@@ -9,6 +9,7 @@
 #include <deque>
 #include <limits>
 #include <span>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -22,8 +23,8 @@ struct adapter_shape {
   index_t shares = -1;  ///< the problem whose x this one has
 };
 
-// q, k and v of one layer; then odd and empty shapes. More than a GPU takes at a time, and the last shares the x of one
-// that was.
+// q, k and v of one layer; then odd and empty shapes. More than a GPU takes at a time; some share an x, the last that
+// of one that was.
 constexpr adapter_shape shapes[] = {
     {24, 20, 4, 6, 9, false},  {16, 20, 3, 2, 9, true, 0}, {24, 20, 0, 5, 9, false, 0}, {5, 70, 5, 0, 3, true},
     {0, 3, 0, 0, 4, false},    {9, 7, 12, 4, 0, true},     {33, 2, 8, 1, 40, false},    {1, 1, 1, 1, 1, true},
@@ -43,11 +44,13 @@ struct problems {
   using gradient = padded<A, col_major>;
 
   std::deque<hoft::compact_wy<A>> left, right;
-  std::deque<out> M, Mhat, Mback, x, y, dy, dx;
+  std::deque<out> M, Mhat, Mback, x, y, dy, dbase, dx;
   std::deque<gradient> s, wU, wV, ws, dU, dV, ds;
   std::deque<std::vector<std::byte>> memory;
   std::vector<hoft::adapter_view<A const>> a;
-  std::vector<hoft::saved_activations<A, T, L>> saved;
+  std::vector<hoft::bound_layer_view<A>> layer;
+  std::vector<hoft::layer_state<A, T, L>> state;
+  std::vector<hoft::layer_gradient_view<A>> sums;
 
   problems() {
     unsigned seed = 100;
@@ -64,18 +67,25 @@ struct problems {
       s.emplace_back(gaussian<A>(scales, 1, ++seed));
       M.emplace_back(gaussian<T, L>(p.m, p.n, ++seed));
       Mhat.emplace_back(p.m, p.n), Mback.emplace_back(gaussian<T, L>(p.m, p.n, ++seed));
-      if (p.shares < 0) x.emplace_back(gaussian<T, L>(p.n, p.t + p.rv, ++seed));
+      if (p.shares < 0) x.emplace_back(gaussian<T, L>(p.n, p.t, ++seed));
       else x.emplace_back(0, 0);
-      y.emplace_back(p.m, p.t + p.rv), dx.emplace_back(p.n, p.t + p.rv);
-      dy.emplace_back(gaussian<T, L>(p.m, p.t + p.rv, ++seed));
+      y.emplace_back(p.m, p.t), dbase.emplace_back(p.m, p.t), dx.emplace_back(p.n, p.t);
+      dy.emplace_back(gaussian<T, L>(p.m, p.t, ++seed));
       wU.emplace_back(p.m, p.ru), wV.emplace_back(p.n, p.rv), ws.emplace_back(scales, 1);
       dU.emplace_back(p.m, p.ru), dV.emplace_back(p.n, p.rv), ds.emplace_back(scales, 1);
       a.emplace_back(left.back().view(), right.back().view(), vector(s.back()));
+      auto const parts = [&](hoft::arena& from) {
+        return std::tuple(hoft::carve_layer(from, a.back()),
+                          hoft::carve_layer_state<T, L>(from, a.back(), p.t, p.m != 16),
+                          hoft::carve_layer_gradient(from, a.back()));
+      };
       hoft::arena size;
-      hoft::carve_saved<T, L>(size, a.back(), p.t, p.m != 16);
+      parts(size);
       memory.emplace_back(std::size_t(size.size()), std::byte(0xFF));
       hoft::arena carved(hoft::workspace{memory.back().data(), size.size()});
-      saved.push_back(hoft::carve_saved<T, L>(carved, a.back(), p.t, p.m != 16));
+      auto const [bound, left_state, g] = parts(carved);
+      layer.push_back(bound), state.push_back(left_state), sums.push_back(g);
+      hoft::set_zero(hoft::cpu{}, g);
     }
   }
 
@@ -100,15 +110,9 @@ struct problems {
     for (auto& one : all) v.push_back(vector(one));
     return v;
   }
-  std::vector<hoft::matrix_view<T, L>> tokens() {
-    std::vector<hoft::matrix_view<T, L>> v;
-    for (auto const& p : shapes)
-      v.push_back(x[p.shares < 0 ? v.size() : std::size_t(p.shares)].view().columns(0, p.t + p.rv));
-    return v;
-  }
-  std::vector<hoft::matrix_view<T const, L>> without_spare(std::vector<hoft::matrix_view<T, L>> const& all) const {
+  std::vector<hoft::matrix_view<T const, L>> tokens() const {
     std::vector<hoft::matrix_view<T const, L>> v;
-    for (auto const& one : all) v.push_back(one.columns(0, shapes[v.size()].t));
+    for (auto const& p : shapes) v.push_back(x[p.shares < 0 ? v.size() : std::size_t(p.shares)].view());
     return v;
   }
   template <class Policy>
@@ -131,12 +135,11 @@ struct problems {
     using hoft::workspace;
     auto const adapters = all_of(a);
     auto const weights = constant(views(M)), gradients = constant(views(dy));
-    auto const merged = views(Mhat), back = views(Mback), in = tokens(), out_ = views(y), g = views(dy),
-               dx_ = views(dx);
+    auto const merged = views(Mhat), back = views(Mback), out_ = views(y), dbase_ = views(dbase), dx_ = views(dx);
     auto const wU_ = views(wU), wV_ = views(wV), dU_ = views(dU), dV_ = views(dV);
     auto const ws_ = vectors(ws), ds_ = vectors(ds);
-    auto const outputs = without_spare(out_), inputs = without_spare(in);
-    auto const saves = all_of(saved);
+    auto const inputs = tokens();
+    auto const outputs = constant(out_), g = constant(views(dy));
     std::span<Base const> const bases(base);
     f(
         hoft::merge_workspace(policy, adapters, all_of(weights)),
@@ -160,21 +163,33 @@ struct problems {
                                all_of(ws_), w);
         });
     f(
-        hoft::forward_workspace(policy, adapters, all_of(in)),
-        [&](std::size_t i) { return hoft::forward_workspace(policy, a[i], in[i]); },
-        [&](std::size_t i, workspace w) { hoft::forward(policy, a[i], base[i], in[i], out_[i], saved[i], w); },
-        [&](workspace w) { hoft::forward(policy, adapters, bases, all_of(in), all_of(out_), saves, w); });
+        hoft::bind_workspace<T, L>(policy, adapters),
+        [&](std::size_t i) { return hoft::bind_workspace<T, L>(policy, a[i]); },
+        [&](std::size_t i, workspace w) { hoft::bind_layer<T, L>(policy, a[i], base[i], layer[i], w); },
+        [&](workspace w) { hoft::bind_layer<T, L>(policy, adapters, bases, layer, w); });
     f(
-        hoft::backward_workspace(policy, adapters, saves),
-        [&](std::size_t i) { return hoft::backward_workspace(policy, a[i], saved[i]); },
+        hoft::forward_workspace(policy, layer, inputs),
+        [&](std::size_t i) { return hoft::forward_workspace(policy, layer[i], inputs[i]); },
+        [&](std::size_t i, workspace w) { hoft::forward(policy, layer[i], base[i], inputs[i], out_[i], state[i], w); },
+        [&](workspace w) { hoft::forward(policy, layer, bases, inputs, out_, state, w); });
+    for (bool again : {false, true})  // a second micro-batch, whose ∂L/∂(M x) takes the place of dy
+      f(
+          hoft::backward_workspace(policy, layer, state),
+          [&](std::size_t i) { return hoft::backward_workspace(policy, layer[i], state[i]); },
+          [&](std::size_t i, workspace w) {
+            hoft::backward(policy, layer[i], base[i], inputs[i], outputs[i], state[i], g[i],
+                           again ? dy[i].view() : dbase_[i], dx_[i], sums[i], w);
+          },
+          [&](workspace w) {
+            hoft::backward(policy, layer, bases, inputs, outputs, state, g, again ? views(dy) : dbase_, dx_, sums, w);
+          });
+    f(
+        hoft::finish_workspace<T, L>(policy, layer),
+        [&](std::size_t i) { return hoft::finish_workspace<T, L>(policy, layer[i]); },
         [&](std::size_t i, workspace w) {
-          hoft::backward(policy, a[i], base[i], inputs[i], outputs[i], saved[i], g[i], dx_[i], dU_[i], dV_[i], ds_[i],
-                         w);
+          hoft::finish<T, L>(policy, layer[i], base[i], sums[i], dU_[i], dV_[i], ds_[i], w);
         },
-        [&](workspace w) {
-          hoft::backward(policy, adapters, bases, all_of(inputs), all_of(outputs), saves, all_of(g), all_of(dx_),
-                         all_of(dU_), all_of(dV_), all_of(ds_), w);
-        });
+        [&](workspace w) { hoft::finish<T, L>(policy, layer, bases, sums, dU_, dV_, ds_, w); });
   }
 
   template <class Policy>
@@ -205,11 +220,11 @@ struct problems {
       }
     };
     same(&problems::Mhat, "Mhat"), same(&problems::Mback, "M"), same(&problems::x, "x"), same(&problems::y, "y");
-    same(&problems::dy, "dy"), same(&problems::dx, "dx");
+    same(&problems::dy, "dy"), same(&problems::dbase, "dbase"), same(&problems::dx, "dx");
     same(&problems::wU, "merged dU"), same(&problems::wV, "merged dV"), same(&problems::ws, "merged ds");
     same(&problems::dU, "dU"), same(&problems::dV, "dV"), same(&problems::ds, "ds");
     for (std::size_t i = 0; i < count; ++i)
-      CHECK(same_bits(hoft::as_eigen(saved[i].w), hoft::as_eigen(other.saved[i].w)));
+      CHECK(same_bits(hoft::as_eigen(state[i].w), hoft::as_eigen(other.state[i].w)));
   }
 };
 
@@ -292,17 +307,20 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
   device.shared_limit = index_t{24} << 10;  // so little that there are clusters of several blocks
   // HOFT, SHOFT, or both by turns: some take steps then that others do not, and more of them.
   for (auto const [even, odd] : {std::array{false, false}, {true, true}, {false, true}}) {
-    std::deque<padded<T, L>> M, Mhat, y;
+    std::deque<padded<T, L>> M, Mhat, y, dx;
     std::deque<padded<float, col_major>> s, dU, dV, ds;
     std::deque<hoft::compact_wy<float>> left, right;
     std::vector<hoft::adapter_view<float const>> a;
     std::vector<hoft::matrix_view<T const, L>> M_, gradients;
-    std::vector<hoft::matrix_view<T, L>> Mhat_, x_, y_;
+    std::vector<hoft::matrix_view<T const, L>> x_;
+    std::vector<hoft::matrix_view<T, L>> Mhat_, y_, dx_;
     std::vector<hoft::matrix_view<float>> dU_, dV_;
     std::vector<hoft::cuda::dense_operator<hoft::cuda::host, T, L>> base;
     std::deque<std::vector<std::byte>> memory;
-    std::vector<hoft::saved_activations<float, T, L>> saved;
-    padded<T, L> x(gaussian<T, L>(40, 9 + 2, 501));
+    std::vector<hoft::bound_layer_view<float>> layer;
+    std::vector<hoft::layer_state<float, T, L>> state;
+    std::vector<hoft::layer_gradient_view<float>> sums;
+    padded<T, L> x(gaussian<T, L>(40, 9, 501));
     std::vector<hoft::vector_view<float>> ds_;
     for (std::size_t i = 0; i < many; ++i) {
       index_t const m = 120 + 8 * index_t(i % 2), n = 40, ru = 3, rv = 2;
@@ -324,10 +342,14 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
       dV.emplace_back(n, rv), dV_.push_back(dV.back().view());
       ds.emplace_back(scaled ? m : 0, 1), ds_.push_back({ds.back().view().data, ds.back().view().rows});
       base.push_back(dense(hoft::cuda::host{}, M.back().view()));
-      x_.push_back(x.view()), y.emplace_back(m, 9 + 2), y_.push_back(y.back().view());
-      memory.emplace_back(std::size_t{1} << 14);
+      x_.push_back(x.view()), y.emplace_back(gaussian<T, L>(m, 9, unsigned(i) + 601)), y_.push_back(y.back().view());
+      dx.emplace_back(n, 9), dx_.push_back(dx.back().view());
+      memory.emplace_back(std::size_t{1} << 15);
       hoft::arena carved(hoft::workspace{memory.back().data(), index_t(memory.back().size())});
-      saved.push_back(hoft::carve_saved<T, L>(carved, a.back(), 9));
+      layer.push_back(hoft::carve_layer(carved, a.back()));
+      state.push_back(hoft::carve_layer_state<T, L>(carved, a.back(), 9));
+      sums.push_back(hoft::carve_layer_gradient(carved, a.back()));
+      hoft::set_zero(hoft::cpu{}, sums.back());
     }
     auto const launches_of = [&](index_t bytes, auto const& call) {
       guarded_workspace work(bytes);
@@ -361,17 +383,47 @@ TEST_CASE("a batch of small adapters takes the launches of the one that takes mo
     }
     CHECK(backward >= one);
     CHECK(backward <= one + 2);  // eight of the largest kernels have no room in the arguments of a launch
-    // They share their x: V̂ is copied there for each, and the base called before the next; what is behind it is shared.
+    // They share their x, which nobody writes: all that one does is done once for all, beside the base operators.
     std::span<typename decltype(base)::value_type const> const bases(base);
-    index_t const forward = launches_of(hoft::forward_workspace(device, all_of(a), all_of(x_)), [&](hoft::workspace w) {
-      hoft::forward(device, all_of(a), bases, all_of(x_), all_of(y_), all_of(saved), w);
+    auto const most_alone = [&](auto const& size, auto const& call) {
+      index_t most = 0;
+      for (std::size_t i = 0; i < 2; ++i)
+        most = std::max(most, launches_of(size(i), [&](hoft::workspace w) { call(i, w); }));
+      return most;
+    };
+    index_t const bind_alone = most_alone(
+        [&](std::size_t i) { return hoft::bind_workspace<T, L>(device, a[i]); },
+        [&](std::size_t i, hoft::workspace w) { hoft::bind_layer<T, L>(device, a[i], bases[i], layer[i], w); });
+    index_t const bind = launches_of(hoft::bind_workspace<T, L>(device, all_of(a)), [&](hoft::workspace w) {
+      hoft::bind_layer<T, L>(device, all_of(a), bases, layer, w);
     });
-    index_t const apart =
-        index_t(many) - 1 + launches_of(hoft::forward_workspace(device, a[1], x_[1]), [&](hoft::workspace w) {
-          hoft::forward(device, a[1], bases[1], x_[1], y_[1], saved[1], w);
+    index_t const forward_alone =
+        most_alone([&](std::size_t i) { return hoft::forward_workspace(device, layer[i], x_[i]); },
+                   [&](std::size_t i, hoft::workspace w) {
+                     hoft::forward(device, layer[i], bases[i], x_[i], y_[i], state[i], w);
+                   });
+    index_t const forward = launches_of(hoft::forward_workspace(device, layer, x_), [&](hoft::workspace w) {
+      hoft::forward(device, layer, bases, x_, y_, state, w);
+    });
+    index_t const backward_alone = most_alone(
+        [&](std::size_t i) { return hoft::backward_workspace(device, layer[i], state[i]); },
+        [&](std::size_t i, hoft::workspace w) {
+          hoft::backward(device, layer[i], bases[i], x_[i], y_[i], state[i], y_[i], y_[i], dx_[i], sums[i], w);
         });
-    CHECK(forward >= apart);
-    CHECK(forward <= apart + (even == odd ? 0 : 1));  // SHOFT's clusters may be of more blocks
+    index_t const layer_backward = launches_of(hoft::backward_workspace(device, layer, state), [&](hoft::workspace w) {
+      hoft::backward(device, layer, bases, x_, y_, state, y_, y_, dx_, sums, w);
+    });
+    index_t const finish_alone =
+        most_alone([&](std::size_t i) { return hoft::finish_workspace<T, L>(device, layer[i]); },
+                   [&](std::size_t i, hoft::workspace w) {
+                     hoft::finish<T, L>(device, layer[i], bases[i], sums[i], dU_[i], dV_[i], ds_[i], w);
+                   });
+    index_t const finish = launches_of(hoft::finish_workspace<T, L>(device, layer), [&](hoft::workspace w) {
+      hoft::finish<T, L>(device, layer, bases, sums, dU_, dV_, ds_, w);
+    });
+    MESSAGE("even ", even, " odd ", odd, ": merge ", merge, " merge_backward ", backward, " bind ", bind_alone, " -> ",
+            bind, " forward ", forward_alone, " -> ", forward, " backward ", backward_alone, " -> ", layer_backward,
+            " finish ", finish_alone, " -> ", finish);
   }
 }
 
@@ -383,11 +435,11 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
   problems<T, L> const untouched;
   auto const adapters = all_of(p.a);
   auto const weights = p.constant(p.views(p.M));
-  auto const merged = p.views(p.Mhat), back = p.views(p.Mback), in = p.tokens(), out = p.views(p.y), g = p.views(p.dy),
+  auto const merged = p.views(p.Mhat), back = p.views(p.Mback), out = p.views(p.y), g = p.views(p.dy),
              dx = p.views(p.dx);
+  auto const in = p.tokens();
   auto const dU = p.views(p.dU), dV = p.views(p.dV);
   auto const ds = p.vectors(p.ds);
-  auto const outputs = p.without_spare(out), inputs = p.without_spare(in);
   auto const base = p.bases(policy);
   std::span<typename decltype(base)::value_type const> const bases(base);
   std::vector<std::byte> memory(1 << 20);
@@ -401,7 +453,6 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
     return v;
   };
   auto const one_row_more = [](auto& view) { view.rows += 1, view.ld += 1; };
-  auto const one_column_less = [](auto& view) { view.cols -= 1; };
   auto const one_more = [](auto& vector) { vector.size += 1; };
 
   auto const merge = [&](auto const& a, auto const& M, auto const& Mhat, hoft::workspace w) {
@@ -445,33 +496,62 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
                        "hoft::merge_backward: ds.size() is 11, must be == 12", hoft::shape_error);
   CHECK_THROWS_AS(merge_backward(weights, weights, dU, dV, ds, little), hoft::workspace_error);
 
-  auto const forward = [&](auto const& x, auto const& y, auto const& saved, hoft::workspace w) {
-    hoft::forward(policy, adapters, bases, all_of(x), all_of(y), all_of(saved), w);
+  auto layers = p.layer;
+  auto const bind = [&](auto const& a, auto& layer, hoft::workspace w) {
+    hoft::bind_layer<T, L>(policy, a, bases, layer, w);
   };
-  CHECK_THROWS_WITH_AS(forward(changed(in, 3, one_row_more), out, p.saved, work),
-                       "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(forward(in, out, changed(p.saved, 7, [](auto& s) { s.B.rows = 2, s.B.ld = 2; }), work),
-                       "hoft::forward: saved.B.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
-  // Fewer tokens than the neighbour has in the same x.
-  auto const fewer = changed(p.saved, 1, [](auto& s) { s.v.cols -= 1, s.w.cols -= 1, s.q = {}; });
-  CHECK_THROWS_WITH_AS(forward(changed(in, 1, one_column_less), changed(out, 1, one_column_less), fewer, work),
-                       "hoft::forward: saved.v.cols is 8, must be == 9 (problem 1)", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.saved, work), "hoft::forward: y.size() is 11, must be == 12",
+  CHECK_THROWS_WITH_AS(bind(explicit_tau, layers, work),
+                       "hoft::bind_layer: a.left is built with explicit tau, must be built from reflectors alone "
+                       "(problem 7)",
+                       hoft::argument_error);
+  auto of_another = changed(layers, 7, [](auto& l) { l.B.rows = 2, l.B.ld = 2; });
+  CHECK_THROWS_WITH_AS(bind(p.a, of_another, work), "hoft::bind_layer: layer.B.rows is 2, must be == 1 (problem 7)",
                        hoft::shape_error);
-  CHECK_THROWS_WITH_AS(hoft::forward(policy, adapters, bases.first(11), all_of(in), all_of(out), all_of(p.saved), work),
-                       "hoft::forward: base.size() is 11, must be == 12", hoft::shape_error);
-  CHECK_THROWS_AS(forward(in, out, p.saved, little), hoft::workspace_error);
+  auto fewer = shorter(layers);
+  CHECK_THROWS_WITH_AS(bind(p.a, fewer, work), "hoft::bind_layer: layer.size() is 11, must be == 12",
+                       hoft::shape_error);
+  CHECK_THROWS_AS(bind(p.a, layers, little), hoft::workspace_error);
 
-  auto const backward = [&](auto const& dy, auto const& dx_, auto const& V, hoft::workspace w) {
-    hoft::backward(policy, adapters, bases, all_of(inputs), all_of(outputs), all_of(p.saved), all_of(dy), all_of(dx_),
-                   all_of(dU), all_of(V), all_of(ds), w);
+  auto const forward = [&](auto const& x, auto const& y, auto const& state, hoft::workspace w) {
+    hoft::forward(policy, layers, bases, x, y, state, w);
   };
-  CHECK_THROWS_WITH_AS(backward(g, changed(dx, 6, one_row_more), dV, work),
+  CHECK_THROWS_WITH_AS(forward(in, out, p.state, work),
+                       "hoft::forward: layer is memory that has not been bound, must be filled by bind_layer first "
+                       "(problem 0)",
+                       hoft::argument_error);
+  for (auto& layer : layers) layer.bound = true;
+  CHECK_THROWS_WITH_AS(forward(changed(in, 3, one_row_more), out, p.state, work),
+                       "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(forward(in, out, changed(p.state, 7, [](auto& s) { s.v.rows = 2, s.v.ld = 2; }), work),
+                       "hoft::forward: state.v.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.state, work), "hoft::forward: y.size() is 11, must be == 12",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(forward(in, out, shorter(p.state), work), "hoft::forward: state.size() is 11, must be == 12",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::forward(policy, layers, bases.first(11), in, out, p.state, work),
+                       "hoft::forward: base.size() is 11, must be == 12", hoft::shape_error);
+  CHECK_THROWS_AS(forward(in, out, p.state, little), hoft::workspace_error);
+
+  auto const backward = [&](auto const& dy, auto const& dx_, auto const& sums, hoft::workspace w) {
+    hoft::backward(policy, layers, bases, in, out, p.state, dy, g, dx_, sums, w);
+  };
+  CHECK_THROWS_WITH_AS(backward(g, changed(dx, 6, one_row_more), p.sums, work),
                        "hoft::backward: dx.rows is 3, must be == 2 (problem 6)", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(backward(shorter(g), dx, dV, work), "hoft::backward: dy.size() is 11, must be == 12",
+  CHECK_THROWS_WITH_AS(backward(g, dx, changed(p.sums, 7, [](auto& sums) { sums.ds.size = 2; }), work),
+                       "hoft::backward: g.ds.size is 2, must be == 1 (problem 7)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(backward(shorter(g), dx, p.sums, work), "hoft::backward: dy.size() is 11, must be == 12",
                        hoft::shape_error);
-  CHECK_THROWS_WITH_AS(backward(g, dx, shorter(dV), work), "hoft::backward: dV.size() is 11, must be == 12",
+  CHECK_THROWS_WITH_AS(backward(g, dx, shorter(p.sums), work), "hoft::backward: g.size() is 11, must be == 12",
                        hoft::shape_error);
-  CHECK_THROWS_AS(backward(g, dx, dV, little), hoft::workspace_error);
+  CHECK_THROWS_AS(backward(g, dx, p.sums, little), hoft::workspace_error);
+
+  auto const finish = [&](auto const& U, auto const& V, hoft::workspace w) {
+    hoft::finish<T, L>(policy, layers, bases, p.sums, U, V, ds, w);
+  };
+  CHECK_THROWS_WITH_AS(finish(changed(dU, 7, one_row_more), dV, work),
+                       "hoft::finish: dU.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(finish(dU, shorter(dV), work), "hoft::finish: dV.size() is 11, must be == 12",
+                       hoft::shape_error);
+  CHECK_THROWS_AS(finish(dU, dV, little), hoft::workspace_error);
   p.check_same(untouched);
 }

@@ -1,9 +1,8 @@
 // hoft/cuda.hpp: compact WY forms and transforms on NVIDIA GPUs. Calls take a policy, hoft::cuda::on(stream, handle),
 // and views of device memory; sources that call them are compiled by nvcc.
 #pragma once
-#include <hoft/adapter/backward.hpp>
 #include <hoft/adapter/batch.hpp>
-#include <hoft/adapter/forward.hpp>
+#include <hoft/adapter/layer_batch.hpp>
 #include <hoft/adapter/low_rank.hpp>
 #include <hoft/adapter/merge.hpp>
 #include <hoft/adapter/paired_gaussian.hpp>

@@ -145,12 +145,10 @@ class operation_tests {
       std::vector<std::atomic<int>> seen(count);
       index_t const slots = O::problems_at_once(policy, n);
       std::atomic<bool> in_range{true};
-      O::for_each_problem(
-          policy, n, [](index_t) { return false; },
-          [&](auto const&, index_t slot, index_t i) {
-            if (slot < 0 || slot >= slots) in_range = false;
-            ++seen[std::size_t(i)];
-          });
+      O::for_each_problem(policy, n, [&](auto const&, index_t slot, index_t i) {
+        if (slot < 0 || slot >= slots) in_range = false;
+        ++seen[std::size_t(i)];
+      });
       CHECK(in_range);
       CHECK(std::all_of(seen.begin(), seen.end(), [](int c) { return c == 1; }));
     }

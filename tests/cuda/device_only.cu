@@ -191,7 +191,8 @@ std::string check_batch() {
 
 enum class calls { alone, together, captured };  ///< for each problem, for all of them, and the latter by a graph
 
-/// Adapters of neighbours that share their x, more of them than are taken at a time: all calls.
+/// Adapters of neighbours that share their x, more of them than are taken at a time: all calls, and at the end the
+/// tokens of several adapters behind one call of their base.
 void run_adapters(job const& j, device_bytes const& memory, calls how) {
   using matrix = hoft::matrix_view<float>;
   using constant = hoft::matrix_view<float const>;
@@ -201,10 +202,12 @@ void run_adapters(job const& j, device_bytes const& memory, calls how) {
   auto const work = j.scratch.work();
   hoft::arena at(memory.work());
   std::vector<hoft::adapter_view<float const>> a;
-  std::vector<constant> M, x_read, y_read;
-  std::vector<matrix> Mhat, x, y, dy, dx, wU, wV, dU, dV;
+  std::vector<constant> M, x;
+  std::vector<matrix> Mhat, y, dy, dx, wU, wV, dU, dV;
   std::vector<vector> ws, ds;
-  std::vector<hoft::saved_activations<float, float, hoft::col_major>> saved;
+  std::vector<hoft::bound_layer_view<float>> layer;
+  std::vector<hoft::layer_state<float, float, hoft::col_major>> state;
+  std::vector<hoft::layer_gradient_view<float>> sums;
   std::vector<decltype(dense(on, constant()))> base;
   for (index_t i = 0; i < count; ++i) {
     index_t const m = i % 3 == 0 ? 300 : 70, scales = i % 2 * m;
@@ -218,20 +221,24 @@ void run_adapters(job const& j, device_bytes const& memory, calls how) {
     a.emplace_back(left, right, hoft::vector_view<float const>(at.vector<float>(scales)));
     M.push_back(at.matrix<float>(m, n));
     Mhat.push_back(at.matrix<float>(m, n));
-    x.push_back(i % 3 == 0 ? at.matrix<float>(n, t + rv) : x.back());
-    y.push_back(at.matrix<float>(m, t + rv)), dy.push_back(at.matrix<float>(m, t + rv));
-    dx.push_back(at.matrix<float>(n, t + rv));
+    x.push_back(i % 3 == 0 ? constant(at.matrix<float>(n, t)) : x.back());
+    y.push_back(at.matrix<float>(m, t)), dy.push_back(at.matrix<float>(m, t)), dx.push_back(at.matrix<float>(n, t));
     for (auto* to : {&wU, &dU}) to->push_back(at.matrix<float>(m, ru));
     for (auto* to : {&wV, &dV}) to->push_back(at.matrix<float>(n, rv));
     for (auto* to : {&ws, &ds}) to->push_back(at.vector<float>(scales));
-    saved.push_back(hoft::carve_saved<float, hoft::col_major>(at, a.back(), t));
+    layer.push_back(hoft::carve_layer(at, a.back()));
+    state.push_back(hoft::carve_layer_state<float, hoft::col_major>(at, a.back(), t));
+    sums.push_back(hoft::carve_layer_gradient(at, a.back()));
     base.push_back(dense(on, M.back()));
-    x_read.push_back(x.back().columns(0, t)), y_read.push_back(y.back().columns(0, t));
   }
   auto const all = [](auto& v) {
     return std::span<typename std::remove_reference_t<decltype(v)>::value_type const>(v);
   };
   std::vector<constant> const gradients(Mhat.begin(), Mhat.end());
+  // Layers 1 and 2, and 1 again, behind one base.
+  matrix const shared = at.matrix<float>(70, t);
+  device_bytes const projected(rv * t * 4);
+  index_t const offsets[] = {0, 20, 21, t};
   cudaGraph_t graph{};
   cudaGraphExec_t executable{};
   if (how == calls::captured)
@@ -240,16 +247,33 @@ void run_adapters(job const& j, device_bytes const& memory, calls how) {
     hoft::merge(on, all(a), all(M), all(Mhat), work);
     hoft::merge_backward(on, all(a), all(M), all(gradients), all(wU), all(wV), all(ws), work);
     hoft::unmerge(on, all(a), all(Mhat), work);
-    hoft::forward(on, all(a), all(base), all(x), all(y), all(saved), work);
-    hoft::backward(on, all(a), all(base), all(x_read), all(y_read), all(saved), all(dy), all(dx), all(dU), all(dV),
-                   all(ds), work);
+    hoft::bind_layer<float>(on, a, base, layer, work);
+    for (auto const& g : sums) hoft::set_zero(on, g);
+    hoft::forward(on, layer, base, x, y, state, work);
+    for (int micro_batch = 0; micro_batch < 2; ++micro_batch)  // of the same tokens, the second with ∂L/∂(M x) as dy
+      hoft::backward(on, layer, base, x, y, state, dy, dy, dx, sums, work);
+    hoft::finish<float>(on, layer, base, sums, dU, dV, ds, work);
+    std::vector const some{layer[1], layer[2], layer[1]};
+    hoft::forward_shared(on, some, offsets, base[1], x[1], shared, work);
   } else {
     for (std::size_t i = 0; i < a.size(); ++i) {
       hoft::merge(on, a[i], M[i], Mhat[i], work);
       hoft::merge_backward(on, a[i], M[i], gradients[i], wU[i], wV[i], ws[i], work);
       hoft::unmerge(on, a[i], Mhat[i], work);
-      hoft::forward(on, a[i], base[i], x[i], y[i], saved[i], work);
-      hoft::backward(on, a[i], base[i], x_read[i], y_read[i], saved[i], dy[i], dx[i], dU[i], dV[i], ds[i], work);
+      hoft::bind_layer<float>(on, a[i], base[i], layer[i], work);
+      hoft::set_zero(on, sums[i]);
+      hoft::forward(on, layer[i], base[i], x[i], y[i], state[i], work);
+      for (int micro_batch = 0; micro_batch < 2; ++micro_batch)
+        hoft::backward(on, layer[i], base[i], x[i], y[i], state[i], dy[i], dy[i], dx[i], sums[i], work);
+      hoft::finish<float>(on, layer[i], base[i], sums[i], dU[i], dV[i], ds[i], work);
+    }
+    base[1].apply(x[1], shared);  // as for all tokens: cuBLAS may choose another kernel for fewer
+    for (std::size_t i = 0; i < 3; ++i) {
+      constant const tokens = x[1].columns(offsets[i], offsets[i + 1] - offsets[i]);
+      matrix const to = shared.columns(offsets[i], tokens.cols);
+      hoft::layer_state<float, float, hoft::col_major> const one{{projected.as<float>(), rv, tokens.cols}, {}, {}};
+      hoft::project(on, layer[1 + i % 2], tokens, one.v, work);
+      hoft::adapt(on, layer[1 + i % 2], to, to, one, work);
     }
   }
   if (how == calls::captured) {

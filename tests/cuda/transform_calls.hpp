@@ -3,7 +3,7 @@
 #include <hoft/core/scalar.hpp>
 #include <hoft/memory/arena.hpp>
 #include <hoft/view/eigen.hpp>
-#include <hoft/adapter/forward.hpp>
+#include <hoft/adapter/layer.hpp>
 
 namespace hoft_test {
 
@@ -15,7 +15,9 @@ struct transform_calls {
   using constant = hoft::matrix_view<T const, L>;
   using gradient = hoft::matrix_view<float>;
   using gradient_vector = hoft::vector_view<float>;
-  using saved_type = hoft::saved_activations<float, T, L>;
+  using layer_type = hoft::bound_layer_view<float>;
+  using state_type = hoft::layer_state<float, T, L>;
+  using sums_type = hoft::layer_gradient_view<float>;
   using index_t = hoft::index_t;
 
   static index_t accumulate_size(Machine const&, form const& Q);
@@ -25,12 +27,19 @@ struct transform_calls {
   static index_t merge_backward_size(Machine const&, adapter const& a, constant M);
   static void merge_backward(Machine const&, adapter const& a, constant M, constant dMhat, gradient dU, gradient dV,
                              gradient_vector ds, hoft::workspace work);
-  static index_t forward_size(Machine const&, adapter const& a, matrix x);
-  static void forward(Machine const&, adapter const& a, constant M, matrix x, matrix y, saved_type const& saved,
-                      hoft::workspace work);
-  static index_t backward_size(Machine const&, adapter const& a, saved_type const& saved);
-  static void backward(Machine const&, adapter const& a, constant M, constant x, constant y, saved_type const& saved,
-                       matrix dy, matrix dx, gradient dU, gradient dV, gradient_vector ds, hoft::workspace work);
+  static index_t bind_size(Machine const&, adapter const& a);
+  static void bind(Machine const&, adapter const& a, constant M, layer_type& layer, hoft::workspace work);
+  static index_t forward_size(Machine const&, layer_type const& layer, constant x);
+  static void forward(Machine const&, layer_type const& layer, constant M, constant x, matrix y,
+                      state_type const& state, hoft::workspace work);
+  static void set_zero(Machine const&, sums_type const& g);
+  static index_t backward_size(Machine const&, layer_type const& layer, state_type const& state);
+  static void backward(Machine const&, layer_type const& layer, constant M, constant x, constant y,
+                       state_type const& state, constant dy, matrix dbase, matrix dx, sums_type const& g,
+                       hoft::workspace work);
+  static index_t finish_size(Machine const&, layer_type const& layer);
+  static void finish(Machine const&, layer_type const& layer, constant M, sums_type const& g, gradient dU, gradient dV,
+                     gradient_vector ds, hoft::workspace work);
 };
 
 }  // namespace hoft_test

@@ -4,6 +4,9 @@
 
 #include <hoft/cuda/dense.hpp>
 #include <hoft/adapter/backward.hpp>
+#include <hoft/adapter/bind.hpp>
+#include <hoft/adapter/finish.hpp>
+#include <hoft/adapter/forward.hpp>
 #include <hoft/adapter/merge.hpp>
 
 namespace hoft_test {
@@ -36,25 +39,50 @@ void transform_calls<M, T, L>::merge_backward(M const& machine, adapter const& a
   hoft::merge_backward(machine.policy(), a, W, dWhat, dU, dV, ds, work);
 }
 template <class M, class T, class L>
-hoft::index_t transform_calls<M, T, L>::forward_size(M const& machine, adapter const& a, matrix x) {
-  return hoft::forward_workspace(machine.policy(), a, x);
+hoft::index_t transform_calls<M, T, L>::bind_size(M const& machine, adapter const& a) {
+  return hoft::bind_workspace<T, L>(machine.policy(), a);
 }
 template <class M, class T, class L>
-void transform_calls<M, T, L>::forward(M const& machine, adapter const& a, constant W, matrix x, matrix y,
-                                       saved_type const& saved, hoft::workspace work) {
+void transform_calls<M, T, L>::bind(M const& machine, adapter const& a, constant W, layer_type& layer,
+                                    hoft::workspace work) {
   auto const base = dense(machine.policy(), W);
-  hoft::forward(machine.policy(), a, base, x, y, saved, work);
+  hoft::bind_layer<T, L>(machine.policy(), a, base, layer, work);
 }
 template <class M, class T, class L>
-hoft::index_t transform_calls<M, T, L>::backward_size(M const& machine, adapter const& a, saved_type const& saved) {
-  return hoft::backward_workspace(machine.policy(), a, saved);
+hoft::index_t transform_calls<M, T, L>::forward_size(M const& machine, layer_type const& layer, constant x) {
+  return hoft::forward_workspace(machine.policy(), layer, x);
 }
 template <class M, class T, class L>
-void transform_calls<M, T, L>::backward(M const& machine, adapter const& a, constant W, constant x, constant y,
-                                        saved_type const& saved, matrix dy, matrix dx, gradient dU, gradient dV,
-                                        gradient_vector ds, hoft::workspace work) {
+void transform_calls<M, T, L>::forward(M const& machine, layer_type const& layer, constant W, constant x, matrix y,
+                                       state_type const& state, hoft::workspace work) {
   auto const base = dense(machine.policy(), W);
-  hoft::backward(machine.policy(), a, base, x, y, saved, dy, dx, dU, dV, ds, work);
+  hoft::forward(machine.policy(), layer, base, x, y, state, work);
+}
+template <class M, class T, class L>
+void transform_calls<M, T, L>::set_zero(M const& machine, sums_type const& g) {
+  hoft::set_zero(machine.policy(), g);
+}
+template <class M, class T, class L>
+hoft::index_t transform_calls<M, T, L>::backward_size(M const& machine, layer_type const& layer,
+                                                      state_type const& state) {
+  return hoft::backward_workspace(machine.policy(), layer, state);
+}
+template <class M, class T, class L>
+void transform_calls<M, T, L>::backward(M const& machine, layer_type const& layer, constant W, constant x, constant y,
+                                        state_type const& state, constant dy, matrix dbase, matrix dx,
+                                        sums_type const& g, hoft::workspace work) {
+  auto const base = dense(machine.policy(), W);
+  hoft::backward(machine.policy(), layer, base, x, y, state, dy, dbase, dx, g, work);
+}
+template <class M, class T, class L>
+hoft::index_t transform_calls<M, T, L>::finish_size(M const& machine, layer_type const& layer) {
+  return hoft::finish_workspace<T, L>(machine.policy(), layer);
+}
+template <class M, class T, class L>
+void transform_calls<M, T, L>::finish(M const& machine, layer_type const& layer, constant W, sums_type const& g,
+                                      gradient dU, gradient dV, gradient_vector ds, hoft::workspace work) {
+  auto const base = dense(machine.policy(), W);
+  hoft::finish<T, L>(machine.policy(), layer, base, g, dU, dV, ds, work);
 }
 
 }  // namespace hoft_test

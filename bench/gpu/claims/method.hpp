@@ -25,12 +25,11 @@ class method {
   virtual ~method() = default;
 
   std::deque<parameter>& parameters() { return parameters_; }
-  /// Columns behind the tokens of x, y, dy and dx that are scratch for the method.
-  virtual index_t spare() const { return 0; }
   /// Passes without a cost in the method's description have no body here.
   virtual void merge(matrix_view<float const>, matrix_view<float>) {}
   virtual void merge_backward(matrix_view<float const>, matrix_view<float>) {}
-  virtual void forward(matrix_view<float const> M, matrix_view<float> x, matrix_view<float> y) = 0;
+  virtual void forward(matrix_view<float const> M, matrix_view<float const> x, matrix_view<float> y) = 0;
+  /// dy may be overwritten.
   virtual void backward(matrix_view<float const>, matrix_view<float const>, matrix_view<float const>,
                         matrix_view<float>, matrix_view<float>) {}
 

@@ -6,6 +6,9 @@
 
 #include <hoft/cuda/dense.hpp>
 #include <hoft/adapter/backward.hpp>
+#include <hoft/adapter/bind.hpp>
+#include <hoft/adapter/finish.hpp>
+#include <hoft/adapter/forward.hpp>
 #include <hoft/adapter/merge.hpp>
 #include <hoft/adapter/paired_gaussian.hpp>
 #include <hoft/householder/accumulate.hpp>
@@ -73,8 +76,6 @@ class hoft_adapter final : public method {
     hoft::ops<Policy>::fill(policy_, 1.0f, s_->value.view());
   }
 
-  index_t spare() const override { return V_.value.view().cols; }
-
   void merge(fixed_view M, view Mhat) override {
     forget();
     auto const a = adapt();
@@ -86,32 +87,51 @@ class hoft_adapter final : public method {
     memory const work(machine_, hoft::merge_backward_workspace(policy_, a, M));
     hoft::merge_backward(policy_, a, M, dMhat, U_.gradient.view(), V_.gradient.view(), scale_gradient(), work.work());
   }
-  void forward(fixed_view M, view x, view y) override {
+  /// As training does, which changes U, V and s between steps: the layer is bound anew.
+  void forward(fixed_view M, fixed_view x, view y) override {
     forget();
     auto const a = adapt();
-    index_t const t = x.cols - spare();
-    hoft::arena count;
-    hoft::carve_saved<float, hoft::col_major>(count, a, t);
-    saved_memory_ = memory(machine_, count.size());
-    hoft::arena arena(saved_memory_.work());
-    saved_ = hoft::carve_saved<float, hoft::col_major>(arena, a, t);
-    memory const work(machine_, hoft::forward_workspace(policy_, a, x));
-    auto base = hoft::cuda::dense(policy_, M);
-    hoft::forward(policy_, a, base, x, y, saved_, work.work());
+    auto const base = hoft::cuda::dense(policy_, M);
+    auto const carve = [&](hoft::arena& from) {
+      layer_ = hoft::carve_layer(from, a);
+      state_ = hoft::carve_layer_state<float, hoft::col_major>(from, a, x.cols);
+    };
+    kept_ = carved(carve);
+    {
+      memory const work(machine_, hoft::bind_workspace<float>(policy_, a));
+      hoft::bind_layer<float>(policy_, a, base, layer_, work.work());
+    }
+    memory const work(machine_, hoft::forward_workspace(policy_, layer_, x));
+    hoft::forward(policy_, layer_, base, x, y, state_, work.work());
   }
   void backward(fixed_view M, fixed_view x, fixed_view y, view dy, view dx) override {
-    auto const a = adapter();
-    index_t const t = x.cols - spare();
-    memory const work(machine_, hoft::backward_workspace(policy_, a, saved_));
-    auto base = hoft::cuda::dense(policy_, M);
-    hoft::backward(policy_, a, base, x.columns(0, t), y.columns(0, t), saved_, dy, dx, U_.gradient.view(),
-                   V_.gradient.view(), scale_gradient(), work.work());
+    auto const base = hoft::cuda::dense(policy_, M);
+    hoft::layer_gradient_view<float> sums;
+    memory const of_sums = carved([&](hoft::arena& from) { sums = hoft::carve_layer_gradient(from, layer_.adapter); });
+    hoft::set_zero(policy_, sums);
+    {
+      memory const work(machine_, hoft::backward_workspace(policy_, layer_, state_));
+      hoft::backward(policy_, layer_, base, x, y, state_, dy, dy, dx, sums, work.work());
+    }
+    memory const work(machine_, hoft::finish_workspace<float>(policy_, layer_));
+    hoft::finish<float>(policy_, layer_, base, sums, U_.gradient.view(), V_.gradient.view(), scale_gradient(),
+                        work.work());
   }
 
  private:
   using scale = hoft::vector_view<float>;
 
-  void forget() { saved_memory_ = {}; }
+  void forget() { kept_ = {}; }
+  /// The memory of what `carve` cuts.
+  template <class Carve>
+  memory carved(Carve const& carve) {
+    hoft::arena count;
+    carve(count);
+    memory taken(machine_, count.size());
+    hoft::arena arena(taken.work());
+    carve(arena);
+    return taken;
+  }
   hoft::adapter_view<float> adapt() {
     left_.make(policy_, machine_, U_.value.fixed(), kind_);
     right_.make(policy_, machine_, V_.value.fixed(), kind_);
@@ -128,8 +148,9 @@ class hoft_adapter final : public method {
   hoft::inverse kind_;
   parameter &U_, &V_, *s_ = nullptr;
   form<Policy> left_, right_;
-  memory saved_memory_;
-  hoft::saved_activations<float, float, hoft::col_major> saved_;
+  memory kept_;
+  hoft::bound_layer_view<float> layer_;
+  hoft::layer_state<float, float, hoft::col_major> state_;
 };
 
 // --- in the order of the formula
@@ -159,7 +180,7 @@ class hoft_in_turn final : public method {
     start_paired(policy_, U_.value.view(), 1);
     start_paired(policy_, V_.value.view(), 2);
   }
-  void forward(fixed_view M, view x, view y) override {
+  void forward(fixed_view M, fixed_view x, view y) override {
     left_.make(policy_, machine_, U_.value.fixed(), kind_);
     right_.make(policy_, machine_, V_.value.fixed(), kind_);
     matrix const turned(machine_, x.rows, x.cols);
@@ -169,7 +190,7 @@ class hoft_in_turn final : public method {
   }
 
  private:
-  void apply(hoft::compact_wy_view<float> const& Q, view X, view Y) {
+  void apply(hoft::compact_wy_view<float> const& Q, fixed_view X, view Y) {
     memory const work(machine_, hoft::apply_workspace(policy_, Q, Y, hoft::side::left));
     hoft::apply(policy_, Q, X, Y, hoft::side::left, hoft::op::plain, work.work());
   }
@@ -196,11 +217,11 @@ class lora final : public method {
     multiply(policy_, fixed_view(dMhat), A_.value.fixed().transposed(), B_.gradient.view());
     multiply(policy_, B_.value.fixed().transposed(), fixed_view(dMhat), A_.gradient.view());
   }
-  void forward(fixed_view M, view x, view y) override {
+  void forward(fixed_view M, fixed_view x, view y) override {
     h_ = {};
     h_ = matrix(machine_, A_.value.view().rows, x.cols);
-    multiply(policy_, M, fixed_view(x), y);
-    multiply(policy_, A_.value.fixed(), fixed_view(x), h_.view());
+    multiply(policy_, M, x, y);
+    multiply(policy_, A_.value.fixed(), x, h_.view());
     multiply(policy_, B_.value.fixed(), h_.fixed(), y, y);
   }
   void backward(fixed_view M, fixed_view x, fixed_view, view dy, view dx) override {
@@ -230,7 +251,7 @@ class full final : public method {
   void merge_backward(fixed_view, view dMhat) override {
     hoft::ops<Policy>::copy(policy_, fixed_view(dMhat), W_.gradient.view());
   }
-  void forward(fixed_view, view x, view y) override { multiply(policy_, W_.value.fixed(), fixed_view(x), y); }
+  void forward(fixed_view, fixed_view x, view y) override { multiply(policy_, W_.value.fixed(), x, y); }
   void backward(fixed_view, fixed_view x, fixed_view, view dy, view dx) override {
     multiply(policy_, fixed_view(dy), x.transposed(), W_.gradient.view());
     multiply(policy_, W_.value.fixed().transposed(), fixed_view(dy), dx);

@@ -43,18 +43,17 @@ class trial {
     method_ = e.make(owner, p.s);
     auto const& s = p.s;
     M_ = filled(s.m, s.n);
-    index_t const t = s.t + method_->spare();
     if (on_weight(p)) {
       Mhat_ = matrix(owner, s.m, s.n);
     } else {
-      x_ = filled(s.n, t);
-      y_ = matrix(owner, s.m, t);
+      x_ = filled(s.n, s.t);
+      y_ = matrix(owner, s.m, s.t);
     }
     if (p.pass == "merge_backward") dMhat_ = filled(s.m, s.n);
     if (p.pass == "backward") {
-      dy_ = filled(s.m, t);
-      dy_kept_ = filled(s.m, t);
-      dx_ = matrix(owner, s.n, t);
+      dy_ = filled(s.m, s.t);
+      dy_kept_ = filled(s.m, s.t);
+      dx_ = matrix(owner, s.n, s.t);
     }
   }
 
@@ -88,9 +87,7 @@ class trial {
     prepare();
     machine_.forget_peak();
     run();
-    double const lent = double(machine_.peak() - before);
-    index_t const columns = on_weight(p_) ? 0 : method_->spare() * (is_backward(p_) ? 2 : 1);
-    return lent + double((p_.s.m + p_.s.n) * columns) * double(sizeof(float));
+    return double(machine_.peak() - before);
   }
 
  private:
@@ -113,7 +110,7 @@ class trial {
   }
   void run_forward() {
     if (on_weight(p_)) method_->merge(M_.fixed(), Mhat_.view());
-    else method_->forward(M_.fixed(), x_.view(), y_.view());
+    else method_->forward(M_.fixed(), x_.fixed(), y_.view());
   }
 
   machine& machine_;

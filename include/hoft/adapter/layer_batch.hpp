@@ -57,7 +57,7 @@ template <scalar T, class L = col_major, execution_policy Policy, many_adapters 
 /// overlap
 /// @param work   at least bind_workspace bytes
 /// @throws as `bind_layer` with one adapter, for the whole batch before anything is written. Two base operators may be
-///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
+///         called at the same time; what one throws leaves all layers of the batch unbound
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <scalar T, class L = col_major, execution_policy Policy, many_adapters Adapters, detail::has_items Bases,
@@ -77,7 +77,9 @@ void bind_layer(Policy const& policy, Adapters const& all_a, Bases&& all_base, L
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
     auto&& operation = ops<Policy>::in_order(one, base[i]);
     bind_layer<T, L>(one, a[i], operation, layer[i], part);
+    layer[i].bound = false;  // a GPU's problems are only written down yet
   });
+  for (auto& one : layer) one.bound = true;
 }
 
 /// Bytes of workspace for `forward` of all of x.
