@@ -18,28 +18,37 @@ contest<T> step_contest(shape s) {
   contest<T> contest{std::max({s.m, s.n, s.t})};
   // Repeated, hoft's backward pass works on the gradient that it left itself: of the same length, since Q_U is
   // orthogonal.
-  auto const prepare = [c] {
-    assign(c->gradient, c->dy.columns(0, c->s.t));
-    assign(c->tokens, c->x_tokens());
-  };
-  matrix_view<T const> const y = c->y_tokens(), dx = c->dx_tokens(), dU = as_view(c->dU), dV = as_view(c->dV),
-                             dA = as_view(c->dA), dB = as_view(c->dB);
-  auto const both = [](hoft::cost a, hoft::cost b) { return hoft::cost{a.flops + b.flops, a.bytes + b.bytes}; };
-  hoft::cost const frozen = both(c->frozen_cost(), c->frozen_backward_cost());
-  hoft::cost const adapted = both(c->forward_cost(), c->backward_cost()), lora = c->lora_cost(frozen, 3);
+  auto const prepare = [c] { c->clear(); };
+  auto const& g = c->sums.parts;
+  std::vector<matrix_view<T const>> const summed{c->y, c->dx, g.D_U, g.minus_dK, g.D_V};
+  matrix_view<T const> const y = c->y, dx = c->dx, dU = as_view(c->dU), dV = as_view(c->dV), dA = as_view(c->dA),
+                             dB = as_view(c->dB);
+  hoft::cost const frozen = c->frozen_cost() + c->frozen_backward_cost();
+  hoft::cost const adapted = c->forward_cost() + c->backward_cost(), lora = c->lora_cost(frozen, 3);
   auto const enter = [&](std::string name, char const* group, hoft::cost cost,
                          std::vector<matrix_view<T const>> results, auto run) {
     contest.enter(group, {std::move(name), [c, run] { run(*c); }, cost, prepare}, std::move(results));
   };
   for (auto [by, suffix] : {std::pair{library::hoft, ""}, std::pair{library::blas, "_on_blas"}}) {
-    enter(std::string("hoft") + suffix, "hoft", adapted, {y, dx, dU, dV}, [by = by](data& d) {
+    enter(std::string("hoft") + suffix, "hoft", adapted, summed, [by = by](data& d) {
       d.forward(by);
       d.backward(by);
     });
-    enter(std::string("hoft_accumulate") + suffix, "hoft", adapted, {y, dx, dU, dV}, [by = by](data& d) {
+    enter(std::string("hoft_micro_4") + suffix, "hoft", adapted, summed,
+          [by = by](data& d) { d.micro_batches(by, 4); });
+    enter(std::string("hoft_once") + suffix, "once", c->once_cost(), {}, [by = by](data& d) {
       d.accumulate();
+      d.bind(by);
+      d.finish(by);
+      hoft::set_zero(hoft::cpu{}, d.sums.parts);
+    });
+    enter(std::string("hoft_step") + suffix, "step", adapted + c->once_cost(), {y, dx, dU, dV}, [by = by](data& d) {
+      d.accumulate();
+      d.bind(by);
       d.forward(by);
       d.backward(by);
+      d.finish(by);
+      hoft::set_zero(hoft::cpu{}, d.sums.parts);
     });
     enter(std::string("frozen") + suffix, "frozen", frozen, {y, dx}, [by = by](data& d) {
       d.frozen_forward(by);
@@ -77,15 +86,23 @@ class counted_memory : public std::pmr::memory_resource {
 class lent {
  public:
   lent(counted_memory& from, index_t bytes) : bytes_(std::size_t(bytes), &from) {}
-  operator hoft::workspace() { return {bytes_.data(), index_t(bytes_.size())}; }
+  operator hoft::workspace() const { return {bytes_.data(), index_t(bytes_.size())}; }
 
  private:
-  std::pmr::vector<std::byte> bytes_;
+  mutable std::pmr::vector<std::byte> bytes_;
 };
+
+/// Bytes of what `carve` cuts.
+template <class Carve>
+index_t size_of(Carve const& carve) {
+  hoft::arena count;
+  carve(count);
+  return count.size();
+}
 
 struct footprint {
   counted_memory passes;    ///< what is saved for the backward pass, and workspace
-  counted_memory standing;  ///< compact WY forms, and the spare columns of x, y, dx and dy
+  counted_memory standing;  ///< compact WY forms, bound layers and the sums of gradients: O((m + n) r), for any t
   std::map<std::string, double> measures() const {
     return {{"pass_bytes", double(passes.peak())}, {"standing_bytes", double(standing.peak())}};
   }
@@ -102,38 +119,48 @@ void counted_step(layer<T>& d, kind which, footprint& memory, hoft::dense_vector
   auto const carve_forms = [&](hoft::arena& arena) {
     a = {hoft::carve_compact_wy<T>(arena, m, r, left), hoft::carve_compact_wy<T>(arena, n, r, r)};
   };
-  hoft::arena form_size;
-  carve_forms(form_size);
-  lent forms(memory.standing, form_size.size()), spare(memory.standing, 2 * (m + n) * r * index_t(sizeof(T)));
-  hoft::arena form_carver{hoft::workspace(forms)};
-  carve_forms(form_carver);
+  lent const forms(memory.standing, size_of(carve_forms));
+  hoft::arena form_arena{forms};
+  carve_forms(form_arena);
+  auto const left_U = as_view(std::as_const(d.left.U)), right_U = as_view(std::as_const(d.right.U));
   {
-    lent work(memory.passes,
-              std::max(hoft::accumulate_workspace<T>(policy, r, left), hoft::accumulate_workspace<T>(policy, r, r)));
-    hoft::accumulate(policy, as_view(std::as_const(d.left.U)), a.left, hoft::exact{}, work);
-    hoft::accumulate(policy, as_view(std::as_const(d.right.U)), a.right, hoft::exact{}, work);
+    lent const work(memory.passes, std::max(hoft::accumulate_workspace<T>(policy, r, left),
+                                            hoft::accumulate_workspace<T>(policy, r, r)));
+    hoft::accumulate(policy, left_U, a.left, hoft::exact{}, work);
+    hoft::accumulate(policy, right_U, a.right, hoft::exact{}, work);
   }
   hoft::vector_view<T> gradient_of_scale;
   if (which != kind::hoft) {
     a.scale = hoft::as_vector_view(scale);
     gradient_of_scale = hoft::as_vector_view(ds);
   }
-  auto const carve_saved = [&](hoft::arena& arena) {
-    return hoft::carve_saved<T, hoft::col_major>(arena, a, t, which == kind::shoft);
+  hoft::bound_layer_view<T> bound;
+  hoft::layer_gradient_view<T> g;
+  auto const carve_step = [&](hoft::arena& arena) {
+    bound = hoft::carve_layer(arena, a);
+    g = hoft::carve_layer_gradient(arena, a);
   };
-  hoft::arena saved_size;
-  carve_saved(saved_size);
-  lent saved_bytes(memory.passes, saved_size.size());
-  hoft::arena saved_carver{hoft::workspace(saved_bytes)};
-  auto const saved = carve_saved(saved_carver);
+  lent const of_step(memory.standing, size_of(carve_step));
+  hoft::arena step_arena{of_step};
+  carve_step(step_arena);
   auto base = hoft::dense(policy, d.M);
+  hoft::bind_layer<T>(policy, a, base, bound, lent(memory.passes, hoft::bind_workspace<T>(policy, a)));
+  hoft::set_zero(policy, g);
   {
-    lent work(memory.passes, hoft::forward_workspace(policy, a, d.x));
-    hoft::forward(policy, a, base, d.x, d.y, saved, work);
+    hoft::layer_state<T, T, hoft::col_major> state;
+    auto const carve_state = [&](hoft::arena& arena) {
+      state = hoft::carve_layer_state<T, hoft::col_major>(arena, a, t, which == kind::shoft);
+    };
+    lent const saved(memory.passes, size_of(carve_state));
+    hoft::arena state_arena{saved};
+    carve_state(state_arena);
+    hoft::forward(policy, bound, base, d.tokens, d.y, state,
+                  lent(memory.passes, hoft::forward_workspace(policy, bound, d.tokens)));
+    hoft::backward(policy, bound, base, d.tokens, d.y, state, d.dy, d.dy, d.dx, g,
+                   lent(memory.passes, hoft::backward_workspace(policy, bound, state)));
   }
-  lent work(memory.passes, hoft::backward_workspace(policy, a, saved));
-  hoft::backward(policy, a, base, d.x_tokens(), d.y_tokens(), saved, d.dy, d.dx, as_view(d.dU), as_view(d.dV),
-                 gradient_of_scale, work);
+  hoft::finish<T>(policy, bound, base, g, as_view(d.dU), as_view(d.dV), gradient_of_scale,
+                  lent(memory.passes, hoft::finish_workspace<T>(policy, bound)));
 }
 
 /// LoRA of another rank than the layer's: its h and dh are all that it asks for.
@@ -147,14 +174,14 @@ void counted_lora_step(layer<T>& d, footprint& memory, matrix_view<T const> A, m
   auto const h = matrix(saved);
   d.frozen_forward(by);
   gemm(by, false, false, 1, A, d.tokens, 0, h);
-  gemm(by, false, false, 1, B, h, 1, d.y_tokens());
+  gemm(by, false, false, 1, B, h, 1, d.y);
   lent work(memory.passes, bytes + hoft::arena::alignment);
   auto const dh = matrix(work);
   gemm(by, false, true, 1, d.gradient, h, 0, dB);
   gemm(by, true, false, 1, B, d.gradient, 0, dh);
   gemm(by, false, true, 1, dh, d.tokens, 0, dA);
   d.frozen_backward(by);
-  gemm(by, true, false, 1, A, dh, 1, d.dx_tokens());
+  gemm(by, true, false, 1, A, dh, 1, d.dx);
 }
 
 template <class T>
@@ -176,18 +203,13 @@ contest<T> memory_contest(shape s) {
   auto const enter = [&](char const* name, char const* group, hoft::cost cost,
                          std::vector<matrix_view<T const>> results, auto run) {
     auto const memory = std::make_shared<footprint>();
-    contest.enter(group,
-                  {name, [=] { run(*c, *memory); }, cost,
-                   [c] {
-                     assign(c->gradient, c->dy.columns(0, c->s.t));
-                     assign(c->tokens, c->x_tokens());
-                   },
-                   false, [memory] { return memory->measures(); }},
-                  std::move(results));
+    contest.enter(
+        group,
+        {name, [=] { run(*c, *memory); }, cost, [c] { c->clear(); }, false, [memory] { return memory->measures(); }},
+        std::move(results));
   };
-  hoft::cost const forward = c->forward_cost(), backward = c->backward_cost();
-  hoft::cost const adapted{forward.flops + backward.flops, forward.bytes + backward.bytes};
-  matrix_view<T const> const y = c->y_tokens(), dx = c->dx_tokens(), dU = as_view(c->dU), dV = as_view(c->dV);
+  hoft::cost const adapted = c->forward_cost() + c->backward_cost() + c->once_cost();
+  matrix_view<T const> const y = c->y, dx = c->dx, dU = as_view(c->dU), dV = as_view(c->dV);
   for (auto [which, name] : {std::pair{kind::hoft, "hoft"}, std::pair{kind::shoft, "shoft"},
                              std::pair{kind::shoft_from_output, "shoft_from_output"}})
     enter(name, "hoft", adapted, {y, dx, dU, dV},

@@ -10,20 +10,24 @@ contest<T> forward_contest(shape s) {
   using data = layer<T>;
   auto const c = std::make_shared<data>(s);
   contest<T> contest{std::max(s.m, s.n)};
-  auto const enter = [&](char const* name, char const* group, hoft::cost cost, auto run) {
-    contest.enter(group, {name, [c, run] { run(*c); }, cost, [c] { assign(c->tokens, c->x_tokens()); }},
-                  {c->y_tokens()});
+  auto const enter = [&](std::string const& name, char const* group, hoft::cost cost, auto run) {
+    contest.enter(group, {name, [c, run] { run(*c); }, cost}, {c->y});
   };
   hoft::cost const adapted = c->forward_cost(), frozen = c->frozen_cost(), lora = c->lora_cost(frozen, 1);
   enter("hoft", "hoft", adapted, [](data& d) { d.forward(library::hoft); });
-  // A step of training makes the compact WY forms anew.
-  enter("hoft_step", "hoft", adapted, [](data& d) {
-    d.accumulate();
-    d.forward(library::hoft);
-  });
   enter("hoft_on_blas", "hoft", adapted, [](data& d) { d.forward(library::blas); });
-  enter("paper", "hoft", adapted, [](data& d) { d.paper_forward(library::hoft); });
-  enter("paper_on_blas", "hoft", adapted, [](data& d) { d.paper_forward(library::blas); });
+  // What a step of training has to make anew, as the paper's way has to form M̂.
+  for (auto [by, suffix] : {std::pair{library::hoft, ""}, std::pair{library::blas, "_on_blas"}}) {
+    enter(std::string("hoft_step") + suffix, "hoft", adapted + c->bind_cost(), [by = by](data& d) {
+      d.accumulate();
+      d.bind(by);
+      d.forward(by);
+    });
+    enter(std::string("paper_step") + suffix, "hoft", adapted, [by = by](data& d) {
+      d.accumulate();
+      d.paper_forward(by);
+    });
+  }
   enter("frozen", "frozen", frozen, [](data& d) { d.frozen_forward(library::hoft); });
   enter("frozen_eigen", "frozen", frozen, [](data& d) { d.frozen_forward(library::eigen); });
   enter("frozen_on_blas", "frozen", frozen, [](data& d) { d.frozen_forward(library::blas); });

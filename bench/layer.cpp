@@ -18,13 +18,14 @@ layer<T>::layer(shape size)
       adapter(left.U, right.U),
       A(matrix::Random(s.r, s.n)),
       B(matrix::Random(s.m, s.r)),
-      x(room<T>("x", s.n, s.t + s.r)),
-      dy(room<T>("dy", s.m, s.t + s.r)),
-      dx(room<T>("dx", s.n, s.t + s.r)),
-      y_memory(s.m, s.t + s.r),
+      dy(room<T>("dy", s.m, s.t)),
+      dx(room<T>("dx", s.n, s.t)),
+      y_memory(s.m, s.t),
       y(as_view(y_memory)),
-      saved_memory(saved_size()),
-      saved(carve_saved()),
+      bound([&](hoft::arena& arena) { return hoft::carve_layer(arena, adapter.view()); }),
+      state(
+          [&](hoft::arena& arena) { return hoft::carve_layer_state<T, hoft::col_major>(arena, adapter.view(), s.t); }),
+      sums([&](hoft::arena& arena) { return hoft::carve_layer_gradient(arena, adapter.view()); }),
       Mhat(room<T>("Mhat", s.m, s.n)),
       dMhat(room<T>("dMhat", s.m, s.n)),
       h(s.r, s.t),
@@ -33,21 +34,26 @@ layer<T>::layer(shape size)
       dV(s.n, s.r),
       dA(s.r, s.n),
       dB(s.m, s.r),
-      forward_work(hoft::forward_workspace(hoft::cpu{}, adapter.view(), x)),
-      backward_work(hoft::backward_workspace(hoft::cpu{}, adapter.view(), saved)),
+      work(std::max({hoft::bind_workspace<T>(hoft::cpu{}, adapter.view()),
+                     hoft::forward_workspace(hoft::cpu{}, bound.parts, tokens),
+                     hoft::backward_workspace(hoft::cpu{}, bound.parts, state.parts),
+                     hoft::finish_workspace<T>(hoft::cpu{}, bound.parts)})),
       merge_work(hoft::merge_workspace(hoft::cpu{}, adapter.view(), Mhat)),
-      merge_backward_work(hoft::merge_backward_workspace(hoft::cpu{}, adapter.view(), M)) {}
+      merge_backward_work(hoft::merge_backward_workspace(hoft::cpu{}, adapter.view(), M)) {
+  bind(library::blas);
+  clear();
+}
 
 template <class T>
-std::size_t layer<T>::saved_size() const {
-  hoft::arena count;
-  hoft::carve_saved<T, hoft::col_major>(count, adapter.view(), s.t);
-  return std::size_t(count.size());
-}
-template <class T>
-hoft::saved_activations<T, T, hoft::col_major> layer<T>::carve_saved() {
-  hoft::arena arena(hoft::workspace{saved_memory.data(), index_t(saved_memory.size())});
-  return hoft::carve_saved<T, hoft::col_major>(arena, adapter.view(), s.t);
+template <class F>
+void layer<T>::with_base(library base, F const& f) {
+  if (base == library::hoft) {
+    auto const op = hoft::dense(hoft::cpu{}, M);
+    f(op);
+  } else {
+    base_of<T> const op{base, M};
+    f(op);
+  }
 }
 
 template <class T>
@@ -55,28 +61,62 @@ void layer<T>::accumulate() {
   adapter = hoft::adapter<T>{left.U, right.U};
 }
 template <class T>
+void layer<T>::bind(library base) {
+  with_base(base, [&](auto& op) { hoft::bind_layer<T>(hoft::cpu{}, adapter.view(), op, bound.parts, work); });
+}
+template <class T>
+void layer<T>::forward_on(library base, index_t first, index_t count) {
+  auto const& all = state.parts;
+  state_view const part{all.v.columns(first, count), all.w.columns(first, count), {}};
+  with_base(base, [&](auto& op) {
+    hoft::forward(hoft::cpu{}, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, work);
+  });
+}
+template <class T>
+void layer<T>::backward_on(library base, index_t first, index_t count) {
+  auto const& all = state.parts;
+  state_view const part{all.v.columns(first, count), all.w.columns(first, count), {}};
+  auto const of_y = dy.columns(first, count);
+  with_base(base, [&](auto& op) {
+    hoft::backward(hoft::cpu{}, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, of_y,
+                   of_y, dx.columns(first, count), sums.parts, work);
+  });
+}
+template <class T>
 void layer<T>::forward(library base) {
-  auto const run = [&](auto op) { hoft::forward(hoft::cpu{}, adapter.view(), op, x, y, saved, forward_work); };
-  if (base == library::hoft) run(hoft::dense(hoft::cpu{}, M));
-  else run(base_of<T>{base, M});
+  forward_on(base, 0, s.t);
 }
 template <class T>
 void layer<T>::backward(library base) {
-  auto const run = [&](auto op) {
-    hoft::backward(hoft::cpu{}, adapter.view(), op, x_tokens(), y_tokens(), saved, dy, dx, as_view(dU), as_view(dV),
-                   hoft::vector_view<T>{}, backward_work);
-  };
-  if (base == library::hoft) run(hoft::dense(hoft::cpu{}, M));
-  else run(base_of<T>{base, M});
+  backward_on(base, 0, s.t);
+}
+template <class T>
+void layer<T>::micro_batches(library base, index_t count) {
+  for (index_t i = 0; i < count; ++i) {
+    index_t const first = i * s.t / count, tokens_of = (i + 1) * s.t / count - first;
+    forward_on(base, first, tokens_of);
+    backward_on(base, first, tokens_of);
+  }
+}
+template <class T>
+void layer<T>::clear() {
+  assign(gradient, dy);
+  hoft::set_zero(hoft::cpu{}, sums.parts);
+}
+template <class T>
+void layer<T>::finish(library base) {
+  with_base(base, [&](auto& op) {
+    hoft::finish<T>(hoft::cpu{}, bound.parts, op, sums.parts, as_view(dU), as_view(dV), hoft::vector_view<T>{}, work);
+  });
 }
 
 template <class T>
 void layer<T>::frozen_forward(library by) {
-  gemm(by, false, false, 1, M, tokens, 0, y_tokens());
+  gemm(by, false, false, 1, M, tokens, 0, y);
 }
 template <class T>
 void layer<T>::frozen_backward(library by) {
-  gemm(by, true, false, 1, M, gradient, 0, dx_tokens());
+  gemm(by, true, false, 1, M, gradient, 0, dx);
 }
 
 template <class T>
@@ -87,7 +127,7 @@ template <class T>
 void layer<T>::lora_forward(library by) {
   frozen_forward(by);
   lora_project(by);
-  gemm(by, false, false, 1, as_view(B), as_view(h), 1, y_tokens());
+  gemm(by, false, false, 1, as_view(B), as_view(h), 1, y);
 }
 template <class T>
 void layer<T>::lora_backward(library by) {
@@ -95,7 +135,7 @@ void layer<T>::lora_backward(library by) {
   gemm(by, true, false, 1, as_view(B), gradient, 0, as_view(dh));
   gemm(by, false, true, 1, as_view(dh), tokens, 0, as_view(dA));
   frozen_backward(by);
-  gemm(by, true, false, 1, as_view(A), as_view(dh), 1, dx_tokens());
+  gemm(by, true, false, 1, as_view(A), as_view(dh), 1, dx);
 }
 
 template <class T>
@@ -105,12 +145,12 @@ void layer<T>::form_Mhat() {
 template <class T>
 void layer<T>::paper_forward(library by) {
   form_Mhat();
-  gemm(by, false, false, 1, Mhat, tokens, 0, y_tokens());
+  gemm(by, false, false, 1, Mhat, tokens, 0, y);
 }
 template <class T>
 void layer<T>::paper_backward(library by) {
   gemm(by, false, true, 1, gradient, tokens, 0, dMhat);
-  gemm(by, true, false, 1, Mhat, gradient, 0, dx_tokens());
+  gemm(by, true, false, 1, Mhat, gradient, 0, dx);
   hoft::merge_backward(hoft::cpu{}, adapter.view(), M, dMhat, as_view(dU), as_view(dV), hoft::vector_view<T>{},
                        merge_backward_work);
 }

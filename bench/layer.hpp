@@ -5,41 +5,65 @@
 #include "products.hpp"
 #include "reflectors.hpp"
 
-#include <hoft/eigen/adapter.hpp>
+#include <hoft/adapter/layer.hpp>
 #include <hoft/core/cost.hpp>
-#include <hoft/adapter/forward.hpp>
+#include <hoft/eigen/adapter.hpp>
 
 namespace bench {
+
+/// What a carve function of hoft cuts, and its memory.
+template <class Parts>
+class carved {
+ public:
+  template <class Carve>
+  explicit carved(Carve const& carve) : bytes_(size(carve)) {
+    hoft::arena arena{hoft::workspace(bytes_)};
+    parts = carve(arena);
+  }
+  Parts parts;
+
+ private:
+  template <class Carve>
+  static index_t size(Carve const& carve) {
+    hoft::arena count;
+    carve(count);
+    return count.size();
+  }
+  memory bytes_;
+};
 
 /// Whose products the base operator, the frozen layer and LoRA take: hoft itself runs over hoft's or OpenBLAS's.
 template <class T>
 struct layer {
   using matrix = hoft::dense_matrix<T>;
+  using state_view = hoft::layer_state<T, T, hoft::col_major>;
   shape s;
   matrix_view<T const> M, tokens, gradient;  // [m, n], [n, t], [m, t]
   reflectors<T> left, right;
   hoft::adapter<T> adapter;
   matrix A, B;  // LoRA: M + B A, A [r, n], B [m, r]
 
-  matrix_view<T> x, dy, dx;  // [n, t + r], [m, t + r], [n, t + r]: r spare columns for hoft
-  matrix y_memory;           // of this layer alone: backward passes read it
-  matrix_view<T> y;          // [m, t + r]
-  std::vector<std::byte> saved_memory;
-  hoft::saved_activations<T, T, hoft::col_major> saved;
+  matrix_view<T> dy, dx;  // [m, t] a copy of the gradient that hoft may overwrite, [n, t]
+  matrix y_memory;        // of this layer alone: backward passes read it
+  matrix_view<T> y;       // [m, t]
+  carved<hoft::bound_layer_view<T>> bound;
+  carved<state_view> state;
+  carved<hoft::layer_gradient_view<T>> sums;
   matrix_view<T> Mhat, dMhat;  // [m, n], the paper's
   matrix h, dh;                // [r, t], LoRA's
   matrix dU, dV, dA, dB;
-  memory forward_work, backward_work, merge_work, merge_backward_work;
+  memory work, merge_work, merge_backward_work;
 
   explicit layer(shape size);
 
-  matrix_view<T> x_tokens() const { return x.columns(0, s.t); }
-  matrix_view<T> y_tokens() const { return y.columns(0, s.t); }
-  matrix_view<T> dx_tokens() const { return dx.columns(0, s.t); }
-
-  void accumulate();  ///< the adapter anew, as each step of training does
+  void accumulate();        ///< the adapter anew, as each step of training does
+  void bind(library base);  ///< once in a step
   void forward(library base);
-  void backward(library base);
+  void backward(library base);  ///< adds to the sums
+  void clear();                 ///< the sums, and dy from the gradient
+  void finish(library base);    ///< once in a step: dU and dV from the sums, which it overwrites
+  /// The tokens in `count` equal parts, forward and backward each.
+  void micro_batches(library base, index_t count);
 
   void frozen_forward(library by);
   void frozen_backward(library by);
@@ -53,9 +77,17 @@ struct layer {
   void paper_backward(library by);
 
   hoft::cost frozen_cost() const { return hoft::forward_cost(m(), n(), t(), 0, 0, sizeof(T)); }
-  hoft::cost frozen_backward_cost() const { return hoft::backward_cost(m(), n(), t(), 0, 0, sizeof(T)); }
+  hoft::cost frozen_backward_cost() const { return hoft::forward_cost(n(), m(), t(), 0, 0, sizeof(T)); }
+  hoft::cost bind_cost() const { return hoft::bind_cost(m(), n(), r(), r(), sizeof(T)); }
   hoft::cost forward_cost() const { return hoft::forward_cost(m(), n(), t(), r(), r(), sizeof(T)); }
   hoft::cost backward_cost() const { return hoft::backward_cost(m(), n(), t(), r(), r(), sizeof(T)); }
+  hoft::cost finish_cost() const { return hoft::finish_cost(m(), n(), r(), r(), sizeof(T)); }
+  /// accumulate, bind and finish: what a step has but once.
+  hoft::cost once_cost() const {
+    double const size = sizeof(T);
+    return hoft::accumulate_cost(m(), r(), r(), size) + hoft::accumulate_cost(n(), r(), r(), size) + bind_cost() +
+           finish_cost();
+  }
   /// LoRA adds `products` products of rank r on each side of the frozen layer: one forward, two backward.
   hoft::cost lora_cost(hoft::cost frozen, double products) const {
     return {frozen.flops + products * 2 * (m() + n()) * r() * t(),
@@ -67,8 +99,10 @@ struct layer {
   double n() const { return double(s.n); }
   double r() const { return double(s.r); }
   double t() const { return double(s.t); }
-  std::size_t saved_size() const;
-  hoft::saved_activations<T, T, hoft::col_major> carve_saved();
+  template <class F>
+  void with_base(library base, F const& f);
+  void forward_on(library base, index_t first, index_t count);
+  void backward_on(library base, index_t first, index_t count);
 };
 
 }  // namespace bench

@@ -73,8 +73,9 @@ def read(paths):
 
 
 def rival(case, name):
-    """What of hoft's does the same job as this contestant: into another matrix, or over OpenBLAS's products."""
-    for suffix in ("_out", "_on_blas"):
+    """What of hoft's does the same job as this contestant: into another matrix, for a whole step, or over OpenBLAS's
+    products."""
+    for suffix in ("_out", "_step_on_blas", "_step", "_on_blas"):
         if name.endswith(suffix) and not name.startswith("hoft") and "hoft" + suffix in case:
             return "hoft" + suffix
     return "hoft"

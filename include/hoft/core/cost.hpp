@@ -8,6 +8,7 @@ namespace HOFT_NAMESPACE {
 /// memory and cache, each input read once and each output written once.
 struct cost {
   double flops = 0, bytes = 0;
+  friend constexpr cost operator+(cost a, cost b) { return {a.flops + b.flops, a.bytes + b.bytes}; }
 };
 
 }  // namespace HOFT_NAMESPACE
@@ -38,15 +39,27 @@ constexpr cost merge_cost(double m, double n, double ru, double rv, double size)
   return {4 * m * n * (ru + rv), size * (2 * m * n + m * ru + n * rv)};
 }
 
-/// forward on t tokens, base operator (dense) included.
-constexpr cost forward_cost(double m, double n, double t, double ru, double rv, double size) {
-  return {2 * m * n * (t + rv) + (4 * m * ru + 2 * (m + n) * rv) * t, size * (m * n + (m + n) * t + m * ru + n * rv)};
+/// bind_layer: the base operator (dense) on rv columns, and its products with the factors.
+constexpr cost bind_cost(double m, double n, double ru, double rv, double size) {
+  return {2 * m * n * rv + 2 * m * rv * (rv + ru), size * (m * n + n * rv + m * ru + 3 * m * rv)};
 }
 
-/// backward on t tokens, base operator (dense) included.
+/// forward of a bound layer on t tokens, base operator (dense) included.
+constexpr cost forward_cost(double m, double n, double t, double ru, double rv, double size) {
+  return {2 * m * n * t + (4 * m * ru + 2 * (m + n) * rv + 2 * ru * (ru + rv)) * t,
+          size * (m * n + (m + n) * t + m * (ru + rv) + n * rv)};
+}
+
+/// backward of a bound layer on t tokens, base operator (dense) included, with one block of reflectors in U.
 constexpr cost backward_cost(double m, double n, double t, double ru, double rv, double size) {
-  return {2 * m * n * (t + rv) + (8 * m * ru + 4 * (m + n) * rv) * t,
-          size * (m * n + 2 * (m + n) * t + 2 * (m * ru + n * rv))};
+  return {2 * m * n * t + (8 * m * ru + 4 * (m + n) * rv + 8 * ru * ru) * t,
+          size * (m * n + (3 * m + 2 * n) * t + 2 * (m * (ru + rv) + n * rv))};
+}
+
+/// finish: the adjoint of the base operator (dense) on rv columns, and what the factors add.
+constexpr cost finish_cost(double m, double n, double ru, double rv, double size) {
+  return {2 * m * n * rv + 4 * m * rv * rv + 2 * n * rv * rv + 2 * m * ru * ru,
+          size * (m * n + 3 * (m * (ru + rv) + n * rv))};
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE
