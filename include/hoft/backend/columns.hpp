@@ -56,10 +56,9 @@ struct normalise_column_backward {
   HOFT_HOST_DEVICE void operator()(Team const& team, index_t j) const {
     T const factor = negative(times_real(product(team.dot(Uhat, D, j), tau[j]), real_t<T>(0.5)));
     real_t<T> const mu = scales(0, j), nu = scales(1, j);
-    bool const zero = mu == real_t<T>(0);
+    if (mu == real_t<T>(0)) return team.each(D.rows, [&](index_t i) { dU(i, j) = static_cast<TU>(T(0)); });
     team.each(D.rows, [&](index_t i) {
-      T const d = zero ? T(0) : over_real(over_real(multiply_add(Uhat(i, j), factor, D(i, j)), nu), mu);
-      dU(i, j) = static_cast<TU>(d);
+      dU(i, j) = static_cast<TU>(over_real(over_real(multiply_add(Uhat(i, j), factor, D(i, j)), nu), mu));
     });
   }
 };

@@ -71,7 +71,10 @@ struct operations : packing {
   template <class F>
   static void for_each_column(cpu const& policy, index_t m, index_t n, F const& f) {
     constexpr index_t passes = 4;  // of about a multiply-add for each element
-    parallel_for(worth_threads(policy, passes * m * n), n, [&](index_t, index_t j) { f(column_team{}, j); });
+    parallel_for(worth_threads(policy, passes * m * n), n, [&](index_t, index_t j) {
+      F const own = f;  // nothing that is written can be part of it: its loops become vectors
+      own(column_team{}, j);
+    });
   }
 
   /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
