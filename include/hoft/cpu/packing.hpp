@@ -21,18 +21,13 @@ struct packing : walks {
   /// P := U, or conj(U).
   template <class TU, class LU, class T, class L>
   static void pack(cpu const&, matrix_view<TU, LU> U, packed_matrix<T, L> P, bool conjugated = false) {
-    constexpr index_t height = P.slab_rows;
-    for (index_t s = 0; s < P.slabs(); ++s) {
-      index_t const rows = P.rows_of(s), first = s * height;
-      for (index_t j = 0; j < P.cols; ++j) {
-        T* const to = P.slab(s) + j * height;
-        if constexpr (std::same_as<std::remove_const_t<TU>, T> && U.is_col_major && P.in_slabs && !is_complex<T>)
-          std::copy_n(U.data + U.offset(first, j), rows, to);
-        else
-          for (index_t i = 0; i < rows; ++i) to[i] = conjugated ? conjugate(U(first + i, j)) : U(first + i, j);
-        std::fill(to + rows, to + height, T(0));
-      }
-    }
+    P.for_each_part([&](index_t first, index_t rows, index_t j, T* to, index_t step) {
+      if constexpr (std::same_as<std::remove_const_t<TU>, T> && U.is_col_major && P.in_slabs && !is_complex<T>)
+        std::copy_n(U.data + U.offset(first, j), rows, to);
+      else
+        for (index_t i = 0; i < rows; ++i) to[i * step] = conjugated ? conjugate(U(first + i, j)) : U(first + i, j);
+      if constexpr (P.in_slabs) std::fill(to + rows, to + P.slab_rows, T(0));
+    });
   }
 
   template <class T, class L>
@@ -43,9 +38,10 @@ struct packing : walks {
   /// Y := Y + P.
   template <class T, class L>
   static void add_packed(cpu const&, packed_matrix<T, L> P, matrix_view<T> Y) {
-    for (index_t s = 0; s < P.slabs(); ++s)
-      for (index_t j = 0; j < P.cols; ++j)
-        for (index_t i = 0; i < P.rows_of(s); ++i) Y(s * P.slab_rows + i, j) += P.slab(s)[j * P.slab_rows + i];
+    P.for_each_part([&](index_t first, index_t rows, index_t j, T const* part, index_t step) {
+      T* const y = Y.data + Y.offset(first, j);
+      for (index_t i = 0; i < rows; ++i) y[i] += part[i * step];
+    });
   }
 
   /// W := UᴴX. X [m, w], W [r, w].
