@@ -32,9 +32,9 @@ struct packed_matrix {
   index_t rows_of(index_t slab) const { return (std::min)(slab_rows, rows - slab * slab_rows); }
   T* slab(index_t i) const { return data + i * stride; }
 
-  /// f(first, count, j, part, step): `count` rows of column j, from `first`, lie at part[0], part[step], .... For moving
-  /// elements from or to a matrix in another order: so few rows at a time that the lines of both stay in the first-level
-  /// cache until all their elements have been met.
+  /// f(first, count, j, part, step): `count` rows of column j, from `first`, lie at part[0], part[step], .... For
+  /// moving elements from or to a matrix in another order: so few rows at a time that the lines of both stay in the
+  /// first-level cache until all their elements have been met.
   template <class F>
   void for_each_part(F const& f) const {
     constexpr index_t height = in_slabs ? slab_rows : 64 / index_t(sizeof(T));
