@@ -1,36 +1,20 @@
-// quickstart.cpp: a product of Householder reflectors, and a frozen weight fine-tuned through two of them.
+// quickstart.cpp: a layer y = M x learns the same inputs upside down. M stays frozen; U and V turn its two sides.
 #include <hoft/hoft.hpp>
-
-#include <Eigen/Core>
 
 #include <iostream>
 
 int main() {
-  using Matrix = Eigen::MatrixXf;
-  // Q = H(u1) ... H(u8) in compact WY form: orthogonal to rounding, and never formed.
-  Matrix const U = Matrix::Random(64, 8);
-  auto const Q = hoft::accumulate(U);
-  Matrix X = Matrix::Random(64, 100);
-  hoft::apply(Q, X);                                       // X := Q X
-  hoft::apply(Q, X, hoft::side::left, hoft::op::adjoint);  // X := Qᵀ X, the old X again
-  std::cout << "orthogonality error " << hoft::orthogonality_error(Q) << '\n';
-
-  // HOFT learns y = Q M x from examples: M stays frozen, U and V are trained from Q_U = Q_V = I on.
-  Matrix const M = Matrix::Random(64, 32), x = Matrix::Random(32, 100);
-  Matrix y = M * x;
-  hoft::apply(Q, y);
-  Matrix u = hoft::paired_gaussian<float>(64, 16, 1), v = hoft::paired_gaussian<float>(32, 16, 2);
-  auto const base = hoft::dense(M);
-  for (int step = 0; step <= 300; ++step) {
-    hoft::adapter<float> const a{u, v};
-    auto const f = hoft::forward(a, base, x);  // f.y = Q_U M Q_V x without forming Q_U M Q_V
-    Matrix const dy = (f.y - y) / static_cast<float>(y.cols());
-    auto const g = hoft::backward(a, base, x, f, dy);
-    if (step % 100 == 0) std::cout << "step " << step << ", error " << (f.y - y).norm() / y.norm() << '\n';
-    u -= g.dU;
-    v -= g.dV;
+  Eigen::MatrixXf const M = Eigen::MatrixXf::Random(64, 32), x = Eigen::MatrixXf::Random(32, 100);
+  Eigen::MatrixXf const y = M.lazyProduct(x.colwise().reverse());
+  Eigen::MatrixXf U = hoft::paired_gaussian<float>(64, 16, 1), V = hoft::paired_gaussian<float>(32, 16, 2);
+  for (int step = 0; step <= 900; ++step) {
+    auto const layer = hoft::bind_layer(hoft::adapter{U, V}, hoft::dense(M));  // what depends on weights alone
+    auto const f = hoft::forward(layer, x);                                    // f.y = Q_U M Q_V x
+    Eigen::MatrixXf const dy = f.y - y;
+    hoft::layer_gradient g(layer);                       // sums over all tokens of a step
+    auto const dx = hoft::backward(layer, x, f, dy, g);  // for the layer below
+    auto const d = hoft::finish(layer, g);
+    U -= d.dU / 100, V -= d.dV / 100;
+    if (step % 300 == 0) std::cout << "step " << step << ", error " << dy.norm() / y.norm() << '\n';
   }
-  Matrix Mhat = M;
-  hoft::merge(hoft::adapter<float>{u, v}, Mhat);  // Mhat := Q_U M Q_V, with the singular values of M
-  std::cout << "singular value drift " << hoft::singular_value_drift(M, Mhat) << '\n';
 }

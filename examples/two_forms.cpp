@@ -62,41 +62,52 @@ class reflector_layer {
 class shoft_layer {
  public:
   shoft_layer(hoft::matrix_view<float const> M, hoft::index_t rank, hoft::index_t tokens, hoft::cpu policy)
-      : policy_(policy), base_(policy, M), tokens_(tokens) {
+      : policy_(policy), base_(policy, M) {
     hoft::index_t const left = hoft::block_for(rank, hoft::exact{}), right = rank;  // V in one triangle
     auto const carve = [&](hoft::arena& memory) {
       a_ = {hoft::carve_compact_wy<float>(memory, M.rows, rank, left),
             hoft::carve_compact_wy<float>(memory, M.cols, rank, right), memory.vector<float>(M.rows)};
-      saved_ = hoft::carve_saved<float, hoft::col_major>(memory, a_, tokens);
+      layer_ = hoft::carve_layer(memory, a_);
+      sums_ = hoft::carve_layer_gradient(memory, a_);
+      state_ = hoft::carve_layer_state<float, hoft::col_major>(memory, a_, tokens);
     };
     hoft::arena count;
     carve(count);
-    kept_.resize(std::size_t(count.size()));
-    hoft::arena memory({kept_.data(), count.size()});
+    memory_.resize(std::size_t(count.size()));
+    hoft::arena memory({memory_.data(), count.size()});
     carve(memory);
-    hoft::matrix_view<float> const x(nullptr, M.cols, tokens + rank);
+    hoft::matrix_view<float> const x(nullptr, M.cols, tokens);
     hoft::index_t const bytes =
         std::max({hoft::accumulate_workspace<float>(policy_, rank, left),
-                  hoft::accumulate_workspace<float>(policy_, rank, right), hoft::forward_workspace(policy_, a_, x),
-                  hoft::backward_workspace(policy_, a_, saved_)});
+                  hoft::accumulate_workspace<float>(policy_, rank, right), hoft::bind_workspace<float>(policy_, a_),
+                  hoft::forward_workspace(policy_, layer_, x), hoft::backward_workspace(policy_, layer_, state_),
+                  hoft::finish_workspace<float>(policy_, layer_)});
     work_.resize(std::size_t(bytes));
   }
 
-  // y := Q_U diag(s) M Q_V x. x [n, tokens + rank] gets V in its spare columns, y [m, tokens + rank] has scratch there.
-  void forward(hoft::matrix_view<float const> U, hoft::matrix_view<float const> V, hoft::vector_view<float const> s,
-               hoft::matrix_view<float> x, hoft::matrix_view<float> y) {
+  // Once in an optimiser step, before the first tokens.
+  void begin(hoft::matrix_view<float const> U, hoft::matrix_view<float const> V, hoft::vector_view<float const> s) {
     hoft::accumulate(policy_, U, a_.left, hoft::exact{}, work());
     hoft::accumulate(policy_, V, a_.right, hoft::exact{}, work());
     std::copy_n(s.data, s.size, a_.scale.data);
-    hoft::forward(policy_, a_, base_, x, y, saved_, work());
+    hoft::bind_layer<float>(policy_, hoft::adapter_view<float const>(a_), base_, layer_, work());
+    hoft::set_zero(policy_, sums_);
   }
 
-  // dy [m, tokens + rank] is overwritten; dx [n, tokens + rank] has scratch in its spare columns.
+  // y := Q_U diag(s) M Q_V x
+  void forward(hoft::matrix_view<float const> x, hoft::matrix_view<float> y) {
+    hoft::forward(policy_, layer_, base_, x, y, state_, work());
+  }
+
+  // dx := ∂L/∂x for the tokens of the last forward; dy becomes ∂L/∂(M x). Any number of micro-batches.
   void backward(hoft::matrix_view<float const> x, hoft::matrix_view<float const> y, hoft::matrix_view<float> dy,
-                hoft::matrix_view<float> dx, hoft::matrix_view<float> dU, hoft::matrix_view<float> dV,
-                hoft::vector_view<float> ds) {
-    hoft::backward(policy_, a_, base_, x.columns(0, tokens_), y.columns(0, tokens_), saved_, dy, dx, dU, dV, ds,
-                   work());
+                hoft::matrix_view<float> dx) {
+    hoft::backward(policy_, layer_, base_, x, y, state_, dy, dy, dx, sums_, work());
+  }
+
+  // Once in an optimiser step, behind the last tokens.
+  void finish(hoft::matrix_view<float> dU, hoft::matrix_view<float> dV, hoft::vector_view<float> ds) {
+    hoft::finish<float>(policy_, layer_, base_, sums_, dU, dV, ds, work());
   }
 
  private:
@@ -104,10 +115,11 @@ class shoft_layer {
 
   hoft::cpu policy_;
   hoft::dense_operator<float, hoft::col_major> base_;
-  hoft::index_t tokens_;
-  std::vector<std::byte> kept_, work_;
+  std::vector<std::byte> memory_, work_;
   hoft::adapter_view<float> a_;
-  hoft::saved_activations<float, float, hoft::col_major> saved_;
+  hoft::bound_layer_view<float> layer_;
+  hoft::layer_gradient_view<float> sums_;
+  hoft::layer_state<float, float, hoft::col_major> state_;
 };
 
 // Many small problems in one call, threads over problems: X[i] := Q(U[i]) X[i].
@@ -151,20 +163,20 @@ int main() {
 
   Matrix const M = Matrix::Random(96, 64), V = Matrix::Random(64, 8), x = Matrix::Random(64, 40);
   Eigen::VectorXf const s = Eigen::VectorXf::Random(96);
-  hoft::adapter<float> const a{U, V, s};
-  auto const base = hoft::dense(M);
-  auto const f = hoft::forward(a, base, x);
-  auto const b = hoft::backward(a, base, x, f, dY);
+  auto const bound = hoft::bind_layer(hoft::adapter{U, V, s}, hoft::dense(M));
+  auto const f = hoft::forward(bound, x);
+  hoft::layer_gradient sums(bound);
+  Matrix const dx = hoft::backward(bound, x, f, dY, sums);
+  auto const d = hoft::finish(bound, sums);
 
-  Matrix xs(64, 48), ys(96, 48), dys(96, 48), dxs(64, 48), dV(64, 8);
-  xs.leftCols(40) = x;
-  dys.leftCols(40) = dY;
+  Matrix y(96, 40), dy = dY, dx2(64, 40), dV(64, 8);
   Eigen::VectorXf ds(96);
   shoft_layer shoft(hoft::as_view(M), 8, 40, policy);
-  shoft.forward(hoft::as_view(U), hoft::as_view(V), hoft::as_vector_view(s), hoft::as_view(xs), hoft::as_view(ys));
-  shoft.backward(hoft::as_view(std::as_const(xs)), hoft::as_view(std::as_const(ys)), hoft::as_view(dys),
-                 hoft::as_view(dxs), hoft::as_view(dU), hoft::as_view(dV), hoft::as_vector_view(ds));
-  same = same && ys.leftCols(40) == f.y && dxs.leftCols(40) == b.dx && dU == b.dU && dV == b.dV && ds == b.ds;
+  shoft.begin(hoft::as_view(U), hoft::as_view(V), hoft::as_vector_view(s));
+  shoft.forward(hoft::as_view(x), hoft::as_view(y));
+  shoft.backward(hoft::as_view(x), hoft::as_view(std::as_const(y)), hoft::as_view(dy), hoft::as_view(dx2));
+  shoft.finish(hoft::as_view(dU), hoft::as_view(dV), hoft::as_vector_view(ds));
+  same = same && y == f.y && dx2 == dx && dU == d.dU && dV == d.dV && ds == d.ds;
 
   std::vector<Matrix> const many_U{Matrix::Random(96, 8), Matrix::Random(64, 4)};
   std::vector<Matrix> many_X{Matrix::Random(96, 40), Matrix::Random(64, 50)};
