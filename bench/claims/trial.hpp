@@ -27,23 +27,21 @@ class trial {
  public:
   explicit trial(planned const& p) : pass_(p.pass), s_(p.s) {
     // Rooms have a fixed size.
-    index_t const most = index_t{1} << 24, columns = std::max(s_.n, s_.t + s_.r);
+    index_t const most = index_t{1} << 24, columns = std::max(s_.n, s_.t);
     methods::require(std::max(s_.m, s_.n) * columns <= most, p.name() + " is too large");
     std::mt19937_64 rng(1);
     method_ = find<T>(p.method).make(s_, rng);
     M_ = numbers<T>("M", s_.m, s_.n);
-    index_t const t = s_.t + method_->spare();
     if (on_weight()) {
       Mhat_ = room<T>("Mhat", s_.m, s_.n);
     } else {
-      x_ = room<T>("x", s_.n, t);
-      y_ = room<T>("y", s_.m, t);
-      assign(numbers<T>("x", s_.n, t), x_);
+      y_ = room<T>("y", s_.m, s_.t);
+      x_ = numbers<T>("x", s_.n, s_.t);
     }
     if (pass_ == "merge_backward") dMhat_ = room<T>("dMhat", s_.m, s_.n);
     if (pass_ == "backward") {
-      dy_ = room<T>("dy", s_.m, t);
-      dx_ = room<T>("dx", s_.n, t);
+      dy_ = room<T>("dy", s_.m, s_.t);
+      dx_ = room<T>("dx", s_.n, s_.t);
     }
   }
 
@@ -71,11 +69,6 @@ class trial {
     for (auto const& p : method_->parameters()) count += double(p.value.size());
     return count;
   }
-  /// Bytes of the columns that arguments have for the method's use.
-  double spare_bytes() const {
-    if (on_weight()) return 0;
-    return double((s_.m + s_.n) * method_->spare()) * double(sizeof(T)) * (is_backward() ? 2 : 1);
-  }
 
  private:
   void run_forward() {
@@ -86,8 +79,8 @@ class trial {
   std::string pass_;
   sizes s_;
   std::unique_ptr<methods::method<T>> method_;
-  matrix_view<T const> M_;
-  matrix_view<T> Mhat_, dMhat_, x_, y_, dy_, dx_;
+  matrix_view<T const> M_, x_;
+  matrix_view<T> Mhat_, dMhat_, y_, dy_, dx_;
 };
 
 }  // namespace bench::claims

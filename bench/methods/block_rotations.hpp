@@ -35,7 +35,7 @@ class block_rotations : public method<T> {
   void merge_backward(matrix_view<T const> M, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
     turn_back(kind_ == cayley::exact ? Mhat : M, dMhat);
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     form();
     multiply(M, x, y);
     if (kind_ != cayley::exact) z_ = as_eigen(y);

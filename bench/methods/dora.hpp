@@ -45,7 +45,7 @@ class dora : public method<T> {
     multiply_tn(as_view(SB), dMhat, as_view(A_.gradient));
     through_norms(M, ds);
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     h_.resize(0, 0);
     measure(M);
     h_.resize(A_.value.rows(), x.cols);

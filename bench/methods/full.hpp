@@ -15,7 +15,9 @@ class full : public method<T> {
   void merge_backward(matrix_view<T const>, matrix_view<T const>, matrix_view<T> dMhat) override {
     W_.gradient = as_eigen(dMhat);
   }
-  void forward(matrix_view<T const>, matrix_view<T> x, matrix_view<T> y) override { multiply(as_view(W_.value), x, y); }
+  void forward(matrix_view<T const>, matrix_view<T const> x, matrix_view<T> y) override {
+    multiply(as_view(W_.value), x, y);
+  }
   void backward(matrix_view<T const>, matrix_view<T const> x, matrix_view<T const>, matrix_view<T> dy,
                 matrix_view<T> dx) override {
     multiply_nt(dy, x, as_view(W_.gradient));

@@ -30,10 +30,8 @@ class hoft_adapter : public method<T> {
     }
   }
 
-  index_t spare() const override { return V_.value.cols(); }
-
   void merge(matrix_view<T const> M, matrix_view<T> Mhat) override {
-    saved_.reset();
+    forget();
     auto const a = adapter().view();
     hoft::merge(hoft::cpu{}, a, M, Mhat, scratch(hoft::merge_workspace(hoft::cpu{}, a, Mhat)));
   }
@@ -44,27 +42,26 @@ class hoft_adapter : public method<T> {
                          scratch(hoft::merge_backward_workspace(hoft::cpu{}, a, M)));
   }
 
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
-    saved_.reset();
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
+    forget();
     auto const a = adapter().view();
-    index_t const m = M.rows, t = x.cols - spare();
-    auto& saved = saved_.emplace();
-    saved.B.resize(m, a.right.rank());
-    saved.v.resize(a.right.rank(), t);
-    saved.w.resize(a.left.rank(), t);
-    if (a.scaled()) saved.q.resize(m, t);
     base by{M};
-    hoft::forward(hoft::cpu{}, a, by, x, y, saved.view(), scratch(hoft::forward_workspace(hoft::cpu{}, a, x)));
+    auto layer = layer_.emplace(a).view(a);
+    hoft::bind_layer<T>(hoft::cpu{}, a, by, layer, scratch(hoft::bind_workspace<T>(hoft::cpu{}, a)));
+    auto const state = state_.emplace(a, x.cols).view();
+    hoft::forward(hoft::cpu{}, layer, by, x, y, state, scratch(hoft::forward_workspace(hoft::cpu{}, layer, x)));
   }
 
   void backward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T const> y, matrix_view<T> dy,
                 matrix_view<T> dx) override {
-    auto const a = adapter_->view();
-    auto const saved = std::as_const(*saved_).view();
-    index_t const t = x.cols - spare();
+    auto const layer = std::as_const(*layer_).view(adapter_->view());
+    auto const state = std::as_const(*state_).view();
     base by{M};
-    hoft::backward(hoft::cpu{}, a, by, x.columns(0, t), y.columns(0, t), saved, dy, dx, as_view(U_.gradient),
-                   as_view(V_.gradient), scale_gradient(), scratch(hoft::backward_workspace(hoft::cpu{}, a, saved)));
+    hoft::layer_gradient<T> g(layer.adapter);
+    hoft::backward(hoft::cpu{}, layer, by, x, y, state, dy, dy, dx, g.view(),
+                   scratch(hoft::backward_workspace(hoft::cpu{}, layer, state)));
+    hoft::finish<T>(hoft::cpu{}, layer, by, g.view(), as_view(U_.gradient), as_view(V_.gradient), scale_gradient(),
+                    scratch(hoft::finish_workspace<T>(hoft::cpu{}, layer)));
   }
 
  private:
@@ -75,6 +72,10 @@ class hoft_adapter : public method<T> {
   };
   using scratch = hoft::detail::scratch;
 
+  void forget() {
+    state_.reset();
+    layer_.reset();
+  }
   /// Anew for each step, as training does. The last one stays for the backward pass.
   hoft::adapter<T> const& adapter() {
     adapter_.reset();
@@ -90,7 +91,8 @@ class hoft_adapter : public method<T> {
   parameter<T>&U_, &V_, *scale_ = nullptr;
   hoft::inverse kind_;
   std::optional<hoft::adapter<T>> adapter_;
-  std::optional<hoft::saved_storage<T, T, hoft::col_major>> saved_;
+  std::optional<hoft::layer_storage<T>> layer_;
+  std::optional<hoft::state_storage<T, T, hoft::col_major>> state_;
 };
 
 }  // namespace bench::methods

@@ -47,7 +47,7 @@ class hoft_in_turn : public method<T> {
                          hoft::vector_view<T>{}, hoft::side::right, hoft::op::plain,
                          scratch(hoft::apply_backward_workspace(hoft::cpu{}, right_->view(), M, hoft::side::right)));
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     form();
     matrix<T> turned(x.rows, x.cols);
     apply(*right_, x, as_view(turned), hoft::side::left);

@@ -30,7 +30,7 @@ class hra : public method<T> {
   void merge_backward(matrix_view<T const>, matrix_view<T const> Mhat, matrix_view<T> dMhat) override {
     Q_->backward(Mhat, dMhat, U_.gradient);
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     multiply(M, x, y);
     Q_.emplace(U_.value);
     Q_->apply(y);

@@ -34,7 +34,7 @@ class hra_dense : public method<T> {
     multiply_nt(dMhat, M, as_view(dQ));
     reflections_->backward(as_view(Q_), as_view(dQ), U_.gradient);
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     matrix<T> formed(M.rows, M.cols);
     merge(M, as_view(formed));
     Mhat_ = std::move(formed);

@@ -21,7 +21,7 @@ class lora : public method<T> {
     multiply_nt(dMhat, as_view(A_.value), as_view(B_.gradient));
     multiply_tn(as_view(B_.value), dMhat, as_view(A_.gradient));
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     h_.resize(A_.value.rows(), x.cols);
     multiply(M, x, y);
     multiply(as_view(A_.value), x, as_view(h_));

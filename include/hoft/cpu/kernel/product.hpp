@@ -1,8 +1,6 @@
 // hoft/cpu/kernel/product.hpp: the general product on the CPU.
 #pragma once
-#include <hoft/cpu/kernel/dot_tiles.hpp>
-#include <hoft/cpu/kernel/sum_tiles.hpp>
-#include <hoft/cpu/policy.hpp>
+#include <hoft/cpu/kernel/few_columns.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
@@ -84,6 +82,29 @@ void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T con
   }
 }
 
+/// The product, where one operand is large and the other has few columns, or few rows: then the transposed one.
+template <class T, class LA, class LB>
+bool takes_few_columns(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B, matrix_view<T const> S,
+                       matrix_view<T> C) {
+  using kernel::as_strided;
+  // Of sums along rows, conjugated ones would need another kernel.
+  auto const has_kernel = [](auto const& large) {
+    return !large.conjugated || !is_complex<T> || !large.matrix.is_col_major;
+  };
+  index_t const m = C.rows, n = C.cols, k = A.matrix.cols;
+  cpu const threads = worth_threads(policy, m * n * k);
+  if (is_read_once<T>(m, n, k) && has_kernel(A)) {
+    few_columns<T>(threads, n, alpha, A.matrix, A.conjugated, as_strided(B.matrix), B.conjugated, as_strided(S),
+                   as_strided(C));
+    return true;
+  }
+  operand<T, transposed_layout<LB>> const large{B.matrix.transposed(), B.conjugated};
+  if (!is_read_once<T>(n, m, k) || !has_kernel(large)) return false;
+  few_columns<T>(threads, m, alpha, large.matrix, large.conjugated, as_strided(A.matrix.transposed()), A.conjugated,
+                 as_strided(S.transposed()), as_strided(C.transposed()));
+  return true;
+}
+
 }  // namespace detail
 
 /// C := S + alpha op(A) op(B), A [m, k], B [k, n], S and C [m, n] of one layout. S may be C itself, or a view without
@@ -101,6 +122,7 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     using conj = std::bool_constant<is_complex<T>>;  // reals have nothing to conjugate
     index_t const m = C.rows, n = C.cols, k = A.matrix.cols;
     if (m == 0 || n == 0) return;
+    if (detail::takes_few_columns(policy, alpha, A, B, S, C)) return;
     // Vectors along the sum read all of A again for every few columns of C; a large C is worth transposing A's slabs.
     constexpr index_t large = 128;
     bool const dots = along_the_sum && (m < large || n < large);
