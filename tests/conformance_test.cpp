@@ -6,6 +6,7 @@
 #include "../examples/backend/naive.hpp"
 #include "conformance/batches.hpp"
 #include "conformance/calls.hpp"
+#include "conformance/layers.hpp"
 #include "conformance/operations.hpp"
 
 #include <hoft/cuda/dense.hpp>
@@ -81,3 +82,16 @@ TEST_CASE("all calls: kernels") {
 }
 
 TEST_CASE("batches: the naive backend") { check_batches<float, row_major>(naive{}); }
+
+TEST_CASE("bound layers: the naive backend") {
+  check_layers<std::complex<double>, col_major>(naive{});
+  check_layers<float, row_major>(naive{});
+}
+TEST_CASE("bound layers: the CPU") {
+  check_layers<std::complex<double>, col_major>(one_thread);
+  check_layers<Eigen::half, row_major>(three_threads);
+}
+TEST_CASE("bound layers: kernels") {
+  check_layers<std::complex<double>, col_major>(kernels);
+  check_layers<Eigen::half, row_major>(kernels_backwards);
+}

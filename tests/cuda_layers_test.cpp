@@ -7,12 +7,12 @@
 
 #include <hoft/hoft.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <deque>
 #include <stdexcept>
-#include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -156,16 +156,16 @@ std::pair<std::array<dense_matrix<float>, 3>, std::array<dense_matrix<T, L>, 2>>
 }  // namespace
 
 // What is made for each token does not depend on its neighbours, so y and dx have the same bits. The sums are of the
-// same t products in another order: each addition rounds a partial sum, whose size is at most the product of the norms
-// of the two factors, so two of them differ by 2 t u of it at most, and by as much again for what puts the parts of
-// blocks together. From there to dU and dV it is four terms of norm 2 at most, over ‖u_j‖ (gradient_bound); dV goes
-// through dB, which is rounded to T.
+// same t products in another order, over at most 16 blocks and micro-batches: each addition rounds a partial sum, whose
+// size is at most the product of the norms of the two factors, so two of them differ by 2 (t + 16) u of it at most.
+// From there to dU and dV it is four terms of norm 2 at most, over ‖u_j‖, each of a factor with a norm of 2
+// (gradient_bound); to ds four terms of norm 2. dV goes through dB, which is rounded to T.
 TEST_CASE_TEMPLATE("micro-batches add up to the gradient of one batch", T, float, Eigen::bfloat16) {
   using L = std::conditional_t<std::is_same_v<T, float>, col_major, row_major>;
   index_t const m = 90, n = 70, t = 96, ru = 17, rv = 9;
   dense_matrix<T, L> const M = gaussian<T, L>(m, n, 1, 0.1), x = gaussian<T, L>(n, t, 2), dy = gaussian<T, L>(m, t, 3);
   long double const both = widen(M).norm() * widen(x).norm() * widen(dy).norm();
-  long double const order = 4 * static_cast<long double>(t) * std::ldexp(1.0L, -24);
+  long double const order = 2 * static_cast<long double>(t + 16) * std::ldexp(1.0L, -24);
   index_t launches = 0;
   for (auto const& kind : kinds)
     for (auto const& [scaled, keep_q] : {std::pair{false, false}, {true, true}, {true, false}}) {
@@ -187,12 +187,14 @@ TEST_CASE_TEMPLATE("micro-batches add up to the gradient of one batch", T, float
           CAPTURE(i);
           dense_matrix<float> const difference = (*results)[i] - whole[i];
           long double const relative = order + (i == 1 ? storage_rounding<T>() : 0);
+          if (difference.rows() == 0) continue;
           for (index_t j = 0; j < difference.cols(); ++j) {
             long double const bound =
-                i == 2 ? 16 * relative * both * largest / smallest
+                i == 2 ? 8 * relative * both * largest / smallest
                        : 16 * relative * both * largest / widen((i == 0 ? of.U : of.V).col(j)).norm();
             CHECK(widen(difference.col(j)).norm() <= bound);
-            CHECK(widen(whole[i].col(j)).norm() > 4 * bound);  // a micro-batch that is left out is seen
+            // A micro-batch that is left out, a quarter of the tokens, is seen.
+            if (i != 1 || std::is_same_v<T, float>) CHECK(widen(whole[i].col(j)).norm() / 2 > bound);
           }
         }
     }
@@ -274,6 +276,7 @@ TEST_CASE_TEMPLATE("one to eight tokens of a bound layer", T, float, Eigen::bflo
       hoft::merge(a, Mhat);
       dense_matrix<double> const expected = Mhat * wide(x);
       dense_matrix<T, L> all(m, 8);
+      index_t of_eight = 0;
       for (index_t t = 8; t > 0; --t) {
         CAPTURE(t);
         padded<T, L> y(m, t);
@@ -284,10 +287,11 @@ TEST_CASE_TEMPLATE("one to eight tokens of a bound layer", T, float, Eigen::bflo
         hoft::forward(device, of.layer, base, tokens, y.view(), work);
         CHECK((work.intact() && y.intact()));
         // The base on these tokens and nothing else, a projection of x and an adaption of y: by clusters one launch
-        // each, by slices a few more.
+        // each beside the base's, by slices a few more, and none that grows with t.
         CHECK(calls == std::vector<typename telling<T, L>::call>{{false, x.data(), t}});
-        MESSAGE("shared ", kind.shared, " scaled ", scaled, " t ", t, ": ", launches);
-        if (t == 8) all = y.map();
+        if (t == 8) all = y.map(), of_eight = launches;
+        CHECK(launches == of_eight);
+        if (kind.shared == 227) CHECK(launches <= 3);
         CHECK(same_bits(y.map(), all.leftCols(t)));
         // As transforms.hpp has it: roundings of the storage, of parts, and of sums in float.
         double const u = double(storage_rounding<T>()), r = double(rv),
@@ -330,7 +334,6 @@ TEST_CASE("q, k and v of one x call each base once a pass, in its place") {
     for (auto* to : {&ds, &ds1}) (*to)[i].resize(of.back().s.rows(), 1);
     a.push_back(of.back().a), layer.push_back(of.back().layer), sums.push_back(of.back().sums);
     state.push_back(states.back().view);
-    hoft::set_zero(device, sums.back());
   }
   auto const views = [](auto& all) {
     std::vector<decltype(hoft::as_view(all[0]))> v;
@@ -344,6 +347,7 @@ TEST_CASE("q, k and v of one x call each base once a pass, in its place") {
   };
   std::vector const xs(3, hoft::as_view(x)), dys(3, hoft::as_view(dy));
   auto const of_batch = [&](auto const& policy, auto& bases) {
+    hoft::set_zero(policy, sums);
     guarded_workspace bind_work(hoft::bind_workspace<T, L>(policy, a));
     hoft::bind_layer<T, L>(policy, a, bases, layer, bind_work);
     guarded_workspace forward_work(hoft::forward_workspace(policy, layer, xs));
@@ -388,7 +392,6 @@ TEST_CASE("q, k and v of one x call each base once a pass, in its place") {
     hoft::cpu const policy{.threads = threads};
     std::vector<hoft::dense_operator<T, L>> dense_bases;
     for (auto const& weight : M) dense_bases.emplace_back(policy, hoft::as_view(weight));
-    for (auto const& g : sums) hoft::set_zero(policy, g);
     of_batch(policy, dense_bases);
     as_single_calls(policy, dense_bases);
   }

@@ -248,7 +248,7 @@ void run_adapters(job const& j, device_bytes const& memory, calls how) {
     hoft::merge_backward(on, all(a), all(M), all(gradients), all(wU), all(wV), all(ws), work);
     hoft::unmerge(on, all(a), all(Mhat), work);
     hoft::bind_layer<float>(on, a, base, layer, work);
-    for (auto const& g : sums) hoft::set_zero(on, g);
+    hoft::set_zero(on, sums);
     hoft::forward(on, layer, base, x, y, state, work);
     for (int micro_batch = 0; micro_batch < 2; ++micro_batch)  // of the same tokens, the second with ∂L/∂(M x) as dy
       hoft::backward(on, layer, base, x, y, state, dy, dy, dx, sums, work);

@@ -3,6 +3,8 @@
 #pragma once
 #include <hoft/adapter/adapter.hpp>
 
+#include <algorithm>
+
 namespace HOFT_NAMESPACE {
 
 /// An adapter, and what bind_layer makes of it and of the weight M [m, n]: made once in an optimiser step, read by
@@ -110,11 +112,32 @@ layer_gradient_view<std::remove_const_t<A>> carve_layer_gradient(arena& memory, 
   return g;
 }
 
+namespace detail {
+
+/// Row i of the sums, side by side, in column j: one launch on a GPU.
+template <class A>
+struct zero_sums_element {
+  layer_gradient_view<A> g;
+  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
+    matrix_view<A> const sums[] = {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V, {g.ds.data, g.ds.size, 1}};
+    for (auto const& sum : sums) {
+      if (j < sum.cols) {
+        if (i < sum.rows) sum(i, j) = A(0);
+        return;
+      }
+      j -= sum.cols;
+    }
+  }
+};
+
+}  // namespace detail
+
 /// All sums := 0, at the start of an optimiser step.
 template <execution_policy Policy, class A>
 void set_zero(Policy const& policy, layer_gradient_view<A> const& g) {
-  for (auto const& sum : {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V}) ops<Policy>::fill(policy, A(0), sum);
-  ops<Policy>::fill(policy, A(0), g.ds);
+  index_t const rows = (std::max)({g.D_U.rows, g.dF_U.rows, g.minus_dK.rows, g.D_V.rows, g.ds.size}),
+                cols = 3 * g.D_U.cols + g.minus_dK.cols + g.D_V.cols + 1;
+  ops<Policy>::for_each_element(policy, matrix_view<A>(nullptr, rows, cols), detail::zero_sums_element<A>{g});
 }
 
 namespace detail {

@@ -129,6 +129,14 @@ void forward(Policy const& policy, Layers const& all_layer, Bases&& all_base, In
   });
 }
 
+/// set_zero(g[i]) for every i: one launch on a GPU for those that it takes at a time.
+template <execution_policy Policy, many_layer_gradients Gradients>
+void set_zero(Policy const& policy, Gradients const& all_g) {
+  auto const g = detail::items(all_g);
+  detail::run_batch(policy, index_t(g.size()), {}, 0,
+                    [&](auto const& one, std::size_t i, workspace) { set_zero(one, g[i]); });
+}
+
 /// Bytes of workspace for `backward` after forward passes that left `state`.
 template <execution_policy Policy, many_layers Layers, many_layer_states States>
 [[nodiscard]] index_t backward_workspace(Policy const& policy, Layers const& layer, States const& state) {
