@@ -12,6 +12,8 @@ namespace HOFT_TARGET_NAMESPACE {
 template <class T, class LM>
 class dense_operator {
  public:
+  using value_type = T;
+
   /// @throws hoft::shape_error if M has a negative extent or a leading dimension that does not hold the other one
   dense_operator(cpu policy, matrix_view<T const, LM> M) : policy_(policy), has_policy_(true), M_(M) {
     detail::require_view("dense_operator", "M", M);
