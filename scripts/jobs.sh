@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints how many compilers may run at once: one for each core, as long as each has 2 GiB of memory.
+# Prints how many compilers may run at once: one for each core, or HOFT_JOBS, as long as each has 2 GiB of memory.
 set -euo pipefail
 
-cores=$(nproc)
+cores=${HOFT_JOBS:-$(nproc)}
 by_memory=$(awk '/^MemAvailable:/ {print int($2 / (2 * 1024 * 1024))}' /proc/meminfo)
 jobs=$((by_memory < cores ? by_memory : cores))
 echo $((jobs < 1 ? 1 : jobs))
