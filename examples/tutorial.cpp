@@ -84,5 +84,5 @@ int main() {
     Matrix const dx_part = hoft::backward(two_threads, layer, part, f_part, f_part.y, sums);
   }
   auto const e = hoft::finish(two_threads, layer, sums);
-  std::cout << "four of 64 tokens against one of 256: " << (e.dU - d.dU).norm() / d.dU.norm() << '\n';
+  std::cout << "four of 64 tokens against one of 256: " << (e.dV - d.dV).norm() / d.dV.norm() << '\n';
 }
