@@ -52,11 +52,19 @@ struct project_panels {
   void run(Policy const& policy, matrix_view<A const> U, matrix_view<T const, L> X, matrix_view<A, LW> W,
            bool conjugated = false) const {
     if (U.cols == 0) return;
+    if constexpr (ops<Policy>::few_columns > 0)
+      if (X.cols <= ops<Policy>::few_columns && (!conjugated || !is_complex<A>)) return run_with(policy, U, X, W);
     ops<Policy>::pack(policy, U, packed, conjugated);
+    run_with(policy, packed, X, W);
+  }
+
+ private:
+  template <class Matrix, class LW>
+  void run_with(Policy const& policy, Matrix const& U, matrix_view<T const, L> X, matrix_view<A, LW> W) const {
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       auto const x = staged(local, X.columns(p.first, p.count), buffer(worker));
-      ops<Policy>::project_packed(local, packed, x, W.columns(p.first, p.count));
+      ops<Policy>::project_packed(local, U, x, W.columns(p.first, p.count));
     });
   }
 };
@@ -83,21 +91,35 @@ struct adapt_panels {
 
   void run(Policy const& policy, bound_layer_view<A const> const& layer, V const& projections,
            matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W, matrix_view<T, L> q) const {
-    pack_layer(policy, layer, updates_together(layer.adapter, !q.empty()), packed);
+    bool const together = updates_together(layer.adapter, !q.empty());
+    if constexpr (ops<Policy>::few_columns > 0)
+      if (X.cols <= ops<Policy>::few_columns) {
+        packed_layer<matrix_view<A const>> const as_it_lies{layer.adapter.left.vectors,
+                                                            together ? layer.minus_scaled_K : layer.minus_K};
+        return run_with(policy, layer, as_it_lies, projections, X, Y, W, q);
+      }
+    pack_layer(policy, layer, together, packed);
+    run_with(policy, layer, packed, projections, X, Y, W, q);
+  }
+
+ private:
+  template <class Matrices>
+  void run_with(Policy const& policy, bound_layer_view<A const> const& layer, Matrices const& matrices,
+                V const& projections, matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W,
+                matrix_view<T, L> q) const {
     index_t const written = written_by(X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       index_t const j = p.first, w = p.count;
       matrix_view<A const, L> const x = staged(local, X.columns(j, w), panel(worker));
       auto const y = destination(Y.columns(j, w), panel(worker));
-      adapt_panel(local, layer, packed, projections.columns(local, j, w, v(worker)), x, y,
+      adapt_panel(local, layer, matrices, projections.columns(local, j, w, v(worker)), x, y,
                   W.empty() ? W : W.columns(j, w), q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w),
                   {next_panel<A>(X, p), {}, written});
       ops<Policy>::copy(local, y, Y.columns(j, w));
     });
   }
 
- private:
   adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_, index_t workers,
                index_t n)
       : width(width_),

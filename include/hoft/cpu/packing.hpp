@@ -1,11 +1,14 @@
 // hoft/cpu/packing.hpp: the operations of the CPU on packed matrices.
 #pragma once
+#include <hoft/cpu/kernel/few_columns.hpp>
 #include <hoft/cpu/kernel/packed.hpp>
 #include <hoft/cpu/walks.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend {
 
 struct packing : walks {
+  static constexpr index_t few_columns = detail::few;
+
   /// Cuts a packed matrix [rows, cols] from `memory`.
   template <class T, class L>
   static packed_matrix<T, L> carve_packed(cpu const&, arena& memory, index_t rows, index_t cols) {
@@ -65,6 +68,25 @@ struct packing : walks {
                                  matrix_view<T, L> Y, std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
     update_term<T, L> const terms[2] = {{U, Z}, {V, S}};
     detail::update_panel<T>(2, terms, X, Y, hint);
+  }
+
+  // The same with matrices as they lie.
+  template <class P, class T, class TX, class L, class LW>
+  static void project_packed(P const& policy, matrix_view<T const> U, matrix_view<TX, L> X, matrix_view<T, LW> W) {
+    ops<P>::project(policy, U, X, W);
+  }
+  template <class P, class T, class L, class TZ>
+  static void update_packed(P const& policy, matrix_view<T const> U, matrix_view<TZ, L> Z,
+                            std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
+                            std::type_identity_t<prefetch_hint<T, L>> const& = {}) {
+    ops<P>::update(policy, T(1), U, Z, X, Y);
+  }
+  template <class P, class T, class L, class TZ, class TS>
+  static void update_packed_both(P const& policy, matrix_view<T const> U, matrix_view<TZ, L> Z, matrix_view<T const> V,
+                                 matrix_view<TS, L> S, std::type_identity_t<matrix_view<T const, L>> X,
+                                 matrix_view<T, L> Y, std::type_identity_t<prefetch_hint<T, L>> const& = {}) {
+    ops<P>::update(policy, T(1), U, Z, X, Y);
+    ops<P>::update(policy, T(1), V, S, Y, Y);
   }
 
   /// D := D + X Zᴴ, or the sum of two such products in one pass over D. X [m, w], Z [r, w].

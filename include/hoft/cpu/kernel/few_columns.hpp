@@ -10,10 +10,10 @@ namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 /// Columns that are few.
 inline constexpr index_t few = 8;
 
-/// A [m, k] times n columns: few, and A more than a second-level cache holds.
+/// A [m, k] times n columns: few, and A more than a first-level cache holds.
 template <class T>
 bool is_read_once(index_t m, index_t n, index_t k) {
-  constexpr index_t large = (index_t{1} << 20) / index_t(sizeof(T));
+  constexpr index_t large = (index_t{1} << 16) / index_t(sizeof(T));
   return n <= few && m > 0 && k >= large / m;
 }
 
@@ -57,7 +57,8 @@ template <bool ConjA, bool ConjB, class T>
 void dot_few(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> const& a,
              kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
   constexpr index_t part = index_t{4096} / index_t(sizeof(T)), longest = 8 * part;
-  index_t const most = b.row == 1 ? longest : part;
+  index_t const col = few * part / n;  // of the copy
+  index_t const most = b.row == 1 ? longest : col;
   T copied[few * part];
   for (index_t l = 0; l < k || l == 0; l += most) {
     index_t const depth = (std::min)(most, k - l);
@@ -65,8 +66,8 @@ void dot_few(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> 
     kernel::strided<T const> right = b.at(l, 0);
     if (b.row != 1) {
       for (index_t d = 0; d < depth; ++d)
-        for (index_t j = 0; j < n; ++j) copied[j * part + d] = right(d, j);
-      right = {copied, 1, part};
+        for (index_t j = 0; j < n; ++j) copied[j * col + d] = right(d, j);
+      right = {copied, 1, col};
     }
     kernel::for_each_group<kernel::tile_vectors<T>>(m, [&](index_t i, auto size) {
       kernel::for_each_tile_col(n, [&](index_t j, auto width) {
