@@ -259,14 +259,17 @@ struct watched_layer {
         policy(where),
         layer([this](hoft::arena& from) { return hoft::carve_layer(from, a.view()); }),
         g([this](hoft::arena& from) { return hoft::carve_layer_gradient(from, a.view()); }) {
-    in_workspace(hoft::bind_workspace<T, L>(policy, a.view()),
-                 [&](hoft::workspace w) { hoft::bind_layer<T, L>(policy, a.view(), base, layer.views, w); });
+    bind();
     hoft::set_zero(policy, g.views);
     CHECK((layer.memory.intact() && g.memory.intact()));
   }
 
   watched_layer(watched_layer const&) = delete;
 
+  void bind() {
+    in_workspace(hoft::bind_workspace<T, L>(policy, a.view()),
+                 [&](hoft::workspace w) { hoft::bind_layer<T, L>(policy, a.view(), base, layer.views, w); });
+  }
   /// State for t tokens.
   auto state_of(index_t t, bool keep_q = true) const {
     return carved(std::function<state_type(hoft::arena&)>(

@@ -2,9 +2,10 @@
 #include "cuda_on_host/host.hpp"
 #include "support.hpp"
 
-#include <hoft/adapter/batch.hpp>
+#include <hoft/adapter/layer_batch.hpp>
 #include <hoft/hoft.hpp>
 
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -114,7 +115,7 @@ struct asking_base {
   }
 };
 
-/// Calls with the policy of a batch of two forward and backward passes.
+/// Calls with the policy of a batch of two layers: bound, forward, backward, finished; and of forward_shared.
 template <class Policy>
 int calls_with_policy(Policy const& policy) {
   constexpr index_t m = 6, r = 2, t = 3;
@@ -122,25 +123,33 @@ int calls_with_policy(Policy const& policy) {
   hoft::adapter<float> const a{gaussian<float>(m, r, 1), gaussian<float>(m, r, 2)};
   std::vector<asking_base<Policy>> const bases(2, {&with_policy, &without});
   std::vector<hoft::adapter_view<float const>> const adapters(2, a.view());
-  std::vector<dense_matrix<float>> x(2, gaussian<float>(m, t + r, 3)), y = x, dy = x, dx = x;
-  std::vector<dense_matrix<float>> B(2, gaussian<float>(m, r, 4)), dU = B, dV = B, v(2, gaussian<float>(r, t, 5)),
-                                                                   w = v;
-  auto const views = [](std::vector<dense_matrix<float>>& of, index_t columns) {
+  std::vector<dense_matrix<float>> x(2, gaussian<float>(m, t, 3)), y = x, dy = x, dbase = x, dx = x,
+                                                                   dU(2, gaussian<float>(m, r, 4)), dV = dU;
+  auto const views = [](std::vector<dense_matrix<float>>& of) {
     std::vector<hoft::matrix_view<float>> result;
-    for (auto& one : of) result.push_back(hoft::as_view(one).columns(0, columns));
+    for (auto& one : of) result.push_back(hoft::as_view(one));
     return result;
   };
-  std::vector<hoft::saved_activations<float, float, col_major>> saved;
-  for (std::size_t i = 0; i < 2; ++i)
-    saved.push_back({hoft::as_view(B[i]), hoft::as_view(v[i]), hoft::as_view(w[i]), {}});
-  auto const xs = views(x, t + r), ys = views(y, t + r);
+  std::vector<std::byte> memory(1 << 16), work(1 << 16);
+  hoft::arena from({memory.data(), index_t(memory.size())});
+  std::vector<hoft::bound_layer_view<float>> layers;
+  std::vector<hoft::layer_state<float, float, col_major>> states;
+  std::vector<hoft::layer_gradient_view<float>> sums;
+  for (std::size_t i = 0; i < 2; ++i) {
+    layers.push_back(hoft::carve_layer(from, a.view()));
+    states.push_back(hoft::carve_layer_state<float, col_major>(from, a.view(), t));
+    sums.push_back(hoft::carve_layer_gradient(from, a.view()));
+    hoft::set_zero(policy, sums.back());
+  }
   std::vector<hoft::vector_view<float>> const ds(2);
-  std::vector<std::byte> work(std::size_t(
-      std::max(hoft::forward_workspace(policy, adapters, xs), hoft::backward_workspace(policy, adapters, saved))));
   hoft::workspace const room{work.data(), index_t(work.size())};
-  hoft::forward(policy, adapters, bases, xs, ys, saved, room);
-  hoft::backward(policy, adapters, bases, views(x, t), views(y, t), saved, views(dy, t + r), views(dx, t + r),
-                 views(dU, r), views(dV, r), ds, room);
+  hoft::bind_layer<float>(policy, adapters, bases, layers, room);
+  hoft::forward(policy, layers, bases, views(x), views(y), states, room);
+  hoft::backward(policy, layers, bases, views(x), views(y), states, views(dy), views(dbase), views(dx), sums, room);
+  hoft::finish<float>(policy, layers, bases, sums, views(dU), views(dV), ds, room);
+  std::vector<index_t> const offsets{0, 1, t};
+  hoft::forward_shared(policy, layers, std::span<index_t const>(offsets), bases[0], hoft::as_view(x[0]),
+                       hoft::as_view(y[0]), room);
   CHECK(without == 0);
   return with_policy;
 }
@@ -148,6 +157,6 @@ int calls_with_policy(Policy const& policy) {
 }  // namespace
 
 TEST_CASE("the policy reaches base operators in a batch") {
-  CHECK(calls_with_policy(hoft::cpu{}) == 4);
-  CHECK(calls_with_policy(hoft::cuda::host{}) == 4);
+  CHECK(calls_with_policy(hoft::cpu{}) == 9);
+  CHECK(calls_with_policy(hoft::cuda::host{}) == 9);
 }

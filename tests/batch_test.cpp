@@ -242,9 +242,9 @@ TEST_CASE("batches of adapters take what people have") {
 
   std::vector<std::byte> memory(400000);
   hoft::workspace const work{memory.data(), index_t(memory.size())};
-  matrix out[2] = {M, M}, x[2] = {matrix(6, 8), matrix(6, 8)}, y[2] = {matrix(9, 8), matrix(9, 8)},
-         dy[2] = {matrix(9, 8), matrix(9, 8)}, dx[2] = {matrix(6, 8), matrix(6, 8)},
-         dU[2] = {matrix(9, 2), matrix(9, 2)}, dV[2] = {matrix(6, 3), matrix(6, 3)};
+  matrix out[2] = {M, M}, y[2] = {matrix(9, 5), matrix(9, 5)}, dbase[2] = {matrix(9, 5), matrix(9, 5)},
+         dx[2] = {matrix(6, 5), matrix(6, 5)}, dU[2] = {matrix(9, 2), matrix(9, 2)},
+         dV[2] = {matrix(6, 3), matrix(6, 3)};
   auto const views = [](auto& of) { return std::vector{hoft::as_view(of[0]), hoft::as_view(of[1])}; };
   std::vector const adapters{a.view(), a.view()};
   std::array const weights{hoft::as_view(M), hoft::as_view(M)};
@@ -261,23 +261,35 @@ TEST_CASE("batches of adapters take what people have") {
   hoft::unmerge(a, back);
   for (auto const& one : out) CHECK(same_bits(one, back));
 
-  for (auto& one : x) one.leftCols(5) = x0;
-  for (auto& one : dy) one.leftCols(5) = dy0;
-  std::vector<hoft::saved_activations<float, float, col_major>> saved;
   hoft::arena count;
-  for (int i = 0; i < 2; ++i) hoft::carve_saved<float, col_major>(count, a.view(), 5);
+  for (int i = 0; i < 2; ++i) {
+    hoft::carve_layer(count, a.view());
+    hoft::carve_layer_state<float, col_major>(count, a.view(), 5);
+    hoft::carve_layer_gradient(count, a.view());
+  }
   std::vector<std::byte> kept(std::size_t(count.size()));
   hoft::arena at({kept.data(), count.size()});
-  for (int i = 0; i < 2; ++i) saved.push_back(hoft::carve_saved<float, col_major>(at, a.view(), 5));
+  std::vector<hoft::bound_layer_view<float>> layers;
+  std::vector<hoft::layer_state<float, float, col_major>> states;
+  std::vector<hoft::layer_gradient_view<float>> sums;
+  for (int i = 0; i < 2; ++i) {
+    layers.push_back(hoft::carve_layer(at, a.view()));
+    states.push_back(hoft::carve_layer_state<float, col_major>(at, a.view(), 5));
+    sums.push_back(hoft::carve_layer_gradient(at, a.view()));
+    hoft::set_zero(policy, sums.back());
+  }
   std::vector const bases{base, base};
-  CHECK(hoft::forward_workspace(policy, adapters, views(x)) <= work.size);
-  hoft::forward(policy, adapters, bases, views(x), views(y), saved, work);
-  for (auto const& one : y) CHECK(same_bits(one.leftCols(5), f.y));
-  auto const tokens = [](auto const& all) { return std::array{all[0].columns(0, 5), all[1].columns(0, 5)}; };
-  CHECK(hoft::backward_workspace(policy, adapters, saved) <= work.size);
-  hoft::backward(policy, adapters, bases, tokens(views(x)), tokens(views(y)), saved, views(dy), views(dx), views(dU),
-                 views(dV), ds, work);
-  for (auto const& one : dx) CHECK(same_bits(one.leftCols(5), g.dx));
+  std::array const tokens{hoft::as_view(x0), hoft::as_view(x0)}, gradients{hoft::as_view(dy0), hoft::as_view(dy0)};
+  CHECK(hoft::bind_workspace<float>(policy, adapters) <= work.size);
+  hoft::bind_layer<float>(policy, adapters, bases, layers, work);
+  CHECK(hoft::forward_workspace(policy, layers, tokens) <= work.size);
+  hoft::forward(policy, layers, bases, tokens, views(y), states, work);
+  for (auto const& one : y) CHECK(same_bits(one, f.y));
+  CHECK(hoft::backward_workspace(policy, layers, states) <= work.size);
+  hoft::backward(policy, layers, bases, tokens, views(y), states, gradients, views(dbase), views(dx), sums, work);
+  for (auto const& one : dx) CHECK(same_bits(one, g.dx));
+  CHECK(hoft::finish_workspace<float>(policy, layers) <= work.size);
+  hoft::finish<float>(policy, layers, bases, sums, views(dU), views(dV), ds, work);
   for (auto const& one : dU) CHECK(same_bits(one, g.dU));
   for (auto const& one : dV) CHECK(same_bits(one, g.dV));
 }

@@ -38,11 +38,12 @@ thread_bytes of_a_thread(index_t m, index_t n, index_t t, index_t ru, index_t rv
   auto const left = hoft::carve_compact_wy<A>(none, m, ru, hoft::block_for(ru, {}));
   auto const right = hoft::carve_compact_wy<A>(none, n, rv, std::max<index_t>(1, rv));
   hoft::adapter_view<A> const a{left, right, {}};
-  hoft::matrix_view<T, L> const x(nullptr, n, t + rv);
-  auto const saved = hoft::carve_saved<T, L>(none, a, t);
+  hoft::matrix_view<T, L> const x(nullptr, n, t);
+  auto const layer = hoft::carve_layer(none, a);
+  auto const state = hoft::carve_layer_state<T, L>(none, a, t);
   hoft::cpu const one{.threads = 1}, two{.threads = 2};
-  return {hoft::forward_workspace(two, a, x) - hoft::forward_workspace(one, a, x),
-          hoft::backward_workspace(two, a, saved) - hoft::backward_workspace(one, a, saved)};
+  return {hoft::forward_workspace(two, layer, x) - hoft::forward_workspace(one, layer, x),
+          hoft::backward_workspace(two, layer, state) - hoft::backward_workspace(one, layer, state)};
 }
 
 }  // namespace

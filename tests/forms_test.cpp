@@ -130,15 +130,28 @@ TEST_CASE("a form that nobody accumulated is refused by every call that reads it
     });
     says_that_it_is_not_filled("low_rank", side_of, [&] { low_rank(cpu{}, a, x, as_view(L), as_view(R), p.work()); });
     arena kept({p.memory.data(), 50000});
-    auto const saved = carve_saved<double, col_major>(kept, a, 4);
+    auto const state = carve_layer_state<double, col_major>(kept, a, 4);
+    auto const g = carve_layer_gradient(kept, a);
+    auto layer = carve_layer(kept, a);
     workspace const work{p.memory.data() + 50000, 50000};
-    Matrix xs(p.n, 4 + p.rv), ys(p.m, 4 + p.rv);
+    Matrix xs(p.n, 4), ys(p.m, 4), dv(p.rv, 4);
     auto const base = dense(X0);
+    says_that_it_is_not_filled("bind_layer", side_of, [&] { bind_layer<double>(cpu{}, a, base, layer, work); });
+    layer.bound = true;  // the parts put together by hand
+    says_that_it_is_not_filled("project", side_of, [&] { project(cpu{}, layer, as_view(xs), state.v, work); });
+    says_that_it_is_not_filled("adapt", side_of, [&] { adapt(cpu{}, layer, as_view(ys), as_view(ys), state, work); });
     says_that_it_is_not_filled("forward", side_of,
-                               [&] { forward(cpu{}, a, base, as_view(xs), as_view(ys), saved, work); });
+                               [&] { forward(cpu{}, layer, base, as_view(xs), as_view(ys), state, work); });
     says_that_it_is_not_filled("backward", side_of, [&] {
-      backward(cpu{}, a, base, as_view(xs).columns(0, 4), as_view(ys).columns(0, 4), saved, as_view(ys), as_view(xs),
-               as_view(dU), as_view(dV), vector_view<double>{}, work);
+      backward(cpu{}, layer, base, as_view(xs), as_view(ys), state, as_view(ys), as_view(ys), as_view(xs), g, work);
+    });
+    says_that_it_is_not_filled("adapt_backward", side_of, [&] {
+      adapt_backward(cpu{}, layer, as_view(ys), state, as_view(ys), as_view(ys), as_view(dv), g, work);
+    });
+    says_that_it_is_not_filled("project_backward", side_of,
+                               [&] { project_backward(cpu{}, layer, as_view(xs), as_view(dv), as_view(xs), g, work); });
+    says_that_it_is_not_filled("finish", side_of, [&] {
+      finish<double>(cpu{}, layer, base, g, as_view(dU), as_view(dV), vector_view<double>{}, work);
     });
   }
   CHECK(same_bits(p.X, X0));

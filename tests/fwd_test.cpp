@@ -7,7 +7,8 @@ hoft::index_t size_of(hoft::vector_view<float> const& x, hoft::workspace const& 
 bool throws(hoft::shape_error*, hoft::workspace_error*, hoft::argument_error*, hoft::cuda_error*);
 bool is_default(hoft::side s, hoft::op o, hoft::exact*, hoft::neumann*, hoft::inverse const& kind);
 hoft::index_t rank_of(hoft::compact_wy_view<float const> const& Q, hoft::adapter_view<float const> const& a);
-hoft::index_t tokens_of(hoft::saved_activations<float, float, hoft::col_major> const& saved);
+hoft::index_t tokens_of(hoft::layer_state<float, float, hoft::col_major> const& state);
+hoft::index_t rows_of(hoft::bound_layer_view<float const> const& layer, hoft::layer_gradient_view<float> const& g);
 bool lends(hoft::executor const* lender, hoft::thread_pool const* pool, hoft::cpu const& policy);
 hoft::index_t count_of(hoft::dense_matrix<float, hoft::col_major, -1> const& X);
 
@@ -26,7 +27,10 @@ bool is_default(hoft::side s, hoft::op o, hoft::exact*, hoft::neumann*, hoft::in
 hoft::index_t rank_of(hoft::compact_wy_view<float const> const& Q, hoft::adapter_view<float const> const&) {
   return Q.rank();
 }
-hoft::index_t tokens_of(hoft::saved_activations<float, float, hoft::col_major> const& saved) { return saved.v.cols; }
+hoft::index_t tokens_of(hoft::layer_state<float, float, hoft::col_major> const& state) { return state.v.cols; }
+hoft::index_t rows_of(hoft::bound_layer_view<float const> const& layer, hoft::layer_gradient_view<float> const& g) {
+  return layer.rows() + g.D_U.rows;
+}
 bool lends(hoft::executor const* lender, hoft::thread_pool const* pool, hoft::cpu const& policy) {
   return lender == pool && policy.threads == 1;
 }
@@ -45,6 +49,7 @@ TEST_CASE("forward declarations are those of what is defined") {
   CHECK(is_default(hoft::side::left, hoft::op::plain, &exact, &neumann, exact));
   CHECK(rank_of({}, {}) == 0);
   CHECK(tokens_of({}) == 0);
+  CHECK(rows_of({}, {}) == 0);
   CHECK(lends(nullptr, nullptr, hoft::cpu{}));
   CHECK(count_of(hoft::dense_matrix<float>(2, 3)) == 6);
 }

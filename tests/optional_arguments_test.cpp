@@ -28,26 +28,30 @@ TEST_CASE("q is saved for an adapter with a scale only") {
   using matrix = dense_matrix<Eigen::half>;
   dense_matrix<float> U(6, 2), V(5, 1);
   U.setRandom(), V.setRandom();
-  matrix M(6, 5), x(5, 4 + 1), y(6, 4 + 1), dy(6, 4 + 1), dx(5, 4 + 1), q(6, 4);
-  for (matrix* a : {&M, &x, &y, &dy, &dx, &q}) a->setConstant(Eigen::half(1.0f));
-  dense_matrix<float> dU(6, 2), dV(5, 1);
+  matrix M(6, 5), x(5, 4), y(6, 4), dy(6, 4), dbase(6, 4), dx(5, 4), q(6, 4);
+  for (matrix* a : {&M, &x, &y, &dy, &dbase, &dx, &q}) a->setConstant(Eigen::half(1.0f));
   adapter<float> const hoft_adapter(U, V);
   auto const a = hoft_adapter.view();
   auto base = dense(M);
-  std::vector<std::byte> memory(4096);
+  std::vector<std::byte> memory(1 << 16);
   arena carved(workspace{memory.data(), index_t(memory.size())});
-  auto saved = carve_saved<Eigen::half, col_major>(carved, a, 4);
+  auto layer = carve_layer(carved, a);
+  auto state = carve_layer_state<Eigen::half, col_major>(carved, a, 4);
+  auto const g = carve_layer_gradient(carved, a);
   detail::scratch const work(1 << 20);
-  auto const run_forward = [&] { forward(cpu{}, a, base, as_view(x), as_view(y), saved, work); };
+  bind_layer<Eigen::half>(cpu{}, a, base, layer, work);
+  set_zero(cpu{}, g);
+  auto const run_forward = [&] { forward(cpu{}, layer, base, as_view(x), as_view(y), state, work); };
+  auto const run_adapt = [&] { adapt(cpu{}, layer, as_view(dbase), as_view(y), state, work); };
   auto const run_backward = [&] {
-    backward(cpu{}, a, base, as_view(x).columns(0, 4), as_view(y).columns(0, 4), saved, as_view(dy), as_view(dx),
-             as_view(dU), as_view(dV), vector_view<float>{}, work);
+    backward(cpu{}, layer, base, as_view(x), as_view(y), state, as_view(dy), as_view(dbase), as_view(dx), g, work);
   };
   CHECK_NOTHROW(run_forward());
-  saved.q = as_view(q);
-  CHECK_THROWS_WITH_AS(run_forward(), "hoft::forward: saved.q.rows is 6, must be == 0", shape_error);
-  CHECK_THROWS_WITH_AS(run_backward(), "hoft::backward: saved.q.rows is 6, must be == 0", shape_error);
+  state.q = as_view(q);
+  CHECK_THROWS_WITH_AS(run_forward(), "hoft::forward: state.q.rows is 6, must be == 0", shape_error);
+  CHECK_THROWS_WITH_AS(run_adapt(), "hoft::adapt: state.q.rows is 6, must be == 0", shape_error);
+  CHECK_THROWS_WITH_AS(run_backward(), "hoft::backward: state.q.rows is 6, must be == 0", shape_error);
   CHECK((q.array() == Eigen::half(1.0f)).all());
-  saved.q = {};
+  state.q = {};
   CHECK_NOTHROW(run_backward());
 }

@@ -24,18 +24,22 @@ std::vector<std::pair<std::string, index_t>> answers(Policy const& policy, bool 
                                  right = hoft::carve_compact_wy<A>(count, n, rv, rv);
   hoft::vector_view<F> const scale(nullptr, scaled ? m : 0);
   hoft::adapter_view<F> const a{left, right, scale};
-  hoft::matrix_view<E, L> const M(nullptr, m, n), x(nullptr, n, t + rv), Mt(nullptr, n, m), some(nullptr, m, 3);
+  hoft::matrix_view<E, L> const M(nullptr, m, n), x(nullptr, n, t), Mt(nullptr, n, m), some(nullptr, m, 3);
   hoft::matrix_view<E, L> q;  // of SHOFT only
   if (scaled) q = {nullptr, m, t};
-  hoft::saved_activations<F, E, L> const saved{{nullptr, m, rv}, {nullptr, rv, t}, {nullptr, ru, t}, q},
-      without_q{{nullptr, m, rv}, {nullptr, rv, t}, {nullptr, ru, t}, {}};
+  hoft::layer_state<F, E, L> const state{{nullptr, rv, t}, {nullptr, ru, t}, q},
+      without_q{{nullptr, rv, t}, {nullptr, ru, t}, {}};
+  hoft::bound_layer_view<F> const layer = hoft::carve_layer(count, hoft::adapter_view<A const>(a));
+  hoft::matrix_view<E, L> const base_output(nullptr, m, t);
   auto const all_of = [](auto const& one) {  // a batch of two
     return std::array{one, one};
   };
   auto const forms = all_of(left);
   auto const adapters = all_of(a);
   auto const matrices = all_of(M), tokens = all_of(x);
-  auto const kept = all_of(saved);
+  auto const kept = all_of(state);
+  auto const layers = all_of(layer);
+  std::array<index_t, 3> const offsets{0, 20, t};
   auto const span = []<class X>(std::array<X, 2> const& of) { return std::span<X const>(of); };
   return {{"apply", apply_workspace(policy, left, M)},
           {"apply right", apply_workspace(policy, left, Mt, side::right)},
@@ -46,15 +50,25 @@ std::vector<std::pair<std::string, index_t>> answers(Policy const& policy, bool 
           {"unmerge", unmerge_workspace(policy, a, M)},
           {"merge_backward", merge_backward_workspace(policy, a, M)},
           {"low_rank", low_rank_workspace(policy, a, M)},
-          {"forward", forward_workspace(policy, a, x)},
-          {"backward", backward_workspace(policy, a, saved)},
-          {"backward without q", backward_workspace(policy, a, without_q)},
+          {"bind_layer", bind_workspace<std::remove_const_t<E>, row_major>(policy, a)},
+          {"project", project_workspace(policy, layer, x)},
+          {"adapt", adapt_workspace(policy, layer, base_output)},
+          {"forward", forward_workspace(policy, layer, x)},
+          {"forward, nothing saved", forward_workspace(policy, layer, x, false)},
+          {"adapt_backward", adapt_backward_workspace(policy, layer, state)},
+          {"project_backward", project_backward_workspace(policy, layer, x)},
+          {"backward", backward_workspace(policy, layer, state)},
+          {"backward without q", backward_workspace(policy, layer, without_q)},
+          {"finish", finish_workspace<std::remove_const_t<E>, L>(policy, layer)},
           {"apply of a batch", apply_workspace(policy, span(forms), span(matrices))},
           {"merge of a batch", merge_workspace(policy, span(adapters), span(matrices))},
           {"unmerge of a batch", unmerge_workspace(policy, span(adapters), span(matrices))},
           {"merge_backward of a batch", merge_backward_workspace(policy, span(adapters), span(matrices))},
-          {"forward of a batch", forward_workspace(policy, span(adapters), span(tokens))},
-          {"backward of a batch", backward_workspace(policy, span(adapters), span(kept))}};
+          {"bind_layer of a batch", bind_workspace<std::remove_const_t<E>, row_major>(policy, span(adapters))},
+          {"forward of a batch", forward_workspace(policy, span(layers), span(tokens))},
+          {"backward of a batch", backward_workspace(policy, span(layers), span(kept))},
+          {"finish of a batch", finish_workspace<std::remove_const_t<E>, L>(policy, span(layers))},
+          {"forward_shared", forward_shared_workspace(policy, span(layers), std::span<index_t const>(offsets), x)}};
 }
 
 template <class T, class L, class Policy>
@@ -149,8 +163,8 @@ TEST_CASE("queries refuse sizes that no call would take") {
   refuses<shape_error>("apply_backward_workspace: Q.block is 0, must be >= 1",
                        [&] { return apply_backward_workspace(cpu{}, no_block, M); });
 
-  hoft::saved_activations<double, double, hoft::col_major> const saved{
-      {nullptr, 7, 2}, {nullptr, 2, 4}, {nullptr, 3, 4}, {}};
+  hoft::layer_state<double, double, hoft::col_major> const state{{nullptr, 2, 4}, {nullptr, 3, 4}, {}};
+  auto const layer = hoft::carve_layer(count, a);
   auto blocked = a, unfit = a;
   blocked.right.block = 1;
   unfit.scale.size = 6;
@@ -162,8 +176,19 @@ TEST_CASE("queries refuse sizes that no call would take") {
     refuses<shape_error>(std::string("merge_backward") + message,
                          [&] { return merge_backward_workspace(cpu{}, b, M); });
     refuses<shape_error>(std::string("low_rank") + message, [&] { return low_rank_workspace(cpu{}, b, M); });
-    refuses<shape_error>(std::string("forward") + message, [&] { return forward_workspace(cpu{}, b, M); });
-    refuses<shape_error>(std::string("backward") + message, [&] { return backward_workspace(cpu{}, b, saved); });
+    refuses<shape_error>(std::string("bind") + message, [&] { return hoft::bind_workspace<double>(cpu{}, b); });
+    auto changed = layer;
+    changed.adapter = b;
+    auto const& l = changed;
+    refuses<shape_error>(std::string("project") + message, [&] { return project_workspace(cpu{}, l, M); });
+    refuses<shape_error>(std::string("adapt") + message, [&] { return adapt_workspace(cpu{}, l, M); });
+    refuses<shape_error>(std::string("forward") + message, [&] { return forward_workspace(cpu{}, l, M); });
+    refuses<shape_error>(std::string("adapt_backward") + message,
+                         [&] { return adapt_backward_workspace(cpu{}, l, state); });
+    refuses<shape_error>(std::string("project_backward") + message,
+                         [&] { return project_backward_workspace(cpu{}, l, M); });
+    refuses<shape_error>(std::string("backward") + message, [&] { return backward_workspace(cpu{}, l, state); });
+    refuses<shape_error>(std::string("finish") + message, [&] { return hoft::finish_workspace<double>(cpu{}, l); });
   }
   refuses<shape_error>("merge_workspace: M.cols is -5, must be >= 0",
                        [&] { return merge_workspace(cpu{}, a, negative); });
@@ -174,13 +199,30 @@ TEST_CASE("queries refuse sizes that no call would take") {
   refuses<shape_error>("low_rank_workspace: M.cols is -5, must be >= 0",
                        [&] { return low_rank_workspace(cpu{}, a, negative); });
   refuses<shape_error>("forward_workspace: x.rows is -5, must be >= 0",
-                       [&] { return forward_workspace(cpu{}, a, matrix(nullptr, -5, 6, 6)); });
-  auto negative_tokens = saved;
-  negative_tokens.v.cols = -4;
-  refuses<shape_error>("backward_workspace: saved.v.cols is -4, must be >= 0",
-                       [&] { return backward_workspace(cpu{}, a, negative_tokens); });
-  refuses<shape_error>("carve_saved: t is -1, must be >= 0",
-                       [&] { return hoft::carve_saved<double, hoft::col_major>(count, a, -1); });
-  refuses<shape_error>("carve_saved: a.scale.size is 6, must be == 7",
-                       [&] { return hoft::carve_saved<double, hoft::col_major>(count, unfit, 4); });
+                       [&] { return forward_workspace(cpu{}, layer, matrix(nullptr, -5, 6, 6)); });
+  refuses<shape_error>("project_workspace: x.cols is -5, must be >= 0",
+                       [&] { return project_workspace(cpu{}, layer, negative); });
+  refuses<shape_error>("adapt_workspace: base_output.cols is -5, must be >= 0",
+                       [&] { return adapt_workspace(cpu{}, layer, negative); });
+  refuses<shape_error>("project_backward_workspace: x.cols is -5, must be >= 0",
+                       [&] { return project_backward_workspace(cpu{}, layer, negative); });
+  auto negative_tokens = state;
+  negative_tokens.v.cols = negative_tokens.w.cols = -4;
+  refuses<shape_error>("backward_workspace: state.v.cols is -4, must be >= 0",
+                       [&] { return backward_workspace(cpu{}, layer, negative_tokens); });
+  auto one_less = state;
+  one_less.w.cols = 3;
+  refuses<shape_error>("adapt_backward_workspace: state.w.cols is 3, must be == 4",
+                       [&] { return adapt_backward_workspace(cpu{}, layer, one_less); });
+  auto less = layer;
+  less.minus_K.cols = 1;
+  refuses<shape_error>("finish_workspace: layer.minus_K.cols is 1, must be == 2",
+                       [&] { return hoft::finish_workspace<double>(cpu{}, less); });
+  refuses<shape_error>("carve_layer: a.scale.size is 6, must be == 7", [&] { return hoft::carve_layer(count, unfit); });
+  refuses<shape_error>("carve_layer_gradient: a.scale.size is 6, must be == 7",
+                       [&] { return hoft::carve_layer_gradient(count, unfit); });
+  refuses<shape_error>("carve_layer_state: t is -1, must be >= 0",
+                       [&] { return hoft::carve_layer_state<double, hoft::col_major>(count, a, -1); });
+  refuses<shape_error>("carve_layer_state: a.scale.size is 6, must be == 7",
+                       [&] { return hoft::carve_layer_state<double, hoft::col_major>(count, unfit, 4); });
 }

@@ -63,4 +63,10 @@ TEST_CASE("words of hoft after using namespace std") {
   CHECK(W.isIdentity());
   auto const base = dense(W);
   CHECK(forward(a, base, X).y.isApprox(X));
+  auto const layer = bind_layer(a, base);
+  auto const f = forward(layer, X);
+  CHECK(f.y.isApprox(X));
+  layer_gradient sums(layer);
+  CHECK(backward(layer, X, f, X, sums).isApprox(X));
+  CHECK(finish(layer, sums).dU.rows() == 4);
 }

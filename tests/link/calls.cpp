@@ -143,7 +143,14 @@ void adapted(input const& in, output& out) {
   hoft::adapter<T> const a(map<T>(U.data(), in.m, in.r), map<T>(V.data(), in.n, in.rv), scale);
   std::vector<T> M = narrowed<T>(in.X);
   map<T> const weight(M.data(), in.m, in.n);
-  out.forward = widened(forward(a, hoft::dense(weight), map<T>(x.data(), in.n, in.t)).y);
+  map<T> const tokens(x.data(), in.n, in.t);
+  auto const layer = hoft::bind_layer(a, hoft::dense(weight));
+  auto const f = forward(layer, tokens);
+  out.forward = widened(f.y);
+  hoft::layer_gradient<T> sums(layer);
+  static_cast<void>(backward(layer, tokens, f, f.y, sums));
+  auto const d = finish(layer, sums);
+  for (index_t i = 0; i < in.m; ++i) out.scale_slope += in.s[std::size_t(i)] * double(d.ds[i]);
   merge(a, Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>>(M.data(), in.m, in.n));
   out.merged = widened(M.data(), in.m * in.n);
   out.orthogonality_error = double(hoft::orthogonality_error(map<T>(U.data(), in.m, in.r)));

@@ -21,7 +21,8 @@ struct output {
   std::vector<double> Y, dX, dU;       // Q X, Qᴴ dY, ∂⟨dY, Q X⟩/∂U, through views
   std::vector<double> value_Y, value_dX, value_dU, Q;
   std::vector<double> merged, forward;  // float only: M̂ = Q_U diag(s) X Q_V, and M̂ x
-  double orthogonality_error = -1;      // float only: of U, by reference/
+  double scale_slope = 0;  // float only: Σ s ∂½‖M̂ x‖²/∂s = ‖M̂ x‖², by a bound layer's gradient
+  double orthogonality_error = -1;  // float only: of U, by reference/
 };
 
 struct source {

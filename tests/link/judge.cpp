@@ -172,6 +172,14 @@ void judge(input const& in, output const& out, verdicts& found) {
   found.compare(of("merge"), out.merged, Mhat, both, std::vector<wide>(Mhat.size(), size));
   // M x, and K = M V T beside it, are sums of n terms; K v is no larger than growth(V) allows for.
   found.compare(of("forward"), out.forward, product(Mhat, x), both + 2 * wide(in.n) * u, norms(x, size));
+  // y is linear in s, so s · ∂½‖y‖²/∂s = ‖y‖². Each element of ds is a sum over t tokens of numbers, one of each of the
+  // two passes, that are both off by what forward is.
+  wide const y = norm(product(Mhat, x)), sums = 2 * (both + 2 * wide(in.n + in.t) * u) * norm(X) * norm(x) * y;
+  wide allowed = 0;
+  for (double s : in.s) allowed += std::abs(wide(s)) * sums;
+  if (!(std::abs(out.scale_slope - y * y) <= allowed))
+    found.refuse("the slope in s is " + std::to_string(out.scale_slope) + ", expected " +
+                 std::to_string(double(y * y)));
   wide squares = 0;
   for (std::size_t i = 0; i < U.size(); ++i)
     for (std::size_t j = 0; j < U.size(); ++j) squares += std::pow(dot(U[i], U[j]) - (i == j), 2);

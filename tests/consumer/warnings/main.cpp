@@ -84,6 +84,11 @@ void use_all(Policy policy) {
     expect_shape(f.y, m, t);
     auto const gx = hoft::backward(policy, a, base, x, f, dy);
     expect_shape(gx.dx, n, t);
+    auto const layer = hoft::bind_layer(policy, a, base);
+    auto const fl = hoft::forward(policy, layer, x);
+    hoft::layer_gradient<A> sums(layer);
+    expect_shape(hoft::backward(policy, layer, x, fl, dy, sums), n, t);
+    expect_shape(hoft::finish(policy, layer, sums).dV, n, r);
     auto const lr = hoft::low_rank(policy, a, M);
     expect_shape(lr.L, m, 2 * r);
     expect_shape(lr.R, 2 * r, n);
