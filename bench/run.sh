@@ -55,10 +55,11 @@ if [[ -n $gpu ]] && ! nvidia-smi >/dev/null 2>&1; then
   if [[ ${HOFT_REQUIRE_GPU:-} == 1 ]]; then exit 1; else exit 77; fi
 fi
 
-# build <target>: the machine's own optimised binary of that name.
+# build <target>: the machine's own optimised binary of that name. HOFT_BENCH_CXXFLAGS: other flags than those of Release,
+# where no time counts.
 build() {
   bash scripts/install_packages.sh bench
-  cmake --preset bench
+  cmake --preset bench -DCMAKE_CXX_FLAGS_RELEASE="${HOFT_BENCH_CXXFLAGS:--O3 -DNDEBUG}"
   cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)" --target "$1"
 }
 
