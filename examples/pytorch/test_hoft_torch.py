@@ -7,6 +7,7 @@ import math
 import pickle
 import time
 import unittest
+import unittest.mock
 
 import torch
 import torch.nn.utils.prune
@@ -288,14 +289,16 @@ class Linear(Case):
         with self.assertRaisesRegex(HOFT_REFUSES, r"a.scale\[2\] is 0"):
             unmerge(weight, u, v, s)
 
-    def test_spare_rows(self):
-        weight, (x, u, v, s) = self.weight(), self.inputs()
-        room = torch.full((len(x) + self.rv, self.n), math.nan, dtype=DOUBLE)
-        room[: len(x)] = x.detach()
-        y = shoft_linear(room[: len(x)], weight, u, v, s, spare_rows=True)
-        self.assertTrue(torch.equal(y, shoft_linear(x, weight, u, v, s)))
-        with self.assertRaisesRegex(RuntimeError, "no 2 spare rows behind x"):
-            shoft_linear(x, weight, u, v, s, spare_rows=True)
+    def test_x_is_only_read(self):
+        """Nothing in the memory of x changes, around it neither, whatever its strides."""
+        weight, (_, u, v, s) = self.weight(), self.inputs()
+        room = torch.randn(9, 30, dtype=DOUBLE)
+        before = room.clone()
+        for x in (room[:5, : self.n], room[2:7, 3 : 3 + self.n], room[:, ::3][:5, : self.n], room[: self.n, :5].t()):
+            y = shoft_linear(x, weight, u, v, s)
+            y.sum().backward()
+            self.assertTrue(torch.equal(room, before))
+            self.assertTrue(torch.equal(y, shoft_linear(x.contiguous(), weight, u, v, s)))
 
     def test_tokens(self):
         weight, (x, u, v, s) = self.weight(), self.inputs(12)
@@ -445,10 +448,144 @@ class Module(Case):
         self.assertClose(got, g.sum(0), g.norm(), 20)
 
     def test_the_base_is_called(self):
+        """On x as it is, and with the directions of v where these or the weight are new."""
         layer, calls = self.layer(), []
-        layer.base.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0].shape))
-        layer(torch.randn(2, 3, 10))
-        self.assertEqual(calls, [(2, 3, 10)])
+        layer.base.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0]))
+        x = torch.randn(2, 3, 10)
+        layer(x)
+        self.assertEqual([tuple(a.shape) for a in calls], [(2, 3, 10), (4, 10)])
+        self.assertIs(calls[0], x)
+        layer(x)
+        self.assertIs(calls[-1], x)
+        self.assertEqual(len(calls), 3)
+
+    def test_hooks_change_nothing(self):
+        """A base that is called as a module gives what the product with its weight gives, gradients too."""
+        for scaled, bias, dtype in itertools.product((False, True), (False, True), (torch.float32, DOUBLE)):
+            layer = self.layer(scaled, bias, dtype=dtype)
+            hooked = copy.deepcopy(layer)
+            hooked.base.register_forward_hook(lambda module, inputs, output: None)
+            x, g = torch.randn(6, 10, dtype=dtype, requires_grad=True), torch.randn(6, 7, dtype=dtype)
+            results = []
+            for one in (layer, hooked):
+                inputs = [x, *(p for p in one.parameters() if p.requires_grad)]
+                y = one(x)
+                results.append((y, *torch.autograd.grad(y, inputs, g)))
+            for a, b in zip(*results):
+                self.assertClose(a, b, 3 * g.norm() * x.detach().norm(), 11)
+
+    def test_x_is_only_read(self):
+        for make in (lambda linear: linear, Quantised):
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4))
+            room = torch.randn(4, 6, 25)
+            before = room.clone()
+            for x in (room[:, :, 2:12], room[:, 1, :10], room[..., ::2][..., :10], room[0, :, :10].unsqueeze(1)):
+                y = layer(x)
+                y.sum().backward()
+                self.assertTrue(torch.equal(room, before))
+                self.assertClose(y, layer(x.contiguous()), 20 * x.norm(), 11)
+
+    def bindings(self, layer, x):
+        """How often a call makes the layer anew; and it gives what a copy that knows nothing yet gives."""
+        make = hoft_torch.module.BoundLayer
+        with unittest.mock.patch.object(hoft_torch.module, "BoundLayer", side_effect=make) as count:
+            y = layer(x)
+        fresh = copy.deepcopy(layer)
+        self.assertIsNone(fresh._bound.entry)
+        self.assertTrue(torch.equal(y, fresh(x)))
+        return count.call_count
+
+    def test_bound_once_in_a_step(self):
+        """u, v, s and the weight are looked at once; whatever changes them is noticed."""
+        x = torch.randn(5, 10)
+        for make in (lambda linear: linear, Quantised):
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
+            again = lambda: self.bindings(layer, x)
+            self.assertEqual([again(), again()], [1, 0])
+            self.assertEqual(self.bindings(layer, torch.randn(2, 3, 10)), 0)
+            with torch.no_grad():
+                self.assertEqual(again(), 0)
+            with torch.inference_mode():
+                self.assertEqual(again(), 0)
+            layer(x).sum().backward()
+            self.assertEqual(again(), 0)
+            for optimiser in (torch.optim.SGD, torch.optim.AdamW, lambda p, lr: torch.optim.Adam(p, lr, foreach=True)):
+                before = layer(x).detach()
+                optimiser([layer.u, layer.v, layer.s], lr=0.1).step()
+                self.assertEqual([again(), again()], [1, 0])
+                self.assertFalse(torch.equal(layer(x), before))
+            for parameter in (layer.u, layer.v, layer.s):
+                parameter.data[-1] += 1  # behind autograd's back
+                self.assertEqual([again(), again()], [1, 0])
+                with torch.inference_mode():
+                    parameter.mul_(1.25)
+                    self.assertEqual([again(), again()], [1, 0])
+                parameter.data = parameter.data.clone() * 1.25  # as fully sharded layers do
+                self.assertEqual([again(), again()], [1, 0])
+            other = self.randomise(copy.deepcopy(layer))
+            layer.load_state_dict(other.state_dict())
+            self.assertEqual([again(), again()], [1, 0])
+            self.assertTrue(torch.equal(layer(x), other(x)))
+            with torch.no_grad():
+                (layer.base.scale if make is Quantised else layer.base.weight).mul_(1.5)
+            self.assertEqual([again(), again()], [1, 0])
+            layer.float()
+            self.assertEqual([again(), again()], [1, 0])
+            layer.rebind()
+            self.assertEqual(again(), 1)
+
+    def test_bound_after_a_change_of_type(self):
+        """The weight may come back to the same address with other elements."""
+        layer, x = self.layer(), torch.randn(5, 10)
+        layer(x)
+        self.assertEqual(self.bindings(layer.to(torch.bfloat16).to(torch.float32), x), 1)
+        layer.base.weight = torch.nn.Parameter(torch.randn(7, 10), requires_grad=False)
+        self.assertEqual(self.bindings(layer, x), 1)
+        self.assertEqual(self.bindings(layer.double(), x.double()), 1)
+
+    def test_bound_in_inference_mode_it_can_be_trained(self):
+        layer, x = self.layer(scaled=False), torch.randn(5, 10)
+        with torch.inference_mode():
+            before = layer(x)
+        y = layer(x)
+        self.assertTrue(torch.equal(y, before))
+        y.sum().backward()
+        self.assertGreater(float(layer.u.grad.norm()), 0)
+
+    def test_backward_after_a_step(self):
+        """What a forward pass was made of stays as it was: its gradients are those of then."""
+        layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
+        expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.u, layer.v, layer.s))
+        y = layer(x)
+        with torch.no_grad():
+            layer.u.add_(1)
+        layer(x)
+        for a, b in zip(torch.autograd.grad(y.square().sum(), (x, layer.u, layer.v, layer.s)), expected):
+            self.assertTrue(torch.equal(a, b))
+
+    def test_micro_batches(self):
+        """Their gradients add up in .grad to those of the batch."""
+        for make in (lambda linear: linear, Quantised):
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
+            x, g = torch.randn(64, 10), torch.randn(64, 7)
+            parameters = [layer.u, layer.v, layer.s]
+            expected = torch.autograd.grad(layer(x), parameters, g)
+            for part, cotangent in zip(x.split(16), g.split(16)):
+                layer(part).backward(cotangent)
+            for parameter, b in zip(parameters, expected):
+                self.assertClose(parameter.grad, b, 3 * g.norm() * x.norm(), 11 + 4)
+
+    def test_a_weight_that_is_trained_is_refused(self):
+        x = torch.randn(5, 10)
+        for hooked in (False, True):
+            layer = self.layer()
+            if hooked:
+                layer.base.register_forward_hook(lambda module, inputs, output: None)
+            layer.base.weight.requires_grad_()
+            with self.assertRaisesRegex(ValueError, "the weight requires a gradient"):
+                layer(x)
+            with torch.no_grad():
+                layer(x)
 
     def test_merge_and_unmerge(self):
         for scaled in (False, True):
@@ -527,11 +664,15 @@ class Module(Case):
             self.assertTrue(torch.equal(layer(x), before))
 
     def test_without_gradients(self):
-        layer, x = self.layer(), torch.randn(5, 10)
-        with torch.no_grad():
-            y = layer(x)
-        self.assertFalse(y.requires_grad)
-        self.assertTrue(torch.equal(y, layer(x)))
+        """The same bits for HOFT. SHOFT saves one more product for gradients, and rounds elsewhere then."""
+        for scaled in (False, True):
+            layer, x = self.layer(scaled), torch.randn(5, 10)
+            with torch.no_grad():
+                y = layer(x)
+            self.assertFalse(y.requires_grad)
+            self.assertClose(y, layer(x), 20 * x.norm(), 11)
+            if not scaled:
+                self.assertTrue(torch.equal(y, layer(x)))
 
     def test_sixteen_bits(self):
         for dtype in (torch.bfloat16, torch.float16):
@@ -575,12 +716,21 @@ class Module(Case):
         self.assertTrue(bool(torch.isfinite(layer.u.grad).all()))
 
     def test_checkpoint(self):
-        layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
-        layer(x).square().sum().backward()
-        expected = layer.u.grad.clone(), x.grad.clone()
-        layer.u.grad = x.grad = None
-        torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).square().sum().backward()
-        self.assertTrue(torch.equal(layer.u.grad, expected[0]) and torch.equal(x.grad, expected[1]))
+        """Forward twice, what is kept dropped between: the same bits, and nothing is bound again."""
+        for make, reentrant in itertools.product((lambda linear: linear, Quantised), (False, True)):
+            # The first pass of a reentrant one has no gradients, and other bits for SHOFT.
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=not reentrant))
+            x = torch.randn(5, 10, requires_grad=True)
+            layer(x).square().sum().backward()
+            inputs = (x, *(p for p in layer.parameters() if p.requires_grad))
+            expected = [a.grad.clone() for a in inputs]
+            for a in inputs:
+                a.grad = None
+            with unittest.mock.patch.object(hoft_torch.module, "BoundLayer") as count:
+                torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=reentrant).square().sum().backward()
+            self.assertEqual(count.call_count, 0)
+            for a, b in zip(inputs, expected):
+                self.assertTrue(torch.equal(a.grad, b))
 
     def test_learns_a_rotation(self):
         """Targets from the base behind two reflections: only u and v are trained, and they find them."""
@@ -632,7 +782,7 @@ class Module(Case):
             (ValueError, "the rank is -2", lambda: HOFTLinear(base, (4, -2))),
             (ValueError, r"the rank is \(2, 2, 2\), must be", lambda: HOFTLinear(base, (2, 2, 2))),
             (TypeError, "a ReLU, has no in_features", lambda: HOFTLinear(torch.nn.ReLU(), 4)),
-            (ValueError, "number of features of u is 10, must be 9", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
+            (ValueError, "the number of features of x is 9, must be 10", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
             (
                 TypeError,
                 "u holds torch.float32, must hold torch.float64",

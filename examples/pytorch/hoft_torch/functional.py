@@ -75,20 +75,82 @@ class _Householder(torch.autograd.Function):
         return dx, du, dtau, None, None
 
 
-class _Linear(torch.autograd.Function):
+class BoundLayer:
+    """What depends on weights alone: the forms of u, v and s, and K = M V T_V. Nobody writes to it once it is made.
+
+    product(V̂): the product of M with every row of V̂ [rv, n], which it returns as [rv, m].
+    """
+
+    def __init__(self, u, v, s, product):
+        # Made in inference mode, it could not be kept for a backward pass later.
+        with torch.inference_mode(False), torch.no_grad():
+            u, v, s = (a.clone() if a.is_inference() else a.detach() for a in (u, v, s))
+            self.memory, directions = operators().begin_layer(u, v, s)
+            self.sizes = [u.shape[1], v.shape[1], len(u), len(v), int(len(s) > 0)]
+            operators().bind_layer(self.memory, self.sizes, product(directions))
+
+
+def dense_product(weight):
+    """For BoundLayer, of a matrix [m, n]."""
+    return lambda directions: torch.mm(directions.to(weight.dtype), weight.t())
+
+
+def _through_layer(base_output, x, memory, sizes, keep_q, y):
+    """y becomes the layer's output; what the backward pass needs beside it."""
+    v = operators().project(x, memory, sizes)
+    return v, *operators().adapt(base_output, v, memory, sizes, keep_q, y)
+
+
+class Linear(torch.autograd.Function):
+    """Rows x [t, n] through a bound layer of a dense weight, which torch multiplies. x is only read."""
+
     @staticmethod
-    def forward(ctx, x, u, v, s, weight, keep_q, spare_rows):
-        y, kept = operators().forward(x, weight, u, v, s, keep_q, spare_rows)
-        ctx.save_for_backward(x, y, weight, kept, s)
-        ctx.ranks, ctx.keep_q = (len(u), len(v)), keep_q
+    def forward(ctx, x, u, v, s, weight, layer, keep_q):
+        y = torch.nn.functional.linear(x, weight)
+        ctx.sizes = layer.sizes
+        kept = _through_layer(y, x, layer.memory, layer.sizes, keep_q, y)
+        ctx.save_for_backward(x, y, *kept, layer.memory, weight)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        x, y, weight, kept, s = ctx.saved_tensors
-        dx, du, dv, ds = operators().backward(dy, x, y, weight, kept, s, *ctx.ranks, ctx.keep_q)
-        return dx, du, dv, ds, None, None, None
+        x, y, v, w, q, memory, weight = ctx.saved_tensors
+        dbase = torch.empty_like(y)
+        dv, sums = operators().adapt_backward(_rows(dy), y, v, w, q, memory, ctx.sizes, dbase)
+        dx = torch.mm(dbase, weight) if ctx.needs_input_grad[0] else torch.empty_like(x)
+        operators().project_backward(x, dv, memory, ctx.sizes, dx, sums)
+        gradients = None, None, None
+        if any(ctx.needs_input_grad[1:4]):
+            gradients = operators().finish(memory, ctx.sizes, sums, weight)
+        return dx, *gradients, None, None, None
+
+
+class Adapted(torch.autograd.Function):
+    """The output rows [t, m] of somebody else's base for the rows x [t, n], whose gradient with respect to x is left
+    to the base. adjoint(dB): Mᵀ dB for every row of dB."""
+
+    @staticmethod
+    def forward(ctx, base_output, x, u, v, s, adjoint, layer, keep_q):
+        y = torch.empty(base_output.shape, dtype=base_output.dtype, device=base_output.device)
+        ctx.sizes, ctx.adjoint = layer.sizes, adjoint
+        kept = _through_layer(base_output, x, layer.memory, layer.sizes, keep_q, y)
+        ctx.save_for_backward(x, y, *kept, layer.memory)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, y, v, w, q, memory = ctx.saved_tensors
+        dbase = torch.empty_like(y)
+        dv, sums = operators().adapt_backward(_rows(dy), y, v, w, q, memory, ctx.sizes, dbase)
+        dx = torch.zeros_like(x) if ctx.needs_input_grad[1] else torch.empty_like(x)
+        operators().project_backward(x, dv, memory, ctx.sizes, dx, sums)
+        gradients = None, None, None
+        if any(ctx.needs_input_grad[2:5]):
+            product = ctx.adjoint(operators().finish_product(memory, ctx.sizes, sums))
+            gradients = operators().finish_given(memory, ctx.sizes, sums, product)
+        return dbase, dx, *gradients, None, None, None
 
 
 class _Merge(torch.autograd.Function):
@@ -133,24 +195,22 @@ def householder_apply(x, u, tau=None, *, adjoint=False, from_output=False):
 
 
 @_uncompiled
-def shoft_linear(x, weight, u, v, s, bias=None, *, keep_q=True, spare_rows=False):
+def shoft_linear(x, weight, u, v, s, bias=None, *, keep_q=True):
     """y = Q_U diag(s) M Q_V x + bias for every token x [..., n], with the frozen weight M [m, n], u [ru, m], v [rv, n],
     s [m]. Neither Q_U diag(s) M Q_V nor its gradient is formed.
 
     keep_q: save one [tokens, m] for the backward pass; without it that is recovered from y, which fails where s_i = 0.
-    spare_rows: x is the head of memory with rv rows more, which are overwritten; otherwise x is copied once to such
-    memory, so that M multiplies x and v in one product.
     """
-    return _linear("shoft_linear", x, weight, u, v, s, bias, keep_q, spare_rows)
+    return _linear("shoft_linear", x, weight, u, v, s, bias, keep_q)
 
 
 @_uncompiled
-def hoft_linear(x, weight, u, v, bias=None, *, spare_rows=False):
+def hoft_linear(x, weight, u, v, bias=None):
     """y = Q_U M Q_V x + bias: `shoft_linear` without s."""
-    return _linear("hoft_linear", x, weight, u, v, None, bias, True, spare_rows)
+    return _linear("hoft_linear", x, weight, u, v, None, bias, True)
 
 
-def _linear(name, x, weight, u, v, s, bias, keep_q, spare_rows):
+def _linear(name, x, weight, u, v, s, bias, keep_q):
     rows = _tokens(name, x)
     _require_weight(name, weight)
     if weight.device != x.device or weight.dtype != x.dtype:
@@ -159,7 +219,15 @@ def _linear(name, x, weight, u, v, s, bias, keep_q, spare_rows):
         )
     _require_size(name, "the number of features of x", x.shape[-1], weight.shape[1])
     u, v, s = _adapter(name, weight, u, v, s)
-    y = _Linear.apply(rows, u, v, s, weight, keep_q, spare_rows).reshape(*x.shape[:-1], len(weight))
+    layer = BoundLayer(u, v, s, dense_product(weight))
+    return linear(x, rows, u, v, s, weight, layer, bias, keep_q)
+
+
+def linear(x, rows, u, v, s, weight, layer, bias, keep_q=True):
+    """x [..., n], whose tokens are the rows, through a bound layer of the weight."""
+    keep_q = keep_q and torch.is_grad_enabled() and any(a.requires_grad for a in (x, u, v, s))
+    with torch.autocast(x.device.type, enabled=False):  # x and weight have one type, which y has as well
+        y = Linear.apply(rows, u, v, s, weight, layer, keep_q).reshape(*x.shape[:-1], len(weight))
     return y if bias is None else y + bias
 
 

@@ -1,37 +1,18 @@
-// adapter.hpp: HOFT and SHOFT with memory of torch's allocator, over what householder.hpp asks for. weight [m, n], x
-// and dx [t, n], y and dy [t, m], u [ru, m] and v [rv, n] (a reflector is a row), s [m] or empty for HOFT. Activations
-// and weight share one type; u, v and s have the type that it is computed in.
+// adapter.hpp: bound layers of HOFT and SHOFT around a base that torch calls, and the adapted weight, with memory of
+// torch's allocator, over what householder.hpp asks for. weight [m, n], x and dx [t, n], y and dy [t, m], u [ru, m] and
+// v [rv, n] (a reflector is a row), s [m] or empty for HOFT. u, v and s have the type that the others are computed in.
 #pragma once
 #include "householder.hpp"
 
-#include <hoft/adapter/backward.hpp>
-#include <hoft/adapter/forward.hpp>
+#include <hoft/adapter/adapt.hpp>
+#include <hoft/adapter/bind.hpp>
+#include <hoft/adapter/finish.hpp>
 #include <hoft/adapter/merge.hpp>
 #include <hoft/adapter/unmerge.hpp>
 
+#include <functional>
+
 namespace hoft_torch {
-
-/// torch's own product with the frozen weight.
-template <class T>
-class base_product {
- public:
-  explicit base_product(at::Tensor const& weight) : weight_(weight) {}
-  index_t rows() const { return weight_.size(0); }
-  index_t cols() const { return weight_.size(1); }
-  void apply(matrix_view<T const> X, matrix_view<T> Y) const { multiply(X, weight_.t(), Y); }
-  void apply_adjoint(matrix_view<T const> X, matrix_view<T> Y) const { multiply(X, weight_, Y); }
-
- private:
-  void multiply(matrix_view<T const> X, at::Tensor const& by, matrix_view<T> Y) const {
-    at::Tensor result = tensor(Y);
-    at::mm_out(result, tensor({const_cast<T*>(X.data), X.rows, X.cols, X.ld}), by);
-  }
-  at::Tensor tensor(matrix_view<T> a) const {
-    return at::from_blob(a.data, {a.cols, a.rows}, {a.ld, 1}, weight_.options());
-  }
-
-  at::Tensor weight_;
-};
 
 struct ranks {
   index_t left, right;
@@ -81,107 +62,270 @@ inline at::Tensor accumulate(at::Tensor const& u, at::Tensor const& v) {
   return forms;
 }
 
-/// What the forward pass keeps, in one piece of memory.
-template <class T>
-struct kept_views {
-  using A = hoft::accumulator_t<T>;
-  hoft::adapter_view<A> adapter;
-  hoft::saved_activations<A, T, hoft::col_major> saved;
-  kept_views(hoft::arena& memory, at::Tensor const& weight, at::Tensor const& s, ranks r, index_t t, bool keep_q)
-      : adapter(carve_forms<A>(memory, weight.size(0), weight.size(1), r)) {
-    adapter.scale = vector_of<A>(s);
-    saved = hoft::carve_saved<T, hoft::col_major>(memory, adapter, t, keep_q);
+/// [m, n, ru, rv, 1 if there is an s]: what the operators on a layer are told of it.
+struct layer_sizes {
+  index_t m, n;
+  ranks r;
+  bool scaled;
+  explicit layer_sizes(at::IntArrayRef sizes) {
+    TORCH_CHECK(sizes.size() == 5, "hoft: sizes has ", sizes.size(), " numbers, must have 5");
+    m = sizes[0], n = sizes[1], r = {sizes[2], sizes[3]}, scaled = sizes[4] != 0;
   }
 };
+
+/// A layer in one piece of memory: forms, s and what bind_layer makes. Nobody writes to it once it is bound.
+template <class A>
+struct layer_views {
+  hoft::adapter_view<A> adapter;
+  hoft::bound_layer_view<A> layer;
+  layer_views(hoft::arena& memory, layer_sizes const& z) : adapter(carve_forms<A>(memory, z.m, z.n, z.r)) {
+    adapter.scale = memory.vector<A>(z.scaled ? z.m : 0);
+    layer = hoft::carve_layer(memory, adapter);
+  }
+};
+template <class A>
+layer_views<A> accumulated(at::Tensor const& memory, layer_sizes const& z) {
+  hoft::arena carve(memory_of(memory));
+  layer_views<A> views(carve, z);
+  already_filled(views.adapter);
+  return views;
+}
+template <class A>
+hoft::bound_layer_view<A const> bound(at::Tensor const& memory, layer_sizes const& z) {
+  auto views = accumulated<A>(memory, z);
+  views.layer.adapter = views.adapter;
+  views.layer.bound = true;
+  return views.layer;
+}
+
+/// A base operator whose products torch makes, one token in each row.
+template <class A>
+struct torch_base {
+  std::function<at::Tensor(at::Tensor const&)> product, adjoint;
+  at::TensorOptions options;
+  void apply(matrix_view<A const> X, matrix_view<A> Y) const { call(product, X, Y); }
+  void apply_adjoint(matrix_view<A const> X, matrix_view<A> Y) const { call(adjoint, X, Y); }
+
+ private:
+  void call(std::function<at::Tensor(at::Tensor const&)> const& f, matrix_view<A const> X, matrix_view<A> Y) const {
+    tensor(Y).copy_(f(tensor({const_cast<A*>(X.data), X.rows, X.cols, X.ld})));
+  }
+  at::Tensor tensor(matrix_view<A> a) const {
+    return at::from_blob(a.data, {a.cols, a.rows}, {std::max<index_t>(1, a.ld), 1}, options);
+  }
+};
+
+/// body(A{}) for the accumulator type that `of` holds.
+template <class Body>
+void dispatch_accumulator(char const* function, at::Tensor const& of, Body const& body) {
+  dispatch(function, of.scalar_type(), [&]<class A>(A) {
+    if constexpr (hoft::accumulating<A>) body(A{});
+  });
+}
+
+/// {layer, directions}: memory of a layer with the forms of u and v and with s, and V̂ [rv, n], whose product with M
+/// `bind_layer` needs.
+inline std::tuple<at::Tensor, at::Tensor> begin_layer(at::Tensor const& u, at::Tensor const& v, at::Tensor const& s) {
+  constexpr char const* function = "begin_layer";
+  auto const type = u.scalar_type();
+  require_rows(function, "u", u, u, accumulator_of(type));
+  require_rows(function, "v", v, u, type);
+  require_vector(function, "s", s, u, type);
+  if (s.numel() > 0) require_size(function, "the length of s", s.numel(), u.size(1));
+  c10::OptionalDeviceGuard const guard(u.device());
+  at::Tensor memory, directions;
+  dispatch_accumulator(function, u, [&]<class A>(A) {
+    layer_sizes const z({u.size(1), v.size(1), u.size(0), v.size(0), s.numel() > 0});
+    memory = elements_for<A>(u, [&](hoft::arena& count) { layer_views<A>(count, z); });
+    hoft::arena carve(memory_of(memory));
+    layer_views<A> views(carve, z);
+    accumulate_into(policy(), u, v, views.adapter);
+    if (z.scaled) at::from_blob(views.adapter.scale.data, s.sizes(), s.options()).copy_(s);
+    directions = at::from_blob(views.adapter.right.vectors.data, v.sizes(), v.options()).clone();
+  });
+  return {memory, directions};
+}
+
+/// The rest of the layer from M V̂, a token in each row of product [rv, m].
+inline void bind_layer(at::Tensor const& memory, at::IntArrayRef sizes, at::Tensor const& product) {
+  constexpr char const* function = "bind_layer";
+  layer_sizes const z(sizes);
+  require(function, "product", product, 2, memory, product.scalar_type());
+  require_size(function, "the number of rows of product", product.size(0), z.r.right);
+  require_size(function, "the number of features of product", product.size(1), z.m);
+  c10::OptionalDeviceGuard const guard(memory.device());
+  dispatch_accumulator(function, memory, [&]<class A>(A) {
+    auto const device = policy();
+    auto views = accumulated<A>(memory, z);
+    torch_base<A> base{[&](at::Tensor const&) { return product; }, {}, memory.options()};
+    hoft::adapter_view<A const> const a(views.adapter);
+    at::Tensor const work = bytes(hoft::bind_workspace<A>(device, a), memory);
+    hoft::bind_layer<A>(device, a, base, views.layer, memory_of(work));
+  });
+}
+
+inline void require_tokens(char const* function, char const* name, at::Tensor const& a, at::Tensor const& layer,
+                           index_t features) {
+  require_rows(function, name, a, layer, a.scalar_type());
+  TORCH_CHECK(accumulator_of(a.scalar_type()) == layer.scalar_type(), function, ": ", name, " holds ", a.scalar_type(),
+              ", the layer ", layer.scalar_type());
+  require_size(function, (std::string("the number of features of ") + name).c_str(), a.size(1), features);
+}
+
+/// V̂ᵀx [t, rv], for `adapt`.
+inline at::Tensor project(at::Tensor const& x, at::Tensor const& memory, at::IntArrayRef sizes) {
+  constexpr char const* function = "project";
+  layer_sizes const z(sizes);
+  require_tokens(function, "x", x, memory, z.n);
+  c10::OptionalDeviceGuard const guard(memory.device());
+  at::Tensor const v = at::empty({x.size(0), z.r.right}, memory.options());
+  dispatch(function, x.scalar_type(), [&]<class T>(T) {
+    using A = hoft::accumulator_t<T>;
+    auto const device = policy();
+    auto const layer = bound<A>(memory, z);
+    auto const X = columns_of<T const>(x);
+    at::Tensor const work = bytes(hoft::project_workspace(device, layer, X), x);
+    hoft::project(device, layer, X, columns_of<A>(v), memory_of(work));
+  });
+  return v;
+}
+
+template <class T>
+hoft::layer_state<hoft::accumulator_t<T>, T, hoft::col_major> state_of(at::Tensor const& v, at::Tensor const& w,
+                                                                       at::Tensor const& q) {
+  using A = hoft::accumulator_t<T>;
+  hoft::layer_state<A, T, hoft::col_major> state;
+  state.v = columns_of<A>(v);
+  state.w = columns_of<A>(w);
+  if (q.dim() == 2) state.q = columns_of<T>(q);
+  return state;
+}
+
+/// y := Q_U diag(s) (M x − K v) from base_output = M x, which y may be itself. {w, q}, for `adapt_backward`: q for
+/// SHOFT if wanted, otherwise empty.
+inline std::tuple<at::Tensor, at::Tensor> adapt(at::Tensor const& base_output, at::Tensor const& v,
+                                                at::Tensor const& memory, at::IntArrayRef sizes, bool keep_q,
+                                                at::Tensor const& y) {
+  constexpr char const* function = "adapt";
+  layer_sizes const z(sizes);
+  index_t const t = base_output.size(0);
+  require_tokens(function, "the base's output", base_output, memory, z.m);
+  require_rows(function, "v", v, memory, memory.scalar_type());
+  require_rows(function, "y", y, memory, base_output.scalar_type());
+  c10::OptionalDeviceGuard const guard(memory.device());
+  // w is small, and with it y has the same bits whether or not gradients follow.
+  at::Tensor const w = at::empty({t, z.r.left}, memory.options());
+  at::Tensor q = at::empty({0}, base_output.options());
+  if (keep_q && z.scaled) q = at::empty({t, z.m}, base_output.options());
+  dispatch(function, base_output.scalar_type(), [&]<class T>(T) {
+    auto const device = policy();
+    auto const layer = bound<hoft::accumulator_t<T>>(memory, z);
+    auto const Mx = columns_of<T const>(base_output);
+    at::Tensor const work = bytes(hoft::adapt_workspace(device, layer, Mx), memory);
+    hoft::adapt(device, layer, Mx, columns_of<T>(y), state_of<T>(v, w, q), memory_of(work));
+  });
+  return {w, q};
+}
+
+template <class A>
+hoft::layer_gradient_view<A> sums_of(at::Tensor const& sums, hoft::bound_layer_view<A const> const& layer) {
+  hoft::arena carve(memory_of(sums));
+  return hoft::carve_layer_gradient(carve, layer.adapter);
+}
+
+/// {dv, sums}, and dbase := ∂L/∂(M x), from dy and what `adapt` gave. `project_backward` and `finish` take the sums.
+inline std::tuple<at::Tensor, at::Tensor> adapt_backward(at::Tensor const& dy, at::Tensor const& y, at::Tensor const& v,
+                                                         at::Tensor const& w, at::Tensor const& q,
+                                                         at::Tensor const& memory, at::IntArrayRef sizes,
+                                                         at::Tensor const& dbase) {
+  constexpr char const* function = "adapt's gradient";
+  layer_sizes const z(sizes);
+  require_tokens(function, "y", y, memory, z.m);
+  for (at::Tensor const* a : {&dy, &dbase}) require_rows(function, "dy or dbase", *a, memory, y.scalar_type());
+  c10::OptionalDeviceGuard const guard(memory.device());
+  at::Tensor const dv = at::empty(v.sizes(), v.options());
+  at::Tensor sums;
+  dispatch(function, y.scalar_type(), [&]<class T>(T) {
+    using A = hoft::accumulator_t<T>;
+    auto const device = policy();
+    auto const layer = bound<A>(memory, z);
+    sums = elements_for<A>(memory, [&](hoft::arena& count) { hoft::carve_layer_gradient(count, layer.adapter); });
+    auto const g = sums_of<A>(sums, layer);
+    hoft::set_zero(device, g);
+    auto const state = state_of<T>(v, w, q);
+    at::Tensor const work = bytes(hoft::adapt_backward_workspace(device, layer, state), memory);
+    hoft::adapt_backward(device, layer, columns_of<T const>(y), state, columns_of<T const>(dy), columns_of<T>(dbase),
+                         columns_of<A>(dv), g, memory_of(work));
+  });
+  return {dv, sums};
+}
+
+/// dx += V̂ dv, and the rest of the sums.
+inline void project_backward(at::Tensor const& x, at::Tensor const& dv, at::Tensor const& memory, at::IntArrayRef sizes,
+                             at::Tensor const& dx, at::Tensor const& sums) {
+  constexpr char const* function = "project's gradient";
+  layer_sizes const z(sizes);
+  require_tokens(function, "x", x, memory, z.n);
+  require_rows(function, "dx", dx, memory, x.scalar_type());
+  c10::OptionalDeviceGuard const guard(memory.device());
+  dispatch(function, x.scalar_type(), [&]<class T>(T) {
+    using A = hoft::accumulator_t<T>;
+    auto const device = policy();
+    auto const layer = bound<A>(memory, z);
+    auto const X = columns_of<T const>(x);
+    at::Tensor const work = bytes(hoft::project_backward_workspace(device, layer, X), memory);
+    hoft::project_backward(device, layer, X, columns_of<A const>(dv), columns_of<T>(dx), sums_of<A>(sums, layer),
+                           memory_of(work));
+  });
+}
+
+using product_with_base = std::function<at::Tensor(at::Tensor const&)>;
+
+/// {du, dv, ds} from the sums, which are overwritten. adjoint(dB) is Mᵀ dB of the rows of dB [rv, m].
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> finish_with(at::Tensor const& memory, layer_sizes const& z,
+                                                                  at::Tensor const& sums,
+                                                                  product_with_base const& adjoint) {
+  auto const parameters = memory.options();
+  at::Tensor const du = at::empty({z.r.left, z.m}, parameters), dv = at::empty({z.r.right, z.n}, parameters);
+  at::Tensor const ds = at::empty({z.scaled ? z.m : 0}, parameters);
+  c10::OptionalDeviceGuard const guard(memory.device());
+  dispatch_accumulator("finish", memory, [&]<class A>(A) {
+    auto const device = policy();
+    auto const layer = bound<A>(memory, z);
+    torch_base<A> base{{}, adjoint, parameters};
+    at::Tensor const work = bytes(hoft::finish_workspace<A>(device, layer), memory);
+    hoft::finish<A>(device, layer, base, sums_of<A>(sums, layer), columns_of<A>(du), columns_of<A>(dv),
+                    vector_of<A>(ds), memory_of(work));
+  });
+  return {du, dv, ds};
+}
+
+/// The same for a dense weight.
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> finish(at::Tensor const& memory, at::IntArrayRef sizes,
+                                                             at::Tensor const& sums, at::Tensor const& weight) {
+  return finish_with(memory, layer_sizes(sizes), sums,
+                     [&](at::Tensor const& dB) { return at::mm(dB.to(weight.scalar_type()), weight); });
+}
+
+/// dB [rv, m], of which somebody else makes Mᵀ dB for `finish_given`.
+inline at::Tensor finish_product(at::Tensor const& memory, at::IntArrayRef sizes, at::Tensor const& sums) {
+  layer_sizes const z(sizes);
+  at::Tensor product = at::zeros({z.r.right, z.m}, memory.options());
+  finish_with(memory, z, sums.clone(), [&](at::Tensor const& dB) {
+    product.copy_(dB);
+    return at::zeros({z.r.right, z.n}, memory.options());
+  });
+  return product;
+}
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> finish_given(at::Tensor const& memory, at::IntArrayRef sizes,
+                                                                   at::Tensor const& sums, at::Tensor const& product) {
+  return finish_with(memory, layer_sizes(sizes), sums, [&](at::Tensor const&) { return product; });
+}
 
 inline void require_weight(char const* function, at::Tensor const& weight, at::Tensor const& s) {
   require(function, "weight", weight, 2, weight, weight.scalar_type());
   require_vector(function, "s", s, weight, accumulator_of(weight.scalar_type()));
   if (s.numel() > 0) require_size(function, "the length of s", s.numel(), weight.size(0));
-}
-inline void require_reflectors(char const* function, at::Tensor const& weight, at::Tensor const& u,
-                               at::Tensor const& v) {
-  auto const type = accumulator_of(weight.scalar_type());
-  require_rows(function, "u", u, weight, type);
-  require_rows(function, "v", v, weight, type);
-  require_size(function, "the number of features of u", u.size(1), weight.size(0));
-  require_size(function, "the number of features of v", v.size(1), weight.size(1));
-}
-
-/// {y, kept}: y = Q_U diag(s) M Q_V x and what `backward` needs of it, forms included. With `spare_rows`, x is the head
-/// of memory with rv rows more, which are overwritten; else it is copied to such memory. `keep_q`: SHOFT keeps one
-/// [t, m] for its backward pass, else recovers it from y.
-inline std::tuple<at::Tensor, at::Tensor> forward(at::Tensor const& x, at::Tensor const& weight, at::Tensor const& u,
-                                                  at::Tensor const& v, at::Tensor const& s, bool keep_q,
-                                                  bool spare_rows) {
-  constexpr char const* function = "hoft_linear";
-  auto const type = weight.scalar_type();
-  require_weight(function, weight, s);
-  require_rows(function, "x", x, weight, type);
-  require_reflectors(function, weight, u, v);
-  require_size(function, "the number of features of x", x.size(1), weight.size(1));
-  c10::OptionalDeviceGuard const guard(weight.device());
-  index_t const t = x.size(0), rv = v.size(0), m = weight.size(0), n = weight.size(1);
-  at::Tensor tokens = x;
-  if (spare_rows) {
-    auto const room = index_t(x.storage().nbytes()) / index_t(x.element_size()) - x.storage_offset();
-    TORCH_CHECK(x.is_contiguous() && room >= (t + rv) * n, function, ": there are no ", rv, " spare rows behind x");
-  } else {
-    tokens = at::empty({t + rv, n}, x.options());
-    tokens.narrow(0, 0, t).copy_(x);
-  }
-  at::Tensor const y = at::empty({t + rv, m}, x.options());
-  at::Tensor kept;
-  dispatch(function, type, [&]<class T>(T) {
-    auto const device = policy();
-    auto const carve = [&](hoft::arena& memory) {
-      return kept_views<T>(memory, weight, s, {u.size(0), rv}, t, keep_q);
-    };
-    kept = bytes_for(x, carve);
-    hoft::arena memory(memory_of(kept));
-    auto views = carve(memory);
-    accumulate_into(device, u, v, views.adapter);
-    matrix_view<T> const x_view(static_cast<T*>(tokens.data_ptr()), n, t + rv);
-    at::Tensor const work = bytes(hoft::forward_workspace(device, views.adapter, x_view), x);
-    base_product<T> base(weight);
-    hoft::forward(device, views.adapter, base, x_view, columns_of<T>(y), views.saved, memory_of(work));
-  });
-  return {y.narrow(0, 0, t), kept};
-}
-
-/// {dx, du, dv, ds}.
-inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> backward(at::Tensor const& dy, at::Tensor const& x,
-                                                                           at::Tensor const& y,
-                                                                           at::Tensor const& weight,
-                                                                           at::Tensor const& kept, at::Tensor const& s,
-                                                                           index_t ru, index_t rv, bool keep_q) {
-  constexpr char const* function = "hoft_linear's gradient";
-  auto const type = weight.scalar_type();
-  require_weight(function, weight, s);
-  require(function, "dy", dy, 2, weight, type);
-  require_rows(function, "x", x, weight, type);
-  require_rows(function, "y", y, weight, type);
-  c10::OptionalDeviceGuard const guard(weight.device());
-  index_t const t = x.size(0), m = weight.size(0), n = weight.size(1);
-  at::Tensor const gradient = at::empty({t + rv, m}, dy.options());  // the call overwrites it
-  gradient.narrow(0, 0, t).copy_(dy);
-  at::Tensor const dx = at::empty({t + rv, n}, dy.options());
-  auto const parameters = dy.options().dtype(accumulator_of(type));
-  at::Tensor const du = at::empty({ru, m}, parameters), dv = at::empty({rv, n}, parameters);
-  at::Tensor const ds = at::empty({s.numel()}, parameters);
-  dispatch(function, type, [&]<class T>(T) {
-    using A = hoft::accumulator_t<T>;
-    auto const device = policy();
-    hoft::arena memory(memory_of(kept));
-    kept_views<T> views(memory, weight, s, {ru, rv}, t, keep_q);
-    already_filled(views.adapter);
-    at::Tensor const work = bytes(hoft::backward_workspace(device, views.adapter, views.saved), dy);
-    base_product<T> base(weight);
-    hoft::backward(device, views.adapter, base, columns_of<T const>(x), columns_of<T const>(y), views.saved,
-                   columns_of<T>(gradient), columns_of<T>(dx), columns_of<A>(du), columns_of<A>(dv), vector_of<A>(ds),
-                   memory_of(work));
-  });
-  return {dx.narrow(0, 0, t), du, dv, ds};
 }
 
 /// body(a, views of the matrices as row-major [m, n]...) with the adapter `a` of `accumulate`'s forms.

@@ -6,6 +6,7 @@
 #include <hoft/memory/arena.hpp>
 
 #include <algorithm>
+#include <string>
 
 namespace hoft_torch {
 
@@ -54,7 +55,7 @@ inline at::Tensor bytes(index_t size, at::Tensor const& like) {
   return at::empty({size}, like.options().dtype(at::kByte));
 }
 inline hoft::workspace memory_of(at::Tensor const& memory) {
-  return {static_cast<std::byte*>(memory.data_ptr()), memory.numel()};
+  return {static_cast<std::byte*>(memory.data_ptr()), index_t(memory.numel()) * index_t(memory.element_size())};
 }
 /// Memory for whatever `carve` cuts from a arena.
 template <class Carve>
@@ -62,6 +63,14 @@ at::Tensor bytes_for(at::Tensor const& like, Carve const& carve) {
   hoft::arena count;
   carve(count);
   return bytes(count.size(), like);
+}
+/// The same as a tensor of A, which tells the operators the type.
+template <class A, class Carve>
+at::Tensor elements_for(at::Tensor const& like, Carve const& carve) {
+  hoft::arena count;
+  carve(count);
+  return at::empty({(count.size() + index_t(sizeof(A)) - 1) / index_t(sizeof(A))},
+                   like.options().dtype(sizeof(A) == 8 ? at::kDouble : at::kFloat));
 }
 
 }  // namespace hoft_torch
