@@ -199,7 +199,8 @@ def shoft_linear(x, weight, u, v, s, bias=None, *, keep_q=True):
     """y = Q_U diag(s) M Q_V x + bias for every token x [..., n], with the frozen weight M [m, n], u [ru, m], v [rv, n],
     s [m]. Neither Q_U diag(s) M Q_V nor its gradient is formed.
 
-    keep_q: save one [tokens, m] for the backward pass; without it that is recovered from y, which fails where s_i = 0.    """
+    keep_q: save one [tokens, m] for the backward pass; without it that is recovered from y, which fails where s_i = 0.
+    """
     return _linear("shoft_linear", x, weight, u, v, s, bias, keep_q)
 
 
