@@ -36,6 +36,7 @@ layer<T>::layer(shape size)
       dB(s.m, s.r),
       work(std::max({hoft::bind_workspace<T>(hoft::cpu{}, adapter.view()),
                      hoft::forward_workspace(hoft::cpu{}, bound.parts, tokens),
+                     hoft::forward_workspace(hoft::cpu{}, bound.parts, tokens, false),
                      hoft::backward_workspace(hoft::cpu{}, bound.parts, state.parts),
                      hoft::finish_workspace<T>(hoft::cpu{}, bound.parts)})),
       merge_work(hoft::merge_workspace(hoft::cpu{}, adapter.view(), Mhat)),
@@ -85,6 +86,10 @@ void layer<T>::backward_on(library base, index_t first, index_t count) {
 template <class T>
 void layer<T>::forward(library base) {
   forward_on(base, 0, s.t);
+}
+template <class T>
+void layer<T>::forward_only(library base) {
+  with_base(base, [&](auto& op) { hoft::forward(hoft::cpu{}, bound.parts, op, tokens, y, work); });
 }
 template <class T>
 void layer<T>::backward(library base) {

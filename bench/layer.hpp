@@ -59,9 +59,10 @@ struct layer {
   void accumulate();        ///< the adapter anew, as each step of training does
   void bind(library base);  ///< once in a step
   void forward(library base);
-  void backward(library base);  ///< adds to the sums
-  void clear();                 ///< the sums, and dy from the gradient
-  void finish(library base);    ///< once in a step: dU and dV from the sums, which it overwrites
+  void forward_only(library base);  ///< keeps nothing for a backward pass
+  void backward(library base);      ///< adds to the sums
+  void clear();                     ///< the sums, and dy from the gradient
+  void finish(library base);        ///< once in a step: dU and dV from the sums, which it overwrites
   /// The tokens in `count` equal parts, forward and backward each.
   void micro_batches(library base, index_t count);
 

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
     bench::forward_cases(program);
     bench::backward_cases(program);
     bench::activation_cases(program);
+    bench::decode_cases(program);
     bench::batch_cases(program);
   }
   return program.finish();

@@ -112,6 +112,7 @@ void merge_cases(program&);
 void forward_cases(program&);
 void backward_cases(program&);
 void activation_cases(program&);
+void decode_cases(program&);
 void batch_cases(program&);
 
 }  // namespace bench

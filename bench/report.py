@@ -25,11 +25,18 @@ OPERATIONS = {
     "accumulate": "From U to the triangle T. `hoft_tau`, `eigen_sequence` and `lapack_larft` are given (v, tau).",
     "apply_backward": "dX and dU from X and dY. `hoft_from_output`: from Y and dY.",
     "merge": "M̂ := Q_U M Q_V from M. Products and larfb take one side after the other.",
-    "forward": "y = Q_U M Q_V x, base product included. `hoft_step`: accumulate included. `…_on_blas`: large products by "
-    "OpenBLAS. "
-    "`paper`: M̂ formed, then one product.",
-    "backward": "Gradients of the same for x, U and V (LoRA: x, A and B; frozen: x).",
-    "step": "forward, then backward. `…_on_blas`: every large product by OpenBLAS.",
+    "forward": "y = Q_U M Q_V x of a bound layer, base product included. `…_step`: what a step makes anew included: "
+    "accumulate and bind, or the paper's M̂. `…_on_blas`: large products by OpenBLAS.",
+    "backward": "Gradients of the same for x, and the sums for U and V (LoRA: x, A and B; frozen: x). `hoft_step`: finish "
+    "included. `paper_step`: dM̂, and from there dU and dV.",
+    "step": "forward, then backward. `hoft_micro_4`: on four quarters of the tokens, one after another. `hoft_once`: "
+    "accumulate, bind and finish, which a step has once; `hoft_step`: all of it. `…_on_blas`: every large product by "
+    "OpenBLAS.",
+    "decode_1": "forward of a bound layer on one token, nothing kept.",
+    "decode_4": "The same on 4 tokens.",
+    "decode_32": "The same on 32 tokens.",
+    "shared": "forward_shared: 256 tokens of one adapter (`hoft`), of 8 and of 64, behind one base call; `calls_…`: a forward "
+    "for each adapter.",
     "memory": "The same with all memory lent by a counting allocator; LoRA of twice the rank beside it.",
     "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` include making the form.",
@@ -54,7 +61,7 @@ are taken over all rounds. Eager PyTorch asks the C library for new memory at ea
 with kept memory glibc was told to return none of it (`MALLOC_MMAP_MAX_=0` and a large `MALLOC_TRIM_THRESHOLD_`).
 
 Extra memory is counted by an allocator that lends hoft and LoRA everything beyond x, y, the parameters and all of their gradients: what is saved for
-the backward pass and workspace.
+the backward pass and workspace. What stands for all tokens, of length O((m + n) r), has a row of its own.
 """
 
 

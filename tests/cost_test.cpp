@@ -38,8 +38,8 @@ thread_bytes of_a_thread(index_t m, index_t n, index_t t, index_t ru, index_t rv
   auto const left = hoft::carve_compact_wy<A>(none, m, ru, hoft::block_for(ru, {}));
   auto const right = hoft::carve_compact_wy<A>(none, n, rv, std::max<index_t>(1, rv));
   hoft::adapter_view<A> const a{left, right, {}};
-  hoft::matrix_view<T, L> const x(nullptr, n, t);
   auto const layer = hoft::carve_layer(none, a);
+  hoft::matrix_view<T, L> const x(nullptr, n, t);
   auto const state = hoft::carve_layer_state<T, L>(none, a, t);
   hoft::cpu const one{.threads = 1}, two{.threads = 2};
   return {hoft::forward_workspace(two, layer, x) - hoft::forward_workspace(one, layer, x),
@@ -74,6 +74,34 @@ TEST_CASE("a triangle of b costs b/2m of an apply, and b/4n of it once in accumu
     CHECK(made >= 0.95 * cost);
     CHECK(made <= cost + 24.0 * double(m * r));
     CHECK(cost - 4.0 * double(m * r) >= double(b) / double(4 * n) * apply);
+  }
+}
+
+TEST_CASE("a step of a layer: bind, forward, backward and finish") {
+  struct shape {
+    index_t m, n, t, ru, rv;
+  };
+  for (shape const& s : {shape{128, 96, 48, 8, 16}, {96, 128, 64, 16, 8}}) {
+    CAPTURE(s.m);
+    auto const M = numbers(s.m, s.n), x = numbers(s.n, s.t), dy = numbers(s.m, s.t);
+    double const m = double(s.m), n = double(s.n), t = double(s.t), ru = double(s.ru), rv = double(s.rv);
+    // Counted beside the formulas: a sum for each element and product at most, where products are added to others.
+    auto const costs = [&](hoft::cost const& expected, double sums) {
+      double const found = flops_since_last();
+      CHECK(found >= 0.98 * expected.flops);
+      CHECK(found <= 1.02 * expected.flops + sums);
+    };
+    hoft::adapter<counted> const a{numbers(s.m, s.ru), numbers(s.n, s.rv)};
+    flops_since_last();
+    auto const layer = hoft::bind_layer(a, hoft::dense(M));
+    costs(hoft::bind_cost(m, n, ru, rv, 8), m * rv);
+    auto const f = hoft::forward(layer, x);
+    costs(hoft::forward_cost(m, n, t, ru, rv, 8), 3 * (m + n) * t);
+    hoft::layer_gradient g(layer);
+    auto const dx = hoft::backward(layer, x, f, dy, g);
+    costs(hoft::backward_cost(m, n, t, ru, rv, 8), 4 * (m + n) * t);
+    auto const d = hoft::finish(layer, std::move(g));
+    costs(hoft::finish_cost(m, n, ru, rv, 8), 8 * (m * ru + (m + n) * rv));
   }
 }
 

@@ -207,8 +207,8 @@ struct defaults {
 
   // --- packing: a matrix that meets every panel, in the form that the products below want; here as it is -----------
 
-  /// Tokens up to which a matrix is multiplied as it lies, since packing it would cost more than it saves. Where this is
-  /// not 0, project_packed, update_packed and update_packed_both take plain matrices too.
+  /// Tokens up to which a matrix is multiplied as it lies, since packing it would cost more than it saves. Where this
+  /// is not 0, project_packed, update_packed and update_packed_both take plain matrices too.
   static constexpr index_t few_columns = 0;
   /// Cuts a packed matrix [rows, cols] for panels of layout L from `memory`. It has .columns(j, count).
   template <class A, class L, class P>

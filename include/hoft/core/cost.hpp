@@ -56,9 +56,9 @@ constexpr cost backward_cost(double m, double n, double t, double ru, double rv,
           size * (m * n + (3 * m + 2 * n) * t + 2 * (m * (ru + rv) + n * rv))};
 }
 
-/// finish: the adjoint of the base operator (dense) on rv columns, and what the factors add.
+/// finish: the adjoint of the base operator (dense) on rv columns, and what the factors add; one block of reflectors.
 constexpr cost finish_cost(double m, double n, double ru, double rv, double size) {
-  return {2 * m * n * rv + 4 * m * rv * rv + 2 * n * rv * rv + 2 * m * ru * ru,
+  return {2 * m * n * rv + 4 * m * rv * rv + 2 * n * rv * rv + 2 * m * ru * ru + 4 * (ru * ru * ru + rv * rv * rv),
           size * (m * n + 3 * (m * (ru + rv) + n * rv))};
 }
 

@@ -71,8 +71,7 @@ void dot_few(index_t m, index_t n, index_t k, T alpha, kernel::strided<T const> 
     }
     kernel::for_each_group<kernel::tile_vectors<T>>(m, [&](index_t i, auto size) {
       kernel::for_each_tile_col(n, [&](index_t j, auto width) {
-        kernel::dot_term<T> term{a.at(l, i).data, kernel::lanes<T>, a.col, right.at(0, j).data, right.col, depth};
-        term.ahead = part / 2;  // into the next part, which the hardware does not see coming
+        kernel::dot_term<T> const term{a.at(l, i).data, kernel::lanes<T>, a.col, right.at(0, j).data, right.col, depth};
         kernel::dot_tiles<size, width, 1, ConjA, ConjB>(1, alpha, 1, &term, start.at(i, j), c.at(i, j));
       });
     });
