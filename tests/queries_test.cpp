@@ -80,7 +80,8 @@ void same_for_constants(Policy const& policy) {
                             answers<T, A const, L>(policy, scaled)})
       for (std::size_t i = 0; i < expected.size(); ++i) {
         CAPTURE(expected[i].first);
-        CHECK(expected[i].second > 0);
+        // A GPU's kernel projects without.
+        CHECK((expected[i].second > 0 || expected[i].first == "project"));
         CHECK(got[i].second == expected[i].second);
       }
   }
