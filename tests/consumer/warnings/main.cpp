@@ -1,5 +1,5 @@
 // Calls the public face for every scalar, so that the templates behind it are compiled where their warnings show.
-// What the numbers are is for the tests: here the shapes are enough.
+// It is compiled and not run: what the numbers are is for the tests.
 #include <hoft/hoft.hpp>
 #if __has_include(<dlpack/dlpack.h>)
 #include <hoft/view/dlpack.hpp>
