@@ -53,7 +53,6 @@ TARGETS = [
     Target("boft", "step time, BOFT / HOFT", time_ratio("boft", "hoft"), "×"),
     Target("lora_2r", "step time, LoRA of rank 2 r / HOFT", time_ratio("lora_2r", "hoft"), "×"),
     Target("frozen", "step time, HOFT / the frozen layer", time_ratio("hoft", "frozen"), "×"),
-    Target("spare_rows", "step time, HOFT without the copy of x / LoRA", time_ratio("hoft_spare_rows", "lora_r"), "×"),
     Target("shoft_memory", "peak memory, SHOFT / LoRA", memory_ratio("shoft", "lora_r"), "×"),
     Target(
         "from_output", "peak memory, SHOFT with q recovered / LoRA", memory_ratio("shoft_from_output", "lora_r"), "×"

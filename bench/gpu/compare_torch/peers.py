@@ -42,28 +42,20 @@ def leaf(x):
     return x.detach().requires_grad_()
 
 
-def with_spare_rows(x, rank):
-    """A copy of x [t, n] at the head of memory for t + rank rows."""
-    room = torch.empty(x.shape[0] + rank, x.shape[1], dtype=x.dtype, device=x.device)
-    room[: x.shape[0]] = x
-    return room[: x.shape[0]]
-
-
-def ours(setup, scaled=False, keep_q=True, spare=False):
+def ours(setup, scaled=False, keep_q=True):
     if setup.operators is None:
         raise CannotRun(setup.why_no_operators)
     m, n = setup.weight.shape
     kind = {"device": setup.weight.device, "dtype": torch.promote_types(setup.weight.dtype, torch.float32)}
     u, v = (torch.randn(setup.rank, size, **kind).requires_grad_() for size in (m, n))
-    x = with_spare_rows(setup.x, setup.rank) if spare else setup.x
     if scaled:
         parameters = [u, v, torch.empty(m, **kind).uniform_(0.5, 1.5).requires_grad_()]
-        forward = lambda x: hoft_torch.shoft_linear(x, setup.weight, *parameters, keep_q=keep_q, spare_rows=spare)
+        forward = lambda x: hoft_torch.shoft_linear(x, setup.weight, *parameters, keep_q=keep_q)
     else:
         parameters = [u, v]
-        forward = lambda x: hoft_torch.hoft_linear(x, setup.weight, *parameters, spare_rows=spare)
+        forward = lambda x: hoft_torch.hoft_linear(x, setup.weight, *parameters)
     formula = lambda x, weight, p: formulas.by_reflectors(x, weight, p[0], p[1], p[2] if scaled else p[0][0, :0])
-    return Contestant(forward, leaf(x), parameters, formula)
+    return Contestant(forward, leaf(setup.x), parameters, formula)
 
 
 def frozen(setup):
@@ -146,7 +138,6 @@ def lora(setup, rank, **options):
 CONTESTANTS = {
     "frozen": ("the frozen layer alone", frozen),
     "hoft": ("hoft, HOFT", ours),
-    "hoft_spare_rows": ("hoft, HOFT, x with spare rows behind it, not copied", lambda s: ours(s, spare=True)),
     "shoft": ("hoft, SHOFT", lambda s: ours(s, scaled=True)),
     "shoft_from_output": ("hoft, SHOFT, q recovered from y", lambda s: ours(s, scaled=True, keep_q=False)),
     "lora_r": ("PEFT LoRA of rank r", lambda s: lora(s, s.rank)),
