@@ -3,6 +3,8 @@
 // All of it goes through views of memory that the program owns. Neither Eigen nor the CPU backend is included.
 #include "naive.hpp"
 
+#include <hoft/adapter/bind.hpp>
+#include <hoft/adapter/forward.hpp>
 #include <hoft/adapter/merge.hpp>
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
@@ -93,6 +95,34 @@ matrix applied(naive const& policy, form const& Q, matrix X, op o) {
   return Y;
 }
 
+/// The weight as a base operator: hoft sees nothing of it but its products.
+struct dense_base {
+  naive const& policy;
+  hoft::matrix_view<double> M;
+  void apply(hoft::matrix_view<double const> X, hoft::matrix_view<double> Y) const {
+    naive_backend::naive_operations::update(policy, 1, M, X, {}, Y);
+  }
+  void apply_adjoint(hoft::matrix_view<double const> X, hoft::matrix_view<double> Y) const {
+    naive_backend::naive_operations::project(policy, M, X, Y);
+  }
+};
+
+/// Q_U M Q_V x, the product of the three never formed.
+matrix adapted(naive const& policy, hoft::adapter_view<double const> const& a, matrix M, matrix x) {
+  hoft::arena count;
+  hoft::carve_layer(count, a);
+  std::vector<std::byte> bytes(std::size_t(count.size()));
+  hoft::arena memory(hoft::workspace{bytes.data(), count.size()});
+  hoft::bound_layer_view<double> layer = hoft::carve_layer(memory, a);
+  dense_base base{policy, M.view()};
+  scratch binding(hoft::bind_workspace<double>(policy, a));
+  hoft::bind_layer<double>(policy, a, base, layer, binding);
+  matrix y(M.rows, x.cols);
+  scratch work(hoft::forward_workspace(policy, layer, x.view(), false));
+  hoft::forward(policy, layer, base, x.view(), y.view(), work);
+  return y;
+}
+
 bool passes(char const* what, double error, double allowed) {
   std::printf("%-58s %.1e\n", what, error);
   return error <= allowed;
@@ -134,6 +164,15 @@ int main() {
   hoft::merge(policy, adapter, M.view(), merged.view(), merging);
   passed = passes("relative change of the norm of a weight by merge",
                   std::abs(distance(merged, zero) / distance(M, zero) - 1), 1000 * eps) &&
+           passed;
+
+  // The same layer on activations.
+  matrix const tokens_in = gaussian(n, tokens, 7);
+  matrix const y = adapted(policy, adapter, M, tokens_in);
+  matrix expected(m, tokens);
+  naive_backend::naive_operations::update(policy, 1, merged.view(), matrix(tokens_in).view(), {}, expected.view());
+  passed = passes("relative error of the layer against the merged weight",
+                  distance(y, expected) / distance(expected, matrix(m, tokens)), 1000 * eps) &&
            passed;
   return passed ? 0 : 1;
 }

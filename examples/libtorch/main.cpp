@@ -1,6 +1,6 @@
 // main.cpp: a network learns Fashion-MNIST, and then the same images upside down by HOFT alone: its weights are frozen
-// and rotated. Everything but the product of reflectors is libtorch's.
-#include "reflectors.hpp"
+// and rotated. Everything but the layer around them is libtorch's.
+#include "hoft_linear.hpp"
 
 #include <torch/data/datasets/mnist.h>
 #include <torch/nn/modules/linear.h>
