@@ -2,7 +2,7 @@
 # Usage: run.sh [--cpu] [--quick] [--save] [--only=REGEX] [--benchmark_<option>...]
 # Installs what the benchmarks need, builds them in build/bench, runs them and prints ratios of medians, raw results in
 # build/bench/results.
-#   --cpu         the only kind there is
+#   --cpu         the default
 #   --quick       the smallest shapes and few repetitions: that everything runs and all contestants agree
 #   --save        writes bench/results/cpu.json, its plots and docs/reference/performance.md
 #   --claims      measures instead what docs/reference/complexity.md says of complexity, orthogonality and coverage

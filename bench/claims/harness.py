@@ -318,6 +318,9 @@ def main():
 
         figures.draw(results, options.out)
     show(results)
+    if options.level != "full":
+        print(f"claims: --level={options.level} has small sizes and few repetitions. It shows that everything runs; "
+              f"verdicts, on time above all, may differ from those of {place.page.relative_to(ROOT)}.")
     if options.save:
         if options.gpu and results["device"] == HOST:
             fail(f"--save keeps results of a GPU only, not of {HOST}")

@@ -65,7 +65,7 @@ void fill_gaussian(matrix<T>& A, double deviation, Rng& rng) {
     for (index_t i = 0; i < A.rows(); ++i) A(i, j) = static_cast<T>(normal(rng));
 }
 
-/// (u₁ u₁ u₂ u₂ …): a product of reflectors that starts as the identity; an odd last column is zero no more, so that it
+/// (u₁ u₁ u₂ u₂ …): a product of reflectors that starts as the identity; an odd last column is not zero, so that it
 /// trains.
 template <class T, class Rng>
 void fill_paired(matrix<T>& U, Rng& rng) {

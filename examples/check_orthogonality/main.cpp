@@ -64,6 +64,8 @@ npy::matrix loaded(std::string const& file, bool rows) {
   return a;
 }
 
+std::string shape(Matrix const& A) { return std::to_string(A.rows()) + " x " + std::to_string(A.cols()); }
+
 measures measured(settings const& wanted) {
   npy::matrix const Q = loaded(wanted.file, wanted.rows);
   Matrix const& A = Q.elements;
@@ -75,6 +77,9 @@ measures measured(settings const& wanted) {
              {}};
   if (!wanted.before.empty()) {
     Matrix const W = loaded(wanted.before, wanted.rows).elements;
+    if (W.rows() != A.rows() || W.cols() != A.cols())
+      throw npy::error(wanted.before, "is " + shape(W) + ", but " + wanted.file + " is " + shape(A) +
+                                          (wanted.rows ? " (both transposed)" : "") + ": they must have one shape");
     m.change = changes{plain(hoft::singular_value_drift(W, A)), plain(hoft::hyperspherical_energy_change(W, A))};
   }
   return m;
@@ -92,6 +97,9 @@ void print_text(measures const& m, settings const& wanted) {
   std::printf("%s: %td x %td, %s%s\n", wanted.file.c_str(), m.rows, m.cols, m.type.c_str(),
               wanted.rows ? ", transposed" : "");
   std::printf("orthogonality error  %.3g%s\n", m.orthogonality_error, good(m, wanted) ? "" : "  beyond the tolerance");
+  if (m.cols > m.rows)
+    std::printf("                     %td columns of length %td cannot be orthonormal: %s\n", m.cols, m.rows,
+                wanted.rows ? "measure it without --rows" : "try --rows, which measures the rows");
   std::printf("determinant's sign   %s\n", !m.determinant_sign       ? "none"
                                            : *m.determinant_sign > 0 ? "+1"
                                            : *m.determinant_sign < 0 ? "-1"

@@ -132,7 +132,7 @@ def statuses():
         assert run(off, *option, "inf").returncode == 0
     for arguments, text in [([], "file is required"), ([eye, "--tolerance", "-1"], "--tolerance: '-1' is no number"),
                             ([eye, "--drift-tolerance", "1"], "--drift-tolerance requires --before"),
-                            ([eye, "--before", zero], "Mhat.rows is 9, must be == 3"),
+                            ([eye, "--before", zero], "they must have one shape"),
                             ([path("missing.npy")], "missing.npy: cannot be opened: No such file"),
                             ([folder.name], "is a directory"), ([saved("none.npy", np.zeros((0, 3)))], "no elements")]:
         done = run(*arguments)
