@@ -159,6 +159,7 @@ struct merge_check {
 /// there are two forms.
 inline merge_check check_merge(network& net, labelled_images const& images, Index rank) {
   merge_check check;
+  net.begin();
   net.forward(images.x);
   for (std::size_t k = 0; k + 1 < depth; ++k) {
     Matrix const x = net.input(k);

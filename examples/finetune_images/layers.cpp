@@ -32,9 +32,10 @@ class frozen_layer : public layer {
 class full_layer : public layer {
  public:
   explicit full_layer(Matrix M) : W_(std::move(M)) {}
+  void begin() override { dW_.setZero(W_.rows(), W_.cols()); }
   Matrix forward(Matrix const& x) override { return W_ * x; }
   Matrix backward(Matrix const& x, Matrix const& dy) override {
-    dW_.noalias() = dy * x.transpose();
+    dW_.noalias() += dy * x.transpose();
     return W_.transpose() * dy;
   }
   std::vector<parameter> parameters() override { return {{W_, dW_}}; }
@@ -51,6 +52,10 @@ class lora_layer : public layer {
       : M_(M),
         A_(gaussian(rank, M.cols(), 1.0f / std::sqrt(static_cast<float>(M.cols())), rng)),
         B_(Matrix::Zero(M.rows(), rank)) {}
+  void begin() override {
+    dA_.setZero(A_.rows(), A_.cols());
+    dB_.setZero(B_.rows(), B_.cols());
+  }
   Matrix forward(Matrix const& x) override {
     Ax_.noalias() = A_ * x;
     Matrix y = M_ * x;
@@ -59,8 +64,8 @@ class lora_layer : public layer {
   }
   Matrix backward(Matrix const& x, Matrix const& dy) override {
     Matrix const dAx = B_.transpose() * dy;
-    dB_.noalias() = dy * Ax_.transpose();
-    dA_.noalias() = dAx * x.transpose();
+    dB_.noalias() += dy * Ax_.transpose();
+    dA_.noalias() += dAx * x.transpose();
     Matrix dx = M_.transpose() * dy;
     dx.noalias() += A_.transpose() * dAx;
     return dx;
@@ -79,23 +84,29 @@ class lora_layer : public layer {
 class hoft_layer : public layer {
  public:
   using adapter = hoft::adapter<float>;
+  using bound_layer = decltype(hoft::bind_layer(std::declval<adapter>(), hoft::dense(std::declval<Matrix const&>())));
 
   hoft_layer(Matrix const& M, Index rank, bool scaled, random_engine& rng)
       : M_(M),
         U_(hoft::paired_gaussian<float>(M.rows(), rank, rng())),
         V_(hoft::paired_gaussian<float>(M.cols(), rank, rng())),
         s_(Vector::Ones(scaled ? M.rows() : 0)) {}
+  void begin() override {
+    layer_.emplace(hoft::bind_layer(current(), hoft::dense(M_)));
+    sums_.emplace(*layer_);
+  }
   Matrix forward(Matrix const& x) override {
-    adapter_.emplace(current());
-    forward_.emplace(hoft::forward(*adapter_, hoft::dense(M_), x));
+    forward_.emplace(hoft::forward(*layer_, x));
     return forward_->y;
   }
   Matrix backward(Matrix const& x, Matrix const& dy) override {
-    auto g = hoft::backward(*adapter_, hoft::dense(M_), x, *forward_, dy);
-    dU_ = std::move(g.dU);
-    dV_ = std::move(g.dV);
-    ds_ = std::move(g.ds);
-    return std::move(g.dx);
+    return hoft::backward(*layer_, x, *forward_, dy, *sums_);
+  }
+  void finish() override {
+    auto d = hoft::finish(*layer_, std::move(*sums_));
+    dU_ = std::move(d.dU);
+    dV_ = std::move(d.dV);
+    ds_ = std::move(d.ds);
   }
   std::vector<parameter> parameters() override {
     std::vector<parameter> all{{U_, dU_}, {V_, dV_}};
@@ -120,7 +131,8 @@ class hoft_layer : public layer {
   Matrix const& M_;
   Matrix U_, V_, dU_, dV_;
   Vector s_, ds_;
-  std::optional<adapter> adapter_;
+  std::optional<bound_layer> layer_;
+  std::optional<hoft::layer_gradient<float>> sums_;
   std::optional<hoft::forward_result<float, float, hoft::col_major>> forward_;
 };
 

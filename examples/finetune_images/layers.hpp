@@ -20,7 +20,7 @@ inline std::vector<std::string> const method_names{"frozen", "full", "lora", "ho
 
 inline std::string const& name(method how) { return method_names[static_cast<std::size_t>(how)]; }
 
-/// A trainable array and its gradient, as the optimiser sees them. Valid until the layer's next `backward`.
+/// A trainable array and its gradient, as the optimiser sees them. Valid until the layer's next `finish`.
 struct parameter {
   Eigen::Map<Eigen::ArrayXf> value;
   Eigen::Map<Eigen::ArrayXf const> gradient;
@@ -29,13 +29,18 @@ struct parameter {
   parameter(Value& v, Gradient const& g) : value(v.data(), v.size()), gradient(g.data(), g.size()) {}
 };
 
-/// y = W x without the bias, x [in, t], y [out, t].
+/// y = W x without the bias, x [in, t], y [out, t]. In an optimiser step: begin, forward and backward for each
+/// micro-batch, finish.
 struct layer {
   virtual ~layer() = default;
+  /// Makes what depends on the parameters alone, as they now are, and clears the gradients. Also before evaluation.
+  virtual void begin() {}
   /// Keeps what `backward` needs.
   virtual Matrix forward(Matrix const& x) = 0;
-  /// From the gradient of the last `forward`'s result: sets the gradients of the parameters, returns that of x.
+  /// From the gradient of the last `forward`'s result: adds to the gradients of the parameters, returns that of x.
   virtual Matrix backward(Matrix const& x, Matrix const& dy) = 0;
+  /// After it `parameters` shows the gradients.
+  virtual void finish() {}
   virtual std::vector<parameter> parameters() { return {}; }
   /// W as one dense matrix. Evaluation only: no training step calls it.
   virtual Matrix merged() const = 0;

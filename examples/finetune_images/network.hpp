@@ -66,6 +66,13 @@ class network {
   std::array<Vector, depth> bias;
   bool train_bias = false;
 
+  /// Before the first `forward` after parameters changed.
+  void begin() {
+    for (std::size_t k = 0; k < depth; ++k) {
+      layers[k]->begin();
+      if (train_bias) dbias_[k].setZero(bias[k].size());
+    }
+  }
   /// The logits [classes, t] of x [pixels, t].
   Matrix forward(Matrix const& x) {
     activation_[0] = x;
@@ -76,13 +83,17 @@ class network {
       activation_[k + 1] = y.cwiseMax(0.0f);
     }
   }
-  /// The gradients of all parameters, from that of the last `forward`'s logits.
+  /// Adds to the gradients of all parameters, from that of the last `forward`'s logits.
   void backward(Matrix dy) {
     for (std::size_t k = depth; k-- > 0;) {
-      if (train_bias) dbias_[k] = dy.rowwise().sum();
+      if (train_bias) dbias_[k] += dy.rowwise().sum();
       Matrix dx = layers[k]->backward(activation_[k], dy);
       if (k > 0) dy = (activation_[k].array() > 0.0f).select(dx, 0.0f);
     }
+  }
+  /// Behind the last `backward` of a step.
+  void finish() {
+    for (auto const& one : layers) one->finish();
   }
   std::vector<parameter> parameters() {
     std::vector<parameter> all;
@@ -111,9 +122,10 @@ class network {
   std::array<Vector, depth> dbias_;
 };
 
-/// Turns logits into the gradient of their mean cross-entropy; returns that mean.
-inline float cross_entropy(Matrix& logits, std::span<int const> label) {
-  auto const count = static_cast<float>(logits.cols());
+/// Turns logits into the gradient of their cross-entropy divided by `images`, those of the whole batch; returns
+/// that.
+inline float cross_entropy(Matrix& logits, std::span<int const> label, std::size_t images) {
+  auto const count = static_cast<float>(images);
   float loss = 0;
   for (Index j = 0; j < logits.cols(); ++j) {
     auto z = logits.col(j).array();
@@ -133,6 +145,7 @@ inline float cross_entropy(Matrix& logits, std::span<int const> label) {
 inline double accuracy(network& net, labelled_images const& images) {
   constexpr Index chunk = 1000;  // bounds the memory that the layers keep
   Index right = 0;
+  net.begin();
   for (Index first = 0; first < images.size(); first += chunk) {
     Index const count = std::min(chunk, images.size() - first);
     Matrix const logits = net.forward(images.x.middleCols(first, count));
@@ -172,9 +185,10 @@ class adam {
 struct schedule {
   int epochs = 1;
   Index batch = 50;
-  float rate = 1e-3f;  ///< of the first step; it falls linearly to zero
+  Index micro_batch = 50;  ///< images at a time, whose gradients add up to those of the batch
+  float rate = 1e-3f;      ///< of the first step; it falls linearly to zero
 
-  schedule with(float other_rate) const { return {epochs, batch, other_rate}; }
+  schedule with(float other_rate) const { return {epochs, batch, micro_batch, other_rate}; }
 };
 
 /// Trains `net`, calling `after_epoch(epoch, mean loss)` with epoch = 1, 2, ...
@@ -192,10 +206,15 @@ void train(network& net, labelled_images const& images, schedule const& plan, ra
     for (Index b = 0; b < batches; ++b, ++step) {
       auto const first = static_cast<std::size_t>(b * plan.batch);
       auto const count = std::min(static_cast<std::size_t>(plan.batch), order.size() - first);
-      labelled_images const batch = select(images, std::span(order).subspan(first, count));
-      Matrix logits = net.forward(batch.x);
-      loss += static_cast<double>(cross_entropy(logits, batch.label)) * static_cast<double>(count);
-      net.backward(std::move(logits));
+      auto const piece = static_cast<std::size_t>(plan.micro_batch);
+      net.begin();
+      for (std::size_t i = 0; i < count; i += piece) {
+        labelled_images const part = select(images, std::span(order).subspan(first + i, std::min(piece, count - i)));
+        Matrix logits = net.forward(part.x);
+        loss += static_cast<double>(cross_entropy(logits, part.label, count)) * static_cast<double>(count);
+        net.backward(std::move(logits));
+      }
+      net.finish();
       optimiser.step(net.parameters(), plan.rate * static_cast<float>(steps - step) / static_cast<float>(steps));
     }
     after_epoch(static_cast<int>(step / batches), loss / static_cast<double>(images.size()));
