@@ -238,8 +238,8 @@ TEST_CASE("low_rank refuses what does not fit, before it writes") {
   short_scale.scale.size = 5;
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, short_scale, M, L, R, work),
                        "hoft::low_rank: a.scale.size is 5, must be == 6", hoft::shape_error);
-  std::string const message =
-      "hoft::low_rank: work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed);
+  std::string const message = "hoft::low_rank: work.size is " + std::to_string(needed - 1) +
+                              ", must be >= " + std::to_string(needed) + " bytes";
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L, R, hoft::workspace{memory.data(), needed - 1}),
                        message.c_str(), hoft::workspace_error);
   dense_matrix<float> const wide_weight = gaussian<float>(6, 7, 53);

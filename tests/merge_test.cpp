@@ -516,7 +516,7 @@ void refuses(std::string const& message, Spoil spoil, Call call) {
 }
 std::string too_small(char const* function, index_t needed) {
   return std::string("hoft::") + function + ": work.size is " + std::to_string(needed - 1) +
-         ", must be >= " + std::to_string(needed);
+         ", must be >= " + std::to_string(needed) + " bytes";
 }
 
 }  // namespace

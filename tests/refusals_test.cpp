@@ -61,7 +61,26 @@ TEST_CASE("an arena refuses memory that is smaller than what was counted") {
   carve_compact_wy<double>(enough, 9, 4, 4);
   CHECK_THROWS_AS(enough.array<double>(64), workspace_error);
   arena little({memory.data(), 100});
-  CHECK_THROWS_AS(little.array<double>(20), workspace_error);
+  index_t const padding = index_t(-reinterpret_cast<std::uintptr_t>(memory.data()) % 64);
+  refuses<workspace_error>("hoft::arena: memory.size is 100, must be >= " + std::to_string(padding + 192) + " bytes",
+                           [&] { return little.array<double>(20); });
+}
+
+TEST_CASE("a form that nobody accumulated is what the error is about, and not what it meets") {
+  compact_wy<double> const empty;
+  Matrix X = gaussian<double>(7, 4, 1);
+  std::string const words =
+      ": Q is empty (it has 0 rows and has not been accumulated), must be what accumulate made of U ";
+  refuses<shape_error>("hoft::apply" + words + "with 7 rows", [&] { return apply(empty, X); });
+  refuses<shape_error>("hoft::apply" + words + "with 4 rows", [&] { return apply(X, empty); });
+  refuses<shape_error>("hoft::apply_backward" + words + "with 7 rows", [&] { return apply_backward(empty, X, X); });
+  refuses<shape_error>(
+      "hoft::merge: a.left is empty (it has 0 rows and has not been accumulated), must be what "
+      "accumulate made of U with 7 rows",
+      [&] { return merge(cpu{}, adapter_view<double const>{}, as_view(X), as_view(X), {}); });
+  Matrix none(0, 4);
+  apply(empty, none);
+  CHECK(materialize(empty, 0).size() == 0);
 }
 
 TEST_CASE("accumulate refuses") {
@@ -87,10 +106,11 @@ TEST_CASE("accumulate refuses") {
     accumulate(p.policy, matrix_view<double const>(p.U.data(), 7, 3, 6), q, exact{}, p.work());
   });
   index_t const needed = accumulate_workspace<double>(p.policy, p.r, 2);
-  refuses<workspace_error>(
-      "hoft::accumulate: work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed), [&] {
-        accumulate(p.policy, as_view(p.U), q, exact{}, {p.memory.data(), needed - 1});
-      });
+  refuses<workspace_error>("hoft::accumulate: work.size is " + std::to_string(needed - 1) +
+                               ", must be >= " + std::to_string(needed) + " bytes",
+                           [&] {
+                             accumulate(p.policy, as_view(p.U), q, exact{}, {p.memory.data(), needed - 1});
+                           });
   for (auto const& [name, spoil] : {std::pair<char const*, void (*)(compact_wy_view<double>&)>{
                                         "Q.factor.rows is 1, must be == 2", [](auto& v) { v.factor.rows = 1; }},
                                     {"Q.gram.cols is 2, must be == 3", [](auto& v) { v.gram.cols = 2; }},
@@ -120,7 +140,7 @@ TEST_CASE("apply and materialize refuse") {
     return apply(p.policy, q, as_view(p.X), as_view(p.X), left, plain, p.work(), as_view(W));
   });
   index_t const needed = apply_workspace(p.policy, q, as_view(p.X));
-  refuses<workspace_error>("hoft::apply: work.size is 0, must be >= " + std::to_string(needed),
+  refuses<workspace_error>("hoft::apply: work.size is 0, must be >= " + std::to_string(needed) + " bytes",
                            [&] { apply(p.policy, q, as_view(p.X), as_view(p.X), left, plain, workspace{}); });
   refuses<shape_error>("hoft::materialize: k is 8, must be <= 7", [&] { return materialize(p.Q, 8); });
   refuses<shape_error>("hoft::materialize: k is -1, must be >= 0", [&] { return materialize(p.Q, -1); });
@@ -128,7 +148,7 @@ TEST_CASE("apply and materialize refuse") {
     Matrix E(5, 2);
     materialize(p.policy, q, as_view(E), p.work());
   });
-  refuses<workspace_error>("hoft::materialize: work.size is 0, must be >= " + std::to_string(needed),
+  refuses<workspace_error>("hoft::materialize: work.size is 0, must be >= " + std::to_string(needed) + " bytes",
                            [&] { materialize(p.policy, q, as_view(p.X), workspace{}); });
 }
 
@@ -154,9 +174,10 @@ TEST_CASE("apply_backward refuses") {
   refuses<shape_error>("hoft::apply_backward: dtau.size is 0, must be == 3",
                        [&] { return call(p.Qt, p.X, p.dY, p.dX, p.dU, p.none, p.work()); });
   index_t const needed = apply_backward_workspace(p.policy, p.Q.view(), as_view(p.X));
-  refuses<workspace_error>("hoft::apply_backward: work.size is 1, must be >= " + std::to_string(needed), [&] {
-    call(p.Q, p.X, p.dY, p.dX, p.dU, p.none, {p.memory.data(), 1});
-  });
+  refuses<workspace_error>("hoft::apply_backward: work.size is 1, must be >= " + std::to_string(needed) + " bytes",
+                           [&] {
+                             call(p.Q, p.X, p.dY, p.dX, p.dU, p.none, {p.memory.data(), 1});
+                           });
   std::string const expectation = ", must be built with exact{}, or W given, to recover the input from the output";
   refuses<argument_error>("hoft::apply_backward_from_output: Q is built with neumann{k}" + expectation,
                           [&] { return apply_backward_from_output(p.Qn, p.X, p.dY); });
@@ -261,11 +282,11 @@ TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {
                                      {"low_rank", low_rank_workspace(p.policy, a, as_view(p.X)), [&](workspace w) {
                                         low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(R), w);
                                       }}})
-    refuses<workspace_error>(
-        "hoft::" + function + ": work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed),
-        [&, &call = call, needed = needed] {
-          call({p.memory.data(), needed - 1});
-        });
+    refuses<workspace_error>("hoft::" + function + ": work.size is " + std::to_string(needed - 1) +
+                                 ", must be >= " + std::to_string(needed) + " bytes",
+                             [&, &call = call, needed = needed] {
+                               call({p.memory.data(), needed - 1});
+                             });
 
   adapter<double> const truncated_left{p.U, p.V, neumann{2}};
   refuses<argument_error>("hoft::unmerge: a.left is built with neumann{k}, must be built with exact{}",

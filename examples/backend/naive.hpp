@@ -140,6 +140,7 @@ struct naive_operations : hoft::backend::defaults {
 };
 
 // Names what is missing, or has another signature, here and not deep inside an algorithm.
-static_assert(hoft::backend::complete<naive> && hoft::backend::complete<naive, std::complex<double>>);
+static_assert(hoft::backend::complete<naive> && hoft::backend::complete<naive, std::complex<double>>,
+              "naive is no complete backend: the compiler names the operation that is missing, below.");
 
 }  // namespace naive_backend

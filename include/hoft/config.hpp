@@ -2,6 +2,9 @@
 #pragma once
 #include <hoft/abi.hpp>
 
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 202002L : __cplusplus < 202000L
+#error "hoft needs C++20. Compile with -std=c++20 or newer (MSVC: /std:c++20)."
+#endif
 // hoft reports bad arguments by exceptions, and lets NaN and infinity come out as NaN. Builds that have neither would
 // be silently wrong, so they are refused here.
 #if defined(__GNUC__) && !defined(__EXCEPTIONS) && !defined(__cpp_exceptions)

@@ -1,4 +1,4 @@
-// refused: ops<P>::project(policy, C, C, M)
+// refused among others: ops<P>::project(policy, C, C, M)
 // refused: hoft: a backend's algorithm must have run(...) const with the arguments of Panels::run
 // refused: hoft: the constructor of a backend's algorithm must take what the constructor of Panels takes
 // refused: hoft: a backend's algorithm must have run(...) const with the arguments of Panels::run
@@ -80,7 +80,8 @@ struct bad : naive_backend::naive {
   using backend = bad_operations;
 };
 
-static_assert(hoft::backend::complete<good> && hoft::backend::complete<bad>);
+static_assert(hoft::backend::complete<good> && hoft::backend::complete<bad>,
+              "bad is no complete backend: the compiler names the operation that is missing, below.");
 
 template <class Policy>
 void f(Policy const& policy, hoft::compact_wy_view<float> Q, hoft::matrix_view<float> X,

@@ -31,6 +31,7 @@ echo '#include <hoft/fwd.hpp>' >"$work/fwd.cpp"
 echo '#include <hoft/hoft.hpp>' >"$work/all.cpp"
 "$compiler" "${flags[@]}" -fsyntax-only "$work/view.cpp"
 for file in view.cpp fwd.cpp all.cpp; do
+  refuses "hoft needs C++20" "$file" -std=c++17
   refuses "hoft needs exceptions" "$file" -fno-exceptions
   refuses "hoft needs IEEE arithmetic" "$file" -ffast-math
   if [[ $file == all.cpp ]]; then continue; fi

@@ -61,6 +61,8 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   adapter_view<acc const> const view = a;
   index_t const ru = a.left.rank(), rv = a.right.rank();
   detail::require_adapter(function, view);
+  detail::require_not_empty(function, "a.left", a.left, M.rows);
+  detail::require_not_empty(function, "a.right", a.right, M.cols);
   detail::require_shape(function, "M", M, a.rows(), a.cols());
   detail::require_shape(function, "left", left, a.rows(), ru + rv);
   detail::require_shape(function, "right", right, ru + rv, a.cols());

@@ -26,6 +26,8 @@ template <class A, class TM, class T, class L>
 void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat) {
   constexpr char const* function = "merge";
   require_adapter(function, a);
+  require_not_empty(function, "a.left", a.left, M.rows);
+  require_not_empty(function, "a.right", a.right, M.cols);
   require_shape(function, "M", M, a.rows(), a.cols());
   require_shape(function, "Mhat", Mhat, a.rows(), a.cols());
 }
@@ -86,6 +88,8 @@ void require_merge_backward(adapter_view<A> const& a, matrix_view<TM, L> M, matr
                             matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds) {
   constexpr char const* function = "merge_backward";
   require_adapter(function, a);
+  require_not_empty(function, "a.left", a.left, M.rows);
+  require_not_empty(function, "a.right", a.right, M.cols);
   require_shape(function, "M", M, a.rows(), a.cols());
   require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
   require_gradients(function, a, dU, dV, ds);

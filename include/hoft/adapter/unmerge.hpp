@@ -11,6 +11,8 @@ template <class Policy, class A, class T, class L>
 void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   constexpr char const* function = "unmerge";
   require_adapter(function, a);
+  require_not_empty(function, "a.left", a.left, M.rows);
+  require_not_empty(function, "a.right", a.right, M.cols);
   require_shape(function, "M", M, a.rows(), a.cols());
   for (auto const* q : {&a.left, &a.right})
     if (q->kind.truncated)
@@ -51,7 +53,7 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::unmerge: the adapter must hold the accumulator type of M.");
   vector_view<acc const> const s = a.scale;
   detail::require_unmerge(policy, a, M);
-  detail::require_at_least<workspace_error>("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
+  detail::require_bytes("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
   apply(policy, a.left, M, M, side::left, op::adjoint, work);
   if (a.scaled()) ops<Policy>::divide_rows(policy, s, M);
   apply(policy, a.right, M, M, side::right, op::adjoint, work);

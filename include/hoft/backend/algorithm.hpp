@@ -23,11 +23,13 @@ constexpr bool runs_like() {
 /// takes behind arena and policy.
 template <class Own, class Panels, class... Extents>
 struct algorithm_of {
-  static_assert(std::is_constructible_v<Own, arena&, typename Panels::policy_type const&, Extents...>,
+  static constexpr bool constructs =
+      std::is_constructible_v<Own, arena&, typename Panels::policy_type const&, Extents...>;
+  static constexpr bool runs = runs_like<Own, Panels>();
+  static_assert(constructs,
                 "hoft: the constructor of a backend's algorithm must take what the constructor of Panels takes.");
-  static_assert(runs_like<Own, Panels>(),
-                "hoft: a backend's algorithm must have run(...) const with the arguments of Panels::run.");
-  using type = Own;
+  static_assert(runs, "hoft: a backend's algorithm must have run(...) const with the arguments of Panels::run.");
+  using type = std::conditional_t<constructs && runs, Own, Panels>;  // the message says enough
 };
 template <class Panels, class... Extents>
 struct algorithm_of<Panels, Panels, Extents...> {

@@ -2,7 +2,7 @@
 // column: a thread of the CPU, or a block of a GPU. It offers
 //
 //   team.each(n, g)        g(i) for all i < n, in any order
-//   team.largest(n, g)         the largest g(i) >= 0; NaN if one is
+//   team.largest(n, g)     the largest g(i) >= 0; NaN if one is
 //   team.dot(X, Y, j)      Σ conj(X(i, j)) Y(i, j)
 //   team.divide(X, j, s)   X(:, j) := X(:, j) / s
 //

@@ -56,6 +56,12 @@ inline void require_at_most(char const* function, char const* argument, index_t 
   if (!(got <= bound)) refuse_number<Error>(function, argument, got, "<= ", bound);
 }
 
+/// `argument` is the size of memory that the caller lends, in bytes.
+inline void require_bytes(char const* function, char const* argument, index_t got, index_t needed) {
+  if (!(got >= needed))
+    refuse<workspace_error>(function, argument, std::to_string(got), ">= " + std::to_string(needed) + " bytes");
+}
+
 /// check() of problem i of a batch: what it throws then says of which.
 template <class Check>
 inline void require_problem(index_t i, Check const& check) {

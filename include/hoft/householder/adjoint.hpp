@@ -63,9 +63,10 @@ template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
   detail::require_form(function, "Q", Q.form, Q.form.rows(), Q.form.rank());
+  detail::require_not_empty(function, "Q", Q.form, E.rows);
   detail::require_at_most(function, "E.cols", E.cols, Q.form.rows());
   detail::require_shape(function, "E", E, Q.form.rows(), E.cols);
-  detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));
+  detail::require_bytes(function, "work.size", work.size, materialize_workspace(policy, Q, E));
   ops<Policy>::set_identity(policy, E);
   apply(policy, Q.form, E, E, side::left, op::adjoint, work);
 }

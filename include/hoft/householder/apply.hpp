@@ -154,6 +154,7 @@ void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_vie
   constexpr char const* function = "apply";
   index_t const m = Q.rows();
   require_form(function, "Q", Q, m, Q.rank());
+  require_not_empty(function, "Q", Q, s == side::left ? X.rows : X.cols);
   require_shape(function, "X", X, s == side::left ? m : X.rows, s == side::left ? X.cols : m);
   require_shape(function, "Y", Y, X.rows, X.cols);
 }
@@ -234,9 +235,10 @@ template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
   detail::require_form(function, "Q", Q, Q.rows(), Q.rank());
+  detail::require_not_empty(function, "Q", Q, E.rows);
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());
   detail::require_shape(function, "E", E, Q.rows(), E.cols);
-  detail::require_at_least<workspace_error>(function, "work.size", work.size, materialize_workspace(policy, Q, E));
+  detail::require_bytes(function, "work.size", work.size, materialize_workspace(policy, Q, E));
   ops<Policy>::set_identity(policy, E);
   apply(policy, Q, E, E, side::left, op::plain, work);
 }

@@ -30,7 +30,7 @@ template <class Check, class Size>
 index_t require_batch(char const* function, index_t count, workspace work, Check const& check, Size const& size) {
   for (index_t i = 0; i < count; ++i) require_problem(i, [&] { check(std::size_t(i)); });
   index_t const bytes = size();
-  require_at_least<workspace_error>(function, "work.size", work.size, bytes);
+  require_bytes(function, "work.size", work.size, bytes);
   return bytes;
 }
 /// run(policy, i, its part of the workspace) for every problem i.

@@ -164,5 +164,13 @@ void require_form(char const* function, std::string_view name, compact_wy_view<A
                            "filled by accumulate first");
 }
 
+/// A form that multiplies something with `extent` rows (or columns): one without rows has never been given any.
+template <class A>
+void require_not_empty(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t extent) {
+  if (Q.rows() == 0 && extent > 0)
+    refuse<shape_error>(function, std::string(name).c_str(), "empty (it has 0 rows and has not been accumulated)",
+                        "what accumulate made of U with " + std::to_string(extent) + " rows");
+}
+
 }  // namespace detail
 }  // namespace HOFT_TARGET_NAMESPACE

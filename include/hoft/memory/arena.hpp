@@ -16,7 +16,7 @@ class arena {
   /// Counts only.
   arena() = default;
   /// Carves from `memory`. The pieces must have been counted first (see `carve`).
-  explicit arena(workspace memory) : next_(memory.data), end_(memory.data + memory.size), carving_(true) {}
+  explicit arena(workspace memory) : begin_(memory.data), next_(begin_), end_(begin_ + memory.size), carving_(true) {}
 
   /// @throws hoft::shape_error if count is negative; hoft::workspace_error if the memory is used up: it is smaller than
   ///         what was counted
@@ -65,13 +65,13 @@ class arena {
     if (!carving_) return nullptr;
     auto const address = reinterpret_cast<std::uintptr_t>(next_);
     index_t const padding = index_t((alignment - address % alignment) % alignment);
-    if (bytes > 0)
-      detail::require_at_most<workspace_error>("arena", "the workspace asked for", padding + bytes, end_ - next_);
+    if (bytes > 0) detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + padding + bytes);
     std::byte* const aligned = next_ + padding;
     next_ = aligned + bytes;
     return aligned;
   }
 
+  std::byte* begin_ = nullptr;
   std::byte* next_ = nullptr;
   std::byte* end_ = nullptr;
   index_t size_ = 0;
@@ -121,7 +121,7 @@ index_t workspace_size(Args const&... args) {
 /// The pieces, carved from the caller's workspace. @throws hoft::workspace_error if it is too small.
 template <class Pieces, class... Args>
 Pieces carve(char const* function, workspace work, Args const&... args) {
-  require_at_least<workspace_error>(function, "work.size", work.size, workspace_size<Pieces>(args...));
+  require_bytes(function, "work.size", work.size, workspace_size<Pieces>(args...));
   arena memory(work);
   return Pieces(memory, args...);
 }
