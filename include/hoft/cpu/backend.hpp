@@ -8,6 +8,9 @@
 #include <hoft/cpu/packing.hpp>
 #include <hoft/view/eigen.hpp>
 
+#include <bit>
+#include <cstdint>
+
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
@@ -42,12 +45,36 @@ struct column_team {
   }
 };
 
+/// y[i] := x[i]: a float's upper half, and back rounded to the nearest even one. Eigen converts bfloat16 one by one;
+/// the compiler makes vectors of these loops.
+inline void convert(index_t n, Eigen::bfloat16 const* x, float* y) {
+  for (index_t i = 0; i < n; ++i) y[i] = std::bit_cast<float>(std::uint32_t{x[i].value} << 16);
+}
+inline void convert(index_t n, float const* x, Eigen::bfloat16* y) {
+  for (index_t i = 0; i < n; ++i) {
+    auto const bits = std::bit_cast<std::uint32_t>(x[i]), sign = bits & 0x80000000u;
+    std::uint32_t const rounded = bits + 0x7fffu + (bits >> 16 & 1u), nan = sign | 0x7fc00000u;
+    y[i].value = static_cast<std::uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded) >> 16);
+  }
+}
+/// One of the two conversions above.
+template <class TX, class TY>
+inline constexpr bool converts_bfloat16 = (std::same_as<std::remove_const_t<TX>, Eigen::bfloat16> &&
+                                           std::same_as<TY, float>) ||
+                                          (std::same_as<std::remove_const_t<TX>, float> &&
+                                           std::same_as<TY, Eigen::bfloat16>);
+
 struct operations : packing {
   /// Y := X, converting between storage and accumulator types. Nothing to do when X is Y.
   template <class TX, class LX, class TY, class LY>
   static void copy(cpu const&, matrix_view<TX, LX> X, matrix_view<TY, LY> Y) {
     if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) || X.empty()) return;
-    as_eigen(Y) = as_eigen(X).template cast<TY>();
+    if constexpr (converts_bfloat16<TX, TY> && std::same_as<LX, LY>) {
+      index_t const lines = X.is_col_major ? X.cols : X.rows, length = X.is_col_major ? X.rows : X.cols;
+      for (index_t j = 0; j < lines; ++j) convert(length, X.data + j * X.ld, Y.data + j * Y.ld);
+    } else {
+      as_eigen(Y) = as_eigen(X).template cast<TY>();
+    }
   }
 
   template <class TX, class TY>

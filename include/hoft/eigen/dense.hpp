@@ -60,14 +60,16 @@ class dense_operator {
       cpu_backend::parallel_for(policy, (X.cols + tokens - 1) / tokens, [&](index_t, index_t task) {
         index_t const j = task * tokens, t = (std::min)(tokens, X.cols - j);
         using layout = typename decltype(M.matrix)::layout_type;
-        dense_matrix<A, L> x = as_eigen(X.columns(j, t)).template cast<A>(), y((std::min)(outputs, Y.rows), t);
+        dense_matrix<A, L> x(X.rows, t), y((std::min)(outputs, Y.rows), t);
+        ops<cpu>::copy(cpu{}, X.columns(j, t), as_view(x));
         dense_matrix<A, layout> rows;
         for (index_t i = 0; i < Y.rows; i += outputs) {
           index_t const count = (std::min)(outputs, Y.rows - i);
-          rows = as_eigen(M.matrix.block(i, 0, count, X.rows)).template cast<A>();
+          rows.resize(count, X.rows);
+          ops<cpu>::copy(cpu{}, M.matrix.block(i, 0, count, X.rows), as_view(rows));
           auto const target = as_view(y).block(0, 0, count, t);
           product(cpu{}, A(1), cpu_backend::plain(as_view(rows)), cpu_backend::plain(as_view(x)), {}, target);
-          as_eigen(Y.block(i, j, count, t)) = as_eigen(target).template cast<T>();
+          ops<cpu>::copy(cpu{}, target, Y.block(i, j, count, t));
         }
       });
     }
