@@ -41,7 +41,7 @@ TEST_CASE("floats become bfloat16 as Eigen rounds them, and back") {
 TEST_CASE_TEMPLATE("padded columns and rows are converted, and no more", L, hoft::col_major, hoft::row_major) {
   using hoft_test::padded;
   for (auto const& [m, n] : {std::pair<index_t, index_t>{0, 3}, {1, 1}, {5, 7}, {33, 18}}) {
-    padded<float, L> const x(m, n);
+    padded<float, L> const x(hoft_test::gaussian<float, L>(m, n, 7));
     padded<Eigen::bfloat16, L> y(m, n);
     hoft::ops<hoft::cpu>::copy(hoft::cpu{}, x.view(), y.view());
     CHECK(y.map() == x.map().template cast<Eigen::bfloat16>());

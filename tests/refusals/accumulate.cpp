@@ -1,5 +1,5 @@
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
-// refused: hoft: no scalar_traits for this element type
+// refused: hoft: elements must be float, double
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
 // refused: hoft: this argument must be a contiguous Eigen vector
 // refused: hoft: this argument must be a contiguous Eigen vector

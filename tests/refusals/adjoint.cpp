@@ -2,7 +2,7 @@
 // refused: hoft::apply: apply(X, Q) says the side by its order
 // refused: hoft::apply: apply(X, Q) says the side by its order
 // refused: hoft::apply: the side comes before the operation
-// refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
+// refused: hoft: this argument is no Eigen matrix
 // refused: hoft: this argument is written, but it is a temporary
 // refused: hoft: this argument is written, but it is const
 #include <hoft/hoft.hpp>

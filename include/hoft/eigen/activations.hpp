@@ -18,15 +18,18 @@ template <execution_policy Policy, class A, class Base, class DX>
                 "hoft::forward: a weight is given as hoft::dense(M), or as an operator of your own.");
   using T = detail::value_of<DX const>;
   using L = detail::layout_of<DX const>;
+  detail::check_base<A, Base, T, L>();
   auto const of = a.view();
   auto const tokens = as_view(x);
   detail::require_equal("forward", "x.rows", tokens.rows, a.cols());
   one_call_result<A, T, L> f{{dense_matrix<T, L>(a.rows(), tokens.cols), state_storage<A, T, L>(of, tokens.cols)},
                              layer_storage<A>(of)};
   auto layer = f.layer.view(of);
-  bind_layer<T, L>(policy, of, base, layer, detail::scratch(bind_workspace<T, L>(policy, of)));
-  forward(policy, layer, base, tokens, as_view(f.y), f.state.view(),
-          detail::scratch(forward_workspace(policy, layer, tokens)));
+  if constexpr (detail::fits_base<A, Base, T, L>) {
+    bind_layer<T, L>(policy, of, base, layer, detail::scratch(bind_workspace<T, L>(policy, of)));
+    forward(policy, layer, base, tokens, as_view(f.y), f.state.view(),
+            detail::scratch(forward_workspace(policy, layer, tokens)));
+  }
   return f;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -40,15 +43,14 @@ struct backward_result : adapter_gradient<A> {
   dense_matrix<T, L> dx;  ///< [n, t]
 };
 
-/// dx, dU, dV and ds from dy = ∂L/∂y and what forward(a, base, x) returned. @see backward and finish with views.
-template <execution_policy Policy, class A, class Base, class DX, class T, class L, class DG>
-[[nodiscard]] auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x,
-                            one_call_result<A, T, L> const& f, DG const& dy) {
-  static_assert(detail::is_operator<Base>,
-                "hoft::backward: a weight is given as hoft::dense(M), or as an operator of your own.");
-  static_assert(std::same_as<detail::value_of<DX const>, T> && std::same_as<detail::layout_of<DX const>, L>,
-                "hoft::backward: x must have the element type and layout of the forward pass.");
-  static_assert(std::same_as<typename DG::Scalar, T>, "hoft::backward: dy must have the element type of x.");
+namespace detail {
+
+template <class DG, class T>
+concept has_elements = std::same_as<typename DG::Scalar, T>;
+
+template <class Policy, class A, class Base, class DX, class T, class L, class DG>
+backward_result<A, T, L> backward_of_one_call(Policy const& policy, adapter<A> const& a, Base& base, DX const& x,
+                                              one_call_result<A, T, L> const& f, DG const& dy) {
   auto const layer = f.layer.view(a.view());
   auto const tokens = as_view(x);
   auto const state = f.state.view();
@@ -64,11 +66,76 @@ template <execution_policy Policy, class A, class Base, class DX, class T, class
                detail::scratch(finish_workspace<T, L>(policy, layer)));
   return d;
 }
+
+template <class A, class T, class L>
+constexpr bool one_call_returned(one_call_result<A, T, L> const*) {
+  return true;
+}
+/// What forward(a, base, x) returned, or made of it.
+template <class F>
+concept is_one_call_result = requires(F const* f) {
+  one_call_returned(f);
+};
+
+}  // namespace detail
+
+/// dx, dU, dV and ds from dy = ∂L/∂y and what forward(a, base, x) returned. @see backward and finish with views.
+template <execution_policy Policy, class A, class Base, class DX, class T, class L, class DG>
+[[nodiscard]] auto backward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x,
+                            one_call_result<A, T, L> const& f, DG const& dy) {
+  static_assert(detail::is_operator<Base>,
+                "hoft::backward: a weight is given as hoft::dense(M), or as an operator of your own.");
+  constexpr bool same_x = detail::same_storage<DX const, dense_matrix<T, L> const>;
+  constexpr bool same_dy = detail::is_eigen<DG> && detail::has_elements<DG, T>;
+  static_assert(same_x, "hoft::backward: x must have the element type and layout of the forward pass.");
+  static_assert(same_dy || !same_x, "hoft::backward: dy must be an Eigen matrix with the element type of x.");
+  detail::check_base<A, Base, T, L>();
+  if constexpr (same_x && same_dy && detail::fits_base<A, Base, T, L>)
+    return detail::backward_of_one_call(policy, a, base, x, f, dy);
+  else return backward_result<A, T, L>();
+}
 /// The same on one thread, with the policy cpu{}.
 template <class A, class Base, class DX, class T, class L, class DG>
 [[nodiscard]] auto backward(adapter<A> const& a, Base&& base, DX const& x, one_call_result<A, T, L> const& f,
                             DG const& dy) {
   return backward(cpu{}, a, base, x, f, dy);
+}
+
+// What is refused in words, with and without a policy: a matrix or a form where the adapter must stand, and something
+// else where backward wants what forward returned.
+template <class Wrong = void>
+auto forward(detail::no_adapter, detail::anything, detail::anything = {}) {
+  detail::refuse_adapter<Wrong>();
+  return one_call_result<double, double, col_major>();
+}
+template <execution_policy Policy>
+auto forward(Policy const&, detail::no_adapter, detail::anything, detail::anything = {}) {
+  detail::refuse_adapter<Policy>();
+  return one_call_result<double, double, col_major>();
+}
+template <class Wrong = void>
+auto backward(detail::no_adapter, detail::anything, detail::anything, detail::anything, detail::anything = {}) {
+  detail::refuse_adapter<Wrong>();
+  return backward_result<double, double, col_major>();
+}
+template <execution_policy Policy>
+auto backward(Policy const&, detail::no_adapter, detail::anything, detail::anything, detail::anything,
+              detail::anything = {}) {
+  detail::refuse_adapter<Policy>();
+  return backward_result<double, double, col_major>();
+}
+template <class A, class Base, class DX, class F, class DG>
+requires(!detail::is_one_call_result<F>)
+    [[nodiscard]] auto backward(adapter<A> const&, Base&&, DX const&, F const&, DG const&) {
+  static_assert(detail::never<F>,
+                "hoft::backward: backward(a, base, x, f, dy) takes as f what forward(a, base, x) returned; what "
+                "forward(layer, x) returned goes with the layer: backward(layer, x, f, dy, g).");
+  return backward_result<A, detail::value_of<DX const>, detail::layout_of<DX const>>();
+}
+template <execution_policy Policy, class A, class Base, class DX, class F, class DG>
+requires(!detail::is_one_call_result<F>) [[nodiscard]] auto backward(Policy const&, adapter<A> const& a, Base&& base,
+                                                                     DX const& x, F const& f, DG const& dy) {
+  return backward(a, base, x, f, dy);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

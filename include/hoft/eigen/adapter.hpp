@@ -27,9 +27,9 @@ class adapter {
   /// HOFT.
   template <execution_policy Policy, class DU, class DV>
   adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {})
-      : left_(accumulate(policy, checked(U), kind)),
+      : left_(form_of(policy, U, kind, default_block)),
         // one triangle however many reflectors: on activations K = M V T needs it whole
-        right_(accumulate(policy, checked(V), kind, std::max<index_t>(1, as_view(V).cols))) {}
+        right_(form_of(policy, V, kind, std::max<index_t>(1, as_view(V).cols))) {}
   /// SHOFT.
   template <execution_policy Policy, class DU, class DV, class DS>
   requires(!std::convertible_to<DS const&, inverse>)
@@ -52,12 +52,14 @@ class adapter {
   [[nodiscard]] adapter_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
-  template <class DU>
-  static DU const& checked(DU const& U) {
+  template <class Policy, class DU>
+  static compact_wy<A> form_of(Policy const& policy, DU const& U, inverse kind, index_t block) {
+    constexpr bool fits = std::same_as<detail::accumulator_of<DU const>, A>;
     static_assert(
-        std::same_as<detail::accumulator_of<DU const>, A>,
+        fits,
         "hoft: adapter<A> must be of the accumulator type of U and V: adapter<float> for float, half and bfloat16.");
-    return U;
+    if constexpr (fits) return accumulate(policy, U, kind, block);
+    else return compact_wy<A>();
   }
 
   compact_wy<A> left_, right_;
@@ -94,6 +96,24 @@ adapter(Policy const&, DU const&, DV const&, inverse = {}) -> adapter<detail::de
 template <execution_policy Policy, class DU, class DV, class DS>
 requires(!std::convertible_to<DS const&, inverse>) adapter(Policy const&, DU const&, DV const&, DS const&, inverse = {})
 ->adapter<detail::deduced_accumulator<DU>>;
+
+namespace detail {
+
+/// A matrix or a form, where an adapter must stand: see a_matrix.
+struct no_adapter {
+  template <class D>
+  requires is_eigen<D> no_adapter(D const&) {}
+  template <class A>
+  no_adapter(compact_wy<A> const&) {}
+};
+template <class Wrong>
+constexpr void refuse_adapter() {
+  static_assert(never<Wrong>,
+                "hoft: a must be a hoft::adapter; this argument is a matrix or a form. Write `hoft::adapter a{U, V};` "
+                "and pass a.");
+}
+
+}  // namespace detail
 
 /// U [m, r] = (u₁ u₁ u₂ u₂ ⋯), standard Gaussian: Q = I at the start of training. Another seed for another U: two of
 /// the same seed begin with the same numbers. @see paired_gaussian with a view.

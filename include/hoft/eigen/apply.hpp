@@ -51,7 +51,7 @@ requires(!detail::form<DX>) void apply(Policy const& policy, DX&& X, F const& Q,
   apply(policy, Q, std::forward<DX>(X), side::right, o);
 }
 
-/// Y := Q X, Qᴴ X, X Q or X Qᴴ. Y has the shape and layout of X and does not overlap it.
+/// Y := Q X, Qᴴ X, X Q or X Qᴴ. Y has the shape and layout of X, and is X or does not overlap it.
 template <execution_policy Policy, detail::form F, class DX, class DY>
 requires(!detail::is_option<DY>) void apply(Policy const& policy, F const& Q, DX const& X, DY&& Y, side s = side::left,
                                             op o = op::plain) {
@@ -60,7 +60,8 @@ requires(!detail::is_option<DY>) void apply(Policy const& policy, F const& Q, DX
       "hoft::apply: X and Y must have the same element type and layout (both column-major or both row-major).");
   auto const x = as_view(X);
   auto const q = Q.view();
-  apply(policy, q, x, detail::as_output<DY>(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
+  if constexpr (detail::same_storage<DX const, DY>)
+    apply(policy, q, x, detail::as_output<DY>(Y), s, o, detail::scratch(apply_workspace(policy, q, x, s)));
 }
 /// Y := Q X or Qᴴ X.
 template <execution_policy Policy, detail::form F, class DX, class DY>
@@ -183,8 +184,9 @@ template <execution_policy Policy, detail::form F, class DX, class DG>
   auto const x = as_view(X);
   auto const q = Q.view();
   auto g = detail::empty_apply_gradient(Q, X);
-  apply_backward(policy, q, x, as_view(dY), as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
-                 detail::scratch(apply_backward_workspace(policy, q, x, s)));
+  if constexpr (detail::same_storage<DX const, DG const>)
+    apply_backward(policy, q, x, as_view(dY), as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
+                   detail::scratch(apply_backward_workspace(policy, q, x, s)));
   return g;
 }
 template <execution_policy Policy, detail::form F, class DX, class DG>
@@ -206,8 +208,9 @@ template <execution_policy Policy, detail::form F, class DY, class DG>
   auto const y = as_view(Y);
   auto const q = Q.view();
   auto g = detail::empty_apply_gradient(Q, Y);
-  apply_backward_from_output(policy, q, y, as_view(dY), as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
-                             detail::scratch(apply_backward_workspace(policy, q, y, s)));
+  if constexpr (detail::same_storage<DY const, DG const>)
+    apply_backward_from_output(policy, q, y, as_view(dY), as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
+                               detail::scratch(apply_backward_workspace(policy, q, y, s)));
   return g;
 }
 template <execution_policy Policy, detail::form F, class DY, class DG>
@@ -222,14 +225,17 @@ requires(!detail::is_option<DG>)
                                                   DG const& dY, side s = side::left, op o = op::plain) {
   static_assert(detail::same_storage<DY const, DG const>,
                 "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
-  static_assert(detail::same_storage<dense_matrix<typename F::value_type>, DW const>,
+  constexpr bool saved = detail::same_storage<dense_matrix<typename F::value_type>, DW const>;
+  static_assert(saved,
                 "hoft::apply_backward_from_output: W must be column-major, of the accumulator type, as apply_and_save "
                 "returns it.");
   auto const y = as_view(Y);
   auto const q = Q.view();
   auto g = detail::empty_apply_gradient(Q, Y);
-  apply_backward_from_output(policy, q, y, as_view(W), as_view(dY), as_view(g.dX), as_view(g.dU),
-                             as_vector_view(g.dtau), s, o, detail::scratch(apply_backward_workspace(policy, q, y, s)));
+  if constexpr (saved && detail::same_storage<DY const, DG const>)
+    apply_backward_from_output(policy, q, y, as_view(W), as_view(dY), as_view(g.dX), as_view(g.dU),
+                               as_vector_view(g.dtau), s, o,
+                               detail::scratch(apply_backward_workspace(policy, q, y, s)));
   return g;
 }
 template <execution_policy Policy, detail::form F, class DY, class DW, class DG>
@@ -242,6 +248,73 @@ requires(!detail::is_option<DG>)
 template <detail::form F, class... Rest>
 [[nodiscard]] auto apply_backward_from_output(F const& Q, Rest const&... rest) {
   return apply_backward_from_output(cpu{}, Q, rest...);
+}
+
+// A matrix of reflectors where Q must stand, with and without a policy.
+namespace detail {
+
+template <class Wrong>
+constexpr void refuse_reflectors() {
+  static_assert(never<Wrong>,
+                "hoft: Q must come from hoft::accumulate(U); this argument is a matrix. Write `auto Q = "
+                "hoft::accumulate(U);` and pass Q.");
+}
+using refused_gradient = apply_gradient<double, double, col_major>;
+
+}  // namespace detail
+
+template <class Wrong = void>
+void apply(detail::a_matrix, detail::a_matrix, detail::anything = {}, detail::anything = {}, detail::anything = {}) {
+  detail::refuse_reflectors<Wrong>();
+}
+template <execution_policy Policy>
+void apply(Policy const&, detail::a_matrix, detail::a_matrix, detail::anything = {}, detail::anything = {},
+           detail::anything = {}) {
+  detail::refuse_reflectors<Policy>();
+}
+template <class Wrong = void>
+auto apply_and_save(detail::a_matrix, detail::a_matrix, detail::anything = {}, detail::anything = {}) {
+  detail::refuse_reflectors<Wrong>();
+  return dense_matrix<double>();
+}
+template <execution_policy Policy>
+auto apply_and_save(Policy const&, detail::a_matrix, detail::a_matrix, detail::anything = {}, detail::anything = {}) {
+  detail::refuse_reflectors<Policy>();
+  return dense_matrix<double>();
+}
+template <class Wrong = void>
+auto materialize(detail::a_matrix, detail::anything = {}) {
+  detail::refuse_reflectors<Wrong>();
+  return dense_matrix<double>();
+}
+template <execution_policy Policy>
+auto materialize(Policy const&, detail::a_matrix, detail::anything = {}) {
+  detail::refuse_reflectors<Policy>();
+  return dense_matrix<double>();
+}
+template <class Wrong = void>
+auto apply_backward(detail::a_matrix, detail::a_matrix, detail::a_matrix, detail::anything = {},
+                    detail::anything = {}) {
+  detail::refuse_reflectors<Wrong>();
+  return detail::refused_gradient();
+}
+template <execution_policy Policy>
+auto apply_backward(Policy const&, detail::a_matrix, detail::a_matrix, detail::a_matrix, detail::anything = {},
+                    detail::anything = {}) {
+  detail::refuse_reflectors<Policy>();
+  return detail::refused_gradient();
+}
+template <class Wrong = void>
+auto apply_backward_from_output(detail::a_matrix, detail::a_matrix, detail::a_matrix, detail::anything = {},
+                                detail::anything = {}, detail::anything = {}) {
+  detail::refuse_reflectors<Wrong>();
+  return detail::refused_gradient();
+}
+template <execution_policy Policy>
+auto apply_backward_from_output(Policy const&, detail::a_matrix, detail::a_matrix, detail::a_matrix,
+                                detail::anything = {}, detail::anything = {}, detail::anything = {}) {
+  detail::refuse_reflectors<Policy>();
+  return detail::refused_gradient();
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

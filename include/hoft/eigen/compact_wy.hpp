@@ -160,6 +160,12 @@ template <class A>
                 "hoft: adjoint(Q) refers to Q, which must outlive it: pass a named form, not a temporary.");
   return adjoint_wy<A>(Q);
 }
+template <class Wrong = void>
+auto adjoint(detail::a_matrix) {
+  static_assert(detail::never<Wrong>,
+                "hoft: adjoint(Q) takes what hoft::accumulate(U) returns; this argument is a matrix.");
+  return compact_wy<double>();
+}
 /// (Qᴴ)ᴴ = Q.
 template <class A>
 [[nodiscard]] compact_wy<A> const& adjoint(adjoint_wy<A> const& Q) {

@@ -84,8 +84,7 @@ namespace detail {
 
 /// Not a matrix, which many hand over where an operator is expected.
 template <class Base>
-inline constexpr bool is_operator =
-    !std::is_base_of_v<Eigen::EigenBase<std::remove_cvref_t<Base>>, std::remove_cvref_t<Base>>;
+inline constexpr bool is_operator = !is_eigen<Base>;
 
 }  // namespace detail
 

@@ -64,6 +64,16 @@ struct forward_result {
 
 namespace detail {
 
+template <class A, class T, class L>
+constexpr bool forward_returned(forward_result<A, T, L> const*) {
+  return true;
+}
+/// What forward(layer, x) returned, or made of it.
+template <class F>
+concept is_forward_result = requires(F const* f) {
+  forward_returned(f);
+};
+
 /// The element type on which a base operator is called if nothing else is said.
 template <class Base, class A>
 struct value_of_base {
@@ -77,6 +87,22 @@ struct value_of_base<Base, A> {
 /// The layout likewise.
 template <class Base, class T>
 using layout_of_base = std::conditional_t<base_operator<Base, T, col_major>, col_major, row_major>;
+
+/// The base operator takes T and L, and an adapter of A adapts it.
+template <class A, class Base, class T, class L>
+inline constexpr bool fits_base =
+    base_operator<std::remove_reference_t<Base>, T, L>&& std::same_as<accumulator_t<T>, A>;
+/// What it must do, said in words before a call that would not be found.
+template <class A, class Base, class T, class L>
+constexpr void check_base() {
+  static_assert(!is_operator<Base> || std::same_as<accumulator_t<T>, A>,
+                "hoft: the adapter must hold the accumulator type of the activations x: adapter<float> for float, half "
+                "and bfloat16, adapter<double> for double.");
+  static_assert(
+      !is_operator<Base> || !std::same_as<accumulator_t<T>, A> || base_operator<std::remove_reference_t<Base>, T, L>,
+      "hoft: the base operator must have apply(X, Y) and apply_adjoint(X, Y) for the element type and layout "
+      "of the activations x; that of dense(M) takes the element type of M.");
+}
 
 /// A base operator that is an lvalue is referred to, a temporary is kept.
 template <class Base>
@@ -108,7 +134,8 @@ class bound_layer {
       : adapter_(std::move(a)), base_{std::forward<Base>(base)}, parts_(adapter_.view()) {
     auto const of = adapter_.view();
     auto layer = parts_.view(of);
-    bind_layer<T, L>(policy, of, base_.get(), layer, detail::scratch(bind_workspace<T, L>(policy, of)));
+    if constexpr (detail::fits_base<A, Base, T, L>)
+      bind_layer<T, L>(policy, of, base_.get(), layer, detail::scratch(bind_workspace<T, L>(policy, of)));
   }
 
   [[nodiscard]] index_t rows() const { return adapter_.rows(); }  ///< m, of the weight
@@ -136,6 +163,7 @@ template <class T = void, class L = void, execution_policy Policy, class A, clas
   using operation = std::remove_reference_t<Base>;
   using value = std::conditional_t<std::is_void_v<T>, typename detail::value_of_base<operation, A>::type, T>;
   using layout = std::conditional_t<std::is_void_v<L>, detail::layout_of_base<operation, value>, L>;
+  detail::check_base<A, Base, value, layout>();
   return bound_layer<A, value, layout, Base>(policy, std::move(a), std::forward<Base>(base));
 }
 /// The same on one thread, with the policy cpu{}.
@@ -189,12 +217,14 @@ template <execution_policy Policy, class A, class T, class L, class Base, class 
 [[nodiscard]] auto forward(Policy const& policy, bound_layer<A, T, L, Base> const& layer, DX const& x) {
   using value = detail::value_of<DX const>;
   using layout = detail::layout_of<DX const>;
+  detail::check_base<A, Base, value, layout>();
   auto const view = layer.view();
   auto const tokens = as_view(x);
   forward_result<A, value, layout> f{dense_matrix<value, layout>(layer.rows(), tokens.cols),
                                      state_storage<A, value, layout>(view.adapter, tokens.cols)};
-  forward(policy, view, layer.base(), tokens, as_view(f.y), f.state.view(),
-          detail::scratch(forward_workspace(policy, view, tokens)));
+  if constexpr (detail::fits_base<A, Base, value, layout>)
+    forward(policy, view, layer.base(), tokens, as_view(f.y), f.state.view(),
+            detail::scratch(forward_workspace(policy, view, tokens)));
   return f;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -208,16 +238,17 @@ template <class A, class T, class L, class Base, class DX>
 template <execution_policy Policy, class A, class TB, class LB, class Base, class DX, class T, class L, class DG>
 [[nodiscard]] dense_matrix<T, L> backward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, DX const& x,
                                           forward_result<A, T, L> const& f, DG const& dy, layer_gradient<A>& g) {
-  static_assert(detail::same_storage<DX const, dense_matrix<T, L> const>,
-                "hoft::backward: x must have the element type and layout of the forward pass.");
-  static_assert(std::same_as<detail::value_of<DG const>, T> && std::same_as<detail::layout_of<DG const>, L>,
-                "hoft::backward: dy must have the element type and layout of x.");
+  constexpr bool same_x = detail::same_storage<DX const, dense_matrix<T, L> const>;
+  constexpr bool same_dy = detail::same_storage<DG const, dense_matrix<T, L> const>;
+  static_assert(same_x, "hoft::backward: x must have the element type and layout of the forward pass.");
+  static_assert(same_dy || !same_x, "hoft::backward: dy must have the element type and layout of x.");
   auto const view = layer.view();
   auto const tokens = as_view(x);
   auto const state = f.state.view();
   dense_matrix<T, L> dx(layer.cols(), tokens.cols), dbase(layer.rows(), tokens.cols);
-  backward(policy, view, layer.base(), tokens, as_view(f.y), state, as_view(dy), as_view(dbase), as_view(dx), g.view(),
-           detail::scratch(backward_workspace(policy, view, state)));
+  if constexpr (same_x && same_dy)
+    backward(policy, view, layer.base(), tokens, as_view(f.y), state, as_view(dy), as_view(dbase), as_view(dx),
+             g.view(), detail::scratch(backward_workspace(policy, view, state)));
   return dx;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -242,6 +273,32 @@ template <execution_policy Policy, class A, class T, class L, class Base>
 template <class A, class T, class L, class Base>
 [[nodiscard]] adapter_gradient<A> finish(bound_layer<A, T, L, Base> const& layer, layer_gradient<A> g) {
   return finish(cpu{}, layer, std::move(g));
+}
+
+// What is refused in words, with and without a policy: a matrix or a form where the adapter must stand, and something
+// else where backward wants what forward returned.
+template <class T = void, class L = void, class Base>
+auto bind_layer(detail::no_adapter, Base&& base) {
+  detail::refuse_adapter<Base>();
+  return bind_layer(adapter<double>(cpu{}, dense_matrix<double>(), dense_matrix<double>()), std::forward<Base>(base));
+}
+template <class T = void, class L = void, execution_policy Policy, class Base>
+auto bind_layer(Policy const&, detail::no_adapter a, Base&& base) {
+  return bind_layer(a, std::forward<Base>(base));
+}
+template <class A, class TB, class LB, class Base, class DX, class F, class DG>
+requires(!detail::is_forward_result<F>)
+    [[nodiscard]] auto backward(bound_layer<A, TB, LB, Base> const& layer, DX const&, F const&, DG const&,
+                                layer_gradient<A>&) {
+  static_assert(detail::never<F>,
+                "hoft::backward: backward(layer, x, f, dy, g) takes as f what forward(layer, x) returned.");
+  return dense_matrix<detail::value_of<DX const>, detail::layout_of<DX const>>(layer.cols(), 0);
+}
+template <execution_policy Policy, class A, class TB, class LB, class Base, class DX, class F, class DG>
+requires(!detail::is_forward_result<F>)
+    [[nodiscard]] auto backward(Policy const&, bound_layer<A, TB, LB, Base> const& layer, DX const& x, F const& f,
+                                DG const& dy, layer_gradient<A>& g) {
+  return backward(layer, x, f, dy, g);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -58,13 +58,15 @@ adapter_gradient<A> empty_gradient(adapter<A> const& a) {
 template <execution_policy Policy, class A, class DM, class DG>
 [[nodiscard]] adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M,
                                                  DG const& dMhat) {
-  static_assert(detail::same_layout<DM const, DG const>,
+  constexpr bool fits = detail::same_layout<DM const, DG const>;
+  static_assert(fits,
                 "hoft::merge_backward: M and dMhat must have the same layout, both column-major or both row-major.");
   auto const m = as_view(M);
   auto const view = a.view();
   auto g = detail::empty_gradient(a);
-  merge_backward(policy, view, m, as_view(dMhat), as_view(g.dU), as_view(g.dV), as_vector_view(g.ds),
-                 detail::scratch(merge_backward_workspace(policy, view, m)));
+  if constexpr (fits)
+    merge_backward(policy, view, m, as_view(dMhat), as_view(g.dU), as_view(g.dV), as_vector_view(g.ds),
+                   detail::scratch(merge_backward_workspace(policy, view, m)));
   return g;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -96,6 +98,44 @@ template <execution_policy Policy, class A, class DM>
 template <class A, class DM>
 [[nodiscard]] auto low_rank(adapter<A> const& a, DM const& M) {
   return low_rank(cpu{}, a, M);
+}
+
+// A matrix or a form where the adapter must stand, with and without a policy.
+template <class Wrong = void>
+void merge(detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Wrong>();
+}
+template <execution_policy Policy>
+void merge(Policy const&, detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Policy>();
+}
+template <class Wrong = void>
+void unmerge(detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Wrong>();
+}
+template <execution_policy Policy>
+void unmerge(Policy const&, detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Policy>();
+}
+template <class Wrong = void>
+auto merge_backward(detail::no_adapter, detail::anything, detail::anything) {
+  detail::refuse_adapter<Wrong>();
+  return adapter_gradient<double>();
+}
+template <execution_policy Policy>
+auto merge_backward(Policy const&, detail::no_adapter, detail::anything, detail::anything) {
+  detail::refuse_adapter<Policy>();
+  return adapter_gradient<double>();
+}
+template <class Wrong = void>
+auto low_rank(detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Wrong>();
+  return low_rank_update<double>();
+}
+template <execution_policy Policy>
+auto low_rank(Policy const&, detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Policy>();
+  return low_rank_update<double>();
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

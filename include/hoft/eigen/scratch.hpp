@@ -38,14 +38,32 @@ auto as_output(std::remove_reference_t<D>& a) {
                 "hoft: this argument is written, but it is a temporary, and the result would end with it: pass a named "
                 "matrix, or a Map, Ref or Block of one.");
   auto const view = as_view(a);
-  static_assert(!std::is_const_v<typename decltype(view)::element_type>,
+  using element = typename decltype(view)::element_type;
+  static_assert(!std::is_const_v<element> || ends_with_the_call<D>,
                 "hoft: this argument is written, but it is const (or a Map or Ref of const).");
-  return view;
+  if constexpr (std::is_const_v<element>)
+    return matrix_view<std::remove_const_t<element>, typename decltype(view)::layout_type>{};
+  else return view;
 }
 
 /// False, of a type that is known when a template is used.
 template <class>
 inline constexpr bool never = false;
+
+// What stands in the parameters of calls that are refused in words. A conversion leads to each of them, so that every
+// other function of the same name comes first, the caller's own too.
+
+/// Anything, or nothing.
+struct anything {
+  anything() = default;
+  template <class D>
+  anything(D const&) {}
+};
+/// A matrix or an expression, where it must not stand.
+struct a_matrix {
+  template <class D>
+  requires is_eigen<D> a_matrix(D const&) {}
+};
 
 template <class D>
 using value_of = typename decltype(as_view(std::declval<D&>()))::value_type;

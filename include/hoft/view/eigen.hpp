@@ -35,21 +35,49 @@ concept eigen_storage = requires(std::remove_reference_t<D>& a) {
 template <class D>
 concept eigen_vector_storage = eigen_storage<D> && bool(std::remove_cvref_t<D>::IsVectorAtCompileTime);
 
+namespace detail {
+
+/// Eigen's, be it storage, an expression or a decomposition.
+template <class D>
+inline constexpr bool is_eigen = std::is_base_of_v<Eigen::EigenBase<std::remove_cvref_t<D>>, std::remove_cvref_t<D>>;
+
+/// A view of nothing for an argument that has been refused, as like to it as can be: one message says enough.
+template <class D>
+struct refused_view {
+  using type = matrix_view<float>;
+};
+template <class D>
+requires requires {
+  D::IsRowMajor;
+  requires scalar<typename D::Scalar>;
+}
+struct refused_view<D> {
+  using type = matrix_view<typename D::Scalar, std::conditional_t<bool(D::IsRowMajor), row_major, col_major>>;
+};
+
+}  // namespace detail
+
 /// The matrix in Eigen storage. An expression, or a map with a run-time inner stride, does not compile.
 template <class D>
 [[nodiscard]] auto as_view(D&& a) {
+  static_assert(detail::is_eigen<D>,
+                "hoft: this argument is no Eigen matrix. Make a Map of its memory: `Eigen::Map<Eigen::MatrixXf> "
+                "A(data, rows, cols);` and pass A.");
   static_assert(
-      eigen_storage<D>,
+      eigen_storage<D> || !detail::is_eigen<D>,
       "hoft: this argument is an Eigen expression or has a non-unit inner stride, and hoft makes no silent copies. "
       "Pass a Matrix, Map, Ref or Block (for an expression: `auto A = (expression).eval();` and pass A).");
   if constexpr (eigen_storage<D>) {
     using storage = std::remove_reference_t<D>;
     using element = std::remove_pointer_t<decltype(a.data())>;
     using layout = std::conditional_t<bool(storage::IsRowMajor), row_major, col_major>;
-    static_assert(scalar<element>, "hoft: no scalar_traits for this element type.");
-    return matrix_view<element, layout>{a.data(), a.rows(), a.cols(), a.outerStride()};
+    static_assert(scalar<element>,
+                  "hoft: elements must be float, double, long double, std::complex of these, Eigen::half, "
+                  "Eigen::bfloat16, or of a type with hoft::scalar_traits of its own.");
+    if constexpr (scalar<element>) return matrix_view<element, layout>{a.data(), a.rows(), a.cols(), a.outerStride()};
+    else return matrix_view<float>{};
   } else {
-    return matrix_view<float>{};  // the message above says enough
+    return typename detail::refused_view<std::remove_cvref_t<D>>::type{};
   }
 }
 template <class T, class Layout>
@@ -67,7 +95,7 @@ template <class D>
     using element = std::remove_pointer_t<decltype(a.data())>;
     return vector_view<element>{a.data(), a.size()};
   } else {
-    return vector_view<float>{};
+    return vector_view<typename detail::refused_view<std::remove_cvref_t<D>>::type::value_type>{};
   }
 }
 template <class T>
