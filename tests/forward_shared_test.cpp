@@ -155,7 +155,7 @@ TEST_CASE("forward_shared refuses what does not fit, before it writes or calls t
   index_t const needed =
       hoft::forward_shared_workspace(cpu{}, sizes.layers, offsets, hoft::as_view(std::as_const(sizes.x)));
   refuses(hoft::workspace_error(""),
-          "work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed),
+          "work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed) + " bytes",
           [&](auto& s) { s.work.size = needed - 1; });
   // The query too.
   CHECK_THROWS_WITH_AS(static_cast<void>(hoft::forward_shared_workspace(cpu{}, sizes.layers, offsets.first(3),

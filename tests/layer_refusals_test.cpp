@@ -114,8 +114,9 @@ void refuses_little_work(call const& c) {
   arguments sizes;
   index_t const needed = c.bytes(sizes);
   CHECK(needed > 0);
-  refuses<workspace_error>(c, "work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed),
-                           [&](args& s) { s.work.size = needed - 1; });
+  refuses<workspace_error>(
+      c, "work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed) + " bytes",
+      [&](args& s) { s.work.size = needed - 1; });
   sizes.work.size = needed;
   CHECK_NOTHROW(c.run(sizes));
 }
