@@ -62,7 +62,7 @@ void check(index_t m, index_t n, index_t k, bool conj_a, bool conj_b, start from
   spaced<T, LC> const S(m, n, 3);
   T const alpha(-0.75);
   spaced<T, LC> first(0, 0, 1);
-  for (index_t threads : {1, 2, 3}) {
+  for (int threads : {1, 2, 3}) {
     spaced<T, LC> C(m, n, 3);
     spaced<T, LC> const before = C;
     matrix_view<T const, LC> s;
