@@ -67,9 +67,9 @@ TEST_CASE("what one thread throws is thrown by the call, and no other waits for 
         ++begun;
         if (at == thrower) throw interruption{};
       };
-      CHECK_THROWS_AS(hoft::ops<hoft::cpu>::for_each_problem(
-                          policy, 10, [](index_t) { return false; }, [&](auto const&, index_t, index_t i) { body(i); }),
-                      interruption);
+      CHECK_THROWS_AS(
+          hoft::ops<hoft::cpu>::for_each_problem(policy, 10, [&](auto const&, index_t, index_t i) { body(i); }),
+          interruption);
       auto const nothing = [](index_t) {};
       CHECK_THROWS_AS(hoft::ops<hoft::cpu>::for_each_panel(policy, 10, 1, [&](index_t, auto p) { body(p.first); }),
                       interruption);
