@@ -8,11 +8,11 @@ namespace detail {
 
 template <class A, class T, class L>
 struct finish_layer_pieces {
-  adapter_finish_pieces<A> small;
+  adapter_finish_pieces<A> of_factors;
   matrix_view<A> dB, D;                 ///< [m, rv], [n, rv] Mᴴ dB
   matrix_view<T, L> base_in, base_out;  ///< the same as the base operator takes them
   finish_layer_pieces(arena& memory, adapter_view<A const> const& a)
-      : small(memory, a),
+      : of_factors(memory, a),
         dB(memory.matrix<A>(a.rows(), a.right.rank())),
         D(memory.matrix<A>(a.cols(), a.right.rank())),
         base_in(memory.matrix<T, L>(a.rows(), a.right.rank())),
@@ -70,7 +70,7 @@ void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
   auto const& a = layer.adapter;
   detail::require_finish(layer, base, g, dU, dV, ds);
   auto const pieces = detail::carve<detail::finish_layer_pieces<acc, T, L>>("finish", work, a);
-  detail::product_backward(policy, a, matrix_view<acc const>(layer.B), g.minus_dK, pieces.dB, pieces.small);
+  detail::product_backward(policy, a, matrix_view<acc const>(layer.B), g.minus_dK, pieces.dB, pieces.of_factors);
   if (a.right.rank() > 0) {
     ops<Policy>::copy(policy, pieces.dB, pieces.base_in);
     detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(pieces.base_in), pieces.base_out);
@@ -78,7 +78,7 @@ void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
     ops<Policy>::add(policy, pieces.D, g.D_V);
   }
   detail::adapter_sums<acc> const sums{{g.D_U, g.dF_U, g.E_U}, g.minus_dK, g.ds};
-  detail::finish_adapter(policy, a, sums, g.D_V, pieces.small, dU, dV, ds);
+  detail::finish_adapter(policy, a, sums, g.D_V, pieces.of_factors, dU, dV, ds);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE
