@@ -26,7 +26,7 @@ class row_scale : public method<T> {
     s_.gradient.setConstant(T(0));
     for (index_t j = 0; j < M.cols; ++j) s_.gradient += as_eigen(M).col(j).cwiseProduct(as_eigen(dMhat).col(j));
   }
-  void forward(matrix_view<T const> M, matrix_view<T> x, matrix_view<T> y) override {
+  void forward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T> y) override {
     multiply(M, x, y);
     for (index_t j = 0; j < y.cols; ++j) as_eigen(y).col(j) = as_eigen(y).col(j).cwiseProduct(s_.value);
   }

@@ -6,9 +6,9 @@
 // refused: hoft::bind_layer: a weight is given as hoft::dense(M), or as an operator of your own
 // refused: hoft::backward: x must have the element type and layout of the forward pass
 // refused: hoft::backward: dy must have the element type and layout of x
-// refused: deleted
+// refused among others: deleted
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
-// refused: hoft::bind_layer: the adapter must hold the accumulator type of the activations
+// refused: hoft: the adapter must hold the accumulator type of the activations x
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>

@@ -7,7 +7,7 @@
 // refused: hoft: the base operator must have apply(X, Y) and apply_adjoint(X, Y)
 // refused: hoft: adapter<A> must be of the accumulator type of U and V
 // refused: hoft: adapter<A> must be of the accumulator type of U and V
-// refused: hoft: the base operator must have apply(X, Y) and apply_adjoint(X, Y)
+// refused: hoft: the adapter must hold the accumulator type of the activations x
 // refused: hoft::bind_layer: a weight is given as hoft::dense(M)
 // refused: hoft::forward: a weight is given as hoft::dense(M)
 // refused: hoft::backward: dy must have the element type and layout of x
