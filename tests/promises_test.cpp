@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <set>
+#include <string>
 
 namespace {
 std::atomic<long> allocations{0};
