@@ -74,6 +74,7 @@ void bind_layer(Policy const& policy, Adapters const& all_a, Bases&& all_base, L
   index_t const bytes = detail::require_batch(
       function, count, work, [&](std::size_t i) { detail::require_bind(a[i], base[i], layer[i]); },
       [&] { return bind_workspace<T, L>(policy, a); });
+  for (auto& one : layer) one.bound = false;  // also of problems that are not begun when a base operator throws
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
     auto&& operation = ops<Policy>::in_order(one, base[i]);
     bind_layer<T, L>(one, a[i], operation, layer[i], part);
