@@ -77,7 +77,9 @@ TEST_CASE("a form that nobody accumulated is what the error is about, and not wh
   refuses<shape_error>(
       "hoft::merge: a.left is empty (it has 0 rows and has not been accumulated), must be what "
       "accumulate made of U with 7 rows",
-      [&] { return merge(cpu{}, adapter_view<double const>{}, as_view(X), as_view(X), {}); });
+      [&] {
+        return merge(cpu{}, adapter_view<double const>{empty.view(), empty.view()}, as_view(X), as_view(X), {});
+      });
   Matrix none(0, 4);
   apply(empty, none);
   CHECK(materialize(empty, 0).size() == 0);

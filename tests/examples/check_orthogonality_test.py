@@ -124,6 +124,9 @@ def statuses():
         assert "condition number     inf\n" in run(singular).stdout, run(singular).stdout
     assert "condition number     nan\n" in run(nan).stdout, run(nan).stdout
     assert "+1" in run(eye).stdout and "singular to rounding" in run(zero).stdout
+    wide = saved("wide.npy", np.eye(3)[:2])
+    assert "3 columns of length 2 cannot be orthonormal: try --rows" in run(wide).stdout, run(wide).stdout
+    assert "cannot be orthonormal" not in run(wide, "--rows").stdout + run(eye).stdout
     # What the command line or a pair of files cannot mean.
     for option in (["--tolerance"], ["--before", eye, "--drift-tolerance"]):
         for value in ("-1", "nan", "-nan", "-inf", "1x", ""):
