@@ -91,8 +91,13 @@ class BoundLayer:
 
 
 def dense_product(weight):
-    """For BoundLayer, of a matrix [m, n]."""
-    return lambda directions: torch.mm(directions.to(weight.dtype), weight.t())
+    """For BoundLayer, of a matrix [m, n]. In the weight's own type, also where autocast is on."""
+
+    def product(directions):
+        with torch.autocast(weight.device.type, enabled=False):
+            return torch.mm(directions.to(weight.dtype), weight.t())
+
+    return product
 
 
 def _through_layer(base_output, x, memory, sizes, keep_q, y):
@@ -118,11 +123,12 @@ class Linear(torch.autograd.Function):
         x, y, v, w, q, memory, weight = ctx.saved_tensors
         dbase = torch.empty_like(y)
         dv, sums = operators().adapt_backward(_rows(dy), y, v, w, q, memory, ctx.sizes, dbase)
-        dx = torch.mm(dbase, weight) if ctx.needs_input_grad[0] else torch.empty_like(x)
-        operators().project_backward(x, dv, memory, ctx.sizes, dx, sums)
-        gradients = None, None, None
-        if any(ctx.needs_input_grad[1:4]):
-            gradients = operators().finish(memory, ctx.sizes, sums, weight)
+        with torch.autocast(weight.device.type, enabled=False):  # products in the weight's own type
+            dx = torch.mm(dbase, weight) if ctx.needs_input_grad[0] else torch.empty_like(x)
+            operators().project_backward(x, dv, memory, ctx.sizes, dx, sums)
+            gradients = None, None, None
+            if any(ctx.needs_input_grad[1:4]):
+                gradients = operators().finish(memory, ctx.sizes, sums, weight)
         return dx, *gradients, None, None, None
 
 

@@ -79,9 +79,8 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param x      [n, t] In: tokens
 /// @param v      [rv, t] Out
 /// @param work   at least project_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
-/// is
-///         written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
+///         anything is written
 ///
 /// Cost: 2 n rv t flops, one pass over x. Accuracy: √n ε ‖x‖ token by token.
 template <execution_policy Policy, class A, class T, class L>
@@ -110,7 +109,7 @@ template <execution_policy Policy, class A, class T, class L>
       policy, layer.adapter, base_output.cols, layer.adapter.scaled());
 }
 
-/// y := Q_U diag(s) (M x − K v) from M x, whoever computed it, and v = V̂ᴴx: the adapted layer's output M̂ x.
+/// y := Q_U diag(s) (M x − K v) from M x, from any source, and v = V̂ᴴx: the adapted layer's output M̂ x.
 ///
 /// @param policy      where to compute
 /// @param layer       a bound layer of a weight [m, n], ranks ru and rv
@@ -118,13 +117,12 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param y           [m, t] Out: may be base_output itself; must not overlap it otherwise
 /// @param state       In: v, as `project` made it. Out: w, if it has data, and q, if it has data (SHOFT only)
 /// @param work        at least adapt_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
-/// is
-///         written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
+///         anything is written
 ///
 /// Cost: (4 m ru + 2 m rv) t flops; one pass over base_output and y (on a GPU a second one over base_output, where a
-/// cluster cannot hold all its features or has more than 32 reflectors). Accuracy: a small multiple of √(m + rv)
-/// (ru + rv) ε max|s| (‖M x‖ + ‖K v‖) token by token. Source: docs/reference/mathematics.md (section 3).
+/// cluster cannot hold all its features or has more than 32 reflectors). Accuracy: a small multiple of √(m + rv) (ru
+/// + rv) ε max|s| (‖M x‖ + ‖K v‖) token by token. Source: docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class T, class L>
 void adapt(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T, L> base_output,
            matrix_view<std::remove_const_t<T>, L> y,
@@ -161,9 +159,8 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 /// @param dv     [rv, t] Out: ∂L/∂v, for `project_backward`
 /// @param g      In, out: sums are added to all but D_V
 /// @param work   at least adapt_backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
-/// is
-///         written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
+///         anything is written
 ///
 /// Cost: (8 m ru + 4 m rv) t flops (10 m ru with several blocks of U, or to recover q); one pass over y, dy and dbase
 /// (on a GPU a second one over dy, where `adapt` has one over base_output). Accuracy: as of apply_backward. Same bits
@@ -204,9 +201,8 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param dx     [n, t] In: Mᴴ dbase. Out: ∂L/∂x = Mᴴ dbase + V̂ dv
 /// @param g      In, out: x dvᴴ is added to D_V
 /// @param work   at least project_backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
-/// is
-///         written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
+///         anything is written
 ///
 /// Cost: 4 n rv t flops, one pass over x and dx. Same bits for any number of threads.
 template <execution_policy Policy, class A, class TX, class AV, class T, class L>

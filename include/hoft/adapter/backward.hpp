@@ -67,13 +67,14 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 /// @param dx     [n, t] Out: ∂L/∂x. Must overlap none of the others
 /// @param g      In, out: the sums of these tokens are added
 /// @param work   at least backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
-/// is
-///         written. What the base operator throws leaves g with the sums of the outputs, but not those of the tokens
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
+///         anything is written. What the base operator throws leaves g with the sums of the outputs, but not those of
+///         the tokens
 ///
 /// Cost: 2 m n t flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several blocks of U, or to
-/// recover q): `adapt_backward`, the base's adjoint, `project_backward`. Accuracy: as of apply_backward. Same bits for
-/// any number of threads (if the base operator has that property). Source: docs/reference/mathematics.md (section 3).
+/// recover q): `adapt_backward`, the base's adjoint, `project_backward`. Accuracy: as of apply_backward. Same bits
+/// for any number of threads (if the base operator has that property). Source: docs/reference/mathematics.md (section
+/// 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TS, class TG, class T,
           class L>
 requires base_operator<Base, T, L>

@@ -38,23 +38,22 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
   return detail::workspace_size<detail::bind_pieces<acc, T, L>>(adapter_view<acc const>(a));
 }
 
-/// layer := all that depends on the adapter and its weight alone, with one call of the base operator on rv columns:
-/// B = M V̂, K = B T_V and their products with diag(s) and Û. `forward`, `backward` and `finish` read it, until U, V, s
+/// layer := all that depends on the adapter and its weight alone, with one call of the base operator on rv columns: B
+/// = M V̂, K = B T_V and their products with diag(s) and Û. `forward`, `backward` and `finish` read it, until U, V, s
 /// or the weight change.
 ///
 /// @tparam T, L  element type and layout of the activations, on which the base operator is called
 /// @param policy where to compute
 /// @param a      the adapter of a weight [m, n], ranks ru and rv. The layer refers to its memory
 /// @param base   M as a base operator on T and L
-/// @param layer  Out: cut by carve_layer for an adapter of these extents; told that it is bound, so copies made before
-///               are not
+/// @param layer  Out: cut by carve_layer for an adapter of these extents; told that it is bound, so copies made
+///               before are not
 /// @param work   at least bind_workspace<T, L> bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or not
-/// accumulated),
-///         before anything is written. What the base operator throws leaves the layer unbound
+///         accumulated), before anything is written. What the base operator throws leaves the layer unbound
 ///
-/// Cost: 2 m n rv flops in the base and 2 m rv² + 2 m ru rv beside it; M is read once. Memory: O((m + n) rv). Accuracy:
-/// that of the base on V̂, which is rounded to T before. Source: docs/reference/mathematics.md (section 3).
+/// Cost: 2 m n rv flops in the base and 2 m rv² + 2 m ru rv beside it; M is read once. Memory: O((m + n) rv).
+/// Accuracy: that of the base on V̂, which is rounded to T before. Source: docs/reference/mathematics.md (section 3).
 template <scalar T, class L = col_major, execution_policy Policy, class A, class Base>
 requires base_operator<Base, T, L>
 void bind_layer(Policy const& policy, adapter_view<A> const& a, Base& base,

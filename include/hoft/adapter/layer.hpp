@@ -41,13 +41,13 @@ template <class A, class T, class L>
 struct layer_state {
   matrix_view<A, L> v;  ///< [rv, t] V̂ᴴx
   matrix_view<A, L> w;  ///< [ru, t] Ûᴴp with p = s ∘ q; or empty where no backward pass follows
-  /// [m, t] q = M x − K v, for SHOFT only and optional. Left empty, the backward pass recovers it from y as
-  /// (y + U Z) / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
+  /// [m, t] q = M x − K v, for SHOFT only and optional. Left empty, the backward pass recovers it from y as (y + U Z)
+  /// / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
   matrix_view<T, L> q;
 };
 
-/// Sums over tokens, from which `finish` makes dU, dV and ds. `backward` adds to them, for any number of micro-batches.
-/// They are sums: those of several machines may be added up before `finish`.
+/// Sums over tokens, from which `finish` makes dU, dV and ds. `backward` adds to them, for any number of
+/// micro-batches. They are sums: those of several machines may be added up before `finish`.
 template <class A>
 struct layer_gradient_view {
   matrix_view<A> D_U;       ///< [m, ru] ∂L/∂Û without what flows through T_U and, from the output, without Û E_U
@@ -63,7 +63,8 @@ struct layer_gradient_view {
 namespace HOFT_TARGET_NAMESPACE {
 
 /// Cuts the storage of a bound layer of `a` from `memory`; with a counting arena it tells the size.
-/// @throws hoft::shape_error if the adapter's parts do not fit each other, hoft::workspace_error if `memory` is used up
+/// @throws hoft::shape_error if the adapter's parts do not fit each other, hoft::workspace_error if `memory` is used
+///         up
 template <class A>
 bound_layer_view<std::remove_const_t<A>> carve_layer(arena& memory, adapter_view<A> const& a) {
   using acc = std::remove_const_t<A>;
@@ -96,7 +97,8 @@ layer_state<std::remove_const_t<A>, T, L> carve_layer_state(arena& memory, adapt
 }
 
 /// Cuts the sums of a gradient from `memory`, which set_zero has to clear; with a counting arena it tells the size.
-/// @throws hoft::shape_error if the adapter's parts do not fit each other, hoft::workspace_error if `memory` is used up
+/// @throws hoft::shape_error if the adapter's parts do not fit each other, hoft::workspace_error if `memory` is used
+///         up
 template <class A>
 layer_gradient_view<std::remove_const_t<A>> carve_layer_gradient(arena& memory, adapter_view<A> const& a) {
   using acc = std::remove_const_t<A>;
@@ -135,7 +137,7 @@ struct zero_sums_element {
 /// All sums := 0, at the start of an optimiser step.
 template <execution_policy Policy, class A>
 void set_zero(Policy const& policy, layer_gradient_view<A> const& g) {
-  index_t const rows = (std::max)({g.D_U.rows, g.dF_U.rows, g.minus_dK.rows, g.D_V.rows, g.ds.size}),
+  index_t const rows = (std::max)({g.D_U.rows, g.dF_U.rows, g.E_U.rows, g.minus_dK.rows, g.D_V.rows, g.ds.size}),
                 cols = 3 * g.D_U.cols + g.minus_dK.cols + g.D_V.cols + 1;
   ops<Policy>::for_each_element(policy, matrix_view<A>(nullptr, rows, cols), detail::zero_sums_element<A>{g});
 }

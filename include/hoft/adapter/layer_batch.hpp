@@ -54,10 +54,10 @@ template <scalar T, class L = col_major, execution_policy Policy, many_adapters 
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
 /// @param all_a, all_base, all_layer  as of `bind_layer` with one adapter, element by element; no two layers may
-/// overlap
+///        overlap
 /// @param work   at least bind_workspace bytes
-/// @throws as `bind_layer` with one adapter, for the whole batch before anything is written. Two base operators may be
-///         called at the same time; what one throws leaves all layers of the batch unbound
+/// @throws as `bind_layer` with one adapter, for the whole batch before anything is written. Two base operators may
+///         be called at the same time; what one throws leaves all layers of the batch unbound
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <scalar T, class L = col_major, execution_policy Policy, many_adapters Adapters, detail::has_items Bases,
@@ -95,12 +95,10 @@ template <execution_policy Policy, many_layers Layers, many_matrices Inputs>
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
 /// @param all_layer, all_base, all_x, all_y, all_state  as of `forward` with one layer, element by element; nothing
-/// that
-///               is written may overlap another problem's views
+///        that is written may overlap another problem's views
 /// @param work   at least forward_workspace bytes
 /// @throws as `forward` with one layer, for the whole batch before anything is written. Two base operators may be
-/// called
-///         at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
+///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <execution_policy Policy, many_layers Layers, detail::has_items Bases, many_matrices Inputs,
@@ -146,8 +144,8 @@ template <execution_policy Policy, many_layers Layers, many_layer_states States>
   });
 }
 
-/// dx[i] and the sums of g[i] := backward(layer[i], base[i], x[i], …) for every i. Where problems have the same x, its
-/// gradient is the sum of their dx.
+/// dx[i] and the sums of g[i] := backward(layer[i], base[i], x[i], …) for every i. Where problems have the same x,
+/// its gradient is the sum of their dx.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
 /// @param all_layer, all_base, all_x, all_y, all_state, all_dy, all_dbase, all_dx, all_g  as of `backward` with one
@@ -207,11 +205,10 @@ template <scalar T, class L = col_major, execution_policy Policy, many_layers La
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
 /// @param all_layer, all_base, all_g, all_dU, all_dV, all_ds  as of `finish` with one layer, element by element;
-/// nothing
-///               that is written may overlap another problem's views
+///        nothing that is written may overlap another problem's views
 /// @param work   at least finish_workspace bytes
-/// @throws as `finish` with one layer, for the whole batch before anything is written. Two base operators may be called
-///         at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
+/// @throws as `finish` with one layer, for the whole batch before anything is written. Two base operators may be
+///         called at the same time; what one throws leaves the other problems done, not begun, or, on a GPU, begun
 ///
 /// Cost and accuracy: those of the single calls. The same bits as from them.
 template <scalar T, class L = col_major, execution_policy Policy, many_layers Layers, detail::has_items Bases,
@@ -273,8 +270,8 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
   });
 }
 
-/// y := M̂ x where tokens of several adapters of one weight stand side by side: columns offsets[i] to offsets[i + 1] of
-/// x belong to layer[i]. The base operator, which all share, is called once.
+/// y := M̂ x where tokens of several adapters of one weight stand side by side: columns offsets[i] to offsets[i + 1]
+/// of x belong to layer[i]. The base operator, which all share, is called once.
 ///
 /// @param policy where to compute; its threads share the layers, one at a time each
 /// @param all_layer bound layers of the same weight [m, n], of any ranks, HOFT or SHOFT
@@ -283,9 +280,8 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
 /// @param x      [n, t] In
 /// @param y      [m, t] Out. Must not overlap x
 /// @param work   at least forward_shared_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before anything
-/// is
-///         written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
+///         anything is written
 ///
 /// Cost and accuracy: those of `forward` for the tokens of each layer. The same bits for any number of threads.
 template <execution_policy Policy, many_layers Layers, class Base, class TX, class T, class L>
@@ -295,6 +291,8 @@ void forward_shared(Policy const& policy, Layers const& all_layer, std::span<ind
   constexpr char const* function = "forward_shared";
   using A = accumulator_t<T>;
   auto const layer = detail::items(all_layer);
+  static_assert(std::same_as<std::remove_const_t<typename decltype(layer.front().B)::element_type>, A>,
+                "hoft::forward_shared: the layers must hold the accumulator type of x.");
   index_t const count = index_t(layer.size());
   detail::require_offsets(function, offsets, count, x.cols);
   index_t const bytes = detail::require_batch(

@@ -45,8 +45,8 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param left   [m, ru + rv] Out: B
 /// @param right  [ru + rv, n] Out: A. Neither may overlap M
 /// @param work   at least low_rank_workspace bytes: no m×n temporary
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
-///         nobody accumulated), before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or one not
+///         accumulated), before anything is written
 ///
 /// Cost: 2 m n (ru + rv) flops for HOFT with U in one block, 2 m n (ru + 2 rv) for SHOFT, 4 m n (ru + rv) with more
 /// blocks; M is read twice. Accuracy: as of

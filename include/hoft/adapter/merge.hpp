@@ -60,8 +60,8 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param M      [m, n] In: the base weight
 /// @param Mhat   [m, n] Out: may be M itself; must not overlap it otherwise
 /// @param work   at least merge_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
-///         nobody accumulated), before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or one not
+///         accumulated), before anything is written
 ///
 /// Cost: 4 m n (ru + rv) flops; M is read twice (on a GPU three times, where forward reads base twice) and M̂ written
 /// once. Accuracy: a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ column by column. HOFT keeps the singular
@@ -137,8 +137,8 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param dV     [n, rv] Out
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least merge_backward_workspace bytes: no m×n temporary
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or that
-///         nobody accumulated), before anything is written
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or one not
+///         accumulated), before anything is written
 ///
 /// Cost: 10 m n ru + 10 m n rv flops; M is read three times and Ĝ once (on a GPU once more each, where forward reads
 /// base twice). Accuracy: as of apply_backward.

@@ -24,9 +24,9 @@ template <execution_policy Policy, class A, class Base, class DX>
   detail::require_equal("forward", "x.rows", tokens.rows, a.cols());
   one_call_result<A, T, L> f{{dense_matrix<T, L>(a.rows(), tokens.cols), state_storage<A, T, L>(of, tokens.cols)},
                              layer_storage<A>(of)};
-  auto layer = f.layer.view(of);
   if constexpr (detail::fits_base<A, Base, T, L>) {
-    bind_layer<T, L>(policy, of, base, layer, detail::scratch(bind_workspace<T, L>(policy, of)));
+    f.layer.template bind<T, L>(policy, of, base);
+    auto const layer = f.layer.view(of);
     forward(policy, layer, base, tokens, as_view(f.y), f.state.view(),
             detail::scratch(forward_workspace(policy, layer, tokens)));
   }

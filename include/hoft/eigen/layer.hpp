@@ -12,34 +12,42 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// What bind_layer makes, owned.
 template <class A>
-struct layer_storage {
-  dense_matrix<A> B, minus_K, minus_scaled_K, minus_UK;
-
+class layer_storage {
+ public:
   layer_storage() = default;
   explicit layer_storage(adapter_view<A const> const& a)
-      : B(a.rows(), a.right.rank()),
-        minus_K(a.rows(), a.right.rank()),
-        minus_scaled_K(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0),
-        minus_UK(a.left.blocks() == 1 ? a.left.rank() : 0, a.right.rank()) {}
+      : B_(a.rows(), a.right.rank()),
+        minus_K_(a.rows(), a.right.rank()),
+        minus_scaled_K_(a.scaled() ? a.rows() : 0, a.scaled() ? a.right.rank() : 0),
+        minus_UK_(a.left.blocks() == 1 ? a.left.rank() : 0, a.right.rank()) {}
 
-  /// To be written by bind_layer.
-  [[nodiscard]] bound_layer_view<A> view(adapter_view<A const> const& a) {
-    return with_scale<A>(a, as_view(B), as_view(minus_K), as_view(minus_scaled_K), as_view(minus_UK), false);
+  /// bind_layer for base operators on T and L.
+  template <class T, class L, class Policy, class Base>
+  void bind(Policy const& policy, adapter_view<A const> const& a, Base& base) {
+    auto layer = with_scale<A>(a, as_view(B_), as_view(minus_K_), as_view(minus_scaled_K_), as_view(minus_UK_));
+    bound_ = false;
+    bind_layer<T, L>(policy, a, base, layer, detail::scratch(bind_workspace<T, L>(policy, a)));
+    bound_ = true;
   }
   /// Of the adapter that it was bound to.
   [[nodiscard]] bound_layer_view<A const> view(adapter_view<A const> const& a) const {
-    return with_scale<A const>(a, as_view(B), as_view(minus_K), as_view(minus_scaled_K), as_view(minus_UK), true);
+    auto layer = with_scale<A const>(a, as_view(B_), as_view(minus_K_), as_view(minus_scaled_K_), as_view(minus_UK_));
+    layer.bound = bound_;
+    return layer;
   }
 
  private:
   template <class E>
-  static bound_layer_view<E> with_scale(adapter_view<A const> const& a, matrix_view<E> of_B, matrix_view<E> K,
-                                        matrix_view<E> scaled_K, matrix_view<E> UK, bool bound) {
+  static bound_layer_view<E> with_scale(adapter_view<A const> const& a, matrix_view<E> B, matrix_view<E> K,
+                                        matrix_view<E> scaled_K, matrix_view<E> UK) {
     bound_layer_view<E> layer;
-    layer.adapter = a, layer.B = of_B, layer.minus_K = K, layer.minus_UK = UK, layer.bound = bound;
+    layer.adapter = a, layer.B = B, layer.minus_K = K, layer.minus_UK = UK;
     layer.minus_scaled_K = a.scaled() ? scaled_K : K;
     return layer;
   }
+
+  dense_matrix<A> B_, minus_K_, minus_scaled_K_, minus_UK_;
+  bool bound_ = false;
 };
 
 /// What a forward pass leaves for its backward pass, owned.
@@ -132,10 +140,7 @@ class bound_layer {
   template <execution_policy Policy>
   bound_layer(Policy const& policy, adapter<A> a, Base&& base)
       : adapter_(std::move(a)), base_{std::forward<Base>(base)}, parts_(adapter_.view()) {
-    auto const of = adapter_.view();
-    auto layer = parts_.view(of);
-    if constexpr (detail::fits_base<A, Base, T, L>)
-      bind_layer<T, L>(policy, of, base_.get(), layer, detail::scratch(bind_workspace<T, L>(policy, of)));
+    if constexpr (detail::fits_base<A, Base, T, L>) parts_.template bind<T, L>(policy, adapter_.view(), base_.get());
   }
 
   [[nodiscard]] index_t rows() const { return adapter_.rows(); }  ///< m, of the weight

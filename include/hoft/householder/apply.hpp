@@ -187,7 +187,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param work   at least apply_workspace bytes
 /// @param W      [r, n] Out, optional (empty: not wanted): the projections UᴴX, or (X U)ᵀ for side::right, that
 ///               apply_backward_from_output takes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (Q was not accumulated), before anything is
 ///         written
 ///
 /// Cost: 4 m n r + 2 n r b flops (b = Q.block); X is read once and Y written once from memory while a panel of columns
@@ -227,7 +227,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param Q      [m, m] of rank r
 /// @param E      [m, k] Out: k <= m. Must not overlap Q
 /// @param work   at least materialize_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (Q was not accumulated), before anything is
 ///         written
 ///
 /// Cost and accuracy: those of `apply` to [m, k].

@@ -182,7 +182,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param dtau   [r] Out with explicit tau (the true derivative, also at tau = 0); size 0 otherwise
 /// @param s, o   as in the forward pass
 /// @param work   at least apply_backward_workspace bytes
-/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (nobody accumulated Q), before anything is
+/// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (Q was not accumulated), before anything is
 ///         written
 ///
 /// Cost: 10 m n r flops and one pass over X and dY for one block of reflectors; with more blocks 14 m n r, and the
@@ -201,7 +201,7 @@ void apply_backward(Policy const& policy, compact_wy_view<A> const& Q, matrix_vi
 /// construction (exact{}, no explicit tau), whose adjoint recovers the input.
 ///
 /// @param Y  shape of X, In: the output of the forward pass. Must not overlap dX
-/// @throws hoft::argument_error if Q is truncated or has explicit tau (pass W then) or nobody accumulated it,
+/// @throws hoft::argument_error if Q is truncated or has explicit tau (pass W then) or was not accumulated,
 ///         hoft::shape_error, hoft::workspace_error, before anything is written
 ///
 /// Other parameters, cost and accuracy as in apply_backward.

@@ -213,7 +213,7 @@ inline std::tuple<at::Tensor, at::Tensor> adapt(at::Tensor const& base_output, a
   require_rows(function, "v", v, memory, memory.scalar_type());
   require_rows(function, "y", y, memory, base_output.scalar_type());
   c10::OptionalDeviceGuard const guard(memory.device());
-  // w is small, and with it y has the same bits whether or not gradients follow.
+  // w is small, and with it y of HOFT has the same bits whether or not gradients follow.
   at::Tensor const w = at::empty({t, z.r.left}, memory.options());
   at::Tensor q = at::empty({0}, base_output.options());
   if (keep_q && z.scaled) q = at::empty({t, z.m}, base_output.options());
