@@ -236,4 +236,26 @@ TEST_CASE("what a base operator throws passes through") {
   of.forward(x.view(), y.view());
 }
 
+TEST_CASE("what a base operator throws in a batch leaves no layer bound to old weights") {
+  problem<double> const p({11, 6, 14, 2, 5}, false, {}, 480);
+  std::vector<breaking> base(2, breaking{p.M});
+  watched_layer<double, col_major, breaking> first(p.make(), base[0]), second(p.make(), base[1]);
+  std::vector<hoft::adapter_view<double const>> const a{first.a.view(), second.a.view()};
+  std::vector<hoft::bound_layer_view<double>> layer{first.layer.views, second.layer.views};
+  std::vector<std::byte> memory(std::size_t(hoft::bind_workspace<double>(cpu{}, a)));
+  hoft::workspace const work{memory.data(), index_t(memory.size())};
+  hoft::bind_layer<double>(cpu{}, a, base, layer, work);
+  CHECK((layer[0].bound && layer[1].bound));
+  base[0].calls_left = 0;  // the second problem is not begun
+  CHECK_THROWS_AS(hoft::bind_layer<double>(cpu{}, a, base, layer, work), std::runtime_error);
+  CHECK_FALSE((layer[0].bound || layer[1].bound));
+}
+
+TEST_CASE("storage of a layer that was never bound is refused") {
+  problem<double> const p({11, 6, 14, 2, 5}, false, {}, 490);
+  auto const a = p.make();
+  hoft::layer_storage<double> const storage(a.view());
+  CHECK_FALSE(storage.view(a.view()).bound);
+}
+
 TEST_SUITE_END();

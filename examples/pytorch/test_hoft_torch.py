@@ -1,5 +1,6 @@
 """PyTorch as the judge of hoft's values and gradients, and hoft's manners inside PyTorch."""
 
+import contextlib
 import copy
 import io
 import itertools
@@ -714,6 +715,20 @@ class Module(Case):
         self.assertEqual(y.dtype, torch.bfloat16)
         y.float().sum().backward()
         self.assertTrue(bool(torch.isfinite(layer.u.grad).all()))
+
+    def test_functions_ignore_autocast(self):
+        """x and the weight have one type, in which all products are made, forward and backward."""
+        x, weight, u, v = (torch.randn(*size) for size in ((5, 10), (7, 10), (4, 7), (4, 10)))
+        for context in (contextlib.nullcontext(), torch.autocast("cpu", dtype=torch.bfloat16)):
+            leaves = [a.clone().requires_grad_() for a in (x, u, v)]
+            with context:
+                y = hoft_torch.hoft_linear(leaves[0], weight, *leaves[1:])
+                y.square().sum().backward()
+            found = [y.detach(), *(a.grad for a in leaves)]
+            if isinstance(context, contextlib.nullcontext):
+                expected = found
+        for a, b in zip(found, expected):
+            self.assertTrue(torch.equal(a, b))
 
     def test_checkpoint(self):
         """Forward twice, what is kept dropped between: the same bits, and nothing is bound again."""
