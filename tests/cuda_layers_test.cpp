@@ -170,8 +170,8 @@ TEST_CASE_TEMPLATE("micro-batches add up to the gradient of one batch", T, float
   for (auto const& kind : kinds)
     for (auto const& [scaled, keep_q] : {std::pair{false, false}, {true, true}, {true, false}}) {
       CAPTURE(kind.shared);
-      CAPTURE(scaled);
-      CAPTURE(keep_q);
+      std::string const label = hoft_test::text_of({{"scaled", index_t{scaled}}, {"keep_q", index_t{keep_q}}});
+      INFO(label);
       counting const device = device_of(kind, launches);
       layer_of_weight<T, L> of(m, n, ru, rv, scaled, 10);
       auto const [whole, tokens] = in_micro_batches(device, of, M, x, dy, keep_q, {t});

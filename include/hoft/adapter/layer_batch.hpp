@@ -264,7 +264,7 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
   index_t const count = index_t(layer.size());
   detail::require_offsets("forward_shared_workspace", offsets, count, x.cols);
   return detail::batch_workspace(policy, count, [&](index_t problem) {
-    std::size_t const i(problem);
+    auto const i = static_cast<std::size_t>(problem);
     return forward_workspace(ops<Policy>::serial(policy), layer[i], x.columns(offsets[i], offsets[i + 1] - offsets[i]),
                              false);
   });
