@@ -46,22 +46,25 @@ class hoft_adapter : public method<T> {
     forget();
     auto const a = adapter().view();
     base by{M};
-    auto layer = layer_.emplace(a).view(a);
-    hoft::bind_layer<T>(hoft::cpu{}, a, by, layer, scratch(hoft::bind_workspace<T>(hoft::cpu{}, a)));
+    hoft::arena size;
+    hoft::carve_layer(size, a);
+    layer_bytes_.resize(std::size_t(size.size()));
+    hoft::arena memory{hoft::workspace{layer_bytes_.data(), size.size()}};
+    layer_ = hoft::carve_layer(memory, a);
+    hoft::bind_layer<T>(hoft::cpu{}, a, by, layer_, scratch(hoft::bind_workspace<T>(hoft::cpu{}, a)));
     auto const state = state_.emplace(a, x.cols).view();
-    hoft::forward(hoft::cpu{}, layer, by, x, y, state, scratch(hoft::forward_workspace(hoft::cpu{}, layer, x)));
+    hoft::forward(hoft::cpu{}, layer_, by, x, y, state, scratch(hoft::forward_workspace(hoft::cpu{}, layer_, x)));
   }
 
   void backward(matrix_view<T const> M, matrix_view<T const> x, matrix_view<T const> y, matrix_view<T> dy,
                 matrix_view<T> dx) override {
-    auto const layer = std::as_const(*layer_).view(adapter_->view());
     auto const state = std::as_const(*state_).view();
     base by{M};
-    hoft::layer_gradient<T> g(layer.adapter);
-    hoft::backward(hoft::cpu{}, layer, by, x, y, state, dy, dy, dx, g.view(),
-                   scratch(hoft::backward_workspace(hoft::cpu{}, layer, state)));
-    hoft::finish<T>(hoft::cpu{}, layer, by, g.view(), as_view(U_.gradient), as_view(V_.gradient), scale_gradient(),
-                    scratch(hoft::finish_workspace<T>(hoft::cpu{}, layer)));
+    hoft::layer_gradient<T> g(adapter_->view());
+    hoft::backward(hoft::cpu{}, layer_, by, x, y, state, dy, dy, dx, g.view(),
+                   scratch(hoft::backward_workspace(hoft::cpu{}, layer_, state)));
+    hoft::finish<T>(hoft::cpu{}, layer_, by, g.view(), as_view(U_.gradient), as_view(V_.gradient), scale_gradient(),
+                    scratch(hoft::finish_workspace<T>(hoft::cpu{}, layer_)));
   }
 
  private:
@@ -74,7 +77,7 @@ class hoft_adapter : public method<T> {
 
   void forget() {
     state_.reset();
-    layer_.reset();
+    std::vector<std::byte>().swap(layer_bytes_);
   }
   /// Anew for each step, as training does. The last one stays for the backward pass.
   hoft::adapter<T> const& adapter() {
@@ -91,7 +94,8 @@ class hoft_adapter : public method<T> {
   parameter<T>&U_, &V_, *scale_ = nullptr;
   hoft::inverse kind_;
   std::optional<hoft::adapter<T>> adapter_;
-  std::optional<hoft::layer_storage<T>> layer_;
+  std::vector<std::byte> layer_bytes_;
+  hoft::bound_layer_view<T> layer_;
   std::optional<hoft::state_storage<T, T, hoft::col_major>> state_;
 };
 
