@@ -13,8 +13,9 @@ namespace bench::methods {
 inline constexpr memory_formulas hoft_memory{
     "(5*m + 2*n)*r + 3*r*min(n, max(12, min(96, 2**17/max(m, n)))) + 5*r**2",
     "(10*m + 4*n)*r + (6*r + 2*m)*min(n, max(12, min(96, 2**17/max(m, n)))) + 18*r**2",
-    "(6*m + 3*n + 2*t)*r + 3*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 5*r**2",
-    "(9*m + 5*n + 3*t)*r + 4*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 16*r**2",
+    "(5*m + n + 2*t)*r + 2*r*min(t, max(12, min(96, 2**17/max(m, n)))) + 5*r**2",
+    // What finish takes, or the pass before it.
+    "(5*m + 2*n + 2*t)*r + max((3*m + t)*r + 4*r*min(t, max(12, min(96, 2**17/max(m, n)))), 2*(m + n)*r) + 9*r**2",
 };
 
 template <class T>

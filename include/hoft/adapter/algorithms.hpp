@@ -160,7 +160,8 @@ struct adapt_backward_panels {
            matrix_view<A, LD> dv, adapter_sums<A> const& sums, bool adds) const {
     auto const local = ops<Policy>::serial(policy);
     auto const& a = layer.adapter;
-    pack_layer(policy, layer, false, packed);
+    if (packs_K()) pack_layer(policy, layer, false, packed);
+    else ops<Policy>::pack(policy, a.left.vectors, packed.U);
     if (!adds) clear_sums(local, sums);
     ops<Policy>::for_each_panel_summed(
         policy, G.cols, width, [&](index_t worker) { clear_sums(local, parts(worker)); },
@@ -176,7 +177,7 @@ struct adapt_backward_panels {
                                                          q_saved.empty() ? q_saved : q_saved.columns(j, w), worker);
           adapt_backward_panel(local, a, packed, of_v, known, known_q, g, dq, parts(worker),
                                scratch(worker).columns(0, w), {next_panel<A>(G, p), next_panel<A>(X, p), 0});
-          ops<Policy>::project_packed(local, packed.minus_K, dq, dv.columns(j, w));
+          project_on_K(local, layer, dq, dv.columns(j, w));
           if (!dX.empty()) ops<Policy>::copy(local, dq, dX.columns(j, w));
         },
         [&](index_t worker) { add_sums(local, parts(worker), sums); });
@@ -192,7 +193,7 @@ struct adapt_backward_panels {
                         index_t width_, index_t workers, index_t n)
       : what(what_),
         width(width_),
-        packed(carve_packed_layer<L>(policy, memory, a)),
+        packed(carve_packed_layer<L>(policy, memory, a, packs_K())),
         scratch(memory, workers, 4 * a.left.block, (std::min)(width, n)),
         v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
         projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, (std::min)(width, n)),
@@ -201,6 +202,18 @@ struct adapt_backward_panels {
         gradient(memory, workers, what == saved_quantity::base || !std::same_as<T, A> ? a.rows() : 0,
                  (std::min)(width, n)),
         parts(memory, policy, a) {}
+
+  /// From saved activations K meets a panel once, to project: that it does as it lies, where panels have contiguous
+  /// columns. A packed K would be a fifth of the workspace.
+  static constexpr bool projects_as_it_lies = ops<Policy>::few_columns > 0 && std::same_as<L, col_major>;
+  bool packs_K() const { return !projects_as_it_lies || what == saved_quantity::base; }
+  template <class Local, class LD>
+  void project_on_K(Local const& local, bound_layer_view<A const> const& layer, matrix_view<A, L> dq,
+                    matrix_view<A, LD> dv) const {
+    if constexpr (projects_as_it_lies)
+      if (!packs_K()) return ops<Policy>::project_packed(local, layer.minus_K, dq, dv);
+    ops<Policy>::project_packed(local, packed.minus_K, dq, dv);
+  }
 
   /// The panel's y, or p = s ∘ q, is needed apart from X.
   bool takes_state(adapter_view<A const> const& a) const {

@@ -23,10 +23,10 @@ bool updates_together(adapter_view<A> const& a, bool keeps_q) {
 }
 
 template <class L, class Policy, class A>
-auto carve_packed_layer(Policy const& policy, arena& memory, adapter_view<A const> const& a) {
+auto carve_packed_layer(Policy const& policy, arena& memory, adapter_view<A const> const& a, bool with_K = true) {
   packed_layer_t<Policy, A, L> to;
   to.U = ops<Policy>::template carve_packed<A, L>(policy, memory, a.rows(), a.left.rank());
-  to.minus_K = ops<Policy>::template carve_packed<A, L>(policy, memory, a.rows(), a.right.rank());
+  to.minus_K = ops<Policy>::template carve_packed<A, L>(policy, memory, with_K ? a.rows() : 0, a.right.rank());
   return to;
 }
 template <class Policy, class A, class Packed>
