@@ -265,8 +265,9 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
   detail::require_offsets("forward_shared_workspace", offsets, count, x.cols);
   return detail::batch_workspace(policy, count, [&](index_t problem) {
     auto const i = static_cast<std::size_t>(problem);
-    return forward_workspace(ops<Policy>::serial(policy), layer[i], x.columns(offsets[i], offsets[i + 1] - offsets[i]),
-                             false);
+    // Of its size alone: a query may come before there is any memory to cut.
+    matrix_view<T const, L> const tokens(nullptr, x.rows, offsets[i + 1] - offsets[i]);
+    return forward_workspace(ops<Policy>::serial(policy), layer[i], tokens, false);
   });
 }
 
