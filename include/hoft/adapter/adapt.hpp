@@ -30,15 +30,10 @@ saved_quantity saved_by(adapter_view<A> const& a, layer_state<AS, TS, L> const& 
   return a.scaled() && !recovers_q(a, state) ? saved_quantity::q : saved_quantity::y;
 }
 
-template <class A>
-adapter_sums<A> sums_of_outputs(layer_gradient_view<A> const& g) {
-  return {{g.D_U, g.dF_U, g.E_U}, g.minus_dK, g.ds};
-}
-
-template <class A, class TY, class AS, class TS, class TG, class T, class L, class TV>
+template <class A, class TY, class AS, class TS, class TG, class T, class L>
 void require_adapt_backward(char const* function, bound_layer_view<A> const& layer, matrix_view<TY, L> y,
                             layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy, matrix_view<T, L> dbase,
-                            matrix_view<TV, L> dv, layer_gradient_view<std::remove_const_t<A>> const& g) {
+                            layer_gradient_view<std::remove_const_t<A>> const& g) {
   auto const& a = layer.adapter;
   index_t const t = dy.cols;
   require_layer(function, layer);
@@ -46,7 +41,6 @@ void require_adapt_backward(char const* function, bound_layer_view<A> const& lay
   require_state(function, a, state, t);
   require_shape(function, "dy", dy, a.rows(), t);
   require_shape(function, "dbase", dbase, a.rows(), t);
-  require_shape(function, "dv", dv, a.right.rank(), t);
   require_layer_gradient(function, a, g);
 }
 
@@ -173,7 +167,8 @@ void adapt_backward(Policy const& policy, bound_layer_view<A> const& layer, matr
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::adapt_backward: the layer must hold the accumulator type of dy.");
-  detail::require_adapt_backward("adapt_backward", layer, y, state, dy, dbase, dv, g);
+  detail::require_adapt_backward("adapt_backward", layer, y, state, dy, dbase, g);
+  detail::require_shape("adapt_backward", "dv", dv, layer.adapter.right.rank(), dy.cols);
   auto const algorithm = detail::carve<detail::adapt_layer_backward<Policy, acc, T, L>>(
       "adapt_backward", work, policy, layer.adapter, dy.cols, detail::saved_by(layer.adapter, state));
   algorithm.run(policy, layer, state.w, detail::given_projections<acc, L>{state.v}, y, state.q, dy, dbase, dv,

@@ -36,7 +36,7 @@ void require_layer_backward(bound_layer_view<A> const& layer, Base const& base, 
   constexpr char const* function = "backward";
   require_shape(function, "x", x, layer.cols(), x.cols);
   require_shape(function, "dy", dy, layer.rows(), x.cols);
-  require_adapt_backward(function, layer, y, state, dy, dbase, state.v, g);
+  require_adapt_backward(function, layer, y, state, dy, dbase, g);
   require_base(function, base, layer.adapter);
   require_shape(function, "dx", dx, layer.cols(), x.cols);
 }

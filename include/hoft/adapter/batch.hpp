@@ -5,18 +5,10 @@
 #include <hoft/householder/batch.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
-namespace detail {
-
-template <class V>
-inline constexpr bool is_adapter_view = false;
-template <class A>
-inline constexpr bool is_adapter_view<adapter_view<A>> = true;
-}  // namespace detail
-
 /// std::vector, std::array, an array or std::span of adapter views.
 template <class R>
-concept many_adapters = detail::has_items<std::remove_reference_t<R>> &&
-    detail::is_adapter_view<detail::item_of<std::remove_reference_t<R>>>;
+concept many_adapters = detail::many<R, adapter_view>;
+
 // Every batch takes as many elements of each argument, and element i of each is problem i, as the call with one adapter
 // takes it: views of constant or mutable elements, in std::vector, std::array, an array or std::span. Problems may
 // differ in shape; each has the bits of its single call. Threads share the problems, one at a time each. A GPU takes
@@ -34,9 +26,8 @@ template <execution_policy Policy, many_adapters Adapters, many_matrices Matrice
 /// M̂[i] := merge(a[i], M[i]) for every i.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param all_a, all_M, all_Mhat  as of `merge` with one adapter, element by element; M̂[i] may be M[i] itself, and must
-/// overlap no
-///               other problem's views
+/// @param all_a, all_M, all_Mhat  as of `merge` with one adapter, element by element; M̂[i] may be M[i] itself, and
+///        must overlap no other problem's views
 /// @param work   at least merge_workspace bytes
 /// @throws as `merge` with one adapter, for the whole batch before anything is written
 ///

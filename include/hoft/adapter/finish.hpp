@@ -76,8 +76,7 @@ void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
     ops<Policy>::copy(policy, pieces.base_out, pieces.D);
     ops<Policy>::add(policy, pieces.D, g.D_V);
   }
-  detail::adapter_sums<acc> const sums{{g.D_U, g.dF_U, g.E_U}, g.minus_dK, g.ds};
-  detail::finish_adapter(policy, a, sums, g.D_V, pieces.of_factors, dU, dV, ds);
+  detail::finish_adapter(policy, a, detail::sums_of_outputs(g), g.D_V, pieces.of_factors, dU, dV, ds);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -44,6 +44,19 @@ void adapt_tokens(Policy const& policy, bound_layer_view<A const> const& layer, 
   pieces.turns.second.adapt.run(policy, layer, given_projections<A, L>{state.v}, y, y, state.w, state.q);
 }
 
+/// `forward` with a state, or, where no backward pass follows, without one.
+template <class Policy, class A, class Base, class TX, class T, class L>
+void forward_layer(Policy const& policy, bound_layer_view<A const> const& layer, Base& base, matrix_view<TX, L> x,
+                   matrix_view<T, L> y, layer_state<A, T, L> const* state, workspace work) {
+  static_assert(std::same_as<accumulator_t<T>, A>, "hoft::forward: the layer must hold the accumulator type of x.");
+  require_layer_forward("forward", layer, base, x, y);
+  if (state) require_state("forward", layer.adapter, *state, x.cols);
+  auto const pieces =
+      carve<layer_forward_pieces<Policy, A, T, L>>("forward", work, policy, layer.adapter, x.cols, state != nullptr);
+  apply_base(policy, base, matrix_view<T const, L>(x), y);
+  adapt_tokens<Policy, A>(policy, layer, x, y, state ? *state : layer_state<A, T, L>{pieces.v, {}, {}}, pieces);
+}
+
 }  // namespace detail
 
 /// Bytes of workspace for `forward` of a bound layer with a state, or (keeps_state = false) without one.
@@ -78,14 +91,7 @@ requires base_operator<Base, T, L>
 void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
              matrix_view<T, L> y, std::type_identity_t<layer_state<std::remove_const_t<A>, T, L>> const& state,
              workspace work) {
-  using acc = std::remove_const_t<A>;
-  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the layer must hold the accumulator type of x.");
-  detail::require_layer_forward("forward", layer, base, x, y);
-  detail::require_state("forward", layer.adapter, state, x.cols);
-  auto const pieces = detail::carve<detail::layer_forward_pieces<Policy, acc, T, L>>("forward", work, policy,
-                                                                                     layer.adapter, x.cols, true);
-  detail::apply_base(policy, base, matrix_view<T const, L>(x), y);
-  detail::adapt_tokens<Policy, acc>(policy, layer, x, y, state, pieces);
+  detail::forward_layer<Policy, std::remove_const_t<A>>(policy, layer, base, x, y, &state, work);
 }
 
 /// The same where no backward pass follows: nothing is saved.
@@ -94,13 +100,7 @@ template <execution_policy Policy, class A, class Base, class TX, class T, class
 requires base_operator<Base, T, L>
 void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
              matrix_view<T, L> y, workspace work) {
-  using acc = std::remove_const_t<A>;
-  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::forward: the layer must hold the accumulator type of x.");
-  detail::require_layer_forward("forward", layer, base, x, y);
-  auto const pieces = detail::carve<detail::layer_forward_pieces<Policy, acc, T, L>>("forward", work, policy,
-                                                                                     layer.adapter, x.cols, false);
-  detail::apply_base(policy, base, matrix_view<T const, L>(x), y);
-  detail::adapt_tokens<Policy, acc>(policy, layer, x, y, layer_state<acc, T, L>{pieces.v, {}, {}}, pieces);
+  detail::forward_layer<Policy, std::remove_const_t<A>, Base, TX, T, L>(policy, layer, base, x, y, nullptr, work);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -10,35 +10,15 @@
 #include <span>
 
 namespace HOFT_TARGET_NAMESPACE {
-namespace detail {
-
-template <class V>
-inline constexpr bool is_layer_view = false;
-template <class A>
-inline constexpr bool is_layer_view<bound_layer_view<A>> = true;
-template <class V>
-inline constexpr bool is_layer_state = false;
-template <class A, class T, class L>
-inline constexpr bool is_layer_state<layer_state<A, T, L>> = true;
-template <class V>
-inline constexpr bool is_layer_gradient = false;
-template <class A>
-inline constexpr bool is_layer_gradient<layer_gradient_view<A>> = true;
-
-}  // namespace detail
-
 /// std::vector, std::array, an array or std::span of bound layers.
 template <class R>
-concept many_layers =
-    detail::has_items<std::remove_reference_t<R>> && detail::is_layer_view<detail::item_of<std::remove_reference_t<R>>>;
+concept many_layers = detail::many<R, bound_layer_view>;
 /// The same of what forward passes leave.
 template <class R>
-concept many_layer_states = detail::has_items<std::remove_reference_t<R>> &&
-    detail::is_layer_state<detail::item_of<std::remove_reference_t<R>>>;
+concept many_layer_states = detail::many<R, layer_state>;
 /// The same of sums of gradients.
 template <class R>
-concept many_layer_gradients = detail::has_items<std::remove_reference_t<R>> &&
-    detail::is_layer_gradient<detail::item_of<std::remove_reference_t<R>>>;
+concept many_layer_gradients = detail::many<R, layer_gradient_view>;
 
 // What batch.hpp says of batches holds here too. Problems may read the same x, y, dy and base operator.
 
@@ -239,8 +219,7 @@ void finish(Policy const& policy, Layers const& all_layer, Bases&& all_base, Gra
   });
 }
 
-// --- one base under many adapters
-// -------------------------------------------------------------------------------------
+// --- one base under many adapters -------------------------------------------------------------------------------
 
 namespace detail {
 

@@ -75,6 +75,12 @@ struct adapter_sums {
   vector_view<A> ds;  ///< [m] for SHOFT
 };
 
+/// Those of a gradient's sums that come from outputs.
+template <class A>
+adapter_sums<A> sums_of_outputs(layer_gradient_view<A> const& g) {
+  return {{g.D_U, g.dF_U, g.E_U}, g.minus_dK, g.ds};
+}
+
 template <class Policy, class A, class Packed>
 void clear_sums(Policy const& policy, adapter_sums<A, Packed> const& part) {
   clear_sums(policy, part.left);

@@ -58,9 +58,8 @@ template <execution_policy Policy, many_forms Forms>
 /// Q[i] := accumulate(U[i]) for every i. Problems may differ in shape; none may overlap another.
 ///
 /// @param policy where to compute; its threads share the problems, one at a time each
-/// @param all_U, all_Q, kind  as of `accumulate` with one view, element by element: Q are the views that are told that
-/// they are
-///               filled, so copies made before are not
+/// @param all_U, all_Q, kind  as of `accumulate` with one view, element by element: Q are the views that are told
+///        that they are filled, so copies made before are not
 /// @param work   at least accumulate_workspace bytes
 /// @throws as `accumulate` with one view, for the whole batch before anything is written
 ///

@@ -27,32 +27,25 @@ auto items(R& all) {
   return std::span<std::remove_pointer_t<item_pointer<R>>>(std::data(all), std::size(all));
 }
 
-template <class V>
-inline constexpr bool is_matrix_view = false;
-template <class T, class L>
-inline constexpr bool is_matrix_view<matrix_view<T, L>> = true;
-template <class V>
-inline constexpr bool is_vector_view = false;
-template <class T>
-inline constexpr bool is_vector_view<vector_view<T>> = true;
-template <class V>
-inline constexpr bool is_form_view = false;
-template <class A>
-inline constexpr bool is_form_view<compact_wy_view<A>> = true;
+template <template <class...> class Template, class V>
+inline constexpr bool is_a = false;
+template <template <class...> class Template, class... Arguments>
+inline constexpr bool is_a<Template, Template<Arguments...>> = true;
+
+/// Contiguous elements of Template<...>.
+template <class R, template <class...> class Template>
+concept many = has_items<std::remove_reference_t<R>> && is_a<Template, item_of<std::remove_reference_t<R>>>;
 
 }  // namespace detail
 
 /// std::vector, std::array, an array or std::span of matrix views, of constant or mutable elements.
 template <class R>
-concept many_matrices = detail::has_items<std::remove_reference_t<R>> &&
-    detail::is_matrix_view<detail::item_of<std::remove_reference_t<R>>>;
+concept many_matrices = detail::many<R, matrix_view>;
 /// The same of vector views.
 template <class R>
-concept many_vectors = detail::has_items<std::remove_reference_t<R>> &&
-    detail::is_vector_view<detail::item_of<std::remove_reference_t<R>>>;
+concept many_vectors = detail::many<R, vector_view>;
 /// The same of compact WY views.
 template <class R>
-concept many_forms =
-    detail::has_items<std::remove_reference_t<R>> && detail::is_form_view<detail::item_of<std::remove_reference_t<R>>>;
+concept many_forms = detail::many<R, compact_wy_view>;
 
 }  // namespace HOFT_TARGET_NAMESPACE
