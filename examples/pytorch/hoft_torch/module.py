@@ -118,8 +118,9 @@ class HOFTLinear(torch.nn.Module):
         return self._around(x, rows, u, v, s, bias)
 
     def rebind(self):
-        """Forgets what was made of u, v, s and the weight. Needed only where the weight's elements were changed behind
-        autograd's back (weight.data), or, on a GPU, those of u, v and s."""
+        """Forgets what was made of u, v, s and the weight. Needed only after changes that cannot be seen: of elements
+        behind autograd's back (weight.data; on a GPU also those of u, v and s), and of what the base's call reads
+        beside its parameters and buffers (a plain attribute with the state of a quantisation, a hook of its own)."""
         self._bound.entry = None
 
     def _apply(self, fn, *args, **kwargs):
