@@ -21,15 +21,16 @@ struct walks : backend::defaults {
     parallel_for(policy, count, [&](index_t worker, index_t i) { body(serial(policy), worker, i); });
   }
   /// Columns of one panel of a matrix with m rows of elements T: a function of shapes alone, so that results do not
-  /// depend on the number of threads. Panels with contiguous columns stay in the second-level cache. Panels with
-  /// contiguous rows are wide, since rows lie far apart: they stay in the last-level cache, and their parts in the
-  /// first; converted ones (16-bit storage) lie together in memory and stay in the second level.
+  /// depend on the number of threads. Panels with contiguous columns stay in the second-level cache, beside others that
+  /// a pass reads with them, the reflectors and the sums of gradients. Panels with contiguous rows are wide, since rows
+  /// lie far apart: they stay in the last-level cache, and their parts in the first; converted ones (16-bit storage)
+  /// lie together in memory and stay in the second level.
   template <class T, class Layout>
   static index_t panel_width(cpu const&, index_t m) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
-    constexpr index_t cache = index_t{1} << 19;
-    constexpr index_t least = row ? 64 : 12, most = row ? 256 : 96;
+    constexpr index_t cache = index_t{1} << (row ? 19 : 17);
+    constexpr index_t least = row ? 64 : 12, most = row ? 256 : 48;
     if (row && !converted) return most;
     index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(A)));
     return std::clamp(fits / least * least, least, most);

@@ -82,6 +82,18 @@ void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T con
   }
 }
 
+inline index_t blocks(index_t extent, index_t size) { return (extent + size - 1) / size; }
+
+/// Columns of a block of C, of which there shall be `least` beside one another. A's slabs are packed for each block, so
+/// it should be wide; but what a slab meets of B should stay in the second-level cache.
+template <class T>
+index_t block_cols(index_t n, index_t least) {
+  constexpr index_t cache = index_t{1} << 19, most = cache / (sum_depth * index_t(sizeof(T)));
+  constexpr index_t tiles = 8 * kernel::tile_cols;
+  index_t const count = (std::max)(blocks(n, most), least);
+  return blocks(blocks(n, count), tiles) * tiles;
+}
+
 /// The product, where one operand is large and the other has few columns, or few rows: then the transposed one.
 template <class T, class LA, class LB>
 bool takes_few_columns(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B, matrix_view<T const> S,
@@ -141,21 +153,18 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
       if (B.conjugated) with(conj{});
       else with(std::false_type{});
     };
-    // Tasks are cut by shape alone, and the order of an element's sum does not depend on the width of its tile.
-    constexpr index_t rows_a_task = 4 * kernel::tile_vectors<T> * kernel::lanes<T>;
-    constexpr index_t cols_a_task = 8 * kernel::tile_cols;
+    // Blocks of C, cut by shape alone. The order of an element's sum depends on no block and no tile.
+    constexpr index_t shared_height = 4 * kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 32;
     cpu const threads = worth_threads(policy, m * n * k);
-    if (worker_count(threads) == 1) {
-      run(0, m, 0, n);
-    } else if (m >= n) {
-      parallel_for(threads, (m + rows_a_task - 1) / rows_a_task, [&](index_t, index_t task) {
-        run(task * rows_a_task, (std::min)(rows_a_task, m - task * rows_a_task), 0, n);
-      });
-    } else {
-      parallel_for(threads, (n + cols_a_task - 1) / cols_a_task, [&](index_t, index_t task) {
-        run(0, m, task * cols_a_task, (std::min)(cols_a_task, n - task * cols_a_task));
-      });
-    }
+    bool const shared = worker_count(threads) > 1;
+    index_t const height = shared ? shared_height : m, row_blocks = detail::blocks(m, height);
+    index_t const width = detail::block_cols<T>(n, shared ? detail::blocks(shared_blocks, row_blocks) : 1);
+    index_t const col_blocks = detail::blocks(n, width);
+    auto const run_block = [&](index_t, index_t task) {
+      index_t const i = task % row_blocks * height, j = task / row_blocks * width;
+      run(i, (std::min)(height, m - i), j, (std::min)(width, n - j));
+    };
+    parallel_for(threads, row_blocks * col_blocks, run_block);
   }
 }
 
