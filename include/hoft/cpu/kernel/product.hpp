@@ -154,7 +154,7 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
       else with(std::false_type{});
     };
     // Blocks of C, cut by shape alone. The order of an element's sum depends on no block and no tile.
-    constexpr index_t shared_height = 4 * kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 32;
+    constexpr index_t shared_height = 2 * kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 16;
     cpu const threads = worth_threads(policy, m * n * k);
     bool const shared = worker_count(threads) > 1;
     index_t const height = shared ? shared_height : m, row_blocks = detail::blocks(m, height);
