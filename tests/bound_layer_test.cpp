@@ -258,4 +258,35 @@ TEST_CASE("storage of a layer that was never bound is refused") {
   CHECK_FALSE(storage.view(a.view()).bound);
 }
 
+TEST_CASE("16 bits: finish takes sums that half does not hold") {
+  using T = Eigen::half;
+  problem<T> p({21, 17, 256, 4, 3}, true, {}, 510);
+  auto const a = p.make();
+  counted<T> base(p.M);
+  auto const layer = hoft::bind_layer<T>(a, base);
+  auto const f = hoft::forward(layer, p.x);
+  dense_matrix<T> const dy = (f.y.cast<float>() * 2048).cast<T>();
+  hoft::layer_gradient large(layer), small(layer);
+  static_cast<void>(hoft::backward(layer, p.x, f, dy, large));
+  // Sums are linear in dy: these are the same, scaled by a power of two.
+  constexpr float down = 1.0f / 65536;
+  auto const to = small.view(), from = large.view();
+  hoft::as_eigen(to.D_U) = down * hoft::as_eigen(from.D_U), hoft::as_eigen(to.dF_U) = down * hoft::as_eigen(from.dF_U);
+  hoft::as_eigen(to.E_U) = down * hoft::as_eigen(from.E_U), hoft::as_eigen(to.D_V) = down * hoft::as_eigen(from.D_V);
+  hoft::as_eigen(to.minus_dK) = down * hoft::as_eigen(from.minus_dK);
+  hoft::as_eigen(to.ds) = down * hoft::as_eigen(from.ds);
+
+  base.forget();
+  auto const d = hoft::finish(layer, std::move(small));
+  CHECK(base.gradients.back().colwise().norm().maxCoeff() > 65504 * down);
+  long double const dB = base.gradients.back().norm();
+  auto const all = hoft::finish(layer, std::move(large));
+  CHECK(std::abs(base.gradients.back().colwise().norm().maxCoeff() - 4096) < 4096 * storage_rounding<T>());
+  CHECK((same_bits(all.dU, (d.dU / down).eval()) && same_bits(all.ds, (d.ds / down).eval())));
+  // dB and MᴴdB are rounded in both calls, each to u of a column that is at most ‖M‖ ‖dB‖; then comes 1 / ‖v‖.
+  deducible<long double> const V = widen(p.V);
+  auto const bound = inverse_norms(V, 4 * storage_rounding<T>() * widen(p.M).norm() * dB);
+  CHECK(within(deducible<long double>(down * widen(all.dV)), widen(d.dV), bound));
+}
+
 TEST_SUITE_END();
