@@ -258,6 +258,35 @@ TEST_CASE("storage of a layer that was never bound is refused") {
   CHECK_FALSE(storage.view(a.view()).bound);
 }
 
+TEST_CASE("memory cut for SHOFT takes HOFT and SHOFT again, that cut for HOFT no SHOFT") {
+  problem<double> const hoft_of({20, 12, 9, 7, 3}, false, {}, 500), shoft_of({20, 12, 9, 7, 3}, true, {}, 500);
+  counted<double> base(hoft_of.M);
+  auto const check = [&](watched_layer<double, col_major>& of, problem<double> const& p) {
+    padded<double> const x(p.x);
+    padded<double> y(20, 9), nothing_saved(20, 9);
+    auto state = of.state_of(9);
+    of.forward(x.view(), y.view(), state.views);
+    of.forward(x.view(), nothing_saved.view());
+    CHECK(within(widen(y.map()), answers_of(p).y, allowed_for(p).y));
+    CHECK(within(widen(nothing_saved.map()), answers_of(p).y, allowed_for(p).y));
+  };
+  watched_layer<double, col_major> of(shoft_of.make(), base);
+  for (auto const* p : {&hoft_of, &shoft_of}) {
+    of.a = p->make();
+    of.bind();
+    check(of, *p);
+  }
+  watched_layer<double, col_major> small(hoft_of.make(), base);
+  small.a = shoft_of.make();
+  auto const before = small.layer.bytes();
+  base.forget();
+  CHECK_THROWS_WITH_AS(small.bind(),
+                       "hoft::bind_layer: layer.minus_scaled_K is the memory of layer.minus_K, must be memory of its "
+                       "own, as carve_layer cuts it for an adapter with a scale",
+                       hoft::argument_error);
+  CHECK((small.layer.bytes() == before && base.applied.empty() && small.layer.views.bound));
+}
+
 TEST_CASE("16 bits: finish takes sums that half does not hold") {
   using T = Eigen::half;
   problem<T> p({21, 17, 256, 4, 3}, true, {}, 510);

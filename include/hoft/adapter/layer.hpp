@@ -191,3 +191,4 @@ void form_products(Policy const& policy, bound_layer_view<A> const& layer) {
 
 }  // namespace detail
 }  // namespace HOFT_TARGET_NAMESPACE
+  else ops<Policy>::copy(policy, layer.minus_K, layer.minus_scaled_K);  // apart where the memory was cut for SHOFT
