@@ -251,7 +251,23 @@ TEST_CASE("what a base operator throws in a batch leaves no layer bound to old w
   CHECK_FALSE((layer[0].bound || layer[1].bound));
 }
 
-TEST_CASE("storage of a layer that was never bound is refused") {
+TEST_CASE("set_zero clears every sum, whichever is the tallest") {
+  for (sizes const d : {sizes{5, 40, 1, 3, 2}, {40, 5, 1, 3, 2}, {3, 2, 1, 9, 4}, {6, 9, 1, 0, 2}, {6, 9, 1, 2, 0}})
+    for (bool scaled : {false, true}) {
+      CAPTURE(d);
+      problem<float> const p(d, scaled, {}, 520);
+      auto const a = p.make();
+      auto const cut = [&](hoft::arena& from) { return hoft::carve_layer_gradient(from, a.view()); };
+      carved<std::function<hoft::layer_gradient_view<float>(hoft::arena&)>> const of(cut);
+      auto const& g = of.views;
+      hoft::set_zero(cpu{}, g);
+      for (auto const& sum : {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V, {g.ds.data, g.ds.size, 1}})
+        CHECK(hoft::as_eigen(sum).isZero(0));
+      CHECK(of.memory.intact());
+    }
+}
+
+TEST_CASE("storage of a layer that was never bound, or not again, is refused") {
   problem<double> const p({11, 6, 14, 2, 5}, false, {}, 490);
   auto const a = p.make();
   hoft::layer_storage<double> const storage(a.view());
