@@ -270,7 +270,13 @@ TEST_CASE("set_zero clears every sum, whichever is the tallest") {
 TEST_CASE("storage of a layer that was never bound, or not again, is refused") {
   problem<double> const p({11, 6, 14, 2, 5}, false, {}, 490);
   auto const a = p.make();
-  hoft::layer_storage<double> const storage(a.view());
+  hoft::layer_storage<double> storage(a.view());
+  CHECK_FALSE(storage.view(a.view()).bound);
+  breaking base{p.M};
+  storage.bind<double, col_major>(cpu{}, a.view(), base);
+  CHECK(storage.view(a.view()).bound);
+  base.calls_left = 0;
+  CHECK_THROWS_AS((storage.bind<double, col_major>(cpu{}, a.view(), base)), std::runtime_error);
   CHECK_FALSE(storage.view(a.view()).bound);
 }
 
