@@ -251,11 +251,93 @@ TEST_CASE("what a base operator throws in a batch leaves no layer bound to old w
   CHECK_FALSE((layer[0].bound || layer[1].bound));
 }
 
-TEST_CASE("storage of a layer that was never bound is refused") {
+TEST_CASE("set_zero clears every sum, whichever is the tallest") {
+  for (sizes const d : {sizes{5, 40, 1, 3, 2}, {40, 5, 1, 3, 2}, {3, 2, 1, 9, 4}, {6, 9, 1, 0, 2}, {6, 9, 1, 2, 0}})
+    for (bool scaled : {false, true}) {
+      CAPTURE(d);
+      problem<float> const p(d, scaled, {}, 520);
+      auto const a = p.make();
+      auto const cut = [&](hoft::arena& from) { return hoft::carve_layer_gradient(from, a.view()); };
+      carved<std::function<hoft::layer_gradient_view<float>(hoft::arena&)>> const of(cut);
+      auto const& g = of.views;
+      hoft::set_zero(cpu{}, g);
+      for (auto const& sum : {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V, {g.ds.data, g.ds.size, 1}})
+        CHECK(hoft::as_eigen(sum).isZero(0));
+      CHECK(of.memory.intact());
+    }
+}
+
+TEST_CASE("storage of a layer that was never bound, or not again, is refused") {
   problem<double> const p({11, 6, 14, 2, 5}, false, {}, 490);
   auto const a = p.make();
-  hoft::layer_storage<double> const storage(a.view());
+  hoft::layer_storage<double> storage(a.view());
   CHECK_FALSE(storage.view(a.view()).bound);
+  breaking base{p.M};
+  storage.bind<double, col_major>(cpu{}, a.view(), base);
+  CHECK(storage.view(a.view()).bound);
+  base.calls_left = 0;
+  CHECK_THROWS_AS((storage.bind<double, col_major>(cpu{}, a.view(), base)), std::runtime_error);
+  CHECK_FALSE(storage.view(a.view()).bound);
+}
+
+TEST_CASE("memory cut for SHOFT takes HOFT and SHOFT again, that cut for HOFT no SHOFT") {
+  problem<double> const hoft_of({20, 12, 9, 7, 3}, false, {}, 500), shoft_of({20, 12, 9, 7, 3}, true, {}, 500);
+  counted<double> base(hoft_of.M);
+  auto const check = [&](watched_layer<double, col_major>& of, problem<double> const& p) {
+    padded<double> const x(p.x);
+    padded<double> y(20, 9), nothing_saved(20, 9);
+    auto state = of.state_of(9);
+    of.forward(x.view(), y.view(), state.views);
+    of.forward(x.view(), nothing_saved.view());
+    CHECK(within(widen(y.map()), answers_of(p).y, allowed_for(p).y));
+    CHECK(within(widen(nothing_saved.map()), answers_of(p).y, allowed_for(p).y));
+  };
+  watched_layer<double, col_major> of(shoft_of.make(), base);
+  for (auto const* p : {&hoft_of, &shoft_of}) {
+    of.a = p->make();
+    of.bind();
+    check(of, *p);
+  }
+  watched_layer<double, col_major> small(hoft_of.make(), base);
+  small.a = shoft_of.make();
+  auto const before = small.layer.bytes();
+  base.forget();
+  CHECK_THROWS_WITH_AS(small.bind(),
+                       "hoft::bind_layer: layer.minus_scaled_K is the memory of layer.minus_K, must be memory of its "
+                       "own, as carve_layer cuts it for an adapter with a scale",
+                       hoft::argument_error);
+  CHECK((small.layer.bytes() == before && base.applied.empty() && small.layer.views.bound));
+}
+
+TEST_CASE("16 bits: finish takes sums that half does not hold") {
+  using T = Eigen::half;
+  problem<T> p({21, 17, 256, 4, 3}, true, {}, 510);
+  auto const a = p.make();
+  counted<T> base(p.M);
+  auto const layer = hoft::bind_layer<T>(a, base);
+  auto const f = hoft::forward(layer, p.x);
+  dense_matrix<T> const dy = (f.y.cast<float>() * 2048).cast<T>();
+  hoft::layer_gradient large(layer), small(layer);
+  static_cast<void>(hoft::backward(layer, p.x, f, dy, large));
+  // Sums are linear in dy: these are the same, scaled by a power of two.
+  constexpr float down = 1.0f / 65536;
+  auto const to = small.view(), from = large.view();
+  hoft::as_eigen(to.D_U) = down * hoft::as_eigen(from.D_U), hoft::as_eigen(to.dF_U) = down * hoft::as_eigen(from.dF_U);
+  hoft::as_eigen(to.E_U) = down * hoft::as_eigen(from.E_U), hoft::as_eigen(to.D_V) = down * hoft::as_eigen(from.D_V);
+  hoft::as_eigen(to.minus_dK) = down * hoft::as_eigen(from.minus_dK);
+  hoft::as_eigen(to.ds) = down * hoft::as_eigen(from.ds);
+
+  base.forget();
+  auto const d = hoft::finish(layer, std::move(small));
+  CHECK(base.gradients.back().colwise().norm().maxCoeff() > 65504 * down);
+  long double const dB = base.gradients.back().norm();
+  auto const all = hoft::finish(layer, std::move(large));
+  CHECK(std::abs(base.gradients.back().colwise().norm().maxCoeff() - 4096) < 4096 * storage_rounding<T>());
+  CHECK((same_bits(all.dU, (d.dU / down).eval()) && same_bits(all.ds, (d.ds / down).eval())));
+  // dB and MᴴdB are rounded in both calls, each to u of a column that is at most ‖M‖ ‖dB‖; then comes 1 / ‖v‖.
+  deducible<long double> const V = widen(p.V);
+  auto const bound = inverse_norms(V, 4 * storage_rounding<T>() * widen(p.M).norm() * dB);
+  CHECK(within(deducible<long double>(down * widen(all.dV)), widen(d.dV), bound));
 }
 
 TEST_SUITE_END();

@@ -22,7 +22,8 @@ template <class T, class L>
 struct spaced {
   index_t rows, cols, ld;
   std::vector<T> data;
-  spaced(index_t m, index_t n, unsigned seed) : rows(m), cols(n), ld((std::same_as<L, col_major> ? m : n) + 3) {
+  spaced(index_t m, index_t n, unsigned seed, index_t gap = 3)
+      : rows(m), cols(n), ld((std::same_as<L, col_major> ? m : n) + gap) {
     data.assign(std::size_t(ld * (std::same_as<L, col_major> ? n : m)), T(std::numeric_limits<double>::quiet_NaN()));
     std::mt19937_64 rng(seed);
     std::uniform_real_distribution<double> uniform(-1, 1);
@@ -59,7 +60,7 @@ void check(index_t m, index_t n, index_t k, bool conj_a, bool conj_b, start from
   CAPTURE(conj_b);
   spaced<T, LA> const A(m, k, 1);
   spaced<T, LB> const B(k, n, 2);
-  spaced<T, LC> const S(m, n, 3);
+  spaced<T, LC> const S(m, n, 3, 6);
   T const alpha(-0.75);
   spaced<T, LC> first(0, 0, 1);
   for (int threads : {1, 2, 3}) {
@@ -129,6 +130,12 @@ TEST_CASE_TEMPLATE("a large matrix times few columns", T, float, double, std::co
   check_shapes<T, col_major, row_major>();
   check_shapes<T, row_major, col_major>();
   check_shapes<T, row_major, row_major>();
+}
+
+TEST_CASE_TEMPLATE("one column more than few", T, float, std::complex<double>) {
+  check<T, col_major, col_major, col_major>(1025, 9, 65, false, false, start::apart);
+  check<T, row_major, col_major, col_major>(1025, 9, 65, false, false, start::in_place);
+  check<T, col_major, row_major, row_major>(9, 65, 1025, false, false, start::none);
 }
 
 TEST_CASE_TEMPLATE("a NaN in a row of the matrix comes out in that row alone", L, col_major, row_major) {

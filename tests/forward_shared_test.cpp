@@ -109,6 +109,10 @@ TEST_CASE("forward_shared takes layers in what people have, and no layers at all
   crowd<float, col_major> nobody({}, {});
   nobody.shared(cpu{}, nobody.layers);
   CHECK(nobody.base.applied.empty());
+  dense_matrix<float> y = gaussian<float>(80, 2, 303);
+  CHECK_THROWS_WITH_AS(hoft::forward_shared(cpu{}, nobody.layers, std::span<index_t const>(nobody.offsets), nobody.base,
+                                            hoft::as_view(std::as_const(nobody.x)), hoft::as_view(y), {}),
+                       "hoft::forward_shared: y.cols is 2, must be == 0", hoft::shape_error);
 }
 
 TEST_CASE("forward_shared refuses what does not fit, before it writes or calls the base operator") {
@@ -161,6 +165,9 @@ TEST_CASE("forward_shared refuses what does not fit, before it writes or calls t
   CHECK_THROWS_WITH_AS(static_cast<void>(hoft::forward_shared_workspace(cpu{}, sizes.layers, offsets.first(3),
                                                                         hoft::as_view(std::as_const(sizes.x)))),
                        "hoft::forward_shared_workspace: offsets.size() is 3, must be == 4", shape_error);
+  matrix_view<double const> const narrow(nullptr, crowd_type::n, 17, crowd_type::n - 1);
+  CHECK_THROWS_WITH_AS(static_cast<void>(hoft::forward_shared_workspace(cpu{}, sizes.layers, offsets, narrow)),
+                       "hoft::forward_shared_workspace: x.ld is 20, must be >= 21", shape_error);
 }
 
 TEST_SUITE_END();

@@ -1,6 +1,8 @@
 // What the calls on bound layers refuse, by name, before they write anything or call the base operator.
 #include "activations.hpp"
 
+#include <hoft/adapter/layer_batch.hpp>
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -237,6 +239,24 @@ TEST_CASE("sums of another adapter are refused") {
     refuses(*c, "g.D_V.cols is 1, must be == 2", [](args& s) { s.g.D_V.cols = 1; });
     refuses(*c, "g.ds.size is 5, must be == 6", [](args& s) { s.g.ds.size = 5; });
   }
+}
+
+TEST_CASE("set_zero refuses sums that cannot be") {
+  call const zero{"set_zero", [](args& s) { hoft::set_zero(cpu{}, s.g); }, nullptr};
+  refuses(zero, "g.D_U.rows is -1, must be >= 0", [](args& s) { s.g.D_U.rows = -1; });
+  refuses(zero, "g.dF_U.cols is -1, must be >= 0", [](args& s) { s.g.dF_U.cols = -1; });
+  refuses(zero, "g.E_U.ld is 2, must be >= 3", [](args& s) { s.g.E_U.ld = 2; });
+  refuses(zero, "g.minus_dK.ld is 5, must be >= 6", [](args& s) { s.g.minus_dK.ld = 5; });
+  refuses(zero, "g.D_V.ld is 4, must be >= 5", [](args& s) { s.g.D_V.ld = 4; });
+  refuses(zero, "g.ds.size is -1, must be >= 0", [](args& s) { s.g.ds.size = -1; });
+  call const two{"set_zero",
+                 [](args& s) {
+                   std::vector g{s.g, s.g};
+                   g[1].D_V.ld = 4;
+                   hoft::set_zero(cpu{}, g);
+                 },
+                 nullptr};
+  refuses(two, "g.D_V.ld is 4, must be >= 5 (problem 1)", [](args&) {});
 }
 
 TEST_CASE("finish refuses what does not fit") {

@@ -273,6 +273,27 @@ struct halves {
     CHECK((same_bits(dy.map(), whole.dbase.map()) && same_bits(dx.map(), whole.dx.map())));
     check_same_sums(sums_of(of.g.views), sums);
   }
+  /// A second time, both add to the sums of the first.
+  void backward_twice() {
+    auto const& layer = of.layer.views;
+    padded<T, L> const x(p.x), dy(p.g);
+    padded<T, L> dbase(p.d.m, p.d.t), dx(p.d.n, p.d.t);
+    hoft::layer_state<A, T, L> const state{v.view(), w.view(), q.view()};
+    hoft::set_zero(cpu{}, of.g.views);
+    for (int i = 0; i < 2; ++i) of.backward(x.view(), whole.y.view(), state, dy.view(), dbase.view(), dx.view());
+    auto const sums = sums_of(of.g.views);
+    hoft::set_zero(cpu{}, of.g.views);
+    for (int i = 0; i < 2; ++i) {
+      in_workspace(adapt_backward_workspace(cpu{}, layer, state), [&](hoft::workspace more) {
+        adapt_backward(cpu{}, layer, whole.y.view(), state, dy.view(), dbase.view(), dv.view(), of.g.views, more);
+      });
+      base.apply_adjoint(std::as_const(dbase).view(), dx.view());
+      in_workspace(project_backward_workspace(cpu{}, layer, x.view()), [&](hoft::workspace more) {
+        project_backward(cpu{}, layer, x.view(), dv.view(), dx.view(), of.g.views, more);
+      });
+    }
+    check_same_sums(sums_of(of.g.views), sums);
+  }
   void check() {
     CAPTURE(p.d);
     CAPTURE(keep_q);
@@ -280,6 +301,7 @@ struct halves {
     forward();
     backward();
     backward_in_place();
+    backward_twice();
   }
 };
 

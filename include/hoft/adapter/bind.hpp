@@ -25,6 +25,9 @@ void require_bind(adapter_view<A> const& a, Base const& base, bound_layer_view<s
   bound_layer_view<std::remove_const_t<A>> of_a = layer;
   of_a.adapter = a;
   require_layer_sizes(function, of_a);
+  if (a.scaled() && !layer.minus_K.empty() && layer.minus_scaled_K.data == layer.minus_K.data)
+    refuse<argument_error>(function, "layer.minus_scaled_K", "the memory of layer.minus_K",
+                           "memory of its own, as carve_layer cuts it for an adapter with a scale");
 }
 
 }  // namespace detail
@@ -46,11 +49,12 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// @param policy where to compute
 /// @param a      the adapter of a weight [m, n], ranks ru and rv. The layer refers to its memory
 /// @param base   M as a base operator on T and L
-/// @param layer  Out: cut by carve_layer for an adapter of these extents; told that it is bound, so copies made
-///               before are not
+/// @param layer  Out: cut by carve_layer for an adapter of these extents (one cut for SHOFT takes HOFT too); told that
+///               it is bound, so copies made before are not
 /// @param work   at least bind_workspace<T, L> bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or not
-///         accumulated), before anything is written. What the base operator throws leaves the layer unbound
+///         accumulated; SHOFT in a layer cut for HOFT), before anything is written. What the base operator throws
+///         leaves the layer unbound
 ///
 /// Cost: 2 m n rv flops in the base and 2 m rv² + 2 m ru rv beside it; M is read once. Memory: O((m + n) rv).
 /// Accuracy: that of the base on V̂, which is rounded to T before. Source: docs/reference/mathematics.md (section 3).

@@ -8,16 +8,65 @@ namespace detail {
 
 template <class A, class T, class L>
 struct finish_layer_pieces {
+  static constexpr bool rounds = !std::same_as<T, A>;
   adapter_finish_pieces<A> of_factors;
-  matrix_view<A> dB, D;                 ///< [m, rv], [n, rv] Mᴴ dB
-  matrix_view<T, L> base_in, base_out;  ///< the same as the base operator takes them
+  matrix_view<A> dB, D;                 ///< [m, rv]; [n, rv] Mᴴ dB, where T is A
+  matrix_view<real_t<A>> norms;         ///< [2, rv] of dB as normalise_columns gives them, where T is not A
+  matrix_view<T, L> base_in, base_out;  ///< dB and Mᴴ dB as the base operator takes them
   finish_layer_pieces(arena& memory, adapter_view<A const> const& a)
       : of_factors(memory, a),
         dB(memory.matrix<A>(a.rows(), a.right.rank())),
-        D(memory.matrix<A>(a.cols(), a.right.rank())),
+        D(memory.matrix<A>(rounds ? 0 : a.cols(), a.right.rank())),
+        norms(memory.matrix<real_t<A>>(rounds ? 2 : 0, a.right.rank())),
         base_in(memory.matrix<T, L>(a.rows(), a.right.rank())),
         base_out(memory.matrix<T, L>(a.cols(), a.right.rank())) {}
 };
+
+/// A column of dB may be a sum over all tokens of a step, which 16 bits need not hold: it is handed to a base operator
+/// of such numbers with a norm of at most this, so that MᴴdB fits too where columns of M have a norm below 16.
+inline constexpr float most_norm_in_16_bits = 4096;
+
+/// Y := X diag(norms) with norms of at most most_norm_in_16_bits. X has columns of norm 1.
+template <class A, class T, class L>
+struct limited_columns_element {
+  matrix_view<A const> X;
+  matrix_view<real_t<A> const> norms;
+  matrix_view<T, L> Y;
+  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
+    real_t<A> const norm = norms(0, j) * norms(1, j);
+    Y(i, j) = static_cast<T>(X(i, j) * (norm > most_norm_in_16_bits ? real_t<A>(most_norm_in_16_bits) : norm));
+  }
+};
+/// Y := Y + X, X from columns that limited_columns_element made.
+template <class A, class T, class L>
+struct add_limited_columns_element {
+  matrix_view<T const, L> X;
+  matrix_view<real_t<A> const> norms;
+  matrix_view<A> Y;
+  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
+    real_t<A> const norm = norms(0, j) * norms(1, j);
+    Y(i, j) += static_cast<A>(X(i, j)) * (norm > most_norm_in_16_bits ? norm / most_norm_in_16_bits : real_t<A>(1));
+  }
+};
+
+/// D_V := D_V + MᴴdB; dB is overwritten.
+template <class Policy, class Base, class A, class T, class L>
+void add_base_adjoint(Policy const& policy, Base& base, finish_layer_pieces<A, T, L> const& pieces,
+                      matrix_view<A> D_V) {
+  matrix_view<T const, L> const in = pieces.base_in, out = pieces.base_out;
+  if constexpr (finish_layer_pieces<A, T, L>::rounds) {
+    ops<Policy>::normalise_columns(policy, pieces.dB, pieces.dB, pieces.norms);
+    ops<Policy>::for_each_element(policy, pieces.base_in,
+                                  limited_columns_element<A, T, L>{pieces.dB, pieces.norms, pieces.base_in});
+    apply_base_adjoint(policy, base, in, pieces.base_out);
+    ops<Policy>::for_each_element(policy, D_V, add_limited_columns_element<A, T, L>{out, pieces.norms, D_V});
+  } else {
+    ops<Policy>::copy(policy, pieces.dB, pieces.base_in);
+    apply_base_adjoint(policy, base, in, pieces.base_out);
+    ops<Policy>::copy(policy, out, pieces.D);
+    ops<Policy>::add(policy, pieces.D, D_V);
+  }
+}
 
 template <class A, class Base, class TU, class LU, class TV, class LV, class TS>
 void require_finish(bound_layer_view<A> const& layer, Base const& base,
@@ -46,7 +95,8 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// @tparam T, L  element type and layout on which the base operator is called
 /// @param policy where to compute
 /// @param layer  the bound layer of the step
-/// @param base   M as a base operator on T and L
+/// @param base   M as a base operator on T and L. In 16 bits it takes columns of ∂L/∂(M V̂) of norm above 4096 scaled
+///               down to that
 /// @param g      In: sums. Out: overwritten; set_zero begins the next step
 /// @param dU     [m, ru] Out
 /// @param dV     [n, rv] Out
@@ -70,12 +120,7 @@ void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
   detail::require_finish(layer, base, g, dU, dV, ds);
   auto const pieces = detail::carve<detail::finish_layer_pieces<acc, T, L>>("finish", work, a);
   detail::product_backward(policy, a, matrix_view<acc const>(layer.B), g.minus_dK, pieces.dB, pieces.of_factors);
-  if (a.right.rank() > 0) {
-    ops<Policy>::copy(policy, pieces.dB, pieces.base_in);
-    detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(pieces.base_in), pieces.base_out);
-    ops<Policy>::copy(policy, pieces.base_out, pieces.D);
-    ops<Policy>::add(policy, pieces.D, g.D_V);
-  }
+  if (a.right.rank() > 0) detail::add_base_adjoint(policy, base, pieces, g.D_V);
   detail::finish_adapter(policy, a, detail::sums_of_outputs(g), g.D_V, pieces.of_factors, dU, dV, ds);
 }
 

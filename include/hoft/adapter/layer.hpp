@@ -132,13 +132,26 @@ struct zero_sums_element {
   }
 };
 
+/// All that can be asked of sums without their adapter.
+template <class A>
+void require_sums(char const* function, layer_gradient_view<A> const& g) {
+  require_view(function, "g.D_U", g.D_U);
+  require_view(function, "g.dF_U", g.dF_U);
+  require_view(function, "g.E_U", g.E_U);
+  require_view(function, "g.minus_dK", g.minus_dK);
+  require_view(function, "g.D_V", g.D_V);
+  require_at_least(function, "g.ds.size", g.ds.size, 0);
+}
+
 }  // namespace detail
 
 /// All sums := 0, at the start of an optimiser step.
+/// @throws hoft::shape_error if an extent is negative or a leading dimension too small, before anything is written
 template <execution_policy Policy, class A>
 void set_zero(Policy const& policy, layer_gradient_view<A> const& g) {
+  detail::require_sums("set_zero", g);
   index_t const rows = (std::max)({g.D_U.rows, g.dF_U.rows, g.E_U.rows, g.minus_dK.rows, g.D_V.rows, g.ds.size}),
-                cols = 3 * g.D_U.cols + g.minus_dK.cols + g.D_V.cols + 1;
+                cols = g.D_U.cols + g.dF_U.cols + g.E_U.cols + g.minus_dK.cols + g.D_V.cols + 1;
   ops<Policy>::for_each_element(policy, matrix_view<A>(nullptr, rows, cols), detail::zero_sums_element<A>{g});
 }
 
@@ -186,6 +199,7 @@ void form_products(Policy const& policy, bound_layer_view<A> const& layer) {
   if (a.right.rank() == 0) return;
   ops<Policy>::update(policy, A(-1), layer.B, a.right.at(0).T, {}, layer.minus_K);
   if (a.scaled()) ops<Policy>::scale_rows(policy, a.scale, op::plain, layer.minus_K, layer.minus_scaled_K);
+  else ops<Policy>::copy(policy, layer.minus_K, layer.minus_scaled_K);  // apart where the memory was cut for SHOFT
   if (!layer.minus_UK.empty()) ops<Policy>::project(policy, a.left.vectors, layer.minus_scaled_K, layer.minus_UK);
 }
 

@@ -109,11 +109,14 @@ void forward(Policy const& policy, Layers const& all_layer, Bases&& all_base, In
 }
 
 /// set_zero(g[i]) for every i: one launch on a GPU for those that it takes at a time.
+/// @throws as `set_zero` of one gradient, for the whole batch before anything is written
 template <execution_policy Policy, many_layer_gradients Gradients>
 void set_zero(Policy const& policy, Gradients const& all_g) {
   auto const g = detail::items(all_g);
-  detail::run_batch(policy, index_t(g.size()), {}, 0,
-                    [&](auto const& one, std::size_t i, workspace) { set_zero(one, g[i]); });
+  index_t const count = index_t(g.size());
+  detail::require_batch(
+      "set_zero", count, {}, [&](std::size_t i) { detail::require_sums("set_zero", g[i]); }, [] { return index_t{0}; });
+  detail::run_batch(policy, count, {}, 0, [&](auto const& one, std::size_t i, workspace) { set_zero(one, g[i]); });
 }
 
 /// Bytes of workspace for `backward` after forward passes that left `state`.
@@ -235,12 +238,14 @@ inline void require_offsets(char const* function, std::span<index_t const> offse
 }  // namespace detail
 
 /// Bytes of workspace for `forward_shared` of x.
-/// @throws hoft::shape_error if the offsets do not divide the tokens, or parts of a layer do not fit each other
+/// @throws hoft::shape_error if the offsets do not divide the tokens, x has a leading dimension that is too small, or
+///         parts of a layer do not fit each other
 template <execution_policy Policy, many_layers Layers, class T, class L>
 [[nodiscard]] index_t forward_shared_workspace(Policy const& policy, Layers const& all_layer,
                                                std::span<index_t const> offsets, matrix_view<T, L> x) {
   auto const layer = detail::items(all_layer);
   index_t const count = index_t(layer.size());
+  detail::require_view("forward_shared_workspace", "x", x);
   detail::require_offsets("forward_shared_workspace", offsets, count, x.cols);
   return detail::batch_workspace(policy, count, [&](index_t problem) {
     auto const i = static_cast<std::size_t>(problem);
@@ -278,7 +283,7 @@ void forward_shared(Policy const& policy, Layers const& all_layer, std::span<ind
   index_t const bytes = detail::require_batch(
       function, count, work, [&](std::size_t i) { detail::require_layer_forward(function, layer[i], base, x, y); },
       [&] { return forward_shared_workspace(policy, layer, offsets, x); });
-  if (count == 0) return;
+  if (count == 0) return detail::require_shape(function, "y", y, y.rows, x.cols);
   detail::apply_base(policy, base, matrix_view<T const, L>(x), y);
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
     using P = std::remove_cvref_t<decltype(one)>;
