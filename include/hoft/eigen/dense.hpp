@@ -56,23 +56,39 @@ class dense_operator {
     if constexpr (std::same_as<T, A>) {
       product(policy, T(1), M, cpu_backend::plain(X), {}, Y);
     } else {
+      // Threads share the tokens, and each converts M for its own; or, where the tokens are few, the outputs.
       constexpr index_t tokens = 256, outputs = 256;
-      cpu_backend::parallel_for(policy, (X.cols + tokens - 1) / tokens, [&](index_t, index_t task) {
-        index_t const j = task * tokens, t = (std::min)(tokens, X.cols - j);
-        using layout = typename decltype(M.matrix)::layout_type;
-        dense_matrix<A, L> x(X.rows, t), y((std::min)(outputs, Y.rows), t);
+      auto const convert_tokens = [&](index_t j, index_t t) {
+        dense_matrix<A, L> x(X.rows, t);
         ops<cpu>::copy(cpu{}, X.columns(j, t), as_view(x));
-        dense_matrix<A, layout> rows;
-        for (index_t i = 0; i < Y.rows; i += outputs) {
-          index_t const count = (std::min)(outputs, Y.rows - i);
-          rows.resize(count, X.rows);
-          ops<cpu>::copy(cpu{}, M.matrix.block(i, 0, count, X.rows), as_view(rows));
-          auto const target = as_view(y).block(0, 0, count, t);
-          product(cpu{}, A(1), cpu_backend::plain(as_view(rows)), cpu_backend::plain(as_view(x)), {}, target);
-          ops<cpu>::copy(cpu{}, target, Y.block(i, j, count, t));
-        }
-      });
+        return x;
+      };
+      auto const share = [&](index_t extent, index_t size, auto const& body) {
+        cpu_backend::parallel_for(policy, (extent + size - 1) / size, [&](index_t, index_t task) {
+          body(task * size, (std::min)(size, extent - task * size));
+        });
+      };
+      if (X.cols <= tokens) {
+        auto const x = convert_tokens(0, X.cols);
+        share(Y.rows, outputs / 4, [&](index_t i, index_t count) { multiply_rows(M.matrix, i, count, x, Y); });
+      } else {
+        share(X.cols, tokens, [&](index_t j, index_t t) {
+          auto const x = convert_tokens(j, t);
+          for (index_t i = 0; i < Y.rows; i += outputs)
+            multiply_rows(M.matrix, i, (std::min)(outputs, Y.rows - i), x, Y.columns(j, t));
+        });
+      }
     }
+  }
+  /// `count` rows of Y := M x from row i, by a converted copy of theirs of M.
+  template <class LR, class A, class L>
+  static void multiply_rows(matrix_view<T const, LR> M, index_t i, index_t count, dense_matrix<A, L> const& x,
+                            matrix_view<T, L> Y) {
+    dense_matrix<A, LR> rows(count, M.cols);
+    dense_matrix<A, L> y(count, Y.cols);
+    ops<cpu>::copy(cpu{}, M.block(i, 0, count, M.cols), as_view(rows));
+    product(cpu{}, A(1), cpu_backend::plain(as_view(rows)), cpu_backend::plain(as_view(x)), {}, as_view(y));
+    ops<cpu>::copy(cpu{}, as_view(y), Y.block(i, 0, count, Y.cols));
   }
 
   cpu policy_;
