@@ -11,8 +11,7 @@
 #include <utility>
 #include <vector>
 
-// --- somebody else's library: tokens are rows, weights are 8-bit integers with one scale for each output
-// --------------
+// --- somebody else's library: tokens are rows, weights are 8-bit integers, with one scale for each output ----------
 
 struct their_weight {
   std::int64_t out, in;
@@ -40,10 +39,10 @@ void their_linear_backward(their_weight const& W, float const* dy, float* dx, st
     }
 }
 
-// --- hoft around it
-// ---------------------------------------------------------------------------------------------------
+// --- hoft around it -----------------------------------------------------------------------------------------------
 
-// Their kernel as a base operator. Rows of tokens are hoft's columns; hoft's own arguments have no gaps between them.
+// Their kernel as a base operator. Rows of tokens are hoft's columns; neither this program's nor hoft's own have gaps
+// between them.
 struct their_base {
   their_weight const& W;
   void apply(hoft::matrix_view<float const> X, hoft::matrix_view<float> Y) const {

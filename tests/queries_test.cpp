@@ -199,13 +199,17 @@ TEST_CASE("queries refuse sizes that no call would take") {
                        [&] { return merge_backward_workspace(cpu{}, a, negative); });
   refuses<shape_error>("low_rank_workspace: M.cols is -5, must be >= 0",
                        [&] { return low_rank_workspace(cpu{}, a, negative); });
-  refuses<shape_error>("forward_workspace: x.rows is -5, must be >= 0",
-                       [&] { return forward_workspace(cpu{}, layer, matrix(nullptr, -5, 6, 6)); });
-  refuses<shape_error>("project_workspace: x.cols is -5, must be >= 0",
+  refuses<shape_error>("forward_workspace: x.rows is 7, must be == 5",
+                       [&] { return forward_workspace(cpu{}, layer, negative); });
+  refuses<shape_error>("forward_workspace: x.cols is -4, must be >= 0",
+                       [&] { return forward_workspace(cpu{}, layer, matrix(nullptr, 5, -4)); });
+  refuses<shape_error>("project_workspace: x.rows is 7, must be == 5",
                        [&] { return project_workspace(cpu{}, layer, negative); });
   refuses<shape_error>("adapt_workspace: base_output.cols is -5, must be >= 0",
                        [&] { return adapt_workspace(cpu{}, layer, negative); });
-  refuses<shape_error>("project_backward_workspace: x.cols is -5, must be >= 0",
+  refuses<shape_error>("adapt_workspace: base_output.rows is 5, must be == 7",
+                       [&] { return adapt_workspace(cpu{}, layer, matrix(nullptr, 5, 4)); });
+  refuses<shape_error>("project_backward_workspace: x.rows is 7, must be == 5",
                        [&] { return project_backward_workspace(cpu{}, layer, negative); });
   auto negative_tokens = state;
   negative_tokens.v.cols = negative_tokens.w.cols = -4;

@@ -56,12 +56,12 @@ using project_layer_backward = update_algorithm<Policy, A, T, L>;
 }  // namespace detail
 
 /// Bytes of workspace for `project` of x.
-/// @throws hoft::shape_error if an extent is negative or parts of the layer do not fit each other
+/// @throws hoft::shape_error if x does not fit the layer, or parts of the layer each other
 template <execution_policy Policy, class A, class T, class L>
 [[nodiscard]] index_t project_workspace(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
   detail::require_layer_sizes("project_workspace", layer);
-  detail::require_view("project_workspace", "x", x);
+  detail::require_shape("project_workspace", "x", x, layer.cols(), x.cols);
   return detail::workspace_size<detail::project_layer<Policy, acc, std::remove_const_t<T>, L>>(
       policy, layer.cols(), layer.adapter.right.rank(), x.cols);
 }
@@ -92,13 +92,13 @@ void project(Policy const& policy, bound_layer_view<A> const& layer, matrix_view
 }
 
 /// Bytes of workspace for `adapt` of this base output, whether q is saved or not.
-/// @throws hoft::shape_error if an extent is negative or parts of the layer do not fit each other
+/// @throws hoft::shape_error if base_output does not fit the layer, or parts of the layer each other
 template <execution_policy Policy, class A, class T, class L>
 [[nodiscard]] index_t adapt_workspace(Policy const& policy, bound_layer_view<A> const& layer,
                                       matrix_view<T, L> base_output) {
   using acc = std::remove_const_t<A>;
   detail::require_layer_sizes("adapt_workspace", layer);
-  detail::require_view("adapt_workspace", "base_output", base_output);
+  detail::require_shape("adapt_workspace", "base_output", base_output, layer.rows(), base_output.cols);
   return detail::workspace_size<detail::adapt_layer<Policy, acc, std::remove_const_t<T>, L>>(
       policy, layer.adapter, base_output.cols, layer.adapter.scaled());
 }
@@ -176,13 +176,13 @@ void adapt_backward(Policy const& policy, bound_layer_view<A> const& layer, matr
 }
 
 /// Bytes of workspace for `project_backward` of x.
-/// @throws hoft::shape_error if an extent is negative or parts of the layer do not fit each other
+/// @throws hoft::shape_error if x does not fit the layer, or parts of the layer each other
 template <execution_policy Policy, class A, class T, class L>
 [[nodiscard]] index_t project_backward_workspace(Policy const& policy, bound_layer_view<A> const& layer,
                                                  matrix_view<T, L> x) {
   using acc = std::remove_const_t<A>;
   detail::require_layer_sizes("project_backward_workspace", layer);
-  detail::require_view("project_backward_workspace", "x", x);
+  detail::require_shape("project_backward_workspace", "x", x, layer.cols(), x.cols);
   return detail::workspace_size<detail::project_layer_backward<Policy, acc, std::remove_const_t<T>, L>>(
       policy, layer.cols(), layer.adapter.right.rank(), x.cols);
 }

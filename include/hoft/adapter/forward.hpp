@@ -60,13 +60,13 @@ void forward_layer(Policy const& policy, bound_layer_view<A const> const& layer,
 }  // namespace detail
 
 /// Bytes of workspace for `forward` of a bound layer with a state, or (keeps_state = false) without one.
-/// @throws hoft::shape_error if an extent is negative or parts of the layer do not fit each other
+/// @throws hoft::shape_error if x does not fit the layer, or parts of the layer each other
 template <execution_policy Policy, class A, class T, class L>
 [[nodiscard]] index_t forward_workspace(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T, L> x,
                                         bool keeps_state = true) {
   using acc = std::remove_const_t<A>;
   detail::require_layer_sizes("forward_workspace", layer);
-  detail::require_view("forward_workspace", "x", x);
+  detail::require_shape("forward_workspace", "x", x, layer.cols(), x.cols);
   return detail::workspace_size<detail::layer_forward_pieces<Policy, acc, std::remove_const_t<T>, L>>(
       policy, layer.adapter, x.cols, keeps_state);
 }

@@ -177,6 +177,56 @@ struct adapted_sum {
     return h;
   }
 };
+/// From the sums over columns to those of the gradients, which they are added to, or put into.
+template <device_policy Device, class Layer, class Sums>
+void finish_sums(Device const& device, Layer const& layer, saved_quantity what, gradient_part<float> const& part,
+                 Sums const& sums, bool adds) {
+  auto const& a = layer.adapter;
+  index_t const ru = a.left.rank(), rv = a.right.rank();
+  matrix_view<float const> const U = a.left.vectors, K = layer.minus_K;
+  vector_view<float const> const s = a.scale;
+  adapted_sum const H{U, part};
+  auto const minus_dK = sums.minus_dK;
+  ops<Device>::for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
+    float const d = s.size > 0 ? s[i] * H(i, l) : H(i, l);
+    minus_dK(i, l) = adds ? minus_dK(i, l) + d : d;
+  });
+  if (ru > 0) {
+    auto const D = sums.left.D, dF = sums.left.dF, E = sums.left.E;
+    ops<Device>::for_each_element(device, dF.block(0, 0, ru, ru), [=] HOFT_KERNEL_LAMBDA(index_t k, index_t l) {
+      dF(k, l) = adds ? dF(k, l) + part.dF(k, l) : part.dF(k, l);
+      E(k, l) = adds ? E(k, l) + part.E(k, l) : part.E(k, l);
+    });
+    ops<Device>::for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t k) {
+      float d = part.D(i, k);
+      if (part.X_dW.cols > 0) {
+        float x = part.X_dW(i, k);
+        if (what == saved_quantity::base)
+          for (index_t l = 0; l < rv; ++l) x += K(i, l) * part.J(k, l);  // Σ (−K v) dWᴴ
+        d += what == saved_quantity::y || s.size == 0 ? x : s[i] * x;
+      }
+      D(i, k) = adds ? D(i, k) + d : d;
+    });
+  }
+  auto const ds = sums.ds;
+  if (ds.size == 0) return;
+  ops<Device>::for_each_element(device, matrix_view<float>(ds.data, ds.size, 1),
+                                [=] HOFT_KERNEL_LAMBDA(index_t i, index_t) {
+                                  float d = part.dots[i];  // Σ (G + U dW)(i, c) q(i, c)
+                                  for (index_t k = 0; k < ru; ++k) d += U(i, k) * part.X_dW(i, k);
+                                  if (what == saved_quantity::base)
+                                    for (index_t l = 0; l < rv; ++l) d += K(i, l) * H(i, l);
+                                  if (what == saved_quantity::y) {  // q = (Y + U Z) / s
+                                    for (index_t k = 0; k < ru; ++k) {
+                                      float z = -part.D(i, k);
+                                      for (index_t l = 0; l < ru; ++l) z += U(i, l) * part.E(k, l);
+                                      d += U(i, k) * z;
+                                    }
+                                    d /= s[i];
+                                  }
+                                  ds[i] = adds ? ds[i] + d : d;
+                                });
+}
 /// The gradients of adapt_stored from G = ∂L/∂Y [m, n] and X [m, n], which room.what tells: dX [m, n] := diag(s) Q_Uᴴ
 /// G, if it has data, may be G; dv [rv, n] := −Kᴴ dX. The sums over columns are added to `sums`, or put there where
 /// `adds` is false: of the left side (D, dF, E), −∂L/∂K and ds. W [ru, n] is what the forward pass saved; not read if X
@@ -236,51 +286,7 @@ void adapt_backward_stored(Device const& device, adapt_backward_room<T> const& r
       around(W);
     }
   }
-  // From the sums over columns to those of the gradients.
-  vector_view<float const> const s = a.scale;
-  matrix_view<float const> const K = layer.minus_K;
-  saved_quantity const what = room.what;
-  adapted_sum const H{U, part};
-  auto const minus_dK = sums.minus_dK;
-  ops<Device>::for_each_element(device, minus_dK, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t l) {
-    float const d = s.size > 0 ? s[i] * H(i, l) : H(i, l);
-    minus_dK(i, l) = adds ? minus_dK(i, l) + d : d;
-  });
-  if (ru > 0) {
-    auto const D = sums.left.D, dF = sums.left.dF, E = sums.left.E;
-    ops<Device>::for_each_element(device, dF.block(0, 0, ru, ru), [=] HOFT_KERNEL_LAMBDA(index_t k, index_t l) {
-      dF(k, l) = adds ? dF(k, l) + part.dF(k, l) : part.dF(k, l);
-      E(k, l) = adds ? E(k, l) + part.E(k, l) : part.E(k, l);
-    });
-    ops<Device>::for_each_element(device, D, [=] HOFT_KERNEL_LAMBDA(index_t i, index_t k) {
-      float d = part.D(i, k);
-      if (part.X_dW.cols > 0) {
-        float x = part.X_dW(i, k);
-        if (what == saved_quantity::base)
-          for (index_t l = 0; l < rv; ++l) x += K(i, l) * part.J(k, l);  // Σ (−K v) dWᴴ
-        d += what == saved_quantity::y || s.size == 0 ? x : s[i] * x;
-      }
-      D(i, k) = adds ? D(i, k) + d : d;
-    });
-  }
-  auto const ds = sums.ds;
-  if (ds.size == 0) return;
-  ops<Device>::for_each_element(device, matrix_view<float>(ds.data, ds.size, 1),
-                                [=] HOFT_KERNEL_LAMBDA(index_t i, index_t) {
-                                  float d = part.dots[i];  // Σ (G + U dW)(i, c) q(i, c)
-                                  for (index_t k = 0; k < ru; ++k) d += U(i, k) * part.X_dW(i, k);
-                                  if (what == saved_quantity::base)
-                                    for (index_t l = 0; l < rv; ++l) d += K(i, l) * H(i, l);
-                                  if (what == saved_quantity::y) {  // q = (Y + U Z) / s
-                                    for (index_t k = 0; k < ru; ++k) {
-                                      float z = -part.D(i, k);
-                                      for (index_t l = 0; l < ru; ++l) z += U(i, l) * part.E(k, l);
-                                      d += U(i, k) * z;
-                                    }
-                                    d /= s[i];
-                                  }
-                                  ds[i] = adds ? ds[i] + d : d;
-                                });
+  finish_sums(device, layer, room.what, part, sums, adds);
 }
 
 // --- X + V P and X Pᴴ -------------------------------------------------------------------------------------------
