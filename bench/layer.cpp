@@ -68,7 +68,7 @@ void layer<T>::bind(library base) {
 template <class T>
 void layer<T>::forward_on(library base, index_t first, index_t count) {
   auto const& all = state.parts;
-  state_view const part{all.v.columns(first, count), all.w.columns(first, count), {}};
+  state_view const part = all.columns(first, count);
   with_base(base, [&](auto& op) {
     hoft::forward(hoft::cpu{}, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, work);
   });
@@ -76,7 +76,7 @@ void layer<T>::forward_on(library base, index_t first, index_t count) {
 template <class T>
 void layer<T>::backward_on(library base, index_t first, index_t count) {
   auto const& all = state.parts;
-  state_view const part{all.v.columns(first, count), all.w.columns(first, count), {}};
+  state_view const part = all.columns(first, count);
   auto const of_y = dy.columns(first, count);
   with_base(base, [&](auto& op) {
     hoft::backward(hoft::cpu{}, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, of_y,

@@ -1,5 +1,5 @@
 // tensors_of_others.cpp: a HOFT layer around memory and a kernel of somebody else, by raw pointers, Eigen's maps and
-// DLPack tensors. Nothing is copied. Fails if the ways give different numbers.
+// DLPack tensors, with gaps between rows or without. No tensor is copied. Fails if the ways give different numbers.
 #include <hoft/hoft.hpp>
 #include <hoft/view/dlpack.hpp>
 
@@ -19,56 +19,85 @@ struct their_weight {
   std::vector<float> scale;        // [out]
 };
 
-// y [tokens, out] := x Wᵀ
-void their_linear(their_weight const& W, float const* x, float* y, std::int64_t tokens) {
+// y [tokens, out] := x Wᵀ; a step is the distance from one row to the next.
+void their_linear(their_weight const& W, float const* x, std::int64_t x_step, float* y, std::int64_t y_step,
+                  std::int64_t tokens) {
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t i = 0; i < W.out; ++i) {
       float sum = 0;
-      for (std::int64_t j = 0; j < W.in; ++j) sum += float(W.codes[std::size_t(i * W.in + j)]) * x[t * W.in + j];
-      y[t * W.out + i] = W.scale[std::size_t(i)] * sum;
+      for (std::int64_t j = 0; j < W.in; ++j) sum += float(W.codes[std::size_t(i * W.in + j)]) * x[t * x_step + j];
+      y[t * y_step + i] = W.scale[std::size_t(i)] * sum;
     }
 }
 // dx [tokens, in] := dy W
-void their_linear_backward(their_weight const& W, float const* dy, float* dx, std::int64_t tokens) {
+void their_linear_backward(their_weight const& W, float const* dy, std::int64_t dy_step, float* dx,
+                           std::int64_t dx_step, std::int64_t tokens) {
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t j = 0; j < W.in; ++j) {
       float sum = 0;
       for (std::int64_t i = 0; i < W.out; ++i)
-        sum += dy[t * W.out + i] * W.scale[std::size_t(i)] * float(W.codes[std::size_t(i * W.in + j)]);
-      dx[t * W.in + j] = sum;
+        sum += dy[t * dy_step + i] * W.scale[std::size_t(i)] * float(W.codes[std::size_t(i * W.in + j)]);
+      dx[t * dx_step + j] = sum;
     }
 }
 
 // --- hoft around it -----------------------------------------------------------------------------------------------
 
-// Their kernel as a base operator. Rows of tokens are hoft's columns; neither this program's nor hoft's own have gaps
-// between them.
+// Their kernel as a base operator. Rows of tokens are hoft's columns, and `ld` is the step between them: hoft hands on
+// the tensors of its caller as they are.
 struct their_base {
   their_weight const& W;
   void apply(hoft::matrix_view<float const> X, hoft::matrix_view<float> Y) const {
-    their_linear(W, X.data, Y.data, X.cols);
+    their_linear(W, X.data, X.ld, Y.data, Y.ld, X.cols);
   }
   void apply_adjoint(hoft::matrix_view<float const> X, hoft::matrix_view<float> Y) const {
-    their_linear_backward(W, X.data, Y.data, X.cols);
+    their_linear_backward(W, X.data, X.ld, Y.data, Y.ld, X.cols);
   }
 };
 
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// What a step gives, in memory of the caller: y [tokens, out], dx [tokens, in].
+// What a step gives, in memory of the caller: y [tokens, out], dx [tokens, in], and what it overwrites, dbase like y.
 struct result {
-  Rows y, dx;
+  Rows y, dx, dbase;
   hoft::adapter_gradient<float> d{};
 };
 
-// hoft calls their kernel.
+// Memory that is lent to a step: what a forward pass leaves for its backward pass, and scratch.
+struct lent_memory {
+  std::vector<std::byte> kept, work;
+  hoft::layer_state<float, float, hoft::col_major> state;
+
+  lent_memory(hoft::adapter_view<float const> const& a, std::int64_t tokens) {
+    hoft::arena count;
+    hoft::carve_layer_state<float, hoft::col_major>(count, a, tokens);
+    kept.resize(std::size_t(count.size()));
+    hoft::arena memory({kept.data(), count.size()});
+    state = hoft::carve_layer_state<float, hoft::col_major>(memory, a, tokens);
+  }
+  hoft::workspace scratch(hoft::index_t bytes) {
+    work.resize(std::size_t(bytes));
+    return {work.data(), bytes};
+  }
+};
+
+// hoft calls their kernel. x [in, tokens], dy, y, dbase and dx are views of tensors that stay where they are.
+template <class Layer>
+void step(Layer const& layer, hoft::matrix_view<float const> x, hoft::matrix_view<float const> dy,
+          hoft::matrix_view<float> y, hoft::matrix_view<float> dbase, hoft::matrix_view<float> dx, result& r) {
+  hoft::cpu const policy;
+  auto const bound = layer.view();
+  lent_memory lent(bound.adapter, x.cols);
+  hoft::layer_gradient sums(layer);
+  hoft::forward(policy, bound, layer.base(), x, y, lent.state, lent.scratch(hoft::forward_workspace(policy, bound, x)));
+  hoft::backward(policy, bound, layer.base(), x, y, lent.state, dy, dbase, dx, sums.view(),
+                 lent.scratch(hoft::backward_workspace(policy, bound, lent.state)));
+  r.d = hoft::finish(layer, std::move(sums));
+}
 template <class Layer>
 void step(Layer const& layer, hoft::matrix_view<float const> x, hoft::matrix_view<float const> dy, result& r) {
-  auto const f = hoft::forward(layer, x);
-  hoft::as_eigen(hoft::as_view(r.y).transposed()) = f.y;
-  hoft::layer_gradient g(layer);
-  hoft::as_eigen(hoft::as_view(r.dx).transposed()) = hoft::backward(layer, x, f, dy, g);
-  r.d = hoft::finish(layer, std::move(g));
+  step(layer, x, dy, hoft::as_view(r.y).transposed(), hoft::as_view(r.dbase).transposed(),
+       hoft::as_view(r.dx).transposed(), r);
 }
 
 // They call their kernel, somewhere, and hoft only adapts what came out, in place.
@@ -77,31 +106,23 @@ void step_around(Layer const& layer, their_weight const& W, float const* x, floa
                  result& r) {
   hoft::cpu const policy;
   auto const bound = layer.view();
-  std::vector<std::byte> work, kept;
-  auto const scratch = [&](hoft::index_t bytes) {
-    work.resize(std::size_t(bytes));
-    return hoft::workspace{work.data(), bytes};
-  };
-  hoft::arena count;
-  hoft::carve_layer_state<float, hoft::col_major>(count, bound.adapter, tokens);
-  kept.resize(std::size_t(count.size()));
-  hoft::arena memory({kept.data(), count.size()});
-  auto const state = hoft::carve_layer_state<float, hoft::col_major>(memory, bound.adapter, tokens);
+  lent_memory lent(bound.adapter, tokens);
+  auto const& state = lent.state;
   hoft::layer_gradient sums(layer);
 
   hoft::matrix_view<float const> const X(x, W.in, tokens), dY(dy, W.out, tokens);
   hoft::matrix_view<float> const Y(r.y.data(), W.out, tokens), dX(r.dx.data(), W.in, tokens);
-  their_linear(W, x, r.y.data(), tokens);
-  hoft::project(policy, bound, X, state.v, scratch(hoft::project_workspace(policy, bound, X)));
-  hoft::adapt(policy, bound, Y, Y, state, scratch(hoft::adapt_workspace(policy, bound, Y)));
+  their_linear(W, x, W.in, r.y.data(), W.out, tokens);
+  hoft::project(policy, bound, X, state.v, lent.scratch(hoft::project_workspace(policy, bound, X)));
+  hoft::adapt(policy, bound, Y, Y, state, lent.scratch(hoft::adapt_workspace(policy, bound, Y)));
 
-  Rows dbase(tokens, W.out);
   Eigen::MatrixXf dv(state.v.rows, tokens);
-  hoft::adapt_backward(policy, bound, hoft::matrix_view<float const>(Y), state, dY, hoft::as_view(dbase).transposed(),
-                       hoft::as_view(dv), sums.view(), scratch(hoft::adapt_backward_workspace(policy, bound, state)));
-  their_linear_backward(W, dbase.data(), r.dx.data(), tokens);
+  hoft::adapt_backward(policy, bound, hoft::matrix_view<float const>(Y), state, dY, hoft::as_view(r.dbase).transposed(),
+                       hoft::as_view(dv), sums.view(),
+                       lent.scratch(hoft::adapt_backward_workspace(policy, bound, state)));
+  their_linear_backward(W, r.dbase.data(), W.out, r.dx.data(), W.in, tokens);
   hoft::project_backward(policy, bound, X, hoft::as_view(std::as_const(dv)), dX, sums.view(),
-                         scratch(hoft::project_backward_workspace(policy, bound, X)));
+                         lent.scratch(hoft::project_backward_workspace(policy, bound, X)));
   r.d = hoft::finish(layer, std::move(sums));
 }
 
@@ -121,7 +142,7 @@ int main() {
   Eigen::MatrixXf const U = Eigen::MatrixXf::Random(out, 4), V = Eigen::MatrixXf::Random(in, 4);
   their_base base{W};
   auto const layer = hoft::bind_layer(hoft::adapter{U, V}, base);
-  auto const empty = [&] { return result{Rows(tokens, out), Rows(tokens, in)}; };
+  auto const empty = [&] { return result{Rows(tokens, out), Rows(tokens, in), Rows(tokens, out)}; };
 
   // Raw pointers: rows of tokens are the columns of a column-major view.
   result by_pointer = empty();
@@ -140,11 +161,23 @@ int main() {
   step(layer, hoft::dlpack::as_matrix<float const, hoft::row_major>(x_tensor).transposed(),
        hoft::dlpack::as_matrix<float const, hoft::row_major>(dy_tensor).transposed(), by_dlpack);
 
+  // Rows with gaps between them, which stay as they are.
+  Rows x_wide = Rows::Constant(tokens, in + 5, 9), y_wide = Rows::Constant(tokens, out + 3, 9), dbase_wide = y_wide,
+       dx_wide = x_wide;
+  x_wide.leftCols(in) = x_map;
+  result by_steps;
+  step(layer, hoft::as_view(std::as_const(x_wide)).columns(0, in).transposed(), hoft::as_view(dy_map).transposed(),
+       hoft::as_view(y_wide).columns(0, out).transposed(), hoft::as_view(dbase_wide).columns(0, out).transposed(),
+       hoft::as_view(dx_wide).columns(0, in).transposed(), by_steps);
+  by_steps.y = y_wide.leftCols(out), by_steps.dx = dx_wide.leftCols(in);
+  bool const gaps = (y_wide.rightCols(3).array() == 9).all() && (dx_wide.rightCols(5).array() == 9).all();
+
   // Their kernel called by themselves.
   result around = empty();
   step_around(layer, W, x.data(), dy.data(), tokens, around);
 
-  bool const good = same(by_map, by_pointer) && same(by_dlpack, by_pointer) && same(around, by_pointer) && x == before;
+  bool const good = same(by_map, by_pointer) && same(by_dlpack, by_pointer) && same(by_steps, by_pointer) && gaps &&
+                    same(around, by_pointer) && x == before;
   std::cout << "the ways around somebody else's tensors give the same bits: " << (good ? "yes" : "no") << '\n';
   return good ? 0 : 1;
 }

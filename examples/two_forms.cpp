@@ -63,7 +63,7 @@ class shoft_layer {
  public:
   shoft_layer(hoft::matrix_view<float const> M, hoft::index_t rank, hoft::index_t tokens, hoft::cpu policy)
       : policy_(policy), base_(policy, M) {
-    hoft::index_t const left = hoft::block_for(rank, hoft::exact{}), right = rank;  // V in one triangle
+    hoft::index_t const left = hoft::block_for(rank, hoft::exact{}), right = std::max<hoft::index_t>(1, rank);
     auto const carve = [&](hoft::arena& memory) {
       a_ = {hoft::carve_compact_wy<float>(memory, M.rows, rank, left),
             hoft::carve_compact_wy<float>(memory, M.cols, rank, right), memory.vector<float>(M.rows)};

@@ -149,7 +149,8 @@ TEST_CASE("forward_shared refuses what does not fit, before it writes or calls t
   refuses(shape, "y.cols is 16, must be == 17 (problem 0)", [](auto& s) { s.y_.cols = 16; });
   refuses(shape, "layer.B.cols is 6, must be == 7 (problem 1)", [](auto& s) { s.of.layers[1].B.cols = 6; });
   refuses(hoft::argument_error(""),
-          "layer is memory that has not been bound, must be filled by bind_layer first (problem 2)",
+          "layer is memory that has not been bound, must be filled by bind_layer first, and not a copy from before "
+          "(problem 2)",
           [](auto& s) { s.of.layers[2].bound = false; });
   refuses(hoft::argument_error(""),
           "a.left is built with explicit tau, must be built from reflectors alone (problem 1)",

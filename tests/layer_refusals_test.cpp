@@ -158,8 +158,9 @@ TEST_CASE("every call that reads a layer asks whether it fits and is bound") {
   for (call const* c : readers) {
     refuses_wrong_parts(*c);
     refuses_little_work(*c);
-    refuses<argument_error>(*c, "layer is memory that has not been bound, must be filled by bind_layer first",
-                            [](args& s) { s.layer.bound = false; });
+    refuses<argument_error>(
+        *c, "layer is memory that has not been bound, must be filled by bind_layer first, and not a copy from before",
+        [](args& s) { s.layer.bound = false; });
     refuses<argument_error>(*c, "a.left is built with explicit tau, must be built from reflectors alone",
                             [](args& s) { s.layer.adapter.left.explicit_tau = true; });
     refuses<argument_error>(*c, "a.right is built with explicit tau, must be built from reflectors alone",

@@ -525,7 +525,8 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
     hoft::forward(policy, layers, bases, x, y, state, w);
   };
   CHECK_THROWS_WITH_AS(forward(in, out, p.state, work),
-                       "hoft::forward: layer is memory that has not been bound, must be filled by bind_layer first "
+                       "hoft::forward: layer is memory that has not been bound, must be filled by bind_layer first, "
+                       "and not a copy from before "
                        "(problem 0)",
                        hoft::argument_error);
   for (auto& layer : layers) layer.bound = true;

@@ -8,6 +8,7 @@ namespace HOFT_NAMESPACE {
 /// A linear operator M [m, n] that hoft adapts without seeing its elements: dense, quantised, sharded, anything.
 ///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
 ///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
+/// X and Y are the views that the call was given, with their leading dimensions, or hoft's own scratch memory.
 /// An operator may take a policy too, base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y): it is then called
 /// with that of forward or backward, in a batch with that of one problem, and may use its threads.
 /// If it has rows() and cols(), they are checked against the adapter. What it throws passes through.

@@ -44,6 +44,11 @@ struct layer_state {
   /// [m, t] q = M x − K v, for SHOFT only and optional. Left empty, the backward pass recovers it from y as (y + U Z)
   /// / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
   matrix_view<T, L> q;
+
+  /// Of tokens [j, j + t): a state that was cut for many tokens serves fewer.
+  [[nodiscard]] layer_state columns(index_t j, index_t t) const {
+    return {v.columns(j, t), w.columns(j, t), q.columns(j, t)};
+  }
 };
 
 /// Sums over tokens, from which `finish` makes dU, dV and ds. `backward` adds to them, for any number of
@@ -171,9 +176,10 @@ void require_layer_sizes(char const* function, bound_layer_view<A> const& layer)
 template <class A>
 void require_layer(char const* function, bound_layer_view<A> const& layer) {
   require_layer_sizes(function, layer);
-  require_adapter(function, layer.adapter);
   if (!layer.bound)
-    refuse<argument_error>(function, "layer", "memory that has not been bound", "filled by bind_layer first");
+    refuse<argument_error>(function, "layer", "memory that has not been bound",
+                           "filled by bind_layer first, and not a copy from before");
+  require_adapter(function, layer.adapter);
 }
 template <class A, class AS, class TS, class L>
 void require_state(char const* function, adapter_view<A> const& a, layer_state<AS, TS, L> const& state, index_t t) {
