@@ -4,6 +4,7 @@
 #include "layer.hpp"
 #include "program.hpp"
 
+#include <hoft/cpu/thread_pool.hpp>
 #include <hoft/hoft.hpp>
 
 #include <memory_resource>
@@ -59,6 +60,41 @@ contest<T> step_contest(shape s) {
       d.lora_backward(by);
     });
   }
+  return contest;
+}
+
+/// hoft, the frozen layer and LoRA on two threads of one pool, by the wall clock.
+template <class T>
+contest<T> step_threads_contest(shape s) {
+  using data = layer<T>;
+  auto const pool = std::make_shared<hoft::thread_pool>(2);
+  hoft::cpu const two{.threads = 2, .executor = pool.get()};
+  auto const c = std::make_shared<data>(s, two);
+  contest<T> contest{std::max({s.m, s.n, s.t})};
+  auto const enter = [&](char const* name, hoft::cpu policy, char const* group, hoft::cost cost, auto run) {
+    auto const on = [c, pool, policy, run] {
+      c->policy = policy;
+      run(*c);
+    };
+    contest.enter(group, {name, on, cost, [c] { c->clear(); }, true}, {c->y, c->dx});
+  };
+  auto const by = library::hoft;
+  hoft::cost const frozen = c->frozen_cost() + c->frozen_backward_cost(),
+                   adapted = c->forward_cost() + c->backward_cost(), lora = c->lora_cost(frozen, 3);
+  auto const step = [by](data& d) {
+    d.forward(by);
+    d.backward(by);
+  };
+  enter("hoft", two, "hoft", adapted, step);
+  enter("hoft_1_thread", {}, "hoft", adapted, step);
+  enter("frozen", two, "frozen", frozen, [by](data& d) {
+    d.frozen_forward(by);
+    d.frozen_backward(by);
+  });
+  enter("lora", two, "lora", lora, [by](data& d) {
+    d.lora_forward(by);
+    d.lora_backward(by);
+  });
   return contest;
 }
 
@@ -227,6 +263,7 @@ contest<T> memory_contest(shape s) {
 void activation_cases(program& p) {
   shape const one = p.quick() ? smallest : middle;
   p.hold<float>("step", one, [&] { return step_contest<float>(one); });
+  p.hold<float>("step_2_threads", one, [&] { return step_threads_contest<float>(one); });
   p.hold<float>("memory", one, [&] { return memory_contest<float>(one); });
 }
 

@@ -8,8 +8,9 @@
 namespace bench {
 
 template <class T>
-layer<T>::layer(shape size)
+layer<T>::layer(shape size, hoft::cpu policy_)
     : s(size),
+      policy(policy_),
       M(numbers<T>("M", s.m, s.n)),
       tokens(numbers<T>("tokens", s.n, s.t)),
       gradient(numbers<T>("gradient", s.m, s.t)),
@@ -34,13 +35,13 @@ layer<T>::layer(shape size)
       dV(s.n, s.r),
       dA(s.r, s.n),
       dB(s.m, s.r),
-      work(std::max({hoft::bind_workspace<T>(hoft::cpu{}, adapter.view()),
-                     hoft::forward_workspace(hoft::cpu{}, bound.parts, tokens),
-                     hoft::forward_workspace(hoft::cpu{}, bound.parts, tokens, false),
-                     hoft::backward_workspace(hoft::cpu{}, bound.parts, state.parts),
-                     hoft::finish_workspace<T>(hoft::cpu{}, bound.parts)})),
-      merge_work(hoft::merge_workspace(hoft::cpu{}, adapter.view(), Mhat)),
-      merge_backward_work(hoft::merge_backward_workspace(hoft::cpu{}, adapter.view(), M)) {
+      work(std::max({hoft::bind_workspace<T>(policy, adapter.view()),
+                     hoft::forward_workspace(policy, bound.parts, tokens),
+                     hoft::forward_workspace(policy, bound.parts, tokens, false),
+                     hoft::backward_workspace(policy, bound.parts, state.parts),
+                     hoft::finish_workspace<T>(policy, bound.parts)})),
+      merge_work(hoft::merge_workspace(policy, adapter.view(), Mhat)),
+      merge_backward_work(hoft::merge_backward_workspace(policy, adapter.view(), M)) {
   bind(library::blas);
   clear();
 }
@@ -49,7 +50,7 @@ template <class T>
 template <class F>
 void layer<T>::with_base(library base, F const& f) {
   if (base == library::hoft) {
-    auto const op = hoft::dense(hoft::cpu{}, M);
+    auto const op = hoft::dense(policy, M);
     f(op);
   } else {
     base_of<T> const op{base, M};
@@ -63,14 +64,14 @@ void layer<T>::accumulate() {
 }
 template <class T>
 void layer<T>::bind(library base) {
-  with_base(base, [&](auto& op) { hoft::bind_layer<T>(hoft::cpu{}, adapter.view(), op, bound.parts, work); });
+  with_base(base, [&](auto& op) { hoft::bind_layer<T>(policy, adapter.view(), op, bound.parts, work); });
 }
 template <class T>
 void layer<T>::forward_on(library base, index_t first, index_t count) {
   auto const& all = state.parts;
   state_view const part = all.columns(first, count);
   with_base(base, [&](auto& op) {
-    hoft::forward(hoft::cpu{}, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, work);
+    hoft::forward(policy, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, work);
   });
 }
 template <class T>
@@ -79,8 +80,8 @@ void layer<T>::backward_on(library base, index_t first, index_t count) {
   state_view const part = all.columns(first, count);
   auto const of_y = dy.columns(first, count);
   with_base(base, [&](auto& op) {
-    hoft::backward(hoft::cpu{}, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, of_y,
-                   of_y, dx.columns(first, count), sums.parts, work);
+    hoft::backward(policy, bound.parts, op, tokens.columns(first, count), y.columns(first, count), part, of_y, of_y,
+                   dx.columns(first, count), sums.parts, work);
   });
 }
 template <class T>
@@ -89,7 +90,7 @@ void layer<T>::forward(library base) {
 }
 template <class T>
 void layer<T>::forward_only(library base) {
-  with_base(base, [&](auto& op) { hoft::forward(hoft::cpu{}, bound.parts, op, tokens, y, work); });
+  with_base(base, [&](auto& op) { hoft::forward(policy, bound.parts, op, tokens, y, work); });
 }
 template <class T>
 void layer<T>::backward(library base) {
@@ -106,57 +107,57 @@ void layer<T>::micro_batches(library base, index_t count) {
 template <class T>
 void layer<T>::clear() {
   assign(gradient, dy);
-  hoft::set_zero(hoft::cpu{}, sums.parts);
+  hoft::set_zero(policy, sums.parts);
 }
 template <class T>
 void layer<T>::finish(library base) {
   with_base(base, [&](auto& op) {
-    hoft::finish<T>(hoft::cpu{}, bound.parts, op, sums.parts, as_view(dU), as_view(dV), hoft::vector_view<T>{}, work);
+    hoft::finish<T>(policy, bound.parts, op, sums.parts, as_view(dU), as_view(dV), hoft::vector_view<T>{}, work);
   });
 }
 
 template <class T>
 void layer<T>::frozen_forward(library by) {
-  gemm(by, false, false, 1, M, tokens, 0, y);
+  gemm(by, false, false, 1, M, tokens, 0, y, policy);
 }
 template <class T>
 void layer<T>::frozen_backward(library by) {
-  gemm(by, true, false, 1, M, gradient, 0, dx);
+  gemm(by, true, false, 1, M, gradient, 0, dx, policy);
 }
 
 template <class T>
 void layer<T>::lora_project(library by) {
-  gemm(by, false, false, 1, as_view(A), tokens, 0, as_view(h));
+  gemm(by, false, false, 1, as_view(A), tokens, 0, as_view(h), policy);
 }
 template <class T>
 void layer<T>::lora_forward(library by) {
   frozen_forward(by);
   lora_project(by);
-  gemm(by, false, false, 1, as_view(B), as_view(h), 1, y);
+  gemm(by, false, false, 1, as_view(B), as_view(h), 1, y, policy);
 }
 template <class T>
 void layer<T>::lora_backward(library by) {
-  gemm(by, false, true, 1, gradient, as_view(h), 0, as_view(dB));
-  gemm(by, true, false, 1, as_view(B), gradient, 0, as_view(dh));
-  gemm(by, false, true, 1, as_view(dh), tokens, 0, as_view(dA));
+  gemm(by, false, true, 1, gradient, as_view(h), 0, as_view(dB), policy);
+  gemm(by, true, false, 1, as_view(B), gradient, 0, as_view(dh), policy);
+  gemm(by, false, true, 1, as_view(dh), tokens, 0, as_view(dA), policy);
   frozen_backward(by);
-  gemm(by, true, false, 1, as_view(A), as_view(dh), 1, dx);
+  gemm(by, true, false, 1, as_view(A), as_view(dh), 1, dx, policy);
 }
 
 template <class T>
 void layer<T>::form_Mhat() {
-  hoft::merge(hoft::cpu{}, adapter.view(), M, Mhat, merge_work);
+  hoft::merge(policy, adapter.view(), M, Mhat, merge_work);
 }
 template <class T>
 void layer<T>::paper_forward(library by) {
   form_Mhat();
-  gemm(by, false, false, 1, Mhat, tokens, 0, y);
+  gemm(by, false, false, 1, Mhat, tokens, 0, y, policy);
 }
 template <class T>
 void layer<T>::paper_backward(library by) {
-  gemm(by, false, true, 1, gradient, tokens, 0, dMhat);
-  gemm(by, true, false, 1, Mhat, gradient, 0, dx);
-  hoft::merge_backward(hoft::cpu{}, adapter.view(), M, dMhat, as_view(dU), as_view(dV), hoft::vector_view<T>{},
+  gemm(by, false, true, 1, gradient, tokens, 0, dMhat, policy);
+  gemm(by, true, false, 1, Mhat, gradient, 0, dx, policy);
+  hoft::merge_backward(policy, adapter.view(), M, dMhat, as_view(dU), as_view(dV), hoft::vector_view<T>{},
                        merge_backward_work);
 }
 

@@ -38,6 +38,7 @@ struct layer {
   using matrix = hoft::dense_matrix<T>;
   using state_view = hoft::layer_state<T, T, hoft::col_major>;
   shape s;
+  hoft::cpu policy;                          // of hoft and its products; may be changed to one of fewer threads
   matrix_view<T const> M, tokens, gradient;  // [m, n], [n, t], [m, t]
   reflectors<T> left, right;
   hoft::adapter<T> adapter;
@@ -54,7 +55,7 @@ struct layer {
   matrix dU, dV, dA, dB;
   memory work, merge_work, merge_backward_work;
 
-  explicit layer(shape size);
+  explicit layer(shape size, hoft::cpu policy = {});
 
   void accumulate();        ///< the adapter anew, as each step of training does
   void bind(library base);  ///< once in a step

@@ -1,5 +1,6 @@
 // products.hpp: plain matrix products by three libraries. Compiled once, in products.cpp: the cases choose at run time.
 #pragma once
+#include <hoft/cpu/policy.hpp>
 #include <hoft/view/matrix_view.hpp>
 
 #include <type_traits>
@@ -16,16 +17,17 @@ namespace detail {
 /// Defined for float in both layouts and for double in columns.
 template <class T, class L>
 void gemm(library by, bool transpose_a, bool transpose_b, T alpha, matrix_view<T const, L> A, matrix_view<T const, L> B,
-          T beta, matrix_view<T, L> C);
+          T beta, matrix_view<T, L> C, hoft::cpu policy);
 
 }  // namespace detail
 
-/// C := beta C + alpha op(A) op(B), beta 0 or 1, not both transposed; mutable views are welcome as operands.
+/// C := beta C + alpha op(A) op(B), beta 0 or 1, not both transposed; mutable views are welcome as operands. hoft's own
+/// product takes a policy.
 template <class T, class L>
 void gemm(library by, bool transpose_a, bool transpose_b, std::type_identity_t<T> alpha,
           std::type_identity_t<matrix_view<T const, L>> A, std::type_identity_t<matrix_view<T const, L>> B,
-          std::type_identity_t<T> beta, matrix_view<T, L> C) {
-  detail::gemm<T, L>(by, transpose_a, transpose_b, alpha, A, B, beta, C);
+          std::type_identity_t<T> beta, matrix_view<T, L> C, hoft::cpu policy = {}) {
+  detail::gemm<T, L>(by, transpose_a, transpose_b, alpha, A, B, beta, C, policy);
 }
 
 /// X := X − U F UᵀX: three plain products. W and Z [r, n] are scratch.

@@ -32,6 +32,7 @@ OPERATIONS = {
     "step": "forward, then backward. `hoft_micro_4`: on four quarters of the tokens, one after another. `hoft_once`: "
     "accumulate, bind and finish, which a step has once; `hoft_step`: all of it. `…_on_blas`: every large product by "
     "OpenBLAS.",
+    "step_2_threads": "forward, then backward, hoft, the frozen layer and LoRA on two threads of one pool, by the wall clock.",
     "decode_1": "forward of a bound layer on one token, nothing kept.",
     "decode_4": "The same on 4 tokens.",
     "decode_32": "The same on 32 tokens.",

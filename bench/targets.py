@@ -7,6 +7,7 @@ from series import fraction_of_peak
 
 LARGE = "4096/4096/16"
 GEMMS = ("blas_products", "eigen_products")
+STEP_THREADS = "step_2_threads/float/1024/1024/16"
 STEP, MEMORY, TRAINING = "step/float/1024/1024/16", "memory/float/1024/1024/16", f"training/float/{LARGE}"
 APPLY = f"apply/float/{LARGE}"
 
@@ -260,6 +261,30 @@ TARGETS = [
         "step_whole",
         "all of a step with 2048 tokens over the frozen layer",
         over(STEP, "hoft_step", "frozen"),
+        "×",
+    ),
+    Target(
+        "step_threads_frozen",
+        "forward + backward, 1024² × 16, 2048 tokens, over the frozen layer, both on two threads, wall time",
+        over(STEP_THREADS, "hoft", "frozen"),
+        "×",
+        1.11,
+        1.09,
+        at_most=True,
+    ),
+    Target(
+        "step_threads_lora",
+        "the same over LoRA of rank 16",
+        over(STEP_THREADS, "hoft", "lora"),
+        "×",
+        1.04,
+        1.02,
+        at_most=True,
+    ),
+    Target(
+        "step_threads",
+        "the same on two threads over one",
+        ratio(STEP_THREADS, "hoft_1_thread"),
         "×",
     ),
     Target(
