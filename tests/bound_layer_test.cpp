@@ -70,6 +70,25 @@ TEST_CASE_TEMPLATE("bind once: y and all gradients are those of the one call", T
   }
 }
 
+TEST_CASE("calls with views take a base operator that ends with the call") {
+  problem<float> const p({21, 17, 12, 4, 3}, false, {}, 405);
+  auto const a = p.make();
+  auto const expected = hoft::bind_layer(a, hoft::dense(p.M));
+  auto const f = hoft::forward(expected, p.x);
+  cpu const policy;
+  hoft::arena count;
+  hoft::carve_layer(count, a.view());
+  guarded_workspace storage(count.size());
+  hoft::arena memory(storage);
+  auto layer = hoft::carve_layer(memory, a.view());
+  guarded_workspace bind_work(hoft::bind_workspace<float>(policy, a.view()));
+  hoft::bind_layer<float>(policy, a.view(), hoft::dense(p.M), layer, bind_work);
+  guarded_workspace forward_work(hoft::forward_workspace(policy, layer, hoft::as_view(p.x), false));
+  dense_matrix<float> y(21, 12);
+  hoft::forward(policy, layer, hoft::dense(p.M), hoft::as_view(p.x), hoft::as_view(y), forward_work);
+  CHECK(same_bits(y, f.y));
+}
+
 TEST_CASE("micro-batches by value, and finish leaves sums that it was given a copy of") {
   using T = float;
   problem<T> const p({21, 17, 60, 4, 3}, true, {}, 410);

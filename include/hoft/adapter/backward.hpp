@@ -77,8 +77,8 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 /// 3).
 template <execution_policy Policy, class A, class Base, class TX, class TY, class AS, class TS, class TG, class T,
           class L>
-requires base_operator<Base, T, L>
-void backward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
+requires base_operator<std::remove_reference_t<Base>, T, L>
+void backward(Policy const& policy, bound_layer_view<A> const& layer, Base&& base, matrix_view<TX, L> x,
               matrix_view<TY, L> y, layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy, matrix_view<T, L> dbase,
               matrix_view<T, L> dx, layer_gradient_view<std::remove_const_t<A>> const& g, workspace work) {
   using acc = std::remove_const_t<A>;

@@ -59,8 +59,8 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// Cost: 2 m n rv flops in the base and 2 m rv² + 2 m ru rv beside it; M is read once. Memory: O((m + n) rv).
 /// Accuracy: that of the base on V̂, which is rounded to T before. Source: docs/reference/mathematics.md (section 3).
 template <scalar T, class L = col_major, execution_policy Policy, class A, class Base>
-requires base_operator<Base, T, L>
-void bind_layer(Policy const& policy, adapter_view<A> const& a, Base& base,
+requires base_operator<std::remove_reference_t<Base>, T, L>
+void bind_layer(Policy const& policy, adapter_view<A> const& a, Base&& base,
                 bound_layer_view<std::remove_const_t<A>>& layer, workspace work) {
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,

@@ -109,8 +109,8 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// rv). Accuracy: as of apply_backward, and dB is rounded to T. Source: docs/reference/mathematics.md (section 3).
 template <scalar T, class L = col_major, execution_policy Policy, class A, class Base, class TU, class LU, class TV,
           class LV, class TS>
-requires base_operator<Base, T, L>
-void finish(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
+requires base_operator<std::remove_reference_t<Base>, T, L>
+void finish(Policy const& policy, bound_layer_view<A> const& layer, Base&& base,
             layer_gradient_view<std::remove_const_t<A>> const& g, matrix_view<TU, LU> dU, matrix_view<TV, LV> dV,
             vector_view<TS> ds, workspace work) {
   using acc = std::remove_const_t<A>;

@@ -87,8 +87,8 @@ template <execution_policy Policy, class A, class T, class L>
 /// Accuracy: that of the base on x plus a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ ‖x‖ token by token.
 /// Source: docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class Base, class TX, class T, class L>
-requires base_operator<Base, T, L>
-void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
+requires base_operator<std::remove_reference_t<Base>, T, L>
+void forward(Policy const& policy, bound_layer_view<A> const& layer, Base&& base, matrix_view<TX, L> x,
              matrix_view<T, L> y, std::type_identity_t<layer_state<std::remove_const_t<A>, T, L>> const& state,
              workspace work) {
   detail::forward_layer<Policy, std::remove_const_t<A>>(policy, layer, base, x, y, &state, work);
@@ -97,10 +97,11 @@ void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base,
 /// The same where no backward pass follows: nothing is saved.
 /// @param work   at least forward_workspace(policy, layer, x, false) bytes
 template <execution_policy Policy, class A, class Base, class TX, class T, class L>
-requires base_operator<Base, T, L>
-void forward(Policy const& policy, bound_layer_view<A> const& layer, Base& base, matrix_view<TX, L> x,
+requires base_operator<std::remove_reference_t<Base>, T, L>
+void forward(Policy const& policy, bound_layer_view<A> const& layer, Base&& base, matrix_view<TX, L> x,
              matrix_view<T, L> y, workspace work) {
-  detail::forward_layer<Policy, std::remove_const_t<A>, Base, TX, T, L>(policy, layer, base, x, y, nullptr, work);
+  detail::forward_layer<Policy, std::remove_const_t<A>, std::remove_reference_t<Base>, TX, T, L>(policy, layer, base, x,
+                                                                                                 y, nullptr, work);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -270,8 +270,8 @@ template <execution_policy Policy, many_layers Layers, class T, class L>
 ///
 /// Cost and accuracy: those of `forward` for the tokens of each layer. The same bits for any number of threads.
 template <execution_policy Policy, many_layers Layers, class Base, class TX, class T, class L>
-requires base_operator<Base, T, L>
-void forward_shared(Policy const& policy, Layers const& all_layer, std::span<index_t const> offsets, Base& base,
+requires base_operator<std::remove_reference_t<Base>, T, L>
+void forward_shared(Policy const& policy, Layers const& all_layer, std::span<index_t const> offsets, Base&& base,
                     matrix_view<TX, L> x, matrix_view<T, L> y, workspace work) {
   constexpr char const* function = "forward_shared";
   using A = accumulator_t<T>;
