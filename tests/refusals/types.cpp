@@ -17,6 +17,7 @@
 // refused: hoft: this argument is no Eigen matrix
 // refused: hoft: this argument is no Eigen matrix
 // refused: hoft::unmerge: the adapter must hold the accumulator type of M
+// refused among others: hoft: dU, dV and ds are written
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -77,5 +78,8 @@ void f(MatrixXf const& U, MatrixXf const& M, MatrixXf const& x, MatrixXf const& 
   hoft::apply(a.left(), memory);
 #elif REFUSED == 19
   hoft::unmerge(a, Md);
+#elif REFUSED == 20
+  hoft::finish<float>(hoft::cpu{}, layer.view(), base, g.view(), hoft::as_view(U), hoft::as_view(U),
+                      hoft::vector_view<float>{}, {});
 #endif
 }

@@ -184,6 +184,8 @@ void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapte
 template <class A, class TU, class LU, class TV, class LV, class TS>
 void require_gradients(char const* function, adapter_view<A> const& a, matrix_view<TU, LU> dU, matrix_view<TV, LV> dV,
                        vector_view<TS> ds) {
+  static_assert(!std::is_const_v<TU> && !std::is_const_v<TV> && !std::is_const_v<TS>,
+                "hoft: dU, dV and ds are written: views of constant elements cannot take them.");
   require_shape(function, "dU", dU, a.rows(), a.left.rank());
   require_shape(function, "dV", dV, a.cols(), a.right.rank());
   require_equal(function, "ds.size", ds.size, a.scaled() ? a.rows() : 0);
