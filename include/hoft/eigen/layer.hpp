@@ -225,6 +225,7 @@ template <execution_policy Policy, class A, class T, class L, class Base, class 
   detail::check_base<A, Base, value, layout>();
   auto const view = layer.view();
   auto const tokens = as_view(x);
+  detail::require_shape("forward", "x", tokens, layer.cols(), tokens.cols);
   forward_result<A, value, layout> f{dense_matrix<value, layout>(layer.rows(), tokens.cols),
                                      state_storage<A, value, layout>(view.adapter, tokens.cols)};
   if constexpr (detail::fits_base<A, Base, value, layout>)
