@@ -61,6 +61,7 @@ void layer<T>::with_base(library base, F const& f) {
 template <class T>
 void layer<T>::accumulate() {
   adapter = hoft::adapter<T>{left.U, right.U};
+  bound.parts.adapter = adapter.view();  // the same numbers in other memory, for contestants that do not bind again
 }
 template <class T>
 void layer<T>::bind(library base) {
