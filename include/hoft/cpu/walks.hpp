@@ -29,11 +29,14 @@ struct walks : backend::defaults {
   static index_t panel_width(cpu const&, index_t m) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
-    constexpr index_t cache = index_t{1} << (row ? 19 : 17);
-    constexpr index_t least = row ? 64 : 12, most = row ? 256 : 48;
+    constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 12, most = row ? 256 : 96;
     if (row && !converted) return most;
-    index_t const fits = cache / (std::max<index_t>(m, 1) * index_t(sizeof(A)));
-    return std::clamp(fits / least * least, least, most);
+    auto const fits = [m](index_t bytes) {
+      return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / least * least;
+    };
+    if constexpr (row) return std::clamp(fits(cache), least, most);
+    // Reflectors and sums pass once for each panel: 24 columns, if one such panel fits at all.
+    else return std::clamp(fits(3 * cache / 8), std::clamp<index_t>(fits(cache), least, 2 * least), most);
   }
 
   /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs
