@@ -153,7 +153,8 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
       if (B.conjugated) with(conj{});
       else with(std::false_type{});
     };
-    // Blocks of C, cut by shape alone. The order of an element's sum depends on no block and no tile.
+    // Blocks of C: one thread takes all rows at once, several share them. The order of an element's sum, and so its
+    // bits, depend on no block and no tile.
     constexpr index_t shared_height = 2 * kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 16;
     cpu const threads = worth_threads(policy, m * n * k);
     bool const shared = worker_count(threads) > 1;
