@@ -95,6 +95,31 @@ TEST_CASE_TEMPLATE("every query answers the same for constant views", T, float, 
   same_for_constants<T, hoft::row_major>(hoft::cuda::host{});
 }
 
+TEST_CASE_TEMPLATE("workspace for many tokens serves fewer", T, float, Eigen::half) {
+  using A = hoft::accumulator_t<T>;
+  for (index_t m : {3, 70, 5000})
+    for (int threads : {1, 3}) {
+      hoft::cpu const policy{.threads = threads};
+      hoft::arena count;
+      hoft::adapter_view<A> const a{hoft::carve_compact_wy<A>(count, m, 5, 5),
+                                    hoft::carve_compact_wy<A>(count, 9, 3, 3), hoft::vector_view<A>(nullptr, m)};
+      auto const layer = hoft::carve_layer(count, a);
+      index_t forward = 0, alone = 0, backward = 0;
+      for (index_t t = 0; t <= 300; ++t) {
+        CAPTURE(t);
+        hoft::matrix_view<T const> const x(nullptr, 9, t);
+        hoft::arena memory;
+        auto const state = hoft::carve_layer_state<T, hoft::col_major>(memory, a, t, false);
+        CHECK(forward_workspace(policy, layer, x) >= forward);
+        CHECK(forward_workspace(policy, layer, x, false) >= alone);
+        CHECK(backward_workspace(policy, layer, state) >= backward);
+        forward = forward_workspace(policy, layer, x);
+        alone = forward_workspace(policy, layer, x, false);
+        backward = backward_workspace(policy, layer, state);
+      }
+    }
+}
+
 namespace {
 
 template <class Error, class F>
