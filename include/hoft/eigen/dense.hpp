@@ -58,6 +58,7 @@ class dense_operator {
     } else {
       // Threads share the tokens, and each converts M for its own; or, where the tokens are few, the outputs.
       constexpr index_t tokens = 256, outputs = 256;
+      using layout = typename decltype(M.matrix)::layout_type;
       auto const convert_tokens = [&](index_t j, index_t t) {
         dense_matrix<A, L> x(X.rows, t);
         ops<cpu>::copy(cpu{}, X.columns(j, t), as_view(x));
@@ -70,25 +71,36 @@ class dense_operator {
       };
       if (X.cols <= tokens) {
         auto const x = convert_tokens(0, X.cols);
-        share(Y.rows, outputs / 4, [&](index_t i, index_t count) { multiply_rows(M.matrix, i, count, x, Y); });
+        share(Y.rows, outputs / 4, [&](index_t i, index_t count) {
+          converted_rows<layout> memory;
+          multiply_rows(M.matrix, i, count, x, Y, memory);
+        });
       } else {
         share(X.cols, tokens, [&](index_t j, index_t t) {
           auto const x = convert_tokens(j, t);
+          converted_rows<layout> memory;  // for all of them
           for (index_t i = 0; i < Y.rows; i += outputs)
-            multiply_rows(M.matrix, i, (std::min)(outputs, Y.rows - i), x, Y.columns(j, t));
+            multiply_rows(M.matrix, i, (std::min)(outputs, Y.rows - i), x, Y.columns(j, t), memory);
         });
       }
     }
   }
+  /// Rows of M, and what they give.
+  template <class LR>
+  struct converted_rows {
+    dense_matrix<accumulator_t<T>, LR> of_M;
+    dense_matrix<accumulator_t<T>> product;
+  };
   /// `count` rows of Y := M x from row i, by a converted copy of theirs of M.
   template <class LR, class A, class L>
   static void multiply_rows(matrix_view<T const, LR> M, index_t i, index_t count, dense_matrix<A, L> const& x,
-                            matrix_view<T, L> Y) {
-    dense_matrix<A, LR> rows(count, M.cols);
-    dense_matrix<A, L> y(count, Y.cols);
-    ops<cpu>::copy(cpu{}, M.block(i, 0, count, M.cols), as_view(rows));
-    product(cpu{}, A(1), cpu_backend::plain(as_view(rows)), cpu_backend::plain(as_view(x)), {}, as_view(y));
-    ops<cpu>::copy(cpu{}, as_view(y), Y.block(i, 0, count, Y.cols));
+                            matrix_view<T, L> Y, converted_rows<LR>& memory) {
+    memory.of_M.resize(count, M.cols);
+    memory.product.resize(count * Y.cols, 1);
+    matrix_view<A, L> const y(memory.product.data(), count, Y.cols);
+    ops<cpu>::copy(cpu{}, M.block(i, 0, count, M.cols), as_view(memory.of_M));
+    product(cpu{}, A(1), cpu_backend::plain(as_view(memory.of_M)), cpu_backend::plain(as_view(x)), {}, y);
+    ops<cpu>::copy(cpu{}, y, Y.block(i, 0, count, Y.cols));
   }
 
   cpu policy_;
