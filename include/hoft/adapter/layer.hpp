@@ -121,22 +121,6 @@ layer_gradient_view<std::remove_const_t<A>> carve_layer_gradient(arena& memory, 
 
 namespace detail {
 
-/// Row i of the sums, side by side, in column j: one launch on a GPU.
-template <class A>
-struct zero_sums_element {
-  layer_gradient_view<A> g;
-  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
-    matrix_view<A> const sums[] = {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V, {g.ds.data, g.ds.size, 1}};
-    for (auto const& sum : sums) {
-      if (j < sum.cols) {
-        if (i < sum.rows) sum(i, j) = A(0);
-        return;
-      }
-      j -= sum.cols;
-    }
-  }
-};
-
 /// All that can be asked of sums without their adapter.
 template <class A>
 void require_sums(char const* function, layer_gradient_view<A> const& g) {
@@ -155,9 +139,8 @@ void require_sums(char const* function, layer_gradient_view<A> const& g) {
 template <execution_policy Policy, class A>
 void set_zero(Policy const& policy, layer_gradient_view<A> const& g) {
   detail::require_sums("set_zero", g);
-  index_t const rows = (std::max)({g.D_U.rows, g.dF_U.rows, g.E_U.rows, g.minus_dK.rows, g.D_V.rows, g.ds.size}),
-                cols = g.D_U.cols + g.dF_U.cols + g.E_U.cols + g.minus_dK.cols + g.D_V.cols + 1;
-  ops<Policy>::for_each_element(policy, matrix_view<A>(nullptr, rows, cols), detail::zero_sums_element<A>{g});
+  matrix_view<A> const sums[] = {g.D_U, g.dF_U, g.E_U, g.minus_dK, g.D_V, {g.ds.data, g.ds.size, 1}};
+  ops<Policy>::fill_each(policy, A(0), sums);
 }
 
 namespace detail {

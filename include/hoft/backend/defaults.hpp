@@ -92,6 +92,11 @@ struct defaults {
   static void fill(P const& policy, std::type_identity_t<T> value, vector_view<T> x) {
     ops<P>::fill(policy, value, as_column(x));
   }
+  /// X := value for several X.
+  template <class P, class T, std::size_t N>
+  static void fill_each(P const& policy, std::type_identity_t<T> value, matrix_view<T> const (&each)[N]) {
+    for (matrix_view<T> const& X : each) ops<P>::fill(policy, value, X);
+  }
   /// D := diag(d).
   template <class P, class T>
   static void set_diagonal(P const& policy, vector_view<T const> d, matrix_view<T> D) {

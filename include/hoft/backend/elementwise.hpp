@@ -26,6 +26,19 @@ struct fill_element {
   matrix_view<T, L> X;
   HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const { X(i, j) = value; }
 };
+/// X := value for several X, whose columns stand side by side.
+template <class T, std::size_t N>
+struct fill_each_element {
+  T value;
+  matrix_view<T> each[N];
+  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
+    for (std::size_t n = 0; n < N; j -= each[n++].cols)
+      if (j < each[n].cols) {
+        if (i < each[n].rows) each[n](i, j) = value;
+        return;
+      }
+  }
+};
 /// D := diag(d).
 template <class T>
 struct diagonal_element {

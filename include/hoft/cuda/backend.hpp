@@ -29,6 +29,18 @@ struct operations : backend::defaults {
       launch(device, kernel.tiles(), kernel);
     }
   }
+  /// X := value for several X, by one launch.
+  template <device_policy Device, class T, std::size_t N>
+  static void fill_each(Device const& device, std::type_identity_t<T> value, matrix_view<T> const (&each)[N]) {
+    backend::fill_each_element<T, N> f{value, {}};
+    index_t rows = 0, cols = 0;
+    for (std::size_t n = 0; n < N; ++n) {
+      f.each[n] = each[n];
+      rows = (std::max)(rows, each[n].rows);
+      cols += each[n].cols;
+    }
+    for_each_element(device, matrix_view<T>(nullptr, rows, cols), f);
+  }
   /// f(team, j) for every column j < n, a block for each.
   template <device_policy Device, class F>
   static void for_each_column(Device const& device, index_t, index_t n, F const& f) {
