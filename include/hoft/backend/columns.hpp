@@ -16,8 +16,8 @@ namespace HOFT_TARGET_NAMESPACE::backend {
 
 using namespace scalar_math;
 
-/// Û := U with columns of norm 1. scales(:, j) = (μ, ν) with ‖u‖ = μ ν and μ a power of two: 1 where squares stay in
-/// range, so that most columns need no division by it; 0 for a zero column, which stays zero.
+/// Û := U with columns of norm 1; Û may be U. scales(:, j) = (μ, ν) with ‖u‖ = μ ν and μ a power of two: 1 where
+/// squares stay in range, so that most columns need no division by it; 0 for a zero column, which stays zero.
 template <class TU, class LU, class T>
 struct normalise_column {
   using scalar = T;
@@ -28,7 +28,8 @@ struct normalise_column {
   template <class Team>
   HOFT_HOST_DEVICE void operator()(Team const& team, index_t j) const {
     using real = real_t<T>;
-    team.each(U.rows, [&](index_t i) { Uhat(i, j) = static_cast<T>(U(i, j)); });
+    if (static_cast<void const*>(U.data) != static_cast<void const*>(Uhat.data))
+      team.each(U.rows, [&](index_t i) { Uhat(i, j) = static_cast<T>(U(i, j)); });
     matrix_view<T const> const column = Uhat;
     real mu(1), squares = real_part(team.dot(column, column, j));
     if (!is_safe_sum(squares)) {

@@ -104,6 +104,23 @@ struct operations : packing {
     });
   }
 
+  /// As the default, but with columns converted by `copy`, which makes vectors of complex numbers too.
+  template <class TU, class LU, class T>
+  static void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> Uhat,
+                                matrix_view<real_t<T>> scales) {
+    backend::normalise_column<T, col_major, T> const in_place{Uhat, Uhat, scales};
+    for_each_column(policy, U.rows, U.cols, [&](column_team const& team, index_t j) {
+      copy(policy, U.columns(j, 1), Uhat.columns(j, 1));
+      in_place(team, j);
+    });
+  }
+  /// E := the first columns of the identity.
+  template <class T, class Layout>
+  static void set_identity(cpu const& policy, matrix_view<T, Layout> E) {
+    fill(policy, T(0), E);
+    for (index_t i = 0; i < (std::min)(E.rows, E.cols); ++i) E(i, i) = T(1);
+  }
+
   /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
   template <class T, class Layout>
   static void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<T const, Layout> Y,
