@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""A training step of one linear layer on the CPU: hoft's HOFTLinear beside PEFT's LoRA of as many parameters.
+
+    python3 -m venv build/venv && build/venv/bin/pip install torch peft ninja
+    build/venv/bin/python bench/linear.py [--rounds N] [--save]
+
+A step is forward, backward and a small update of what is trained, so that hoft binds its layer anew in each. The
+contestants of a case take turns, in another order in each round; a number is the median of the processor times of the
+only thread. With --save, writes bench/results/linear.json and the table in examples/pytorch/README.md.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench/results/linear.json"
+PAGE = ROOT / "examples/pytorch/README.md"
+MARKS = ("<!-- written by bench/linear.py -->", "<!-- end of what bench/linear.py writes -->")
+CASES = [((m, n), kind) for (m, n) in ((1024, 1024), (4096, 1024)) for kind in ("float32", "bfloat16")]
+COLUMNS = {
+    "frozen": "frozen layer",
+    "lora": "LoRA",
+    "lora_16": "LoRA, adapters in bfloat16",
+    "hoft": "`HOFTLinear`",
+    "shoft": "`HOFTLinear(scaled=True)`",
+}
+
+
+def contestants(shape, dtype, rank):
+    import peft
+    import torch
+    from hoft_torch import HOFTLinear
+
+    def linear():
+        return torch.nn.Linear(*reversed(shape), bias=False).to(dtype).requires_grad_(False)
+
+    def lora(**options):
+        config = peft.LoraConfig(r=rank, target_modules=["0"], lora_dropout=0.0)
+        return peft.get_peft_model(torch.nn.Sequential(linear()), config, **options)
+
+    found = {
+        "frozen": linear(),
+        "lora": lora(),
+        "hoft": HOFTLinear(linear(), rank),
+        "shoft": HOFTLinear(linear(), rank, scaled=True),
+    }
+    if dtype == torch.bfloat16:
+        found["lora_16"] = lora(autocast_adapter_dtype=False)
+    return found
+
+
+def step_ms(model, x, dy):
+    """Milliseconds of one step. The update is too small to change anything but the versions of the parameters."""
+    import torch
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for tensor in (x, *trained):
+        tensor.grad = None
+    start = time.thread_time()
+    model(x).backward(dy)
+    with torch.no_grad():
+        for p in trained:
+            p.add_(p.grad, alpha=-1e-9)
+    return 1e3 * (time.thread_time() - start)
+
+
+def measure(shape, kind, tokens, rank, rounds):
+    import torch
+
+    dtype = getattr(torch, kind)
+    models = contestants(shape, dtype, rank)
+    x = torch.randn(tokens, shape[1]).to(dtype).requires_grad_()
+    dy = torch.randn(tokens, shape[0]).to(dtype)
+    times = {name: [] for name in models}
+    for round_ in range(rounds + 1):
+        for name in random.sample(list(models), len(models)):
+            ms = step_ms(models[name], x, dy)
+            if round_ > 0:  # the first warms up
+                times[name].append(round(ms, 3))
+    return {name: {"median_ms": statistics.median(ms), "ms": ms} for name, ms in times.items()}
+
+
+def output_of(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+
+
+def table(results):
+    """Medians in ms, and hoft's over LoRA's."""
+    rows = ["| out × in, type | " + " | ".join(COLUMNS.values()) + " | `HOFTLinear` / LoRA |"]
+    rows.append("|---" + "|---:" * (len(COLUMNS) + 1) + "|")
+    for name, case in results["cases"].items():
+        cells = [f"{case[key]['median_ms']:.1f}" if key in case else "" for key in COLUMNS]
+        ratio = case["hoft"]["median_ms"] / case["lora"]["median_ms"]
+        rows.append(f"| {name} | " + " | ".join(cells) + f" | {ratio:.2f} |")
+    return "\n".join(rows)
+
+
+def page(results):
+    """The README with what stands between the marks replaced."""
+    head, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
+    tail = rest.split(MARKS[1])[1]
+    machine = results["machine"]
+    text = (
+        f"One step, {results['tokens']} tokens, r = {results['rank']}, on one thread of {machine['processor']};\n"
+        f"PyTorch {machine['torch']}, PEFT {machine['peft']}; medians of {results['rounds']} rounds, ms\n"
+        f"(`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n{table(results)}\n"
+    )
+    return f"{head}{MARKS[0]}\n{text}{MARKS[1]}{tail}"
+
+
+def machine():
+    import peft
+    import torch
+
+    fields = {field["field"].rstrip(":"): field["data"] for field in json.loads(output_of("lscpu", "--json"))["lscpu"]}
+    return {"processor": fields.get("Model name", "unknown"), "torch": torch.__version__, "peft": peft.__version__}
+
+
+def run(options):
+    warnings.filterwarnings("ignore", module="peft")
+    sys.path.insert(0, str(ROOT / "examples/pytorch"))
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    random.seed(1)
+    tokens, rank = 1024, 16
+    results = {
+        "command": f"python bench/linear.py {' '.join(sys.argv[1:])}".strip(),
+        "date": datetime.date.today().isoformat(),
+        "commit": output_of("git", "rev-parse", "HEAD"),
+        "machine": machine(),
+        "tokens": tokens,
+        "rank": rank,
+        "rounds": options.rounds,
+        "cases": {},
+    }
+    for (m, n), kind in CASES:
+        name = f"{m} × {n}, {kind}"
+        results["cases"][name] = measure((m, n), kind, tokens, rank, options.rounds)
+        print(name, {k: c["median_ms"] for k, c in results["cases"][name].items()}, flush=True)
+    print("\n" + table(results))
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--save", action="store_true", help="keep the results and write the table")
+    parser.add_argument("--check", action="store_true", help="fail if the table is not that of the saved results")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: expected at least 1")
+    if options.check:
+        if page(json.loads(RESULTS.read_text(encoding="utf-8"))) != PAGE.read_text(encoding="utf-8"):
+            sys.exit(f"linear.py: {PAGE.relative_to(ROOT)} does not show bench/results/linear.json")
+        return
+    results = run(options)
+    if options.save:
+        RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        PAGE.write_text(page(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
