@@ -36,7 +36,7 @@ struct walks : backend::defaults {
     };
     if constexpr (row) return std::clamp(fits(cache), least, most);
     // Reflectors and sums pass once for each panel: 24 columns, if one such panel fits at all.
-    else return std::clamp(fits(3 * cache / 8), std::clamp<index_t>(fits(cache), least, 2 * least), most);
+    else return std::clamp(fits(3 * cache / 16), std::clamp<index_t>(fits(cache), least, 2 * least), most);
   }
 
   /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs

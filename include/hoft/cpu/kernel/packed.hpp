@@ -101,12 +101,13 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix
   }
 }
 
-/// Outputs that leave the caches anyway are better stored past them, in whole vectors.
-template <class T>
-bool worth_streaming(index_t elements, T const* data, index_t ld) {
+/// Outputs that leave the caches anyway are better stored past them, in whole vectors; but not in place, over lines
+/// that the caches hold.
+template <class T, class L>
+bool worth_streaming(index_t elements, matrix_view<T const, L> X, matrix_view<T, L> Y) {
   constexpr index_t bytes = index_t{1} << 23;
-  return kernel::has_stream<T> && elements > bytes / index_t(sizeof(T)) && kernel::is_vector_aligned(data) &&
-         ld % kernel::lanes<T> == 0;
+  return kernel::has_stream<T> && elements > bytes / index_t(sizeof(T)) && X.data != Y.data &&
+         kernel::is_vector_aligned(Y.data) && Y.ld % kernel::lanes<T> == 0;
 }
 
 template <class T, class L>
@@ -119,7 +120,7 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
                   prefetch_hint<T, col_major> const& hint) {
   constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
   kernel::traffic<T> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
-                                 worth_streaming(hint.written, Y.data, Y.ld)};
+                                 worth_streaming(hint.written, X, Y)};
   index_t const whole = Y.rows / height, i = whole * height;
   if (whole == 1 && i == Y.rows) {  // one tile high: the tiles of a run in a row
     kernel::sum_term<T> local[2];
@@ -211,7 +212,7 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
   constexpr index_t lane = kernel::lanes<T>, width = kernel::tile_vectors<T> * lane, groups = 4, depth = 64;
   // Z in groups of columns that lie together: rows that lie a power of two apart would fight for cache sets with X.
   alignas(64) T block[groups * depth * width];
-  bool const streams = worth_streaming(hint.written, Y.data, Y.ld);
+  bool const streams = U.cols <= depth && worth_streaming(hint.written, X, Y);
   matrix_view<T const, row_major> source = X;
   for (index_t k = 0; k < U.cols || k == 0; k += depth, source = Y) {
     index_t const terms = (std::min)(depth, U.cols - k);
@@ -227,7 +228,7 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
       }
       index_t const whole = (last - first) / width, rest = (last - first) % width, tail = last - rest;
       kernel::traffic<T> moves;
-      moves.streams = streams && k + terms == U.cols;
+      moves.streams = streams;
       kernel::for_each_tile_col(Y.rows, [&](index_t i, auto strip) {
         T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld;
         T* const y = Y.data + i * Y.ld;
