@@ -25,18 +25,18 @@ void require_whole(warp const& w, u32 mask) {
 /// Sum of products and c as a tensor core makes it: all addends are cut below 2^-24 of the largest, as integers, and
 /// the sum is cut to a float.
 float truncated_sum(double const* products, int count, float c) {
-  int largest = -1000;
-  auto const exponent = [](double x) { return x == 0 ? -1000 : std::ilogb(x); };
+  auto const exponent = [](double x) { return int(std::bit_cast<u64>(x) >> 52 & 0x7FF); };  // 0: zero; none is smaller
+  auto const power = [](int e) { return std::bit_cast<double>(u64(e + 1023) << 52); };
+  int largest = exponent(double(c));
   for (int k = 0; k < count; ++k) largest = std::max(largest, exponent(products[k]));
-  largest = std::max(largest, exponent(double(c)));
-  if (largest == -1000) return 0.0f;
-  double const quantum = std::ldexp(1.0, std::max(largest - 24, -149));
-  double total = std::trunc(double(c) / quantum);
-  for (int k = 0; k < count; ++k) total += std::trunc(products[k] / quantum);
-  total *= quantum;
-  float result = float(total);
-  if (std::abs(double(result)) > std::abs(total)) result = std::nextafter(result, 0.0f);
-  return result;
+  if (largest == 0) return 0.0f;
+  int const last = std::max(largest - 1023 - 24, -149);
+  double const scale = power(-last);
+  s64 total = s64(double(c) * scale);
+  for (int k = 0; k < count; ++k) total += s64(products[k] * scale);
+  double const sum = double(total) * power(last);
+  float const result = float(sum);
+  return std::abs(double(result)) > std::abs(sum) ? std::nextafter(result, 0.0f) : result;
 }
 
 /// m16n8k(8 or 16), A by rows and B by columns of bf16 or f16, C and D of f32.
