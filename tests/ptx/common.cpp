@@ -1,5 +1,6 @@
 #include "common.hpp"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 
@@ -14,39 +15,85 @@ std::string format(char const* pattern, ...) {
   return text;
 }
 
+namespace {
+
+std::string setting(char const* name) {
+  char const* const text = std::getenv(name);
+  return text == nullptr ? "" : text;
+}
+/// A setting that nobody knows is no smaller test: the program ends.
+[[noreturn]] void refuse_setting(char const* name) {
+  std::fprintf(stderr, "ptxemu: %s=%s is unknown\n", name, setting(name).c_str());
+  std::_Exit(2);
+}
+/// Whether a setting is its second value, not its first or none.
+bool is_second(char const* name, char const* first, char const* second) {
+  std::string const text = setting(name);
+  if (text.empty() || text == first) return false;
+  if (text != second) refuse_setting(name);
+  return true;
+}
+int number(char const* name, int least, int otherwise) {
+  std::string const text = setting(name);
+  if (text.empty()) return otherwise;
+  char* end = nullptr;
+  long const value = std::strtol(text.c_str(), &end, 10);
+  if (*end != '\0' || value < least || value > 1'000'000'000) refuse_setting(name);
+  return int(value);
+}
+
+void read_checks(options& o) {
+  std::string const text = setting("PTXEMU_CHECKS");
+  if (text.empty() || text == "all") return;
+  o.uninitialised = o.global_uninitialised = o.races = o.unwaited = false;
+  if (text == "none") return;
+  for (std::size_t at = 0; at <= text.size();) {
+    std::size_t const end = std::min(text.find(',', at), text.size());
+    std::string const name = text.substr(at, end - at);
+    at = end + 1;
+    if (name == "uninitialised") o.uninitialised = true;
+    else if (name == "global-uninitialised") o.global_uninitialised = true;
+    else if (name == "races") o.races = true;
+    else if (name == "unwaited") o.unwaited = true;
+    else if (name == "lanes-ordered") o.lanes_race = false;
+    else refuse_setting("PTXEMU_CHECKS");
+  }
+}
+void read_schedule(options& o) {
+  std::string const text = setting("PTXEMU_SCHEDULE");
+  if (text.empty() || text == "forward") return;
+  if (text == "reverse") {
+    o.order = schedule::reverse;
+  } else if (text.starts_with("random")) {
+    o.order = schedule::random;
+    char* end = nullptr;
+    if (text.size() > 6) o.seed = std::strtoull(text.c_str() + 7, &end, 10);
+    if (text.size() > 6 && (text[6] != ':' || *end != '\0')) refuse_setting("PTXEMU_SCHEDULE");
+  } else {
+    refuse_setting("PTXEMU_SCHEDULE");
+  }
+}
+
+}  // namespace
+
 options const all_options = [] {
   options o;
-  auto const value = [](char const* name) -> std::string {
-    char const* const text = std::getenv(name);
-    return text == nullptr ? "" : text;
-  };
-  if (std::string const checks = value("PTXEMU_CHECKS"); !checks.empty()) {
-    auto const has = [&](char const* name) { return checks == "all" || checks.find(name) != std::string::npos; };
-    o.uninitialised = has("uninitialised");
-    o.global_uninitialised = has("global-uninitialised");
-    o.races = has("races");
-    o.lanes_race = checks.find("lanes-ordered") == std::string::npos;
-    o.unwaited = has("unwaited");
+  read_checks(o);
+  read_schedule(o);
+  o.lanes_alone = is_second("PTXEMU_LANES", "warp", "thread");
+  o.truncate_mma = is_second("PTXEMU_MMA", "exact", "truncate");
+  o.eager = is_second("PTXEMU_STREAMS", "deferred", "eager");
+  o.threads = number("PTXEMU_THREADS", 1, o.threads);
+  o.processors = number("PTXEMU_PROCESSORS", 1, o.processors);
+  o.most_reports = number("PTXEMU_PRINT", 0, o.most_reports);
+  if (std::string const text = setting("PTXEMU_MEMORY"); !text.empty()) {
+    double const gibibytes = std::strtod(text.c_str(), nullptr);
+    if (!(gibibytes > 0 && gibibytes < 1024)) refuse_setting("PTXEMU_MEMORY");
+    o.memory = std::size_t(gibibytes * double(1 << 30));
   }
-  if (std::string const text = value("PTXEMU_SCHEDULE"); !text.empty()) {
-    if (text.starts_with("reverse")) o.order = schedule::reverse;
-    else if (text.starts_with("random")) o.order = schedule::random;
-    else if (text != "forward") std::fprintf(stderr, "ptxemu: PTXEMU_SCHEDULE=%s is unknown\n", text.c_str());
-    if (auto const at = text.find(':'); at != std::string::npos)
-      o.seed = std::strtoull(text.c_str() + at + 1, nullptr, 10);
-  }
-  o.lanes_alone = value("PTXEMU_LANES") == "thread";
-  o.truncate_mma = value("PTXEMU_MMA") == "truncate";
-  o.eager = value("PTXEMU_STREAMS") == "eager";
-  if (std::string const text = value("PTXEMU_THREADS"); !text.empty()) o.threads = std::max(1, std::atoi(text.c_str()));
-  if (std::string const text = value("PTXEMU_MEMORY"); !text.empty())
-    o.memory = std::size_t(std::strtod(text.c_str(), nullptr) * double(1 << 30));
-  o.report = value("PTXEMU_REPORT");
-  o.report_lines = value("PTXEMU_REPORT_LINES") == "1";
-  o.trace = value("PTXEMU_TRACE") == "1";
-  if (std::string const text = value("PTXEMU_PRINT"); !text.empty()) o.most_reports = std::atoi(text.c_str());
-  if (std::string const text = value("PTXEMU_PROCESSORS"); !text.empty())
-    o.processors = std::max(1, std::atoi(text.c_str()));
+  o.report = setting("PTXEMU_REPORT");
+  o.report_lines = setting("PTXEMU_REPORT_LINES") == "1";
+  o.trace = setting("PTXEMU_TRACE") == "1";
   return o;
 }();
 

@@ -26,7 +26,7 @@ void report_launch(launch const& l, moment begun) {
   line_count by_kind[std::size_t(kind_of::count)];
   line_count all;
   std::map<std::string, line_count> lines;
-  std::string sites;  ///< lines of PTX whose removal a test ought to see (selftest/mutants.py)
+  std::string sites;  ///< lines of PTX whose change a test ought to see
   auto const add = [](line_count& to, line_count const& from) {
     to.issued += from.issued, to.threads += from.threads, to.sectors += from.sectors, to.bytes += from.bytes;
     to.wavefronts += from.wavefronts, to.phases += from.phases;

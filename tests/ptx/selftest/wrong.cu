@@ -1,4 +1,4 @@
-// Programs that are wrong, one for each argument: each must be reported, with the words beside it in run.sh.
+// Programs that are wrong, one for each argument: each must be reported, with the words beside it in wrong.sh.
 #include "check.cuh"
 
 #include <cooperative_groups.h>
