@@ -17,6 +17,8 @@ namespace hoft_test {
 
 #if defined(HOFT_TEST_FEW_SCALARS)
 #define HOFT_CUDA_SCALARS std::complex<float>, Eigen::half
+#elif defined(HOFT_TEST_EMULATED)
+#define HOFT_CUDA_SCALARS std::complex<float>, Eigen::half, float
 #else
 #define HOFT_CUDA_SCALARS float, double, std::complex<float>, Eigen::half, Eigen::bfloat16
 #endif

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Usage: cuda.sh <nvcc> <work folder> <include folder of hoft>
+# Usage: cuda.sh <nvcc> <work folder> <include folder of hoft> [<libraries of the emulator>]
 # Compiles two sources of one program for different GPU architectures and compares their symbols: a kernel, and what the
-# host knows of it, must not be shared.
+# host knows of it, must not be shared. With an emulator (ptx/README.md) the program runs, too.
 set -euo pipefail
 
-nvcc=$1 work=$2 include=$3
+nvcc=$1 work=$2 include=$3 emulator=${4-}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 rm -rf "$work"
 mkdir -p "$work"
 
-# PTX will do: names are what counts.
+# PTX will do: names are what counts, and an emulator reads it.
 compile() {
-  "$nvcc" -std=c++20 --extended-lambda -O0 -Xcompiler=-O0,-w -w "-I$include" "-DHOFT_LINK_SELF=$1" "${@:2}" \
+  "$nvcc" -std=c++20 --extended-lambda -O0 -Xcompiler=-O0,-w -w --no-compress "-I$include" "-DHOFT_LINK_SELF=$1" "${@:2}" \
     -c "$here/calls.cu" -o "$work/$1.o"
   nm "$work/$1.o" | awk '$(NF - 1) ~ /^[WVuT]$/ { print $NF }' | LC_ALL=C sort -u >"$work/$1.symbols"
 }
@@ -27,3 +27,7 @@ if [[ -n $shared ]]; then
   exit 1
 fi
 echo "$gpu symbols of hoft::cuda, none shared"
+
+if [[ -z $emulator ]]; then exit 0; fi
+"$nvcc" -std=c++20 -O0 -cudart shared "-I$include" "$here/device.cpp" "$work/a.o" "$work/b.o" -lcublas -o "$work/device"
+bash "$here/../ptx/run.sh" "$emulator" "$work/device"

@@ -1,0 +1,142 @@
+// Programs that are wrong, one for each argument: each must be reported, with the words beside it in wrong.sh.
+#include "check.cuh"
+
+#include <cooperative_groups.h>
+#include <cuda_pipeline_primitives.h>
+
+#include <cstdint>
+#include <string>
+
+namespace cg = cooperative_groups;
+
+__global__ void race_in_block(float* out) {
+  __shared__ float x[64];
+  x[threadIdx.x] = float(threadIdx.x);
+  out[threadIdx.x] = x[63 - threadIdx.x];  // no __syncthreads
+}
+__global__ void race_in_warp(float* out) {
+  __shared__ float x[32];
+  x[threadIdx.x] = float(threadIdx.x);
+  out[threadIdx.x] = x[31 - threadIdx.x];  // no __syncwarp
+}
+__global__ void race_of_blocks(float* out) { out[0] = float(blockIdx.x); }
+__global__ void race_write_after_read(float* out) {
+  __shared__ float x[64];
+  x[threadIdx.x] = 1;
+  __syncthreads();
+  float const y = x[(threadIdx.x + 32) % 64];
+  x[threadIdx.x] = y + 1;
+  __syncthreads();
+  out[threadIdx.x] = x[threadIdx.x];
+}
+__global__ void unwaited(float const* from, float* out) {
+  __shared__ __align__(16) float x[128];
+  __pipeline_memcpy_async(x + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
+  __pipeline_commit();
+  __syncthreads();
+  out[threadIdx.x] = x[threadIdx.x];
+}
+__global__ void unsynchronised_copy(float const* from, float* out) {
+  __shared__ __align__(16) float x[128];
+  __pipeline_memcpy_async(x + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+  out[threadIdx.x] = x[127 - threadIdx.x];  // no barrier
+}
+__global__ void beyond(float* out) { out[threadIdx.x + 1] = 1; }
+__global__ void beyond_shared(float* out) {
+  extern __shared__ float x[];
+  x[threadIdx.x + 1] = 1;
+  out[threadIdx.x] = 1;
+}
+__global__ void misaligned(char* out) { *reinterpret_cast<float4*>(out + 8) = float4{1, 2, 3, 4}; }
+__global__ void uninitialised(float* out) {
+  __shared__ float x[64];
+  if (threadIdx.x < 31) x[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = x[threadIdx.x];
+}
+__global__ void divergent(float* out) {
+  if (threadIdx.x < 16) __syncthreads();
+  out[threadIdx.x] = 1;
+  if (threadIdx.x >= 16) {
+    out[threadIdx.x] = 2;
+    __syncthreads();
+  }
+}
+__global__ void missing_warp(float* out) {
+  if (threadIdx.x < 32) {
+    __syncthreads();
+    out[threadIdx.x] = 1;
+  } else {
+    for (int i = 0; i < 2; ++i) __syncthreads();
+  }
+}
+__global__ void cluster_too_early(int* out) {
+  __shared__ int mine;
+  auto cluster = cg::this_cluster();
+  if (threadIdx.x == 0) mine = int(cluster.block_rank());
+  __syncthreads();  // not the cluster's
+  if (threadIdx.x == 0)
+    out[blockIdx.x] = *cluster.map_shared_rank(&mine, (cluster.block_rank() + 1) % cluster.num_blocks());
+  cluster.sync();
+}
+__global__ void cluster_left(int* out) {
+  __shared__ int mine;
+  auto cluster = cg::this_cluster();
+  if (threadIdx.x == 0) mine = int(cluster.block_rank());
+  cluster.sync();
+  if (threadIdx.x == 0)
+    out[blockIdx.x] = *cluster.map_shared_rank(&mine, (cluster.block_rank() + 1) % cluster.num_blocks());
+}
+__global__ void ldmatrix_misaligned(std::uint32_t* out) {
+  __shared__ __align__(16) std::uint16_t x[512];
+  for (int i = threadIdx.x; i < 512; i += 32) x[i] = 1;
+  __syncwarp();
+  auto const at = std::uint32_t(__cvta_generic_to_shared(x + threadIdx.x * 9));
+  std::uint32_t r;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(r) : "r"(at) : "memory");
+  out[threadIdx.x] = r;
+}
+__global__ void of_freed(float* out) { out[threadIdx.x] = 1; }
+
+void launch(void const* f, void* out, unsigned blocks, unsigned cluster) {
+  cudaLaunchAttribute a{};
+  a.id = cudaLaunchAttributeClusterDimension;
+  a.val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t c{};
+  c.gridDim = dim3(blocks), c.blockDim = dim3(32), c.attrs = &a, c.numAttrs = 1;
+  void* arguments[] = {&out};
+  CHECK_CUDA(cudaLaunchKernelExC(&c, f, arguments));
+}
+
+int main(int, char** arguments) {
+  std::string const which = arguments[1];
+  float *out = nullptr, *from = device_copy(std::vector<float>(256, 1.0f));
+  CHECK_CUDA(cudaMalloc(&out, 64 * 4));
+  if (which == "race_in_block") race_in_block<<<1, 64>>>(out);
+  else if (which == "race_in_warp") race_in_warp<<<1, 32>>>(out);
+  else if (which == "race_of_blocks") race_of_blocks<<<2, 1>>>(out);
+  else if (which == "race_write_after_read") race_write_after_read<<<1, 64>>>(out);
+  else if (which == "unwaited") unwaited<<<1, 32>>>(from, out);
+  else if (which == "unsynchronised_copy") unsynchronised_copy<<<1, 32>>>(from, out);
+  else if (which == "beyond") beyond<<<1, 64>>>(out);
+  else if (which == "beyond_shared") beyond_shared<<<1, 64, 64 * 4>>>(out);
+  else if (which == "misaligned") misaligned<<<1, 1>>>(reinterpret_cast<char*>(out));
+  else if (which == "uninitialised") uninitialised<<<1, 64>>>(out);
+  else if (which == "uninitialised_global") {
+    float* other = nullptr;
+    CHECK_CUDA(cudaMalloc(&other, 256));
+    unsynchronised_copy<<<1, 8>>>(out, other);
+  } else if (which == "divergent") divergent<<<1, 32>>>(out);
+  else if (which == "missing_warp") missing_warp<<<1, 64>>>(out);
+  else if (which == "cluster_too_early") launch(reinterpret_cast<void const*>(cluster_too_early), out, 2, 2);
+  else if (which == "cluster_left") launch(reinterpret_cast<void const*>(cluster_left), out, 2, 2);
+  else if (which == "ldmatrix_misaligned") ldmatrix_misaligned<<<1, 32>>>(reinterpret_cast<std::uint32_t*>(out));
+  else if (which == "of_freed") {
+    cudaFree(out);
+    of_freed<<<1, 32>>>(out);
+  } else return std::printf("no case %s\n", which.c_str()), 3;
+  cudaDeviceSynchronize();
+  std::printf("%s: %s\n", which.c_str(), cudaGetErrorName(cudaGetLastError()));
+}
