@@ -2,7 +2,7 @@
 # Usage: run.sh [--all] [-D<option>=<value>...]
 # Installs what the tests need, builds them in build/tests, runs them and ends with `N passed, N failed`.
 #   --all  without a GPU: every test of the CUDA backend on the emulator (tests/ptx), for every scalar and in every order,
-#          instead of a part of them; half an hour of processor time
+#          instead of a part of them; 20 minutes of processor time
 # Options go to CMake.
 set -euo pipefail
 

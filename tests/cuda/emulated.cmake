@@ -37,9 +37,9 @@ set(of_others "clusters*,HOFT and SHOFT*half*,HOFT and SHOFT*bfloat16*,training*
 emulated_test(forward forward 40 "--test-case-exclude=${kernels},${of_others}")
 emulated_test(forward_kernels forward 22 "--test-case=${kernels}")
 emulated_test(
-  reverse reverse 38
+  reverse reverse 39
   "--test-case=clusters*<float>,apply and accumulate*,apply_backward*half>,columns of*,training*<float>,a graph*,two streams*")
-emulated_test(random random 36
+emulated_test(random random 43
               "--test-case=HOFT and SHOFT*half*,apply_backward*<float>,every call*,a batch*,two streams*")
 emulated_test(8_processors 8_processors 30
               "--test-case=clusters*half>,HOFT and SHOFT*bfloat16*,training*bfloat16>,apply*column*half>")
