@@ -15,10 +15,12 @@ import json
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import time
 import warnings
+
+import ratios
+import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results/linear.json"
@@ -88,19 +90,14 @@ def measure(shape, kind, tokens, rank, rounds):
     return {name: {"median_ms": statistics.median(ms), "ms": ms} for name, ms in times.items()}
 
 
-def output_of(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
-
-
 def table(results):
     """Medians in ms, and hoft's over LoRA's."""
-    rows = ["| out × in, type | " + " | ".join(COLUMNS.values()) + " | `HOFTLinear` / LoRA |"]
-    rows.append("|---" + "|---:" * (len(COLUMNS) + 1) + "|")
+    rows = [["out × in, type", *COLUMNS.values(), "`HOFTLinear` / LoRA"]]
     for name, case in results["cases"].items():
-        cells = [f"{case[key]['median_ms']:.1f}" if key in case else "" for key in COLUMNS]
         ratio = case["hoft"]["median_ms"] / case["lora"]["median_ms"]
-        rows.append(f"| {name} | " + " | ".join(cells) + f" | {ratio:.2f} |")
-    return "\n".join(rows)
+        cells = [f"{case[key]['median_ms']:.1f}" if key in case else "" for key in COLUMNS]
+        rows.append([name, *cells, f"{ratio:.2f}"])
+    return tables.as_markdown(rows)
 
 
 def page(results):
@@ -120,8 +117,7 @@ def machine():
     import peft
     import torch
 
-    fields = {field["field"].rstrip(":"): field["data"] for field in json.loads(output_of("lscpu", "--json"))["lscpu"]}
-    return {"processor": fields.get("Model name", "unknown"), "torch": torch.__version__, "peft": peft.__version__}
+    return {**ratios.machine([{"torch": torch.__version__}]), "peft": peft.__version__}
 
 
 def run(options):
@@ -136,7 +132,7 @@ def run(options):
     results = {
         "command": f"python bench/linear.py {' '.join(sys.argv[1:])}".strip(),
         "date": datetime.date.today().isoformat(),
-        "commit": output_of("git", "rev-parse", "HEAD"),
+        "commit": ratios.output_of("git", "-C", str(ROOT), "rev-parse", "HEAD"),
         "machine": machine(),
         "tokens": tokens,
         "rank": rank,

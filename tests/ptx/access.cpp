@@ -63,14 +63,27 @@ void check_alignment(warp const& w, u64 const* address, u32 mask, u32 bytes) {
     if ((mask >> l & 1) != 0 && (address[l] & (bytes - 1)) != 0) misaligned(w, address[l], bytes);
 }
 
-void find_global(warp& w, places& p, u32 mask, u32 bytes, char const* what) {
-  u64 low = ~u64{0}, high = 0;
+namespace {
+
+struct address_range {
+  u64 low, high;
+};
+/// The lowest and the highest address of the lanes of a mask.
+address_range range_of(places const& p, u32 mask) {
+  address_range range{~u64{0}, 0};
   for (int l = 0; l < 32; ++l) {
     u64 const a = p.address[l];
     bool const here = (mask >> l & 1) != 0;
-    low = here && a < low ? a : low;
-    high = here && a > high ? a : high;
+    range.low = here && a < range.low ? a : range.low;
+    range.high = here && a > range.high ? a : range.high;
   }
+  return range;
+}
+
+}  // namespace
+
+void find_global(warp& w, places& p, u32 mask, u32 bytes, char const* what) {
+  auto const [low, high] = range_of(p, mask);
   auto const& memory = memory_space::get();
   allocation const* const first = memory.find(low);
   bool const together = first != nullptr && first->live && high + bytes <= first->base + first->size;
@@ -114,13 +127,7 @@ block& owner_of(warp& w, u32 address, char const* what) {
 
 void find_shared(warp& w, places& p, u32 mask, u32 bytes, char const* what) {
   // Mostly all lanes stay in their own block's memory.
-  u64 low = ~u64{0}, high = 0;
-  for (int l = 0; l < 32; ++l) {
-    u64 const a = p.address[l];
-    bool const here = (mask >> l & 1) != 0;
-    low = here && a < low ? a : low;
-    high = here && a > high ? a : high;
-  }
+  auto const [low, high] = range_of(p, mask);
   if (low >= shared_begin && high + bytes <= w.in->shared_end) {
     u64 const memory = u64(w.in->shared.data()) - shared_begin;
     u64 const shades = u64(w.in->shared_shadow.data()) - shared_begin / 2 * sizeof(shadow);

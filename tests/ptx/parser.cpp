@@ -12,7 +12,7 @@ u64 integer_of(std::string_view text) {
   return std::strtoull(digits.c_str(), nullptr, 0);
 }
 
-/// A literal: integers, 0fXXXXXXXX and 0dXXXXXXXXXXXXXXXX.
+/// A literal: an integer, or the bits of a float (0f and 8 hexadecimal digits) or a double (0d and 16).
 operand literal(lexer& in) {
   bool const minus = in.accept("-");
   token const t = in.take();
