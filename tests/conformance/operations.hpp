@@ -122,7 +122,7 @@ class operation_tests {
     for (index_t n : {0, 1, 2, 33, 1000}) {
       INFO(n);
       std::size_t const count = std::size_t(n);
-      for (index_t width : {index_t{1}, index_t{16}, O::template panel_width<T, L>(policy, 64)}) {
+      for (index_t width : {index_t{1}, index_t{16}, O::template panel_width<T, L>(policy, 64, 0)}) {
         std::vector<std::atomic<int>> seen(count), summed(count);
         std::atomic<bool> in_range{true};
         auto const body = [&](auto& of) {

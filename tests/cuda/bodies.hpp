@@ -19,6 +19,8 @@ namespace hoft_test {
 #define HOFT_CUDA_SCALARS std::complex<float>, Eigen::half
 #elif defined(HOFT_TEST_EMULATED)
 #define HOFT_CUDA_SCALARS std::complex<float>, Eigen::half, float
+#elif defined(HOFT_TEST_BESIDE_EMULATOR)
+#define HOFT_CUDA_SCALARS double, Eigen::bfloat16
 #else
 #define HOFT_CUDA_SCALARS float, double, std::complex<float>, Eigen::half, Eigen::bfloat16
 #endif

@@ -44,7 +44,7 @@ struct project_panels {
   packed_t<Policy, A, L> packed;
   per_worker<A, L> buffer;
   project_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
-      : width(ops<Policy>::template panel_width<T, L>(policy, m)),
+      : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}
 
@@ -86,7 +86,7 @@ struct adapt_panels {
   packed_layer_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
   adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n, bool /*keeps_q*/)
-      : adapt_panels(memory, policy, a, ops<Policy>::template panel_width<T, L>(policy, a.rows()),
+      : adapt_panels(memory, policy, a, ops<Policy>::template panel_width<T, L>(policy, a.rows(), 0),
                      ops<Policy>::worker_count(policy), n) {}
 
   void run(Policy const& policy, bound_layer_view<A const> const& layer, V const& projections,
@@ -151,7 +151,7 @@ struct adapt_backward_panels {
   adapter_parts<Policy, A, L> parts;
   adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n,
                         saved_quantity what_)
-      : adapt_backward_panels(memory, policy, a, what_, ops<Policy>::template panel_width<T, L>(policy, a.rows()),
+      : adapt_backward_panels(memory, policy, a, what_, ops<Policy>::template panel_width<T, L>(policy, a.rows(), a.left.rank() + a.right.rank()),
                               ops<Policy>::worker_count(policy), n) {}
 
   template <class LD>
@@ -283,7 +283,7 @@ struct update_panels {
   per_worker<A, L> x, gradient;
   packed_each_t<Policy, A, L> parts;
   update_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
-      : width(ops<Policy>::template panel_width<T, L>(policy, m)),
+      : width(ops<Policy>::template panel_width<T, L>(policy, m, r)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         x(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)),
         gradient(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)),

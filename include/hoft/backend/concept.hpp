@@ -32,7 +32,7 @@ concept complete = execution_policy<P> &&
              matrix_view<A, row_major> R, arena& memory, op o) {
   { ops<P>::worker_count(policy) } -> std::same_as<index_t>;
   ops<P>::serial(policy);
-  { ops<P>::template panel_width<A, col_major>(policy, index_t{}) } -> std::same_as<index_t>;
+  { ops<P>::template panel_width<A, col_major>(policy, index_t{}, index_t{}) } -> std::same_as<index_t>;
   ops<P>::for_each_element(policy, M, fill_element<A, col_major>{});
   ops<P>::for_each_element(policy, R, fill_element<A, row_major>{});
   ops<P>::for_each_column(policy, index_t{}, index_t{}, column_dot<A, col_major>{});

@@ -20,13 +20,13 @@ struct walks : backend::defaults {
   static void for_each_problem(cpu const& policy, index_t count, Body const& body) {
     parallel_for(policy, count, [&](index_t worker, index_t i) { body(serial(policy), worker, i); });
   }
-  /// Columns of one panel of a matrix with m rows of elements T: a function of shapes alone, so that results do not
-  /// depend on the number of threads. Panels with contiguous columns stay in the second-level cache, beside others that
-  /// a pass reads with them, the reflectors and the sums of gradients. Panels with contiguous rows are wide, since rows
-  /// lie far apart: they stay in the last-level cache, and their parts in the first; converted ones (16-bit storage)
-  /// lie together in memory and stay in the second level.
+  /// Columns of one panel of a matrix with m rows of elements T, while whose panels pass sums of [m, sums] grow: a
+  /// function of shapes alone, so that results do not depend on the number of threads. Panels with contiguous columns
+  /// stay in the second-level cache, beside others that a pass reads with them, the reflectors and the sums. Panels with
+  /// contiguous rows are wide, since rows lie far apart: they stay in the last-level cache, and their parts in the first;
+  /// converted ones (16-bit storage) lie together in memory and stay in the second level.
   template <class T, class Layout>
-  static index_t panel_width(cpu const&, index_t m) {
+  static index_t panel_width(cpu const&, index_t m, index_t sums) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
     constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 12, most = row ? 256 : 96;
@@ -35,8 +35,10 @@ struct walks : backend::defaults {
       return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / least * least;
     };
     if constexpr (row) return std::clamp(fits(cache), least, most);
-    // Reflectors and sums pass once for each panel: 24 columns, if one such panel fits at all.
-    else return std::clamp(fits(3 * cache / 16), std::clamp<index_t>(fits(cache), least, 2 * least), most);
+    // Sums that do not stay in the cache pass once for each panel, so a wider one pays, if it fits at all.
+    bool const sums_stay = m * sums * index_t(sizeof(A)) <= cache;
+    index_t const narrow = sums_stay ? least : std::clamp<index_t>(fits(cache), least, 2 * least);
+    return std::clamp(fits(3 * cache / 16), narrow, most);
   }
 
   /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs

@@ -110,7 +110,7 @@ struct apply_panels {
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, buffer;
   apply_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
-      : width(ops<Policy>::template panel_width<T, L>(policy, m)),
+      : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         scratch(memory, ops<Policy>::worker_count(policy), 2 * block, (std::min)(width, n)),
         buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}

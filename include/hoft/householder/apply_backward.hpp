@@ -34,7 +34,7 @@ struct apply_backward_panels {
   per_worker<A, L> scratch, projections, state, gradient;
   gradient_parts<Policy, A, L> parts;
   apply_backward_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
-      : apply_backward_panels(memory, policy, ops<Policy>::template panel_width<T, L>(policy, m),
+      : apply_backward_panels(memory, policy, ops<Policy>::template panel_width<T, L>(policy, m, r),
                               ops<Policy>::worker_count(policy), m, n, r, block) {}
 
   /// dX := op(Q)ᴴ dY, and the sums over all columns.
