@@ -151,7 +151,8 @@ struct adapt_backward_panels {
   adapter_parts<Policy, A, L> parts;
   adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n,
                         saved_quantity what_)
-      : adapt_backward_panels(memory, policy, a, what_, ops<Policy>::template panel_width<T, L>(policy, a.rows(), a.left.rank() + a.right.rank()),
+      : adapt_backward_panels(memory, policy, a, what_,
+                              ops<Policy>::template panel_width<T, L>(policy, a.rows(), a.left.rank() + a.right.rank()),
                               ops<Policy>::worker_count(policy), n) {}
 
   template <class LD>

@@ -30,9 +30,9 @@ struct defaults {
   static P serial(P const& policy) {
     return policy;
   }
-  /// Columns of one panel of a matrix with m rows of elements T, while whose panels pass sums of [m, sums] grow. Storage
-  /// in 16 bits is converted panel by panel: enough columns to keep a machine busy, few enough that the copy is small
-  /// beside the matrix.
+  /// Columns of one panel of a matrix with m rows of elements T, while whose panels pass sums of [m, sums] grow.
+  /// Storage in 16 bits is converted panel by panel: enough columns to keep a machine busy, few enough that the copy is
+  /// small beside the matrix.
   template <class T, class L, class P>
   static index_t panel_width(P const&, index_t m, index_t /*sums*/) {
     if constexpr (std::same_as<T, accumulator_t<T>>) return (std::numeric_limits<index_t>::max)() / 2;
