@@ -141,7 +141,7 @@ class measurement {
         if (round >= 0) one.microseconds.push_back(1000 * milliseconds / float(size.calls));
       }
     for (contestant const& one : c.contestants)
-      std::printf("%-34s %-26s %10.1f us  x %6.2f  %7.1f GB/s\n", c.name.c_str(), one.name.c_str(), one.median(),
+      std::printf("%-44s %-26s %10.1f us  x %6.2f  %7.1f GB/s\n", c.name.c_str(), one.name.c_str(), one.median(),
                   one.median() / c.contestants[0].median(), one.bytes / one.median() / 1000);
     std::fflush(stdout);
     for (contestant& one : c.contestants) one.run = {};  // what it works on ends with its case

@@ -90,6 +90,11 @@ if [[ -n $tests ]]; then
   export HOFT_REQUIRE_GPU=1
   program=$folder/tests/cuda_device_test
   part="columns of every length*,gradients of unusual*,two streams*,a batch has*"
+  IFS=, read -ra names <<<"$part"
+  for name in "${names[@]}"; do # a filter that finds nothing would pass
+    found=$("${on[@]}" "$program" --count --test-case="$name")
+    [[ $found =~ filters:\ [1-9] ]] || refuse "no test case is called '$name'" 1
+  done
   if [[ -n $emulated ]]; then
     within "${on[@]}" "$program" --test-case="$part"
     echo "run.sh: no compute-sanitizer, which needs a GPU; the emulator checks every access itself"

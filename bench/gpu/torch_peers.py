@@ -74,7 +74,7 @@ def add_peers(results, device, repetitions):
     for name, times in samples.items():
         median = statistics.median(times)
         case[name] = {"bytes": 2 * m * t * 4, "median_us": median, "us": times}
-        print(f"{'apply float, ' + torch.__version__:34} {name:26} {median:10.1f} us  x {median / hoft:6.2f}")
+        print(f"{'apply float, ' + torch.__version__:44} {name:26} {median:10.1f} us  x {median / hoft:6.2f}")
 
 
 def main():
