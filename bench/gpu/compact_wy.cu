@@ -219,6 +219,15 @@ void gemm_transposed(measurement& b, matrix_view<T> A, matrix_view<T> B, float b
           "cublasGemmEx");
 }
 
+/// ormqr with X := Q X in place among the contestants, where there is a library for it.
+void add_ormqr(measurement& b, contest& applies, matrix_view<float> V, float const* tau, matrix_view<float> X) {
+  std::string const name = "cusolver_ormqr";
+  auto ormqr = make_ormqr(b.stream, V.data, tau, X.data, int(X.rows), int(X.cols), int(V.cols));
+  double const bytes = 2.0 * double(X.rows * X.cols) * sizeof(float);
+  if (ormqr) applies.contestants.push_back({name, bytes, std::move(ormqr)});
+  else b.left_out.push_back(name);
+}
+
 /// X [m, t] by columns: t tokens of m features, which is tokens x features in row-major order.
 template <class T>
 void apply_case(measurement& b, index_t m, index_t t, index_t r, char const* type) {
@@ -257,12 +266,7 @@ void apply_case(measurement& b, index_t m, index_t t, index_t r, char const* typ
        copy,
        {"cublas_products", 2 * once, [&] { products(x); }}}};
   numbers<float> const tau(r, 0.1f);
-  if constexpr (std::is_same_v<T, float>) {
-    std::string const name = "cusolver_ormqr";
-    auto ormqr = make_ormqr(b.stream, U_stored.data(), tau.data(), x.data, int(m), int(t), int(r));
-    if (ormqr) applies.contestants.push_back({name, 2 * once, std::move(ormqr)});
-    else b.left_out.push_back(name);
-  }
+  if constexpr (std::is_same_v<T, float>) add_ormqr(b, applies, U_stored.matrix(m, r), tau.data(), x);
   b.time(std::move(applies));
   b.time({"apply_backward " + shape,
           {{"hoft", 3 * once,
