@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """What compact WY forms set out to reach on a Hopper GPU, from the cases that hoft_gpu_bench measured.
 
-  gpu_targets.py <file>   prints the ceilings that were measured in the same run, and each figure beside what it must be
+  gpu_targets.py <file>              prints the ceilings that were measured in the same run, and each figure beside what
+                                     it must be
+  gpu_targets.py --emulated <file>   the same table of a run on the emulator, whose figures are none: that they can be made
+
+Ends with 1 where a figure lacks a contestant that the file does not name as left out.
 """
 
+import argparse
 import json
+import pathlib
 import sys
 
 import tables
+from measured import require_measured
 from targets import Target, evaluate
-
-APPLY, BACKWARD = "apply {} 4096 x 8192, r = 16", "apply_backward {} 4096 x 8192, r = 16"
-ACCUMULATE = "accumulate 224 of 4096 x 16"
-PRODUCT, SIZE = "product bfloat16 8192 x 8192 x 8192", 8192
 
 
 def median(case, who):
@@ -34,34 +37,46 @@ def of_copy(case):
     return lambda cases: 100 * bandwidth(case, "hoft")(cases) / bandwidth(case, "copy")(cases)
 
 
-TARGETS = [
-    Target("copy", "device copy, read + written", bandwidth(APPLY.format("bfloat16"), "copy"), "GB/s"),
-    Target(
-        "product",
-        "cuBLAS's product of bfloat16 matrices of 8192²",
-        lambda cases: 2 * SIZE**3 / median(PRODUCT, "cublas")(cases) / 1e6,
-        "TFLOP/s",
-    ),
-    Target("apply", "apply, bfloat16, of the copy's bandwidth", of_copy(APPLY.format("bfloat16")), "%", 80, 92),
-    Target("apply_float", "apply, float, of the copy's bandwidth", of_copy(APPLY.format("float")), "%", 80, 92),
-    Target(
-        "cublas", "three cuBLAS products / apply, bfloat16", ratio(APPLY.format("bfloat16"), "cublas_products"), "×", 1.4, 1.8
-    ),
-    Target("ormqr", "torch.ormqr / apply, float", ratio(APPLY.format("float"), "torch_ormqr"), "×", 20, 50),
-    Target(
-        "householder_product",
-        "torch.linalg.householder_product and a product / apply, float",
-        ratio(APPLY.format("float"), "torch_householder_product"),
-        "×",
-        20,
-        50,
-    ),
-    Target(
-        "backward", "apply_backward, bfloat16, of the copy's bandwidth", of_copy(BACKWARD.format("bfloat16")), "%", 70, 85
-    ),
-    Target("accumulate", "accumulate, 224 of 4096 × 16", median(ACCUMULATE, "hoft"), "µs", 60, 25, at_most=True),
-    Target("one_by_one", "the same, one call each / one call", ratio(ACCUMULATE, "hoft_one_by_one"), "×", 20, 50),
-]
+def targets(sizes):
+    """The figures of a run of these sizes."""
+    shape = "{} " + f"{sizes['features']} x {sizes['tokens']}, r = 16"
+    bfloat16, single = (f"apply {shape.format(name)}" for name in ("bfloat16", "float"))
+    backward = f"apply_backward {shape.format('bfloat16')}"
+    matrices, features, product = sizes["matrices"], sizes["features"], sizes["product"]
+    accumulate = f"accumulate {matrices} of {features} x 16"
+    multiply = f"product bfloat16 {product} x {product} x {product}"
+    return [
+        Target("copy", "device copy, read + written", bandwidth(bfloat16, "copy"), "GB/s"),
+        Target(
+            "product",
+            f"cuBLAS's product of bfloat16 matrices of {product}²",
+            lambda cases: 2 * product**3 / median(multiply, "cublas")(cases) / 1e6,
+            "TFLOP/s",
+        ),
+        Target("apply", "apply, bfloat16, of the copy's bandwidth", of_copy(bfloat16), "%", 80, 92),
+        Target("apply_float", "apply, float, of the copy's bandwidth", of_copy(single), "%", 80, 92),
+        Target("cublas", "three cuBLAS products / apply, bfloat16", ratio(bfloat16, "cublas_products"), "×", 1.4, 1.8),
+        Target("ormqr", "torch.ormqr / apply, float", ratio(single, "torch_ormqr"), "×", 20, 50),
+        Target(
+            "householder_product",
+            "torch.linalg.householder_product and a product / apply, float",
+            ratio(single, "torch_householder_product"),
+            "×",
+            20,
+            50,
+        ),
+        Target("backward", "apply_backward, bfloat16, of the copy's bandwidth", of_copy(backward), "%", 70, 85),
+        Target(
+            "accumulate",
+            f"accumulate, {matrices} of {features} × 16",
+            median(accumulate, "hoft"),
+            "µs",
+            60,
+            25,
+            at_most=True,
+        ),
+        Target("one_by_one", "the same, one call each / one call", ratio(accumulate, "hoft_one_by_one"), "×", 20, 50),
+    ]
 
 
 def shares_of_copy(case):
@@ -73,11 +88,40 @@ def shares_of_copy(case):
 
 
 def target_table(results):
-    return tables.target_table(evaluate(results["cases"], TARGETS))
+    rows = evaluate(results["cases"], targets(results["sizes"]))
+    if results["emulated"]:
+        rows = [{**row, "verdict": ""} for row in rows]
+    return tables.target_table(rows, "emulated: no times" if results["emulated"] else "measured")
+
+
+def without_figure(results):
+    """Figures that lack a case or a contestant which nobody left out, a line each."""
+    lines = []
+    for target in targets(results["sizes"]):
+        try:
+            target.measure(results["cases"])
+        except KeyError as missing:
+            if missing.args[0] not in results["left_out"]:
+                lines.append(f"{target.what}: there is no '{missing.args[0]}'")
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--emulated", action="store_true")
+    parser.add_argument("file", type=pathlib.Path)
+    options = parser.parse_args()
+    results = json.loads(options.file.read_text(encoding="utf-8"))
+    if not options.emulated:
+        require_measured(results, options.file)
+    elif not results["emulated"]:
+        sys.exit(f"gpu_targets.py: {options.file} is not of the emulator, but of {results['device']}")
+    print("\n" + tables.as_text(target_table(results)))
+    for name in results["left_out"]:
+        print(f"left out: {name}")
+    if missing := without_figure(results):
+        sys.exit("gpu_targets.py: no figure for these:\n" + "\n".join(missing))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    with open(sys.argv[1], encoding="utf-8") as file:
-        print("\n" + tables.as_text(target_table(json.load(file))))
+    main()

@@ -15,6 +15,7 @@ except ImportError:
     )
 
 from gpu_targets import shares_of_copy
+from measured import require_measured
 from series import bandwidth, over_hoft, speed
 from tables import by_operation, peers_of
 from training import ratios_to_lora
@@ -145,6 +146,7 @@ def draw_roofline(cases, path):
 
 def draw_gpu(results, path):
     """Each contestant's share of the bandwidth of a device copy, an axis for each case with one."""
+    require_measured(results, path)
     cases = {name: shares for name, case in results["cases"].items() if (shares := shares_of_copy(case))}
     heights = [len(shares) for shares in cases.values()]
     figure, axes = plt.subplots(
@@ -172,6 +174,7 @@ def draw_gpu(results, path):
 
 def draw_training(results, path):
     """Step time and peak memory over LoRA's, summed over the shapes."""
+    require_measured(results, path)
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, what, text in zip(axes, ("median_ms", "peak_bytes"), ("step time", "peak memory")):
         ratios = sorted(ratios_to_lora(results, what), key=lambda item: -item[1])

@@ -12,6 +12,7 @@ import sys
 import gpu_targets
 import tables
 import training
+from measured import require_measured
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
@@ -118,6 +119,7 @@ def gpu_lines(results):
     """What bench/gpu/run.sh --save wrote, or that it has not."""
     if results is None:
         return paragraph("No results yet: `bash bench/gpu/run.sh --save` makes them on a machine with a GPU.")
+    require_measured(results, "gpu.json")
     rows = [["case", "", "us", "time / hoft", "GB/s", "% of a copy"]]
     for name, case in results["cases"].items():
         shares = gpu_targets.shares_of_copy(case)
@@ -152,6 +154,7 @@ def training_lines(results):
             "No results yet, and no part of it has run on a GPU: `bash bench/gpu/run.sh --compare-only --save` makes "
             "them there (`bench/gpu/compare_torch/README.md` says what is measured, and how)."
         )
+    require_measured(results, "gpu_training.json")
     machine = results["machine"]
     changed = ", with uncommitted changes" if results["uncommitted_changes"] else ""
     contestants = [f"- `{name}`: {what}" for name, what in results["contestants"].items()]

@@ -72,8 +72,8 @@ def value_text(value, unit):
     return f"{value:.{digits}f} {unit}" if unit != "×" else f"{value:.2f}"
 
 
-def target_table(targets):
-    rows = [["", "measured", "must", "reach for", ""]]
+def target_table(targets, head="measured"):
+    rows = [["", head, "must", "reach for", ""]]
     rows += [
         [
             row["what"],

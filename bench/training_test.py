@@ -1,14 +1,22 @@
 #!/usr/bin/env python3
-"""What training.py, gpu_targets.py and report.py make of results, on results whose ratios are known."""
+"""What training.py, gpu_targets.py and report.py make of results, on results whose ratios are known, and that none of
+them takes for measured what is not."""
 
 import copy
+import json
 import pathlib
+import subprocess
+import sys
 import tempfile
 import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE / "gpu"))
 
 import gpu_targets
 import plots
 import report
+import save
 import training
 
 
@@ -91,8 +99,12 @@ def timed(us, gigabytes=0.0):
 
 GPU = {
     "device": "none",
+    "emulated": False,
+    "small": False,
     "driver": 0,
     "runtime": 0,
+    "sizes": {"features": 4096, "tokens": 8192, "matrices": 224, "product": 8192},
+    "left_out": ["torch_householder_product"],
     "date": "2000-01-01",
     "commit": "0123456789abcdef",
     "command": "made up",
@@ -128,6 +140,13 @@ class Gpu(unittest.TestCase):
         self.assertEqual(found["the same, one call each / one call"][3], "met")
         self.assertEqual(len(found), 10)  # with the head, without the peer that did not run
 
+    def test_a_figure_that_nobody_left_out_is_missed(self):
+        self.assertEqual(gpu_targets.without_figure(GPU), [])
+        self.assertEqual(
+            gpu_targets.without_figure({**GPU, "left_out": []}),
+            ["torch.linalg.householder_product and a product / apply, float: there is no 'torch_householder_product'"],
+        )
+
     def test_the_page_has_figures_and_cases(self):
         text = report.gpu_lines(GPU)
         self.assertIn("| apply, bfloat16, of the copy's bandwidth | 85.0 % | 80.0 % | 92.0 % | met |", text)
@@ -139,6 +158,52 @@ class Gpu(unittest.TestCase):
             path = pathlib.Path(folder) / "gpu.png"
             plots.draw_gpu(GPU, path)
             self.assertGreater(path.stat().st_size, 10000)
+
+
+class NotMeasured(unittest.TestCase):
+    """Results of an emulator, of small sizes, and of a dry run."""
+
+    def refused(self, call, *arguments):
+        with self.assertRaisesRegex(SystemExit, "no time in it is measured"):
+            call(*arguments)
+
+    def test_no_page_and_no_plot_takes_them(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "plot.png"
+            for field in ("emulated", "small"):
+                self.refused(report.gpu_lines, {**GPU, field: True})
+                self.refused(plots.draw_gpu, {**GPU, field: True}, path)
+            self.refused(report.training_lines, {**RESULTS, "dry_run": True})
+            self.refused(plots.draw_training, {**RESULTS, "dry_run": True}, path)
+            self.assertFalse(path.exists())
+
+    def test_only_measurements_are_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = (pathlib.Path(folder) / name for name in ("results.json", "kept.json"))
+            source.write_text(json.dumps({**GPU, "emulated": True}), encoding="utf-8")
+            self.refused(save.save, source, target, "made up")
+            self.assertFalse(target.exists())
+            source.write_text(json.dumps({name: GPU[name] for name in GPU if name not in ("commit", "date", "command")}))
+            save.save(source, target, "made up")
+            kept = json.loads(target.read_text(encoding="utf-8"))
+            self.assertRegex(kept["commit"], "^[0-9a-f]{40}$")
+            self.assertEqual((kept["command"], kept["cases"]), ("made up", GPU["cases"]))
+            self.assertIn(f"`{kept['commit'][:12]}`", report.gpu_lines(kept))
+
+    def test_a_table_says_that_it_is_emulated(self):
+        table = gpu_targets.target_table({**GPU, "emulated": True})
+        self.assertEqual(table[0][1], "emulated: no times")
+        self.assertEqual({row[-1] for row in table}, {""})
+
+    def test_the_table_of_a_file_is_of_what_it_is_asked_for(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "results.json"
+            for emulated in (False, True):
+                path.write_text(json.dumps({**GPU, "emulated": emulated}), encoding="utf-8")
+                for option in ([], ["--emulated"]):
+                    command = [sys.executable, str(HERE / "gpu_targets.py"), *option, str(path)]
+                    done = subprocess.run(command, capture_output=True, text=True)
+                    self.assertEqual(done.returncode, int(emulated != bool(option)), done.stderr)
 
 
 class Page(unittest.TestCase):

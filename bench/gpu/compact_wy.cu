@@ -1,31 +1,48 @@
 // compact_wy.cu: accumulate, apply and apply_backward on a GPU beside cuBLAS and cuSOLVER. Prints a table and writes
 // every sample as JSON.
-//   hoft_gpu_bench <file> [repetitions]
+//   hoft_gpu_bench <file> [repetitions]            25 of each
+//   hoft_gpu_bench <file> [repetitions] --small    sizes that say nothing of times: that everything runs
+#include "emulated.hpp"
+#include "ormqr.hpp"
 #include <hoft/cuda.hpp>
 
-#include <cusolverDn.h>
-
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <functional>
 #include <iostream>
-#include <memory>
 #include <random>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
+namespace bench::gpu {
 namespace {
 
 using hoft::index_t;
 using hoft::matrix_view;
 using hoft::cuda::detail::require;
 
-void require(cusolverStatus_t answer, char const* call) {
-  if (answer != CUSOLVER_STATUS_SUCCESS)
-    throw hoft::cuda_error(std::string(call) + " answered " + std::to_string(int(answer)));
-}
+/// What is timed.
+struct sizes {
+  index_t features, tokens;  ///< of apply and apply_backward
+  index_t matrices;          ///< of a batch of accumulate
+  index_t product;           ///< rows, columns and depth of cuBLAS's product
+  int calls;                 ///< in a row, so that the host's time for submitting them does not show
+  int warm;                  ///< rounds before those that count
+};
+constexpr sizes full{4096, 8192, 224, 8192, 10, 2};
+constexpr sizes small{4096, 64, 2, 64, 1, 1};  // as many features, so that the kernels have the same shapes
+
+struct settings {
+  std::string file;
+  int repetitions = 25;
+  bool is_small = false;
+  sizes of() const { return is_small ? small : full; }
+};
 
 /// Memory of the device, filled with Gaussian numbers of type T.
 template <class T>
@@ -89,82 +106,92 @@ struct contest {
   std::vector<contestant> contestants;  ///< hoft's first, if it takes part
 };
 
-class bench {
+class measurement {
  public:
-  explicit bench(int repetitions) : repetitions_(repetitions) {
+  explicit measurement(settings const& what) : size(what.of()), settings_(what) {
+    int current = 0;
+    require(cudaGetDevice(&current), "cudaGetDevice");
+    require(cudaGetDeviceProperties(&device, current), "cudaGetDeviceProperties");
     require(cudaStreamCreate(&stream), "cudaStreamCreate");
     require(cublasCreate(&blas), "cublasCreate");
     require(cublasSetStream(blas, stream), "cublasSetStream");
-    require(cusolverDnCreate(&solver), "cusolverDnCreate");
-    require(cusolverDnSetStream(solver, stream), "cusolverDnSetStream");
     require(cudaEventCreate(&begin_), "cudaEventCreate");
     require(cudaEventCreate(&end_), "cudaEventCreate");
     on_ = hoft::cuda::on(stream, blas);
   }
-  bench(bench const&) = delete;
-  bench& operator=(bench const&) = delete;
-  ~bench() {
+  measurement(measurement const&) = delete;
+  measurement& operator=(measurement const&) = delete;
+  ~measurement() {
     cudaEventDestroy(begin_);
     cudaEventDestroy(end_);
-    cusolverDnDestroy(solver);
     cublasDestroy(blas);
     cudaStreamDestroy(stream);
   }
 
-  /// All contestants in turn, again and again; the first two rounds warm up.
+  /// All contestants in turn, again and again.
   void time(contest c) {
-    for (int round = -2; round < repetitions_; ++round)
+    for (int round = -size.warm; round < settings_.repetitions; ++round)
       for (contestant& one : c.contestants) {
-        // Several calls in a row, so that the host's time for submitting them does not show.
         require(cudaEventRecord(begin_, stream), "cudaEventRecord");
-        for (int call = 0; call < calls; ++call) one.run();
+        for (int call = 0; call < size.calls; ++call) one.run();
         require(cudaEventRecord(end_, stream), "cudaEventRecord");
         require(cudaEventSynchronize(end_), "cudaEventSynchronize");
         float milliseconds = 0;
         require(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
-        if (round >= 0) one.microseconds.push_back(1000 * milliseconds / calls);
+        if (round >= 0) one.microseconds.push_back(1000 * milliseconds / float(size.calls));
       }
     for (contestant const& one : c.contestants)
-      std::printf("%-34s %-26s %10.1f us  x %6.2f  %7.1f GB/s\n", c.name.c_str(), one.name.c_str(), one.median(),
+      std::printf("%-44s %-26s %10.1f us  x %6.2f  %7.1f GB/s\n", c.name.c_str(), one.name.c_str(), one.median(),
                   one.median() / c.contestants[0].median(), one.bytes / one.median() / 1000);
     std::fflush(stdout);
+    for (contestant& one : c.contestants) one.run = {};  // what it works on ends with its case
     contests.push_back(std::move(c));
   }
 
-  void write(std::string const& path) const {
-    cudaDeviceProp device{};
+  void write() const {
     int driver = 0, runtime = 0;
-    require(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
     require(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
     require(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-    std::ofstream out(path);
-    out << "{\n  \"device\": \"" << device.name << "\",\n  \"driver\": " << driver << ",\n  \"runtime\": " << runtime
-        << ",\n  \"cases\": {";
+    auto const yes_or_no = [](bool yes) { return yes ? "true" : "false"; };
+    std::ofstream out(settings_.file);
+    out << "{\n  \"device\": \"" << device.name << "\",\n  \"emulated\": " << yes_or_no(emulated())
+        << ",\n  \"small\": " << yes_or_no(settings_.is_small) << ",\n  \"driver\": " << driver
+        << ",\n  \"runtime\": " << runtime << ",\n  \"sizes\": {\"features\": " << size.features
+        << ", \"tokens\": " << size.tokens << ", \"matrices\": " << size.matrices << ", \"product\": " << size.product
+        << "},\n  \"left_out\": [";
+    for (std::size_t i = 0; i < left_out.size(); ++i) out << (i ? ", \"" : "\"") << left_out[i] << '"';
+    out << "],\n  \"cases\": {";
     for (std::size_t i = 0; i < contests.size(); ++i) {
       out << (i ? "," : "") << "\n    \"" << contests[i].name << "\": {";
-      for (std::size_t j = 0; j < contests[i].contestants.size(); ++j) {
-        auto const& one = contests[i].contestants[j];
-        out << (j ? "," : "") << "\n      \"" << one.name << "\": {\"bytes\": " << one.bytes
-            << ", \"median_us\": " << one.median() << ", \"us\": [";
-        for (std::size_t k = 0; k < one.microseconds.size(); ++k) out << (k ? ", " : "") << one.microseconds[k];
-        out << "]}";
-      }
+      write_contestants(out, contests[i]);
       out << "\n    }";
     }
     out << "\n  }\n}\n";
-    if (!out.flush()) throw std::runtime_error("cannot write " + path);
+    if (!out.flush()) throw std::runtime_error("cannot write " + settings_.file);
   }
 
   hoft::cuda::device const& on() const { return on_; }
+  bool emulated() const { return is_emulated(device); }
 
   cudaStream_t stream{};
   cublasHandle_t blas{};
-  cusolverDnHandle_t solver{};
+  sizes const size;
+  cudaDeviceProp device{};
   std::vector<contest> contests;
+  std::vector<std::string> left_out;  ///< contestants that this program has no library for
 
  private:
-  static constexpr int calls = 10;
-  int repetitions_;
+  static void write_contestants(std::ostream& out, contest const& c) {
+    for (std::size_t j = 0; j < c.contestants.size(); ++j) {
+      auto const& one = c.contestants[j];
+      out << (j ? "," : "") << "\n      \"" << one.name << "\": {\"bytes\": " << one.bytes
+          << ", \"median_us\": " << one.median() << ", \"us\": [";
+      for (std::size_t k = 0; k < one.microseconds.size(); ++k) out << (k ? ", " : "") << one.microseconds[k];
+      out << "]}";
+    }
+  }
+
+  settings settings_;
   cudaEvent_t begin_{}, end_{};
   hoft::cuda::device on_{};
 };
@@ -174,7 +201,8 @@ inline constexpr cudaDataType_t blas_name = std::is_same_v<T, float> ? CUDA_R_32
 
 /// C := alpha op(A) B + beta C by cuBLAS, computed in float.
 template <class T>
-void gemm(bench& b, bool transposed, float alpha, matrix_view<T> A, matrix_view<T> B, float beta, matrix_view<T> C) {
+void gemm(measurement& b, bool transposed, float alpha, matrix_view<T> A, matrix_view<T> B, float beta,
+          matrix_view<T> C) {
   require(cublasGemmEx(b.blas, transposed ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, int(C.rows), int(C.cols),
                        int(B.rows), &alpha, A.data, blas_name<T>, int(A.ld), B.data, blas_name<T>, int(B.ld), &beta,
                        C.data, blas_name<T>, int(C.ld), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
@@ -183,7 +211,7 @@ void gemm(bench& b, bool transposed, float alpha, matrix_view<T> A, matrix_view<
 
 /// C := A Bᵀ + beta C.
 template <class T>
-void gemm_transposed(bench& b, matrix_view<T> A, matrix_view<T> B, float beta, matrix_view<T> C) {
+void gemm_transposed(measurement& b, matrix_view<T> A, matrix_view<T> B, float beta, matrix_view<T> C) {
   float const one = 1;
   require(cublasGemmEx(b.blas, CUBLAS_OP_N, CUBLAS_OP_T, int(C.rows), int(C.cols), int(A.cols), &one, A.data,
                        blas_name<T>, int(A.ld), B.data, blas_name<T>, int(B.ld), &beta, C.data, blas_name<T>, int(C.ld),
@@ -191,9 +219,18 @@ void gemm_transposed(bench& b, matrix_view<T> A, matrix_view<T> B, float beta, m
           "cublasGemmEx");
 }
 
+/// ormqr with X := Q X in place among the contestants, where there is a library for it.
+void add_ormqr(measurement& b, contest& applies, matrix_view<float> V, float const* tau, matrix_view<float> X) {
+  std::string const name = "cusolver_ormqr";
+  auto ormqr = make_ormqr(b.stream, V.data, tau, X.data, int(X.rows), int(X.cols), int(V.cols));
+  double const bytes = 2.0 * double(X.rows * X.cols) * sizeof(float);
+  if (ormqr) applies.contestants.push_back({name, bytes, std::move(ormqr)});
+  else b.left_out.push_back(name);
+}
+
 /// X [m, t] by columns: t tokens of m features, which is tokens x features in row-major order.
 template <class T>
-void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
+void apply_case(measurement& b, index_t m, index_t t, index_t r, char const* type) {
   numbers<float> const U(m * r, 1, 2);
   // F is small, so that the peers' I - U F Uᵀ, applied in place hundreds of times, lets nothing grow.
   numbers<T> const U_stored(m * r, 0.01f, 3), F(r * r, 0.001f, 4), X(m * t, 1, 5), Y(m * t, 1, 6), W(r * t), P(r * t),
@@ -229,21 +266,7 @@ void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
        copy,
        {"cublas_products", 2 * once, [&] { products(x); }}}};
   numbers<float> const tau(r, 0.1f);
-  numbers<int> const info(1);
-  std::shared_ptr<scratch> solver_work;
-  if constexpr (std::is_same_v<T, float>) {
-    int size = 0;
-    auto const ormqr_size = cusolverDnSormqr_bufferSize(b.solver, CUBLAS_SIDE_LEFT, CUBLAS_OP_N, int(m), int(t), int(r),
-                                                        U_stored.data(), int(m), tau.data(), x.data, int(m), &size);
-    require(ormqr_size, "cusolverDnSormqr_bufferSize");
-    solver_work = std::make_shared<scratch>(index_t(size) * 4 + 4);
-    applies.contestants.push_back({"cusolver_ormqr", 2 * once, [&, size] {
-                                     require(cusolverDnSormqr(b.solver, CUBLAS_SIDE_LEFT, CUBLAS_OP_N, int(m), int(t),
-                                                              int(r), U_stored.data(), int(m), tau.data(), x.data,
-                                                              int(m), solver_work->as<float>(), size, info.data()),
-                                             "cusolverDnSormqr");
-                                   }});
-  }
+  if constexpr (std::is_same_v<T, float>) add_ormqr(b, applies, U_stored.matrix(m, r), tau.data(), x);
   b.time(std::move(applies));
   b.time({"apply_backward " + shape,
           {{"hoft", 3 * once,
@@ -266,7 +289,7 @@ void apply_case(bench& b, index_t m, index_t t, index_t r, char const* type) {
             }}}});
 }
 
-void accumulate_case(bench& b, index_t m, index_t r, int count) {
+void accumulate_case(measurement& b, index_t m, index_t r, int count) {
   numbers<float> const U(m * r * count);
   std::vector<matrix_view<float const>> us;
   std::vector<hoft::compact_wy_view<float>> forms;
@@ -291,7 +314,7 @@ void accumulate_case(bench& b, index_t m, index_t r, int count) {
 }
 
 /// The most that a product of stored numbers reaches here: the other ceiling, beside the copy.
-void product_case(bench& b, index_t n) {
+void product_case(measurement& b, index_t n) {
   using T = __nv_bfloat16;
   numbers<T> const A(n * n, 1, 1), B(n * n, 1, 2), C(n * n);
   std::string const size = std::to_string(n);
@@ -299,21 +322,52 @@ void product_case(bench& b, index_t n) {
   b.time({"product bfloat16 " + size + " x " + size + " x " + size, {{"cublas", 6.0 * double(n * n), multiply}}});
 }
 
+struct usage_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+settings parse(int count, char** arguments) {
+  settings found;
+  int places = 0;
+  for (int i = 1; i < count; ++i) {
+    std::string_view const word = arguments[i];
+    if (word == "--small") {
+      found.is_small = true;
+    } else if (word.starts_with("-") || ++places > 2) {
+      throw usage_error("what is '" + std::string(word) + "'?");
+    } else if (places == 1) {
+      found.file = word;
+    } else {
+      auto const [end, error] = std::from_chars(word.data(), word.data() + word.size(), found.repetitions);
+      if (error != std::errc{} || end != word.data() + word.size() || found.repetitions < 1)
+        throw usage_error("repetitions must be a positive number, not '" + std::string(word) + "'");
+    }
+  }
+  if (found.file.empty()) throw usage_error("no file to write to is named");
+  return found;
+}
+
 }  // namespace
+}  // namespace bench::gpu
 
 int main(int count, char** arguments) try {
-  if (count < 2) {
-    std::cerr << "usage: hoft_gpu_bench <file> [repetitions]\n";
-    return 2;
-  }
-  bench b(count > 2 ? std::stoi(arguments[2]) : 25);
-  product_case(b, 8192);
-  apply_case<__nv_bfloat16>(b, 4096, 8192, 16, "bfloat16");
-  apply_case<float>(b, 4096, 8192, 16, "float");
-  apply_case<__nv_bfloat16>(b, 4096, 8192, 64, "bfloat16");
-  accumulate_case(b, 4096, 16, 224);
-  b.write(arguments[1]);
+  using namespace bench::gpu;
+  using hoft::index_t;
+  measurement b(parse(count, arguments));
+  if (b.emulated()) std::printf("%s: no times, they are the emulator's own\n", b.device.name);
+  index_t const m = b.size.features, t = b.size.tokens;
+  product_case(b, b.size.product);
+  apply_case<__nv_bfloat16>(b, m, t, 16, "bfloat16");
+  apply_case<float>(b, m, t, 16, "float");
+  apply_case<__nv_bfloat16>(b, m, t, 64, "bfloat16");
+  accumulate_case(b, m, 16, int(b.size.matrices));
+  for (std::string const& name : b.left_out)
+    std::printf("left out: %s, which this program was built without\n", name.c_str());
+  b.write();
   return 0;
+} catch (bench::gpu::usage_error const& error) {
+  std::cerr << "hoft_gpu_bench: " << error.what() << "\nusage: hoft_gpu_bench <file> [repetitions] [--small]\n";
+  return 2;
 } catch (std::exception const& error) {
   std::cerr << "hoft_gpu_bench: " << error.what() << '\n';
   return 1;

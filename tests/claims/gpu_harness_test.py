@@ -24,6 +24,19 @@ def check(holds, what):
         sys.exit(f"gpu_harness_test.py: {what}")
 
 
+def check_refused(results, out):
+    """No page is made of them: not by --save, and not of the folder that --save would have written."""
+    place = harness.Place(True)
+    place.saved, place.page = out, out / "page.md"
+    for read in (lambda: harness.keep(results, place), lambda: harness.load_saved(place)):
+        try:
+            read()
+            check(False, "emulated results were taken as measured")
+        except SystemExit as refusal:
+            check("no time in it is measured" in str(refusal), str(refusal))
+    check((out / "results.json").exists() and not place.page.exists(), "what was refused was written")
+
+
 def main():
     program = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -36,6 +49,11 @@ def main():
         check(done.returncode == 0, f"the tiny run failed:\n{done.stdout}\n{done.stderr}")
         results = json.loads((out / "results.json").read_text(encoding="utf-8"))
         check(results["device"], "the results do not say which GPU made them")
+        stands_in = results["device"].startswith(("emulated", "the host"))
+        check(results["emulated"] is stands_in, "the results do not say whether a GPU made them")
+        if stands_in:
+            check("no time above is one" in done.stdout, "the tables do not say that their times are none")
+            check_refused(results, out)
 
         names = {method["name"] for method in results["methods"]}
         check({"hoft_exact", "hoft_two_terms", "shoft", "lora", "full"} <= names, f"methods are missing: {names}")

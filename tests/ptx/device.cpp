@@ -171,6 +171,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int device) 
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
   std::memset(static_cast<void*>(p), 0, sizeof(*p));
+  // "emulated": by that word a program knows that no time here is one.
   std::strcpy(p->name, "emulated H100 (sm_90)");
   p->totalGlobalMem = options::get().memory;
   p->sharedMemPerBlock = shared_default, p->sharedMemPerBlockOptin = shared_optin,

@@ -1,4 +1,5 @@
 // device.cu: the GPU.
+#include "../emulated.hpp"
 #include "methods.hpp"
 
 #include <hoft/cuda/policy.hpp>
@@ -39,13 +40,8 @@ class device_machine final : public machine {
   }
   hoft::cuda::device const& policy() const { return policy_; }
 
-  std::string name() const override {
-    int current = 0;
-    cudaDeviceProp device{};
-    require(cudaGetDevice(&current), "cudaGetDevice");
-    require(cudaGetDeviceProperties(&device, current), "cudaGetDeviceProperties");
-    return device.name;
-  }
+  std::string name() const override { return properties().name; }
+  bool emulated() const override { return is_emulated(properties()); }
   void copy(void* to, void const* from, index_t bytes) override {
     require(cudaMemcpyAsync(to, from, std::size_t(bytes), cudaMemcpyDefault, stream_), "cudaMemcpyAsync");
     require(cudaStreamSynchronize(stream_), "a kernel");
@@ -71,6 +67,13 @@ class device_machine final : public machine {
   }
 
  private:
+  static cudaDeviceProp properties() {
+    int current = 0;
+    cudaDeviceProp device{};
+    require(cudaGetDevice(&current), "cudaGetDevice");
+    require(cudaGetDeviceProperties(&device, current), "cudaGetDeviceProperties");
+    return device;
+  }
   void* allocate(index_t bytes) override {
     void* memory = nullptr;
     require(cudaMalloc(&memory, std::size_t(bytes) + 1), "cudaMalloc");

@@ -15,6 +15,7 @@ class host_machine final : public machine {
  public:
   ~host_machine() override { release_free(); }
   std::string name() const override { return "the host in a GPU's place"; }
+  bool emulated() const override { return true; }
   void copy(void* to, void const* from, index_t bytes) override { std::memcpy(to, from, std::size_t(bytes)); }
   double seconds(std::function<void()> const& pass) override {
     auto const start = std::chrono::steady_clock::now();

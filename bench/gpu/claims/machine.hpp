@@ -23,6 +23,8 @@ class machine {
   virtual ~machine() = default;
 
   virtual std::string name() const = 0;
+  /// Whether it stands in a GPU's place: then no time is one.
+  virtual bool emulated() const = 0;
   /// Between the machine and the host, or within one of them; when it returns, it has been done.
   virtual void copy(void* to, void const* from, index_t bytes) = 0;
   /// What the machine needs for a pass, not the host for submitting it.

@@ -156,6 +156,7 @@ void time(std::vector<planned> const& plan, std::string const& out, int repetiti
   claims::progress shown("timing", plan.size() * std::size_t(repetitions + 1));
   auto const device = make_machine();
   benchmark::AddCustomContext("device", device->name());
+  benchmark::AddCustomContext("emulated", device->emulated() ? "true" : "false");
   for (planned const& p : plan) {
     double once = 0;
     warm_trial(*device, p, [&](trial& t) { once = std::min(t.seconds(), t.seconds()); });
