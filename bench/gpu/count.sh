@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: count.sh [--save | --check] [--lines=<how many>] [--case=<part of a name>]
-# Counts what the kernels of docs/internals/gpu-notes.md execute, on the emulator of tests/ptx, which takes CUDA 13's nvcc
-# and no GPU: instructions of warps, bytes and sectors, bank conflicts, matrix instructions, barriers. Prints them beside
-# the ratio to what bench/results/gpu_counts.json has. Every count is made twice, with blocks in two orders, and must be
-# the same.
+# Counts what the kernels of docs/internals/gpu-notes.md execute, on the emulator of tests/ptx, which takes CUDA 13's
+# nvcc and no GPU: instructions of warps, bytes and sectors, bank conflicts, matrix instructions, barriers. Prints them
+# beside the ratio to what bench/results/gpu_counts.json has. Every count is made twice, with blocks in two orders, and
+# must be the same.
 #   --save   writes bench/results/gpu_counts.json, and from it the tables of the page
 #   --check  counts nothing: fails when the page is not what --save would write
 #   --lines  the lines of the source that issue most instructions, instead

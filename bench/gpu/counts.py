@@ -5,9 +5,9 @@
             [--lines=<how many>]
   counts.py --check
 
-Prints what was counted, beside a ratio to what bench/results/gpu_counts.json has of it. --save writes that file, and from it
-the tables of the page. --check counts nothing, and fails when the page is not what would be written. --lines prints
-the lines of the source that issue the most instructions instead.
+Prints what was counted, beside a ratio to what bench/results/gpu_counts.json has of it. --save writes that file, and
+from it the tables of the page. --check counts nothing, and fails when the page is not what would be written. --lines
+prints the lines of the source that issue the most instructions instead.
 """
 
 import argparse
@@ -29,10 +29,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULTS, PAGE = ROOT / "bench/results/gpu_counts.json", ROOT / "docs/internals/gpu-notes.md"
 EMULATOR = ROOT / "tests/ptx/run.sh"
 
-# Two numbers of columns: their difference is what each column takes. A weight is counted whole, in one of the runs, since both
-# of its sides are shared among blocks.
+# Two numbers of columns: their difference is what each column takes. A weight is counted whole, in one of the runs, since
+# both of its sides are shared among blocks.
 COLUMNS, WEIGHT_COLUMNS = (512, 1024), 4096
-# An H200: processors, instructions of warps that each issues in a cycle, cycles a second, bytes a second of a device copy.
+# An H200: processors, instructions of warps that each issues in a cycle, cycles a second, bytes a second of a copy.
 PROCESSORS, ISSUES, CLOCK, COPY = 132, 4, 1.75e9, 4.3e12
 
 SUMS = ("instructions", "sectors", "requests", "asked_bytes", "passes", "conflicts", "mma", "ldmatrix", "barriers")
@@ -119,7 +119,7 @@ def kernels_of(small, large):
     launches = []
     for a, b in zip(first, second):
         sums = at_full_size(counted(a), counted(b), (case["size"], again["size"]), case["full"])
-        classes = {name.removeprefix("class "): count for name, count in sorted(sums.items()) if name.startswith("class ")}
+        classes = {name.split()[1]: count for name, count in sorted(sums.items()) if name.startswith("class ")}
         launches.append({
             "kernel": label(a["kernel"]),
             **{name: b[name] for name in ("grid", "threads", "cluster", "shared")},
@@ -142,22 +142,33 @@ def count_all(arguments):
 
 
 def machine_code(program):
-    """{kernel: registers, stack, spills and instructions} as ptxas makes them for sm_90, or None without CUDA's tools"""
+    """{kernel: registers, stack, spills, instructions} as ptxas makes them for sm_90, or None without CUDA's tools"""
     missing = [tool for tool in ("cuobjdump", "nvdisasm", "ptxas", "c++filt") if shutil.which(tool) is None]
     if missing:
         print(f"counts.py: no {', '.join(missing)} in PATH: machine code is not looked at", file=sys.stderr)
         return None
+
+    def run(*command, **options):
+        return subprocess.run(command, check=True, capture_output=True, text=True, **options)
+
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["cuobjdump", "-xptx", "all", pathlib.Path(program).resolve()], cwd=folder, check=True, capture_output=True)
+        run("cuobjdump", "-xptx", "all", pathlib.Path(program).resolve(), cwd=folder)
         (source,) = pathlib.Path(folder).glob("*.ptx")
         binary = pathlib.Path(folder) / "all.cubin"
-        said = subprocess.run(["ptxas", "-arch=sm_90", "-v", source, "-o", binary], check=True, capture_output=True, text=True).stderr
+        said = run("ptxas", "-arch=sm_90", "-v", source, "-o", binary).stderr
         spills = dict(re.findall(r"Function properties for (\w+)\n.*?(\d+) bytes spill stores", said))
-        named = subprocess.run(["c++filt"], input="\n".join(spills), check=True, capture_output=True, text=True).stdout.split("\n")
-        stored = {instructions.short_name(name): int(count) for name, count in zip(named, spills.values())}
-        return {kernel.name: {"registers": kernel.registers, "stack": kernel.stack, "spill_stores": stored[kernel.name],
-                              "size": kernel.size}
-                for kernel in instructions.kernels(binary, ["cluster_", "accumulate_kernel"])}
+        names = run("c++filt", input="\n".join(spills)).stdout.split("\n")
+        stores = {instructions.short_name(name): int(count) for name, count in zip(names, spills.values())}
+        return {
+            kernel.name: {
+                "registers": kernel.registers,
+                "stack": kernel.stack,
+                "spill_stores": stores[kernel.name],
+                "size": kernel.size,
+            }
+            for kernel in sorted(instructions.kernels(binary, ["cluster_", "accumulate_kernel"]))
+            if not kernel.name.startswith("grouped")
+        }
 
 
 def print_counts(kernels, saved):
@@ -207,22 +218,27 @@ def prediction(kernel):
     return total(kernel, "instructions") / (PROCESSORS * ISSUES * CLOCK), kernel["bytes"] / COPY
 
 
+def a_tile(kernel, name, digits=1):
+    return f"{total(kernel, name) / kernel['tiles']:.{digits}f}"
+
+
 def prediction_table(kernels):
     rows = [["kernel", "MB to move", "MB in sectors", "instructions a tile", "issue, µs", "floor, µs", "the larger"]]
     for kernel in kernels:
-        issue, floor = prediction(kernel)
-        rows.append([f"`{kernel['case']}`", f"{kernel['bytes'] / 1e6:.0f}", f"{32 * total(kernel, 'sectors') / 1e6:.0f}",
-                     f"{total(kernel, 'instructions') / kernel['tiles']:.0f}", f"{1e6 * issue:.0f}", f"{1e6 * floor:.0f}",
-                     f"{1e6 * max(issue, floor):.0f}, {'issue' if issue > floor else 'memory'}"])
+        issue, floor = (1e6 * seconds for seconds in prediction(kernel))
+        larger = f"{max(issue, floor):.0f}, {'issue' if issue > floor else 'memory'}"
+        megabytes = (f"{count / 1e6:.0f}" for count in (kernel["bytes"], 32 * total(kernel, "sectors")))
+        count = a_tile(kernel, "instructions", 0)
+        rows.append([f"`{kernel['case']}`", *megabytes, count, f"{issue:.0f}", f"{floor:.0f}", larger])
     return table(rows)
 
 
 def access_table(kernels):
-    rows = [["kernel", "sectors a request", "shared memory, passes", "of them conflicts", "mma", "ldmatrix", "barriers"]]
+    names = ("passes", "conflicts", "mma", "ldmatrix", "barriers")
+    rows = [["kernel", "sectors a request", "passes of shared memory", "conflicts", *names[2:]]]
     for kernel in kernels:
-        rows.append([f"`{kernel['case']}`", f"{total(kernel, 'sectors') / total(kernel, 'requests'):.1f}",
-                     *(f"{total(kernel, name) / kernel['tiles']:.1f}"
-                       for name in ("passes", "conflicts", "mma", "ldmatrix", "barriers"))])
+        sectors = f"{total(kernel, 'sectors') / total(kernel, 'requests'):.1f}"
+        rows.append([f"`{kernel['case']}`", sectors, *(a_tile(kernel, name) for name in names)])
     return table(rows)
 
 
@@ -233,14 +249,16 @@ def launch_table(kernels):
         for launch in kernel["launches"]:
             if launch["instructions"] < 0.05 * total(kernel, "instructions"):
                 continue
-            rows.append([f"`{kernel['case']}`", f"`{launch['kernel'].split('<')[0]}`", f"{launch['grid']} × {launch['threads']}",
-                         launch["cluster"], f"{launch['shared'] / 1e3:.0f}", f"{launch['instructions'] / kernel['tiles']:.0f}"])
+            name, blocks = launch["kernel"].split("<")[0], f"{launch['grid']} × {launch['threads']}"
+            count = f"{launch['instructions'] / kernel['tiles']:.0f}"
+            shared = f"{launch['shared'] / 1e3:.0f}"
+            rows.append([f"`{kernel['case']}`", f"`{name}`", blocks, launch["cluster"], shared, count])
     return table(rows)
 
 
 def code_table(code):
     rows = [["kernel", "instructions", "registers", "bytes of stack", "bytes of spill stores"]]
-    for name, kernel in sorted(code.items()):
+    for name, kernel in code.items():
         rows.append([f"`{name}`", kernel["size"], kernel["registers"], kernel["stack"], kernel["spill_stores"]])
     return table(rows)
 
@@ -248,8 +266,9 @@ def code_table(code):
 def page_of(results):
     """PAGE with its tables from the results"""
     changed = ", with uncommitted changes" if results["uncommitted_changes"] else ""
+    commit_of = f"commit `{results['commit'][:12]}`{changed}"
     parts = {
-        "origin": f"Emulated, {results['date']}, commit `{results['commit'][:12]}`{changed}, by `{results['command']}`.\n",
+        "origin": f"Emulated, {results['date']}, {commit_of}, by `{results['command']}`.\n",
         "predictions": prediction_table(results["kernels"]),
         "accesses": access_table(results["kernels"]),
         "launches": launch_table(results["kernels"]),
