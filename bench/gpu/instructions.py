@@ -51,7 +51,7 @@ def functions(disassembly):
 
 def short_name(name):
     """hoft::v0_1::sse2::cuda::sm_900::detail::run_cluster<hoft::...::apply_kernel<float> >(...): apply_kernel<float>"""
-    plain = re.sub(r"hoft::(v\d+_\d+::)?(?:\w+::)?(cuda::)?(sm_\d+::)?(detail::)?", "", name)
+    plain = re.sub(r"hoft::(v\d+_\w+::)?(?:\w+::)?(cuda::)?(sm_\d+::)?(detail::)?", "", name)
     inside = re.match(r"void run(?:_cluster)?<(.*)>\(", plain)
     return (inside[1] if inside else plain).strip()
 
