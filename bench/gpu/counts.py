@@ -67,7 +67,8 @@ def run_once(arguments, columns, schedule, lines=False):
     """{case: (what the program says of it, its launches)}; a weight is in the runs of the fewest columns alone"""
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report"
-        environment = {**os.environ, "PTXEMU_CHECKS": "none", "PTXEMU_SCHEDULE": schedule, "PTXEMU_REPORT": str(report)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PTXEMU_")}
+        environment |= {"PTXEMU_CHECKS": "none", "PTXEMU_SCHEDULE": schedule, "PTXEMU_REPORT": str(report)}
         if lines:
             environment["PTXEMU_REPORT_LINES"] = "1"
         weight = WEIGHT_COLUMNS if columns == COLUMNS[0] else 0
