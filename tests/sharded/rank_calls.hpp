@@ -54,6 +54,7 @@ class digest {
 struct rank_report {
   std::vector<std::string> failures;
   std::map<std::string, std::uint64_t> shared;  ///< the same on every rank
+  std::map<std::string, std::uint64_t> results;  ///< this rank's, by their bits
   std::size_t judged = 0;
 };
 
@@ -106,6 +107,7 @@ class rank_calls {
     if (found == judges_.results.end()) return;
     auto const& [value, bound, norm] = found->second;
     ++report_.judged;
+    if constexpr (!std::is_same_v<typename D::Scalar, W>) report_.results[name] = bits_of(actual);
     deducible<W> const expected = value.block(rows.first, cols.first, rows.count, cols.count), here = widen(actual);
     std::string text;
     if (here.rows() != expected.rows() || here.cols() != expected.cols()) {
@@ -124,10 +126,14 @@ class rank_calls {
     if (!text.empty()) report_.failures.push_back(name + " " + text);
   }
   template <class... Matrices>
-  void same_everywhere(std::string const& name, Matrices const&... matrices) {
+  static std::uint64_t bits_of(Matrices const&... matrices) {
     digest sum;
     (sum.add(matrices), ...);
-    report_.shared[name] = sum.value();
+    return sum.value();
+  }
+  template <class... Matrices>
+  void same_everywhere(std::string const& name, Matrices const&... matrices) {
+    report_.shared[name] = bits_of(matrices...);
   }
   template <class F>
   void call(char const* name, index_t bytes, F const& f) {
@@ -156,8 +162,8 @@ class rank_calls {
     vector_view<A> const none;
     auto const Q = form(policy_, U, s_.block), QN = form(policy_, U, std::max<index_t>(1, s_.ru), neumann{2});
     same_everywhere("T", Q.factor, Q.gram, Q.scales, QN.factor);
-    dense_matrix<T, L> Y(X.rows(), s_.t), dX(X.rows(), s_.t), dU(X.rows(), s_.ru);
-    dense_matrix<A> Z(s_.ru, s_.t);
+    dense_matrix<T, L> Y(X.rows(), s_.t), dX(X.rows(), s_.t);
+    dense_matrix<A> dU(X.rows(), s_.ru), Z(s_.ru, s_.t);
     call("apply", apply_workspace(policy_, Q, in(X)),
          [&](workspace w) { apply(policy_, Q, in(X), as_view(Y), side::left, op::plain, w, as_view(Z)); });
     judge("apply", Y, rows_, tokens());
@@ -205,6 +211,7 @@ class rank_calls {
     judge_gradient("merge", dU, dV, ds);
     call("low_rank", low_rank_workspace(policy_, a, in(M)),
          [&](workspace w) { low_rank(policy_, a, in(M), as_view(left), as_view(right), w); });
+    report_.results["low rank"] = bits_of(left, right);
     deducible<W> const l = widen(left), r = widen(right);
     judge("low rank", times(l, r), rows_, cols_, 2 * storage_rounding<T>() * l.norm() * r.norm());
     if (policy_.of == split::columns) same_everywhere("low rank L", left);

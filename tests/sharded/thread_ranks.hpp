@@ -95,7 +95,7 @@ class thread_engine {
 using thread_communicator = hoft::rank_order_communicator<thread_engine>;
 
 /// body(communicator) on `ranks` threads, each with memory for messages of `bytes`. Answers what each threw, as text,
-/// or an empty string. A rank that throws leaves: those that wait for it get a communication_error.
+/// or an empty string. A rank that has ended leaves: those that wait for it get a communication_error.
 template <class Body>
 std::vector<std::string> on_ranks(int ranks, index_t bytes, Body const& body) {
   meeting_place place(ranks);
@@ -110,8 +110,8 @@ std::vector<std::string> on_ranks(int ranks, index_t bytes, Body const& body) {
         body(communicator);
       } catch (std::exception const& error) {
         thrown[std::size_t(rank)] = error.what();
-        place.leave(rank);
       }
+      place.leave(rank);
     });
   for (auto& thread : threads) thread.join();
   return thrown;

@@ -92,7 +92,7 @@ void agree(Policy const& policy, exchange what, Views const&... parts) {
   static_assert(sizeof...(Views) <= agreement::most_parts);
   if (!policy.agrees) return;
   agreement mine;
-  mine.what = std::int64_t(what), mine.type = type_code<A>(), mine.of = std::int64_t(policy.of);
+  mine.what = std::int64_t(what), mine.type = type_code<A>(), mine.of = std::int64_t(policy.declared);
   mine.ranks = policy.ranks->size(), mine.memory = policy.ranks->message_memory().size;
   (mine.add(parts), ...);
   auto const* const all = static_cast<agreement const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));

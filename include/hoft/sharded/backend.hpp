@@ -54,7 +54,9 @@ struct operations : backend::defaults {
   template <sharded_policy P>
   static P serial(P const& policy) {
     if (policy.of != split::none) return policy;
-    return {local_ops<P>::serial(policy.local), *policy.ranks, split::none, policy.agrees};
+    P one = policy;
+    one.local = local_ops<P>::serial(policy.local);
+    return one;
   }
   /// Ranks with different numbers of rows walk alike.
   template <class T, class L, sharded_policy P>

@@ -44,6 +44,7 @@ struct sharded {
   Communicator* ranks;  ///< must outlive the calls
   split of = split::tall;
   bool agrees = true;
+  split declared = of;  ///< what the caller said, also where `of` is that of one side
 
   sharded(Local where, Communicator& between, split what = split::tall, bool checked = true)
       : local(where), ranks(&between), of(what), agrees(checked) {}
@@ -62,7 +63,11 @@ struct sharded {
   }
 
  private:
-  [[nodiscard]] sharded with(split what) const { return {local, *ranks, what, agrees}; }
+  [[nodiscard]] sharded with(split what) const {
+    sharded side = *this;
+    side.of = what;
+    return side;
+  }
   [[nodiscard]] sharded side_of(char const* side, split summed) const {
     if (of == split::tall)
       detail::refuse<argument_error>("sharded", (std::string(side) + "() of").c_str(), "split::tall",
