@@ -26,9 +26,8 @@ namespace {
 /// body(policy) on a rank that is alone, by three threads.
 template <class Body>
 void on_one_rank(hoft::split of, Body const& body) {
-  auto const thrown = on_ranks(1, 1 << 16, [&](thread_communicator& communicator) {
-    body(one_rank({.threads = 3}, communicator, of));
-  });
+  auto const thrown = on_ranks(
+      1, 1 << 16, [&](thread_communicator& communicator) { body(one_rank({.threads = 3}, communicator, of)); });
   CHECK(thrown[0] == "");
 }
 

@@ -1,4 +1,5 @@
-// Shards: how many messages travel and how many numbers they hold, what ranks that differ are told, and what is refused.
+// Shards: how many messages travel and how many numbers they hold, what ranks that differ are told, and what is
+// refused.
 #include "sharded/forms.hpp"
 #include "sharded/thread_ranks.hpp"
 
@@ -40,8 +41,7 @@ class counted_layer {
     adapter_view<float const> const a{left_.Q, right_.Q};
     dense_operator const base(as_view(std::as_const(M_)));
     matrix const x = gaussian<float>(cols_.count, t, 4), dy = gaussian<float>(rows_.count, t, 5);
-    matrix y(rows_.count, t), dbase(rows_.count, t), dx(cols_.count, t), dU(rows_.count, ru),
-        dV(cols_.count, rv);
+    matrix y(rows_.count, t), dbase(rows_.count, t), dx(cols_.count, t), dU(rows_.count, ru), dV(cols_.count, rv);
     arena count;
     auto const carve = [&](arena& from) {
       auto const layer = carve_layer(from, a);
@@ -105,10 +105,12 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
   };
   // The frozen layer sums dx [n, t] where M is split by rows, and y [m, t] where it is split by columns.
   std::vector<expectation> const all = {
-      {split::rows, 64, {{2, 3 * ru + ru * ru}, {0, 0}, {0, 0}, {1, ru * t}, {2, ru * t + (n + rv) * t},
-                         {2, n * rv + rv * rv + ru}}},
-      {split::rows, 2, {{3, 3 * ru + 2 * ru}, {0, 0}, {0, 0}, {2, ru * t}, {3, ru * t + (n + rv) * t},
-                        {2, n * rv + rv * rv + ru}}},
+      {split::rows,
+       64,
+       {{2, 3 * ru + ru * ru}, {0, 0}, {0, 0}, {1, ru * t}, {2, ru * t + (n + rv) * t}, {2, n * rv + rv * rv + ru}}},
+      {split::rows,
+       2,
+       {{3, 3 * ru + 2 * ru}, {0, 0}, {0, 0}, {2, ru * t}, {3, ru * t + (n + rv) * t}, {2, n * rv + rv * rv + ru}}},
       {split::columns, 64, {{0, 0}, {2, 3 * rv + rv * rv}, {1, m * rv}, {1, (m + rv) * t}, {0, 0}, {1, rv}}},
       {split::none, 64, {{0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}}}};
   for (auto const& expected : all) {
@@ -129,7 +131,10 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
 TEST_CASE("ranks that differ are named on every rank") {
   auto const accumulated = [](thread_communicator& c, index_t r, split of = split::tall, bool left = true) {
     rank_policy const policy(hoft::cpu{}, c, of);
-    form_on_rank<float>(of == split::tall ? policy : left ? policy.left() : policy.right(), gaussian<float>(5, r, 1), 64);
+    form_on_rank<float>(of == split::tall ? policy
+                        : left            ? policy.left()
+                                          : policy.right(),
+                        gaussian<float>(5, r, 1), 64);
   };
   auto const odd = [](thread_communicator& c) { return c.rank() == 1; };
   CHECK(contains(thrown_by_all(3, [&](auto& c) { accumulated(c, odd(c) ? 4 : 3); }),

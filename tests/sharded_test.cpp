@@ -16,8 +16,8 @@ using rank_policy = sharded<hoft::cpu, thread_communicator>;
 constexpr index_t message_bytes = index_t{1} << 20;
 
 /// Fewer rows than ranks, no rows, ranks 0, several blocks, more columns than a panel of the CPU.
-constexpr shape shapes[] = {{2, 3, 1, 2, 1, 1},   {7, 5, 0, 2, 1, 64},   {6, 5, 3, 0, 2, 64},
-                            {9, 7, 3, 4, 0, 2},   {33, 20, 17, 5, 6, 2}, {40, 21, 131, 8, 3, 64}};
+constexpr shape shapes[] = {{2, 3, 1, 2, 1, 1}, {7, 5, 0, 2, 1, 64},   {6, 5, 3, 0, 2, 64},
+                            {9, 7, 3, 4, 0, 2}, {33, 20, 17, 5, 6, 2}, {40, 21, 131, 8, 3, 64}};
 
 /// HOFT, SHOFT, and SHOFT that recovers q from the output.
 struct variant {
@@ -53,8 +53,7 @@ void check_ranks(index_t bytes = message_bytes, hoft::cpu const& where = {}) {
           auto const reports = reports_of<T, L>(ranks, of, s, v, seed += 20, bytes, where);
           for (std::size_t rank = 0; rank < reports.size(); ++rank) {
             auto const& report = reports[rank];
-            bool const has_rows = of == split::columns || of == split::none ||
-                                  part_on(s.m, int(rank), ranks).count > 0;
+            bool const has_rows = of == split::columns || of == split::none || part_on(s.m, int(rank), ranks).count > 0;
             for (auto const& failure : report.failures) CHECK_MESSAGE(failure.empty(), "rank ", rank, ": ", failure);
             CHECK(report.judged == (of == split::tall ? 7 : v.scaled && has_rows ? 12 : 10));
             CHECK(report.shared.size() >= 2);

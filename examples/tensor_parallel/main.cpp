@@ -73,7 +73,8 @@ struct network {
 
   network(communicator& ranks, std::uint64_t seed, matrix const& reflectors_1, matrix const& reflectors_2, index_t from,
           index_t count)
-      : first(policy(hoft::cpu{}, ranks, hoft::split::rows), gaussian(hidden, features, seed, 0.12f).middleRows(from, count),
+      : first(policy(hoft::cpu{}, ranks, hoft::split::rows),
+              gaussian(hidden, features, seed, 0.12f).middleRows(from, count),
               reflectors_1.topRows(hidden).middleRows(from, count), reflectors_1.bottomRows(features)),
         second(policy(hoft::cpu{}, ranks, hoft::split::columns),
                gaussian(features, hidden, seed + 1, 0.06f).middleCols(from, count), reflectors_2.topRows(features),
@@ -123,8 +124,8 @@ int main(int argc, char** argv) {
     network const turned(ranks, 2, gaussian(both, rank, 10, 1), gaussian(both, rank, 11, 1), from, count);
     matrix const target = turned.output(x);
     // Pairs of reflectors cancel: training begins with what is frozen.
-    network trained(ranks, 2, hoft::paired_gaussian<float>(both, rank, 20), hoft::paired_gaussian<float>(both, rank, 21),
-                    from, count);
+    network trained(ranks, 2, hoft::paired_gaussian<float>(both, rank, 20),
+                    hoft::paired_gaussian<float>(both, rank, 21), from, count);
     ranks.reset();
     std::vector<float> losses;
     for (int step = 0; step < steps; ++step) {

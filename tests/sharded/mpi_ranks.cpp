@@ -54,8 +54,9 @@ void check_all(hoft::mpi::communicator& ranks) {
 void check_agreement(hoft::mpi::communicator& ranks) {
   if (ranks.size() == 1) return;
   rank_policy const policy(hoft::cpu{}, ranks);
-  std::string const expected = "hoft::sharded: ranks do not agree on the columns of norms of reflectors: 3 on rank 0, "
-                               "4 on rank 1";
+  std::string const expected =
+      "hoft::sharded: ranks do not agree on the columns of norms of reflectors: 3 on rank 0, "
+      "4 on rank 1";
   try {
     form_on_rank<float>(policy, gaussian<float>(5, ranks.rank() == 1 ? 4 : 3, 1), 64);
     fail(ranks.rank(), "ranks that differ were not told");
@@ -74,6 +75,7 @@ int main(int count, char** arguments) {
     hoft::mpi::communicator ranks(MPI_COMM_WORLD);
     if (count > 1 && std::string(arguments[1]) == "leave") {
       if (ranks.rank() == 1) std::_Exit(3);
+      if (ranks.rank() == 0) std::fprintf(stderr, "rank 0 waits for rank 1\n");
       rank_policy const policy(hoft::cpu{}, ranks);
       form_on_rank<float>(policy, gaussian<float>(5, 3, 1), 64);
       std::fprintf(stderr, "rank %d did not miss rank 1\n", ranks.rank());

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Usage: mpirun.sh [--fails] <mpirun> <ranks> <program> [argument...]
-# Starts the ranks on this machine, more of them than it has cores where that is asked for. With --fails, they must end
-# by themselves, and mpirun must say that they failed.
+# Usage: mpirun.sh [--fails <text>] <mpirun> <ranks> <program> [argument...]
+# Starts the ranks on this machine, more of them than it has cores where that is asked for. With --fails, they must print
+# the text and end by themselves, and mpirun must say that they failed.
 set -euo pipefail
 
-fails=no
-if [[ $1 == --fails ]]; then fails=yes; shift; fi
+fails=
+if [[ $1 == --fails ]]; then fails=$2; shift 2; fi
 mpirun=$1 ranks=$2
 shift 2
 
@@ -16,10 +16,11 @@ export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=n
 export OMPI_MCA_hwloc_base_binding_policy=none
 export OMP_NUM_THREADS=1
 
+if [[ -z $fails ]]; then exec "$mpirun" -n "$ranks" "$@"; fi
 status=0
-"$mpirun" -n "$ranks" "$@" || status=$?
-if [[ $fails == no ]]; then exit $status; fi
-if [[ $status -eq 0 ]]; then
-  echo "mpirun.sh: mpirun ended as if nothing had happened"
+output=$("$mpirun" -n "$ranks" "$@" 2>&1) || status=$?
+printf '%s\n' "$output"
+if [[ $status -eq 0 || $output != *"$fails"* ]]; then
+  echo "mpirun.sh: ended with $status, expected a failure behind '$fails'"
   exit 1
 fi

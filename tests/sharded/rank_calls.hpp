@@ -53,7 +53,7 @@ class digest {
 /// What one rank has found.
 struct rank_report {
   std::vector<std::string> failures;
-  std::map<std::string, std::uint64_t> shared;  ///< the same on every rank
+  std::map<std::string, std::uint64_t> shared;   ///< the same on every rank
   std::map<std::string, std::uint64_t> results;  ///< this rank's, by their bits
   std::size_t judged = 0;
 };
@@ -199,15 +199,13 @@ class rank_calls {
     part_of_whole const both{0, s_.ru + s_.rv};
     dense_matrix<T, L> Mhat(M.rows(), M.cols()), left(M.rows(), both.count), right(both.count, M.cols());
     dense_matrix<A> dU(M.rows(), s_.ru), dV(M.cols(), s_.rv), ds(scale.rows(), 1);
-    call("merge", merge_workspace(policy_, a, in(M)),
-         [&](workspace w) { merge(policy_, a, in(M), as_view(Mhat), w); });
+    call("merge", merge_workspace(policy_, a, in(M)), [&](workspace w) { merge(policy_, a, in(M), as_view(Mhat), w); });
     judge("merge", Mhat, rows_, cols_);
     call("unmerge", unmerge_workspace(policy_, a, as_view(Mhat)),
          [&](workspace w) { unmerge(policy_, a, as_view(Mhat), w); });
     judge("unmerge", Mhat, rows_, cols_);
-    call("merge_backward", merge_backward_workspace(policy_, a, in(M)), [&](workspace w) {
-      merge_backward(policy_, a, in(M), in(dMhat), as_view(dU), as_view(dV), vector(ds), w);
-    });
+    call("merge_backward", merge_backward_workspace(policy_, a, in(M)),
+         [&](workspace w) { merge_backward(policy_, a, in(M), in(dMhat), as_view(dU), as_view(dV), vector(ds), w); });
     judge_gradient("merge", dU, dV, ds);
     call("low_rank", low_rank_workspace(policy_, a, in(M)),
          [&](workspace w) { low_rank(policy_, a, in(M), as_view(left), as_view(right), w); });
@@ -244,9 +242,8 @@ class rank_calls {
     call("bind_layer", bind_workspace<T, L>(policy_, a),
          [&, &of = layer](workspace w) { bind_layer<T, L>(policy_, a, base, of, w); });
     set_zero(policy_, g);
-    call("forward", forward_workspace(policy_, layer, in(x)), [&, &of = layer, &saved = state](workspace w) {
-      forward(policy_, of, base, in(x), as_view(y), saved, w);
-    });
+    call("forward", forward_workspace(policy_, layer, in(x)),
+         [&, &of = layer, &saved = state](workspace w) { forward(policy_, of, base, in(x), as_view(y), saved, w); });
     judge("forward y", y, rows_, tokens());
     call("forward, nothing saved", forward_workspace(policy_, layer, in(x), false),
          [&, &of = layer](workspace w) { forward(policy_, of, base, in(x), as_view(yu), w); });

@@ -15,7 +15,7 @@ struct bound_layer_view {
   matrix_view<A> B;               ///< [m, rv] M V̂
   matrix_view<A> minus_K;         ///< [m, rv] −K = −B T_V
   matrix_view<A> minus_scaled_K;  ///< [m, rv] −diag(s) K; for HOFT it is minus_K
-  matrix_view<A> minus_UK;        ///< [ru, rv] −Ûᴴ diag(s) K, of this rank's rows, where U has one block; else empty
+  matrix_view<A> minus_UK;  ///< [ru, rv] −Ûᴴ diag(s) K, of this rank's rows, where U has one block; else empty
   /// The memory has been filled: set by `bind_layer`, asked by every call that reads a layer. Views copied before do
   /// not learn of it.
   bool bound = false;

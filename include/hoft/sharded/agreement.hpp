@@ -16,20 +16,29 @@ enum class exchange : std::int64_t { sum, norms, gram, gradient, scale };
 
 inline char const* name_of(exchange what) {
   switch (what) {
-    case exchange::sum: return "a sum over ranks";
-    case exchange::norms: return "norms of reflectors";
-    case exchange::gram: return "the Gram matrix of reflectors";
-    case exchange::gradient: return "the gradient of reflectors";
-    case exchange::scale: return "a look at the scale";
+    case exchange::sum:
+      return "a sum over ranks";
+    case exchange::norms:
+      return "norms of reflectors";
+    case exchange::gram:
+      return "the Gram matrix of reflectors";
+    case exchange::gradient:
+      return "the gradient of reflectors";
+    case exchange::scale:
+      return "a look at the scale";
   }
   return "something else";
 }
 inline char const* name_of(split what) {
   switch (what) {
-    case split::tall: return "split::tall";
-    case split::rows: return "split::rows";
-    case split::columns: return "split::columns";
-    case split::none: return "split::none";
+    case split::tall:
+      return "split::tall";
+    case split::rows:
+      return "split::rows";
+    case split::columns:
+      return "split::columns";
+    case split::none:
+      return "split::none";
   }
   return "no split";
 }
@@ -78,8 +87,9 @@ inline std::string difference(agreement const& here, agreement const& first, int
   static constexpr char const* names[] = {"the rows", "the columns"};
   for (std::size_t i = 0; i < here.extents.size(); ++i) {
     if (here.extents[i] == first.extents[i]) continue;
-    if (i % 3 == 2) return differs("the layout" + of, first.extents[i] == 0 ? "col_major" : "row_major",
-                                   here.extents[i] == 0 ? "col_major" : "row_major");
+    if (i % 3 == 2)
+      return differs("the layout" + of, first.extents[i] == 0 ? "col_major" : "row_major",
+                     here.extents[i] == 0 ? "col_major" : "row_major");
     return differs(names[i % 3] + of, std::to_string(first.extents[i]), std::to_string(here.extents[i]));
   }
   return {};

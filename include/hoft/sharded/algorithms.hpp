@@ -69,9 +69,8 @@ struct sharded_apply_backward
   template <class Form, class Op, class Known, class Sums>
   void run(policy_type const& policy, Form const& Q, Op o, Known from, matrix_view<T const, L> X,
            matrix_view<A const> W, matrix_view<T const, L> dY, matrix_view<T, L> dX, Sums const& sums) const {
-    this->with(policy, [&](auto const& algorithm, auto const& where) {
-      algorithm.run(where, Q, o, from, X, W, dY, dX, sums);
-    });
+    this->with(policy,
+               [&](auto const& algorithm, auto const& where) { algorithm.run(where, Q, o, from, X, W, dY, dX, sums); });
   }
 };
 
@@ -108,9 +107,8 @@ struct sharded_adapt
   template <class Layer, class V>
   void run(policy_type const& policy, Layer const& layer, V const& projections, matrix_view<T const, L> X,
            matrix_view<T, L> Y, matrix_view<A, L> W, matrix_view<T, L> q) const {
-    this->with(policy, [&](auto const& algorithm, auto const& where) {
-      algorithm.run(where, layer, projections, X, Y, W, q);
-    });
+    this->with(policy,
+               [&](auto const& algorithm, auto const& where) { algorithm.run(where, layer, projections, X, Y, W, q); });
   }
 };
 

@@ -108,16 +108,15 @@ struct operations : backend::defaults {
   template <sharded_policy P, class T>
   static index_t find_zero(P const& policy, vector_view<T const> d) {
     index_t const zero = local_ops<P>::find_zero(policy.local, d);
+    if (policy.declared != split::rows || policy.ranks->size() == 1 || !policy.agrees) return zero;
     agree<T>(policy, exchange::scale);
-    if (policy.of == split::rows && policy.ranks->size() > 1 && policy.agrees) {
-      std::int64_t const mine = zero;
-      auto const* const all = static_cast<std::int64_t const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));
-      for (int rank = 0; rank < policy.ranks->size(); ++rank)
-        if (all[rank] >= 0)
-          detail::refuse<argument_error>(
-              "sharded", ("scale[" + std::to_string(all[rank]) + "] of rank " + std::to_string(rank)).c_str(), "0",
-              "!= 0");
-    }
+    std::int64_t const mine = zero;
+    auto const* const all = static_cast<std::int64_t const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));
+    for (int rank = 0; rank < policy.ranks->size(); ++rank)
+      if (all[rank] >= 0) {
+        std::string const which = "scale[" + std::to_string(all[rank]) + "] of rank " + std::to_string(rank);
+        detail::refuse<argument_error>("sharded", which.c_str(), "0", "!= 0");
+      }
     return zero;
   }
   template <sharded_policy P, class TA, class LA, class T>
@@ -164,7 +163,8 @@ struct operations : backend::defaults {
     for_each_element(policy, dU, element{Uhat, scales, tau, dots, D, dU});
   }
 
-  // --- the triangular factor: on every rank ---------------------------------------------------------------------------
+  // --- the triangular factor: on every rank
+  // ---------------------------------------------------------------------------
 
   template <sharded_policy P, class T>
   static void gram_upper(P const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
@@ -271,7 +271,8 @@ struct operations : backend::defaults {
     });
   }
 
-  // --- whole algorithms ------------------------------------------------------------------------------------------------
+  // --- whole algorithms
+  // ------------------------------------------------------------------------------------------------
 
   template <class Panels>
   using apply_algorithm = sharded_apply<Panels>;

@@ -47,8 +47,8 @@ class packed_sum {
 
   template <class F>
   void for_each_part(F const& f) {
-    [&]<std::size_t... i>(std::index_sequence<i...>) { (f(std::get<i>(parts_), i), ...); }(
-        std::make_index_sequence<count>());
+    [&]<std::size_t... i>(std::index_sequence<i...>) { (f(std::get<i>(parts_), i), ...); }
+    (std::make_index_sequence<count>());
   }
   template <class View>
   matrix_view<A> in_message(View const& part, std::size_t i) const {

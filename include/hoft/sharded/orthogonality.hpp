@@ -90,7 +90,8 @@ small_matrix<W> whole_triangle(compact_wy_view<A> const& Q, small_matrix<W> cons
 /// ‖I − EᴴE‖_F / √k of columns E [m, k] whose rows lie on several ranks, the same number on every rank.
 ///
 /// @param policy of split::tall: this rank's rows are E. Memory of the host
-/// @throws hoft::shape_error if the ranks' columns differ in number; hoft::workspace_error if the communicator's message
+/// @throws hoft::shape_error if the ranks' columns differ in number; hoft::workspace_error if the communicator's
+/// message
 ///         memory holds no column of k numbers
 ///
 /// Cost: m k² flops in plain loops, k² numbers summed. Accuracy: computed in double for float and 16-bit E, else in E's
