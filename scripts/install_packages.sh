@@ -5,7 +5,7 @@
 set -euo pipefail
 
 build=(g++ cmake ninja-build libeigen3-dev)
-mpi=(openmpi-bin libopenmpi-dev mpich libmpich-dev) # side by side
+mpi=(openmpi-bin libopenmpi-dev mpich libmpich-dev iproute2) # both side by side; networks between ranks
 wanted=()
 for set_name in "$@"; do
   case $set_name in
