@@ -26,8 +26,8 @@ struct norm_ranges {
   using limits = std::numeric_limits<R>;
   static constexpr int floor_half(int a) { return a >= 0 ? a / 2 : -((1 - a) / 2); }
   static constexpr int ceil_half(int a) { return -floor_half(-a); }
-  static constexpr R small = power_of_two<R>(ceil_half(limits::min_exponent - 1));
-  static constexpr R large = power_of_two<R>(floor_half(limits::max_exponent - limits::digits + 1));
+  static constexpr R least = power_of_two<R>(ceil_half(limits::min_exponent - 1));
+  static constexpr R most = power_of_two<R>(floor_half(limits::max_exponent - limits::digits + 1));
   static constexpr R small_factor = power_of_two<R>(-floor_half(limits::min_exponent - limits::digits));
   static constexpr R large_factor = power_of_two<R>(-ceil_half(limits::max_exponent + limits::digits - 1));
 };
@@ -40,7 +40,7 @@ struct square_norm {
   HOFT_HOST_DEVICE void operator()(index_t, index_t j) const {
     using ranges = norm_ranges<R>;
     R const mu = scales(0, j), nu = scales(1, j), norm = mu * nu;
-    bool const tiny = norm<ranges::small, huge = norm> ranges::large;
+    bool const tiny = norm<ranges::least, huge = norm> ranges::most;
     R const factor = tiny ? ranges::small_factor : huge ? ranges::large_factor : R(1), part = mu * factor * nu;
     for (index_t i = 0; i < 3; ++i) sums(i, j) = R(0);
     sums(tiny ? 0 : huge ? 2 : 1, j) = part * part;
