@@ -40,7 +40,8 @@ struct square_norm {
   HOFT_HOST_DEVICE void operator()(index_t, index_t j) const {
     using ranges = norm_ranges<R>;
     R const mu = scales(0, j), nu = scales(1, j), norm = mu * nu;
-    bool const tiny = norm<ranges::least, huge = norm> ranges::most;
+    bool const tiny = norm < ranges::least;
+    bool const huge = norm > ranges::most;
     R const factor = tiny ? ranges::small_factor : huge ? ranges::large_factor : R(1), part = mu * factor * nu;
     for (index_t i = 0; i < 3; ++i) sums(i, j) = R(0);
     sums(tiny ? 0 : huge ? 2 : 1, j) = part * part;
