@@ -38,6 +38,8 @@ awk -v list="$list" '
     } else if (target ~ /^(cub|cuda|cuda_runtime|cuda_runtime_api|cublas[a-z_0-9]*|cooperative_groups|thrust|nv)([.\/]|$)/ \
                || target ~ /^cuda_[a-z0-9_]*\.h/) {
       if (from != "cuda" && !(is_optional(from) && target ~ /^cuda\/std\//)) fail(from " may not include the CUDA toolkit")
+    } else if (target == "mpi.h") {
+      if (from != "mpi.hpp") fail(from " may not include MPI")
     } else if (target ~ /[\/.]/ && !is_optional(from)) {
       fail("only the standard library, Eigen and hoft itself, not " target)
     }
@@ -58,8 +60,10 @@ awk -v list="$list" '
     may["cuda"] = "config core view memory backend cuda"
     may["householder"] = "config core view memory backend householder"
     may["adapter"] = "config core view memory backend householder adapter"
+    may["sharded"] = "config core view memory backend householder adapter sharded"
     may["eigen"] = "config core view view/eigen.hpp memory backend reference cpu householder adapter eigen"
     may["hoft.hpp"] = may["eigen"]
+    may["mpi.hpp"] = may["sharded"]
     may["cuda.hpp"] = "config core view memory backend cuda householder adapter"
 
     while ((getline file < list) > 0) { name = file; sub(/^include\//, "", name); exists[name] = 1; files[++count] = file }

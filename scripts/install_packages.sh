@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, libtorch, embed, docs, fuzz, ci.
+# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, libtorch, embed,
+# tensor_parallel, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing.
 set -euo pipefail
 
 build=(g++ cmake ninja-build libeigen3-dev)
+mpi=(openmpi-bin libopenmpi-dev mpich libmpich-dev iproute2) # both side by side; networks between ranks
 wanted=()
 for set_name in "$@"; do
   case $set_name in
     tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev
       libbenchmark-dev libcli11-dev python3-matplotlib libdlpack-dev
-      nlohmann-json3-dev pkg-config) ;;
+      nlohmann-json3-dev pkg-config "${mpi[@]}") ;;
     examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib
       liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;
     libtorch) wanted+=("${build[@]}" libtorch-dev dataset-fashion-mnist) ;;
+    tensor_parallel) wanted+=("${build[@]}" openmpi-bin libopenmpi-dev python3-matplotlib) ;;
     embed) wanted+=("${build[@]}" libceres-dev) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
     fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
@@ -24,7 +27,7 @@ for set_name in "$@"; do
       if [[ $(uname -m) != aarch64 ]]; then wanted+=(g++-aarch64-linux-gnu qemu-user-static); fi
       ;;
     *)
-      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, libtorch, embed, docs, fuzz and ci" >&2
+      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, libtorch, embed, tensor_parallel, docs, fuzz and ci" >&2
       exit 2
       ;;
   esac

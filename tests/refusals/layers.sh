@@ -27,6 +27,8 @@ clean_tree() {
   header cuda/device/apply.cuh '#include <hoft/view/matrix_view.hpp>' '#include <cub/block/block_reduce.cuh>'
   header view/mdspan.hpp '#include <hoft/view/matrix_view.hpp>' '' '#include <cuda/std/mdspan>' '#include <dlpack/dlpack.h>'
   header hoft.hpp '#include <hoft/eigen/apply.hpp>' '#include <hoft/reference/apply.hpp>'
+  header sharded/policy.hpp '#include <hoft/memory/arena.hpp>'
+  header mpi.hpp '#include <hoft/sharded/policy.hpp>' '#include <hoft/adapter/merge.hpp>' '#include <mpi.h>'
   header cuda.hpp '#include <hoft/cuda/device/apply.cuh>' '#include <hoft/adapter/merge.hpp>'
 }
 finds() {  # finds <message> <path> <line>...: the clean tree with this header added
@@ -56,6 +58,9 @@ finds 'reference may not include householder' reference/bad.hpp '#include <hoft/
 finds 'cpu may not include householder' cpu/bad.hpp '#include <hoft/householder/apply.hpp>'
 finds 'cuda may not include view/eigen.hpp' cuda/bad.hpp '#include <hoft/view/eigen.hpp>'
 finds 'eigen may not include cuda' eigen/bad.hpp '#include <hoft/cuda/device/apply.cuh>'
+finds 'sharded may not include cpu' sharded/bad.hpp '#include <hoft/cpu/policy.hpp>'
+finds 'sharded may not include MPI' sharded/bad.hpp '#include <mpi.h>'
+finds 'adapter may not include sharded' adapter/bad.hpp '#include <hoft/sharded/policy.hpp>'
 finds 'hoft.hpp may not include cuda' hoft.hpp '#include <hoft/cuda.hpp>'
 finds 'householder may not include Eigen' householder/bad.hpp '#include <Eigen/Core>'
 finds 'core may not use Eigen' core/bad.hpp 'using m = Eigen::MatrixXd;'

@@ -63,7 +63,7 @@ template <execution_policy Policy, class A, class T, class L>
   detail::require_layer_sizes("project_workspace", layer);
   detail::require_shape("project_workspace", "x", x, layer.cols(), x.cols);
   return detail::workspace_size<detail::project_layer<Policy, acc, std::remove_const_t<T>, L>>(
-      policy, layer.cols(), layer.adapter.right.rank(), x.cols);
+      ops<Policy>::of_right(policy), layer.cols(), layer.adapter.right.rank(), x.cols);
 }
 
 /// v := V̂ᴴx, what `adapt` needs of the tokens.
@@ -86,9 +86,10 @@ void project(Policy const& policy, bound_layer_view<A> const& layer, matrix_view
   detail::require_layer("project", layer);
   detail::require_shape("project", "x", x, layer.cols(), x.cols);
   detail::require_shape("project", "v", v, right.rank(), x.cols);
+  decltype(auto) of_right = ops<Policy>::of_right(policy);
   auto const algorithm = detail::carve<detail::project_layer<Policy, acc, std::remove_const_t<T>, L>>(
-      "project", work, policy, layer.cols(), right.rank(), x.cols);
-  algorithm.run(policy, right.vectors, x, v);
+      "project", work, of_right, layer.cols(), right.rank(), x.cols);
+  algorithm.run(of_right, right.vectors, x, v);
 }
 
 /// Bytes of workspace for `adapt` of this base output, whether q is saved or not.
@@ -100,7 +101,7 @@ template <execution_policy Policy, class A, class T, class L>
   detail::require_layer_sizes("adapt_workspace", layer);
   detail::require_shape("adapt_workspace", "base_output", base_output, layer.rows(), base_output.cols);
   return detail::workspace_size<detail::adapt_layer<Policy, acc, std::remove_const_t<T>, L>>(
-      policy, layer.adapter, base_output.cols, layer.adapter.scaled());
+      ops<Policy>::of_left(policy), layer.adapter, base_output.cols, layer.adapter.scaled());
 }
 
 /// y := Q_U diag(s) (M x − K v) from M x, from any source, and v = V̂ᴴx: the adapted layer's output M̂ x.
@@ -125,9 +126,10 @@ void adapt(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T
   using value = std::remove_const_t<T>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::adapt: the layer must hold the accumulator type of y.");
   detail::require_adapt("adapt", layer, base_output, y, state);
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
   auto const algorithm = detail::carve<detail::adapt_layer<Policy, acc, value, L>>(
-      "adapt", work, policy, layer.adapter, base_output.cols, layer.adapter.scaled());
-  algorithm.run(policy, layer, detail::given_projections<acc, L>{state.v}, base_output, y, state.w, state.q);
+      "adapt", work, of_left, layer.adapter, base_output.cols, layer.adapter.scaled());
+  algorithm.run(of_left, layer, detail::given_projections<acc, L>{state.v}, base_output, y, state.w, state.q);
 }
 
 /// Bytes of workspace for `adapt_backward` after an `adapt` that left `state`.
@@ -139,7 +141,7 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
   detail::require_layer_sizes("adapt_backward_workspace", layer);
   detail::require_state("adapt_backward_workspace", layer.adapter, state, state.v.cols);
   return detail::workspace_size<detail::adapt_layer_backward<Policy, acc, std::remove_const_t<TS>, L>>(
-      policy, layer.adapter, state.v.cols, detail::saved_by(layer.adapter, state));
+      ops<Policy>::of_left(policy), layer.adapter, state.v.cols, detail::saved_by(layer.adapter, state));
 }
 
 /// The gradients of `adapt` from dy = ∂L/∂y: with respect to base_output and v, and what the adapter's own are summed
@@ -169,10 +171,12 @@ void adapt_backward(Policy const& policy, bound_layer_view<A> const& layer, matr
                 "hoft::adapt_backward: the layer must hold the accumulator type of dy.");
   detail::require_adapt_backward("adapt_backward", layer, y, state, dy, dbase, g);
   detail::require_shape("adapt_backward", "dv", dv, layer.adapter.right.rank(), dy.cols);
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
   auto const algorithm = detail::carve<detail::adapt_layer_backward<Policy, acc, T, L>>(
-      "adapt_backward", work, policy, layer.adapter, dy.cols, detail::saved_by(layer.adapter, state));
-  algorithm.run(policy, layer, state.w, detail::given_projections<acc, L>{state.v}, y, state.q, dy, dbase, dv,
+      "adapt_backward", work, of_left, layer.adapter, dy.cols, detail::saved_by(layer.adapter, state));
+  algorithm.run(of_left, layer, state.w, detail::given_projections<acc, L>{state.v}, y, state.q, dy, dbase, dv,
                 detail::sums_of_outputs(g), true);
+  ops<Policy>::template sum_ranks<acc>(of_left, dv);
 }
 
 /// Bytes of workspace for `project_backward` of x.
@@ -184,7 +188,7 @@ template <execution_policy Policy, class A, class T, class L>
   detail::require_layer_sizes("project_backward_workspace", layer);
   detail::require_shape("project_backward_workspace", "x", x, layer.cols(), x.cols);
   return detail::workspace_size<detail::project_layer_backward<Policy, acc, std::remove_const_t<T>, L>>(
-      policy, layer.cols(), layer.adapter.right.rank(), x.cols);
+      ops<Policy>::of_rank(policy), layer.cols(), layer.adapter.right.rank(), x.cols);
 }
 
 /// The gradients of `project` from dv = ∂L/∂v, added to what the base operator's adjoint made of dbase.
@@ -213,9 +217,10 @@ void project_backward(Policy const& policy, bound_layer_view<A> const& layer, ma
   detail::require_shape("project_backward", "dv", dv, right.rank(), x.cols);
   detail::require_shape("project_backward", "dx", dx, layer.cols(), x.cols);
   detail::require_layer_gradient("project_backward", layer.adapter, g);
+  decltype(auto) of_rank = ops<Policy>::of_rank(policy);
   auto const algorithm = detail::carve<detail::project_layer_backward<Policy, acc, T, L>>(
-      "project_backward", work, policy, layer.cols(), right.rank(), x.cols);
-  algorithm.run(policy, right.vectors, dv, x, dx, g.D_V);
+      "project_backward", work, of_rank, layer.cols(), right.rank(), x.cols);
+  algorithm.run(of_rank, right.vectors, dv, x, dx, g.D_V);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -134,7 +134,7 @@ using adapt_algorithm =
                        adapt_panels<Policy, A, T, L, V>, adapter_view<A const> const&, index_t, bool>;
 
 /// The gradients of adapt from G = ∂L/∂Y [m, n]: dX [m, n] := diag(s) Q_Uᴴ G, if it has data (it may be G), dv [rv, n]
-/// := −Kᴴ dX, and the sums over columns, which are added to
+/// := −Kᴴ dX, of this rank's rows, and the sums over columns, which are added to
 /// `sums`, or put there where `adds` is false. What is known of the forward pass: the base as X; or Y as X, and q
 /// beside it or, where q is empty, recovered from Y. W [ru, n] is what it saved; not read if X is the base.
 template <class Policy, class A, class T, class L, class V>
@@ -212,8 +212,8 @@ struct adapt_backward_panels {
   void project_on_K(Local const& local, bound_layer_view<A const> const& layer, matrix_view<A, L> dq,
                     matrix_view<A, LD> dv) const {
     if constexpr (projects_as_it_lies)
-      if (!packs_K()) return ops<Policy>::project_packed(local, layer.minus_K, dq, dv);
-    ops<Policy>::project_packed(local, packed.minus_K, dq, dv);
+      if (!packs_K()) return ops<Policy>::project_packed(ops<Policy>::of_rank(local), layer.minus_K, dq, dv);
+    ops<Policy>::project_packed(ops<Policy>::of_rank(local), packed.minus_K, dq, dv);
   }
 
   /// The panel's y, or p = s ∘ q, is needed apart from X.

@@ -11,13 +11,13 @@ template <class Policy, class A, class T, class L>
 struct backward_adapt {
   adapt_layer_backward<Policy, A, T, L> adapt;
   backward_adapt(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, saved_quantity what)
-      : adapt(memory, policy, a, t, what) {}
+      : adapt(memory, ops<Policy>::of_left(policy), a, t, what) {}
 };
 template <class Policy, class A, class T, class L>
 struct backward_project {
   project_layer_backward<Policy, A, T, L> project;
   backward_project(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t, saved_quantity)
-      : project(memory, policy, a.cols(), a.right.rank(), t) {}
+      : project(memory, ops<Policy>::of_rank(policy), a.cols(), a.right.rank(), t) {}
 };
 template <class Policy, class A, class T, class L>
 struct layer_backward_pieces {
@@ -87,10 +87,12 @@ void backward(Policy const& policy, bound_layer_view<A> const& layer, Base&& bas
   detail::require_layer_backward(layer, base, x, y, state, dy, dbase, dx, g);
   auto const pieces = detail::carve<detail::layer_backward_pieces<Policy, acc, T, L>>(
       "backward", work, policy, a, x.cols, detail::saved_by(a, state));
-  pieces.turns.first.adapt.run(policy, layer, state.w, detail::given_projections<acc, L>{state.v}, y, state.q, dy,
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
+  pieces.turns.first.adapt.run(of_left, layer, state.w, detail::given_projections<acc, L>{state.v}, y, state.q, dy,
                                dbase, pieces.dv, detail::sums_of_outputs(g), true);
   detail::apply_base_adjoint(policy, base, matrix_view<T const, L>(dbase), dx);
-  pieces.turns.second.project.run(policy, a.right.vectors, pieces.dv, x, dx, g.D_V);
+  ops<Policy>::template sum_ranks<acc>(of_left, dx, pieces.dv);
+  pieces.turns.second.project.run(ops<Policy>::of_rank(policy), a.right.vectors, pieces.dv, x, dx, g.D_V);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -25,13 +25,15 @@ namespace HOFT_TARGET_NAMESPACE::detail {
 /// y := M x on the threads of the call, if the operator takes a policy of that kind.
 template <class Policy, class Base, class X, class Y>
 void apply_base(Policy const& policy, Base& base, X x, Y y) {
-  if constexpr (requires { base.apply(policy, x, y); }) base.apply(policy, x, y);
+  decltype(auto) where = ops<Policy>::of_base(policy);
+  if constexpr (requires { base.apply(where, x, y); }) base.apply(where, x, y);
   else base.apply(x, y);
 }
 /// y := Mᴴx likewise.
 template <class Policy, class Base, class X, class Y>
 void apply_base_adjoint(Policy const& policy, Base& base, X x, Y y) {
-  if constexpr (requires { base.apply_adjoint(policy, x, y); }) base.apply_adjoint(policy, x, y);
+  decltype(auto) where = ops<Policy>::of_base(policy);
+  if constexpr (requires { base.apply_adjoint(where, x, y); }) base.apply_adjoint(where, x, y);
   else base.apply_adjoint(x, y);
 }
 

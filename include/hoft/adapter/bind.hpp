@@ -78,6 +78,7 @@ void bind_layer(Policy const& policy, adapter_view<A> const& a, Base&& base,
     } else {
       detail::apply_base(policy, base, matrix_view<T const>(a.right.vectors), layer.B);
     }
+    ops<Policy>::template sum_ranks<acc>(ops<Policy>::of_right(policy), layer.B);
   }
   detail::form_products(policy, layer);
   layer.bound = true;

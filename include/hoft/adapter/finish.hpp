@@ -49,20 +49,23 @@ struct add_limited_columns_element {
   }
 };
 
-/// D_V := D_V + MᴴdB; dB is overwritten.
+/// D_V := D_V + MᴴdB; dB is overwritten. dT_V rides on the sum of MᴴdB over ranks.
 template <class Policy, class Base, class A, class T, class L>
 void add_base_adjoint(Policy const& policy, Base& base, finish_layer_pieces<A, T, L> const& pieces,
                       matrix_view<A> D_V) {
   matrix_view<T const, L> const in = pieces.base_in, out = pieces.base_out;
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
   if constexpr (finish_layer_pieces<A, T, L>::rounds) {
-    ops<Policy>::normalise_columns(policy, pieces.dB, pieces.dB, pieces.norms);
+    ops<Policy>::normalise_columns(of_left, pieces.dB, pieces.dB, pieces.norms);
     ops<Policy>::for_each_element(policy, pieces.base_in,
                                   limited_columns_element<A, T, L>{pieces.dB, pieces.norms, pieces.base_in});
     apply_base_adjoint(policy, base, in, pieces.base_out);
+    ops<Policy>::template sum_ranks<A>(of_left, pieces.base_out, pieces.of_factors.dT());
     ops<Policy>::for_each_element(policy, D_V, add_limited_columns_element<A, T, L>{out, pieces.norms, D_V});
   } else {
     ops<Policy>::copy(policy, pieces.dB, pieces.base_in);
     apply_base_adjoint(policy, base, in, pieces.base_out);
+    ops<Policy>::template sum_ranks<A>(of_left, pieces.base_out, pieces.of_factors.dT());
     ops<Policy>::copy(policy, out, pieces.D);
     ops<Policy>::add(policy, pieces.D, D_V);
   }

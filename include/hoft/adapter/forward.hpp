@@ -11,13 +11,13 @@ template <class Policy, class A, class T, class L>
 struct forward_project {
   project_layer<Policy, A, T, L> project;
   forward_project(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : project(memory, policy, a.cols(), a.right.rank(), t) {}
+      : project(memory, ops<Policy>::of_rank(policy), a.cols(), a.right.rank(), t) {}
 };
 template <class Policy, class A, class T, class L>
 struct forward_adapt {
   adapt_layer<Policy, A, T, L> adapt;
   forward_adapt(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t t)
-      : adapt(memory, policy, a, t, a.scaled()) {}
+      : adapt(memory, ops<Policy>::of_left(policy), a, t, a.scaled()) {}
 };
 template <class Policy, class A, class T, class L>
 struct layer_forward_pieces {
@@ -36,12 +36,14 @@ void require_layer_forward(char const* function, bound_layer_view<A> const& laye
   require_shape(function, "y", y, layer.rows(), x.cols);
 }
 
-/// y holds M x and becomes M̂ x.
+/// y holds M x, of this rank's columns of M, and becomes M̂ x. v rides on the sum of M x over ranks.
 template <class Policy, class A, class TX, class T, class L, class Pieces>
 void adapt_tokens(Policy const& policy, bound_layer_view<A const> const& layer, matrix_view<TX, L> x,
                   matrix_view<T, L> y, layer_state<A, T, L> const& state, Pieces const& pieces) {
-  pieces.turns.first.project.run(policy, layer.adapter.right.vectors, x, state.v);
-  pieces.turns.second.adapt.run(policy, layer, given_projections<A, L>{state.v}, y, y, state.w, state.q);
+  pieces.turns.first.project.run(ops<Policy>::of_rank(policy), layer.adapter.right.vectors, x, state.v);
+  ops<Policy>::template sum_ranks<A>(ops<Policy>::of_right(policy), y, state.v);
+  pieces.turns.second.adapt.run(ops<Policy>::of_left(policy), layer, given_projections<A, L>{state.v}, y, y, state.w,
+                                state.q);
 }
 
 /// `forward` with a state, or, where no backward pass follows, without one.

@@ -15,7 +15,7 @@ struct bound_layer_view {
   matrix_view<A> B;               ///< [m, rv] M V̂
   matrix_view<A> minus_K;         ///< [m, rv] −K = −B T_V
   matrix_view<A> minus_scaled_K;  ///< [m, rv] −diag(s) K; for HOFT it is minus_K
-  matrix_view<A> minus_UK;        ///< [ru, rv] −Ûᴴ diag(s) K, where U has one block; else empty
+  matrix_view<A> minus_UK;  ///< [ru, rv] −Ûᴴ diag(s) K, of this rank's rows, where U has one block; else empty
   /// The memory has been filled: set by `bind_layer`, asked by every call that reads a layer. Views copied before do
   /// not learn of it.
   bool bound = false;
@@ -189,7 +189,8 @@ void form_products(Policy const& policy, bound_layer_view<A> const& layer) {
   ops<Policy>::update(policy, A(-1), layer.B, a.right.at(0).T, {}, layer.minus_K);
   if (a.scaled()) ops<Policy>::scale_rows(policy, a.scale, op::plain, layer.minus_K, layer.minus_scaled_K);
   else ops<Policy>::copy(policy, layer.minus_K, layer.minus_scaled_K);  // apart where the memory was cut for SHOFT
-  if (!layer.minus_UK.empty()) ops<Policy>::project(policy, a.left.vectors, layer.minus_scaled_K, layer.minus_UK);
+  if (!layer.minus_UK.empty())
+    ops<Policy>::project(ops<Policy>::of_rank(policy), a.left.vectors, layer.minus_scaled_K, layer.minus_UK);
 }
 
 }  // namespace detail

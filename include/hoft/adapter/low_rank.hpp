@@ -12,12 +12,12 @@ struct low_rank_pieces {
   adapt_panels<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   per_worker<A, L> panel, w, z;
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : low_rank_pieces(memory, policy, a, ops<Policy>::worker_count(policy)) {}
+      : low_rank_pieces(memory, policy, a, ops<Policy>::worker_count(ops<Policy>::of_left(policy))) {}
 
  private:
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t workers)
       : layer(memory, policy, a),
-        adapt(memory, policy, a, a.cols(), false),
+        adapt(memory, ops<Policy>::of_left(policy), a, a.cols(), false),
         panel(memory, workers, a.rows(), (std::min)(adapt.width, a.cols())),
         w(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())),
         z(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())) {}
@@ -72,8 +72,9 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   pieces.layer.bind(policy, M);
   detail::pack_layer(policy, layer, detail::updates_together(view, false), pieces.adapt.packed);
   detail::adjoint_vectors<acc, L> const vectors{view.right.vectors};
-  ops<Policy>::for_each_panel(policy, a.cols(), pieces.adapt.width, [&](index_t worker, auto p) {
-    auto const local = ops<Policy>::serial(policy);
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
+  ops<Policy>::for_each_panel(of_left, a.cols(), pieces.adapt.width, [&](index_t worker, auto p) {
+    auto const local = ops<Policy>::serial(of_left);
     index_t const j = p.first, w = p.count;
     auto const y = pieces.panel(worker).columns(0, w);
     auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);

@@ -13,11 +13,13 @@ struct weight_layer {
   bound_layer_view<A> parts;
   project_algorithm<Policy, A, T, rows_layout> project;
   weight_layer(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : parts(carve_layer(memory, a)), project(memory, policy, a.cols(), a.right.rank(), a.rows()) {}
+      : parts(carve_layer(memory, a)),
+        project(memory, ops<Policy>::of_right(policy), a.cols(), a.right.rank(), a.rows()) {}
 
   void bind(Policy const& policy, matrix_view<T const, L> M) const {
     // Bᵀ = Vᵀ Mᵀ, where projections take adjoints.
-    project.run(policy, parts.adapter.right.vectors, M.transposed(), parts.B.transposed(), is_complex<A>);
+    project.run(ops<Policy>::of_right(policy), parts.adapter.right.vectors, M.transposed(), parts.B.transposed(),
+                is_complex<A>);
     form_products(policy, parts);
   }
 };
@@ -37,7 +39,7 @@ struct merge_pieces {
   weight_layer<Policy, A, T, L> layer;
   adapt_algorithm<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   merge_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : layer(memory, policy, a), adapt(memory, policy, a, a.cols(), false) {}
+      : layer(memory, policy, a), adapt(memory, ops<Policy>::of_left(policy), a, a.cols(), false) {}
 };
 
 }  // namespace detail
@@ -77,8 +79,9 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   detail::require_merge(a, M, Mhat);
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
   pieces.layer.bind(policy, M);
-  pieces.adapt.run(policy, pieces.layer.parts, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, Mhat,
-                   matrix_view<acc, L>{}, matrix_view<T, L>{});
+  pieces.adapt.run(ops<Policy>::of_left(policy), pieces.layer.parts,
+                   detail::adjoint_vectors<acc, L>{view.right.vectors}, M, Mhat, matrix_view<acc, L>{},
+                   matrix_view<T, L>{});
 }
 
 namespace detail {
@@ -105,8 +108,8 @@ struct merge_backward_pieces {
   matrix_view<A> dB, D, through_B;
   merge_backward_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
       : layer(memory, policy, a),
-        adapt(memory, policy, a, a.cols(), saved_quantity::base),
-        project(memory, policy, a.rows(), a.right.rank(), a.cols()),
+        adapt(memory, ops<Policy>::of_left(policy), a, a.cols(), saved_quantity::base),
+        project(memory, ops<Policy>::of_rank(policy), a.rows(), a.right.rank(), a.cols()),
         sums(carve_adapter_sums(memory, a)),
         finish(memory, a),
         dB(memory.matrix<A>(a.rows(), a.right.rank())),
@@ -156,13 +159,19 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   auto const pieces =
       detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
   auto const& D = pieces.D;
+  auto const& sums = pieces.sums;
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
   pieces.layer.bind(policy, M);
-  pieces.adapt.run(policy, pieces.layer.parts, {}, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, {}, dMhat,
-                   {}, D.transposed(), pieces.sums, false);  // (dqᴴ (−K))ᴴ
-  detail::product_backward(policy, view, matrix_view<acc const>(pieces.layer.parts.B), pieces.sums.minus_dK, pieces.dB,
+  pieces.adapt.run(of_left, pieces.layer.parts, {}, detail::adjoint_vectors<acc, L>{view.right.vectors}, M, {}, dMhat,
+                   {}, D.transposed(), sums, false);  // (dqᴴ (−K))ᴴ
+  // The sums run over columns of M.
+  ops<Policy>::template sum_ranks<acc>(ops<Policy>::of_right(policy), sums.left.D, sums.left.dF, sums.left.E,
+                                       sums.minus_dK, matrix_view<acc>(sums.ds.data, sums.ds.size, 1));
+  detail::product_backward(policy, view, matrix_view<acc const>(pieces.layer.parts.B), sums.minus_dK, pieces.dB,
                            pieces.finish);
-  pieces.project.run(policy, pieces.dB, M, pieces.through_B.transposed());  // (Mᴴ dB)ᴴ
+  pieces.project.run(ops<Policy>::of_rank(policy), pieces.dB, M, pieces.through_B.transposed());  // (Mᴴ dB)ᴴ
   ops<Policy>::add(policy, pieces.through_B, D);
+  ops<Policy>::template sum_ranks<acc>(of_left, D, pieces.finish.dT());
   ops<Policy>::conjugate_in_place(policy, D);
   detail::finish_adapter(policy, view, pieces.sums, D, pieces.finish, dU, dV, ds);
 }

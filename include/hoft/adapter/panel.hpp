@@ -54,8 +54,9 @@ void adapt_panel(Policy const& policy, bound_layer_view<A const> const& layer, p
       ops<Policy>::scale_rows(policy, a.scale, op::plain, X, Y);
       X = Y;
     }
-    ops<Policy>::project_packed(policy, packed.U, X, projections);
+    ops<Policy>::project_packed(ops<Policy>::of_rank(policy), packed.U, X, projections);
     ops<Policy>::update(policy, A(1), layer.minus_UK, v, projections, projections);
+    ops<Policy>::template sum_ranks<A>(policy, projections);
     if (!last_update) return;
     ops<Policy>::multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
     return ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
@@ -153,9 +154,11 @@ struct adapter_finish_pieces {
         E(memory.matrix<A>(a.right.block, a.right.rank())),
         left(memory, (std::min)(a.left.block, a.left.rank()), a.left.kind, false),
         right(memory, a.right.rank(), a.right.kind, false) {}
+  /// ∂L/∂T_V.
+  matrix_view<A> dT() const { return dF.block(0, 0, dF.cols, dF.cols); }
 };
 
-/// From dK to dB = dK T_Vᴴ and dT_V = BᴴdK; −dK in, overwritten.
+/// From dK to dB = dK T_Vᴴ and dT_V = BᴴdK, both of this rank's rows of M; −dK in, overwritten.
 template <class Policy, class A>
 void product_backward(Policy const& policy, adapter_view<A const> const& a, matrix_view<A const> B,
                       matrix_view<A> minus_dK, matrix_view<A> dB, adapter_finish_pieces<A> const& pieces) {
@@ -166,7 +169,7 @@ void product_backward(Policy const& policy, adapter_view<A const> const& a, matr
   auto const dK = minus_dK;
   ops<Policy>::negate(policy, dK);
   ops<Policy>::outer(policy, A(1), dK, T, dB);
-  ops<Policy>::project(policy, B, dK, pieces.dF.block(0, 0, a.right.rank(), a.right.rank()));
+  ops<Policy>::project(ops<Policy>::of_rank(policy), B, dK, pieces.dT());
 }
 
 /// dU, dV and ds from the finished sums; D [n, rv], overwritten, holds ∂L/∂V̂ without what flows through T_V.
@@ -176,8 +179,8 @@ void finish_adapter(Policy const& policy, adapter_view<A const> const& a, adapte
                     vector_view<TS> ds) {
   finish_gradient(policy, a.left, op::plain, sums.left, {}, pieces.left);
   finish_gradient(policy, a.right, op::plain, gradient_sums<A>{D, pieces.dF, pieces.E}, {}, pieces.right);
-  vectors_backward(policy, a.left, sums.left.D, dU);
-  vectors_backward(policy, a.right, D, dV);
+  vectors_backward(ops<Policy>::of_left(policy), a.left, sums.left.D, dU);
+  vectors_backward(ops<Policy>::of_right(policy), a.right, D, dV);
   if (a.scaled()) ops<Policy>::copy(policy, sums.ds, ds);
 }
 

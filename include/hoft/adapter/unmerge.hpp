@@ -31,7 +31,8 @@ template <execution_policy Policy, class A, class T, class L>
 [[nodiscard]] index_t unmerge_workspace(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
   detail::require_adapter_sizes("unmerge_workspace", a);
   detail::require_view("unmerge_workspace", "M", M);
-  return (std::max)(apply_workspace(policy, a.left, M, side::left), apply_workspace(policy, a.right, M, side::right));
+  return (std::max)(apply_workspace(ops<Policy>::of_left(policy), a.left, M, side::left),
+                    apply_workspace(ops<Policy>::of_right(policy), a.right, M, side::right));
 }
 
 /// M := Q_Uᴴ M̂ Q_Vᴴ for HOFT, Q_Uᴴ then diag(s)⁻¹ then Q_Vᴴ for SHOFT: the inverse of merge, in place.
@@ -54,9 +55,9 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   vector_view<acc const> const s = a.scale;
   detail::require_unmerge(policy, a, M);
   detail::require_bytes("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
-  apply(policy, a.left, M, M, side::left, op::adjoint, work);
+  apply(ops<Policy>::of_left(policy), a.left, M, M, side::left, op::adjoint, work);
   if (a.scaled()) ops<Policy>::divide_rows(policy, s, M);
-  apply(policy, a.right, M, M, side::right, op::adjoint, work);
+  apply(ops<Policy>::of_right(policy), a.right, M, M, side::right, op::adjoint, work);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -54,6 +54,34 @@ struct defaults {
     merge(index_t{0});
   }
 
+  // --- weights that are split over ranks (sharded/): here every matrix is whole, and sums are over -----------------
+  // Of a weight M [m, n] either the rows or the columns may lie on several ranks. Algorithms of adapter/ say over which
+  // of them a sum runs by the policy that they call an operation with.
+
+  /// For sums over the rows of M: features of y, and the length of Q_U's reflectors.
+  template <class P>
+  static P const& of_left(P const& policy) {
+    return policy;
+  }
+  /// For sums over the columns of M: features of x, and the length of Q_V's reflectors.
+  template <class P>
+  static P const& of_right(P const& policy) {
+    return policy;
+  }
+  /// For sums over this rank's part alone, to be completed by sum_ranks.
+  template <class P>
+  static P const& of_rank(P const& policy) {
+    return policy;
+  }
+  /// What base operators are called with.
+  template <class P>
+  static P const& of_base(P const& policy) {
+    return policy;
+  }
+  /// Each of the matrices := its sum over ranks, computed in A; together, so that they are one message.
+  template <class A, class P, class... Matrices>
+  static void sum_ranks(P const&, Matrices const&...) {}
+
   // --- batches: one problem after another -------------------------------------------------------------------------
 
   /// Problems of a batch that are worked on at a time; each has workspace of its own.

@@ -27,9 +27,9 @@ class adapter {
   /// HOFT.
   template <execution_policy Policy, class DU, class DV>
   adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {})
-      : left_(form_of(policy, U, kind, default_block)),
+      : left_(form_of(ops<Policy>::of_left(policy), U, kind, default_block)),
         // one triangle however many reflectors: on activations K = M V T needs it whole
-        right_(form_of(policy, V, kind, std::max<index_t>(1, as_view(V).cols))) {}
+        right_(form_of(ops<Policy>::of_right(policy), V, kind, std::max<index_t>(1, as_view(V).cols))) {}
   /// SHOFT.
   template <execution_policy Policy, class DU, class DV, class DS>
   requires(!std::convertible_to<DS const&, inverse>)

@@ -1,0 +1,144 @@
+"""What tensor parallelism costs, measured on few ranks and modelled on many.
+
+model.py FOLDER [--save] reads FOLDER/ranks_*.jsonl, which scaling.cpp printed, and writes FOLDER/scaling.md and
+FOLDER/scaling.png; --save writes them to docs/reference and bench/results.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# What the model is given: a GPU of the H100's class on a network of 400 Gb/s.
+FLOPS = 4e14  # sustained, 16-bit products
+LATENCY = 5e-6  # seconds of one step of a message
+BANDWIDTH = 50e9  # bytes a second, one rank to the others
+BYTES, SUM_BYTES = 2, 4  # of an activation as frameworks send it; of a number as hoft sums it
+TOKENS, RANK = 4096, 16
+RANKS = [8, 16, 32, 64, 128, 256, 512, 1024]
+# hidden, feed-forward, key and value features, layers: the models' own configurations.
+MODELS = {"LLaMA-3.1-70B": (8192, 28672, 1024, 80), "LLaMA-3.1-405B": (16384, 53248, 1024, 126)}
+METHODS = ("frozen", "lora", "hoft")
+NAMES = {"frozen": "frozen", "lora": "LoRA", "hoft": "HOFT"}
+
+
+def message(bytes_: float, ranks: int) -> float:
+    """Seconds of an all-reduce: two trees of latency, and 2 (p - 1) / p times the bytes."""
+    return 2 * LATENCY * math.ceil(math.log2(ranks)) + 2 * (ranks - 1) / ranks * bytes_ / BANDWIDTH
+
+
+def linears(model: tuple[int, int, int, int]) -> list[tuple[str, int, int]]:
+    """The weights [m, n] of a layer, and how Megatron splits them."""
+    d, f, kv, _ = model
+    return [("rows", d, d), ("rows", kv, d), ("rows", kv, d), ("columns", d, d), ("rows", f, d), ("rows", f, d),
+            ("columns", d, f)]
+
+
+def step(name: str, method: str, ranks: int) -> tuple[float, float]:
+    """Seconds of the forward and backward passes of a model, and of these in messages."""
+    d, _, _, layers = MODELS[name]
+    t, r = TOKENS, RANK
+    computing = communicating = 0.0
+    for split, m, n in linears(MODELS[name]):
+        flops = 4 * m * n * t  # two passes over a frozen weight
+        if method == "lora":
+            flops += 6 * (m + n) * r * t
+        if method == "hoft":
+            flops += (12 * m * r + 6 * m * r + 6 * n * r) * t
+        computing += flops / FLOPS / ranks
+        if method == "hoft" and split == "rows":  # w; P; dv on top of dx
+            communicating += 2 * message(SUM_BYTES * r * t, ranks)
+            communicating += 2 * SUM_BYTES * r * t / BANDWIDTH
+        if method == "hoft" and split == "columns":  # v on top of y
+            communicating += 2 * SUM_BYTES * r * t / BANDWIDTH
+        if method == "lora":  # B^T dy on top of dx, or A x on top of y
+            communicating += 2 * BYTES * r * t / BANDWIDTH
+    communicating += 4 * message(BYTES * d * t, ranks)  # y of two weights, dx of two inputs
+    return layers * (computing + communicating), layers * communicating
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def measured(records: list[dict]) -> str:
+    messages = [r for r in records if r["kind"] == "message" and r["ranks"] > 1]
+    steps = [r for r in records if r["kind"] == "step"]
+    text = "One message of the ordered all-reduce:\n\n"
+    text += table(["ranks", "bytes", "µs", "MB/s"],
+                  [[str(r["ranks"]), f"{r['bytes']:,}", f"{r['seconds'] * 1e6:.1f}",
+                    f"{r['bytes'] / r['seconds'] / 1e6:.0f}"] for r in messages])
+    text += "\nForward and backward of one layer:\n\n"
+    text += table(["scaling", "split", "ranks", "m × n", "method", "ms", "in messages"],
+                  [[r["scaling"], r["split"], str(r["ranks"]), f"{r['m']} × {r['n']}", NAMES[r["method"]],
+                    f"{r['seconds'] * 1e3:.1f}", f"{100 * r['communicating'] / r['seconds']:.0f} %"] for r in steps])
+    return text
+
+
+def modelled() -> str:
+    rows = []
+    for name in MODELS:
+        for ranks in RANKS:
+            times = {method: step(name, method, ranks) for method in METHODS}
+            rows.append([name, str(ranks)] + [f"{times[m][0]:.3f} ({100 * times[m][1] / times[m][0]:.0f} %)"
+                                              for m in METHODS])
+    return table(["model", "ranks"] + [NAMES[m] + ", s (in messages)" for m in METHODS], rows)
+
+
+def draw(path: pathlib.Path) -> None:
+    figure, axes = plt.subplots(1, len(MODELS), figsize=(9, 3.5), layout="constrained")
+    for axis, name in zip(axes, MODELS):
+        for method, dashes in zip(METHODS, (":", "--", "-")):
+            axis.loglog(RANKS, [step(name, method, ranks)[0] for ranks in RANKS], dashes, label=NAMES[method])
+        axis.set(title=name + ", modelled", xlabel="ranks", ylabel="seconds a step")
+        axis.legend()
+    figure.savefig(path, dpi=150)
+
+
+def page(records: list[dict], image: str) -> str:
+    return f"""# Scaling
+
+Written by `bash bench/scaling/run.sh --save`.
+
+## Measured
+
+Ranks are processes of one machine, connected by its memory; with more ranks than cores they would take turns, so there
+are no more. Medians; "in messages" is the share of rank 0's time in communication, waiting included.
+
+{measured(records)}
+## Modelled
+
+Not measured: times of {TOKENS} tokens forward and backward through all linear layers, split over all ranks as Megatron
+splits them, from {FLOPS:.0e} flops a second on each rank, {LATENCY * 1e6:.0f} µs for each step of a message and
+{BANDWIDTH / 1e9:.0f} GB/s. Activations travel in {8 * BYTES} bits, what hoft adds in {8 * SUM_BYTES}; rank {RANK} on
+every weight. Nothing overlaps.
+
+{modelled()}
+![Seconds of a step over ranks, modelled]({image})
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--save", action="store_true")
+    options = parser.parse_args()
+    records = [json.loads(line) for path in sorted(options.folder.glob("ranks_*.jsonl"))
+               for line in path.read_text().splitlines() if line.startswith("{")]
+    if options.save:
+        draw(ROOT / "bench/results/scaling.png")
+        (ROOT / "docs/reference/scaling.md").write_text(page(records, "../../bench/results/scaling.png"))
+    else:
+        draw(options.folder / "scaling.png")
+        (options.folder / "scaling.md").write_text(page(records, "scaling.png"))
+    print("wrote", "docs/reference/scaling.md" if options.save else options.folder / "scaling.md")
+
+
+main()

@@ -1,0 +1,37 @@
+"""Compares the losses of 1, 2 and 4 ranks and draws them: compare.py FOLDER reads FOLDER/losses_*.csv."""
+
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+# Ranks round differently: by some ε in a step, and training multiplies that. In float ε is 1.2e-7.
+MOST_DIFFERENCE = 1e-3
+LEAST_GAIN = 20
+
+
+def main() -> None:
+    folder = pathlib.Path(sys.argv[1])
+    losses = {ranks: [float(line) for line in (folder / f"losses_{ranks}.csv").read_text().split()]
+              for ranks in (1, 2, 4)}
+    alone = losses[1]
+    for ranks, of_ranks in losses.items():
+        worst = max(abs(a - b) for a, b in zip(of_ranks, alone, strict=True)) / alone[0]
+        print(f"{ranks} ranks: the loss falls from {of_ranks[0]:.4f} to {of_ranks[-1]:.6f}, "
+              f"at most {worst:.1e} of the first loss from that of one rank")
+        if not worst <= MOST_DIFFERENCE:
+            sys.exit(f"{ranks} ranks leave the curve of one rank")
+        if not of_ranks[-1] * LEAST_GAIN <= of_ranks[0]:
+            sys.exit(f"{ranks} ranks miss the target")
+        plt.semilogy(of_ranks, label=f"{ranks} ranks", linestyle={1: "-", 2: "--", 4: ":"}[ranks])
+    plt.xlabel("step")
+    plt.ylabel("loss")
+    plt.legend()
+    plt.savefig(folder / "losses.png", dpi=150)
+    print(f"wrote {folder / 'losses.png'}")
+
+
+main()

@@ -1,0 +1,87 @@
+// hoft/sharded/policy.hpp: the execution policy of problems whose parts lie on several ranks.
+#pragma once
+#include <hoft/core/error.hpp>
+#include <hoft/core/options.hpp>
+#include <hoft/sharded/communicator.hpp>
+
+namespace HOFT_NAMESPACE {
+
+/// What of a problem is split over ranks. Parts may have any size, none too, and lie in the order of the ranks.
+enum class split {
+  tall,     ///< the rows of a tall matrix: of reflectors U, and of X in Q X (its columns in X Q)
+  rows,     ///< the rows of a weight M [m, n], features of y: "column parallel" in Megatron's words
+  columns,  ///< the columns of a weight, features of x: "row parallel"
+  none      ///< nothing: every rank has all of it
+};
+
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+namespace sharded_backend {
+
+struct operations;  // backend.hpp
+
+/// Compute on each rank by the policy `local`, and add up over ranks where a sum runs over an extent that is split.
+///
+///   split::tall     accumulate, apply and its gradients: U, X, dU and dX are this rank's rows
+///   split::rows     calls of adapters: U, s, y, dU and ds are this rank's rows of the whole, and M its rows of the
+///                   weight. V, x, dx and dV are whole
+///   split::columns  V, x, dx and dV are this rank's rows, and M its columns of the weight. U, s and y are whole
+///
+/// Calls are collective: every rank makes the same ones in the same order, with the same ranks, tokens and types. Base
+/// operators are this rank's part of M alone: hoft adds up what they return. Forms of an adapter are accumulated with
+/// left() and right(). What is whole has the same bits on every rank, if ranks compute by the same instruction set. One
+/// rank computes as the local policy does, to the bit.
+///
+/// Before each message ranks agree on what it holds: who differs is named in an error on every rank. That is one small
+/// message more, which `agrees = false` leaves out; ranks that differ then hang or get nonsense.
+template <execution_policy Local, class Communicator>
+struct sharded {
+  using backend = operations;
+  using local_policy = Local;
+
+  Local local;
+  Communicator* ranks;  ///< must outlive the calls
+  split of = split::tall;
+  bool agrees = true;
+  split declared = of;  ///< what the caller said, also where `of` is that of one side
+
+  sharded(Local where, Communicator& between, split what = split::tall, bool checked = true)
+      : local(where), ranks(&between), of(what), agrees(checked) {}
+
+  /// For Q_U of an adapter: its reflectors are as long as y.
+  [[nodiscard]] sharded left() const { return side_of("left", split::rows); }
+  /// For Q_V of an adapter: its reflectors are as long as x.
+  [[nodiscard]] sharded right() const { return side_of("right", split::columns); }
+  /// The same rank without the others.
+  [[nodiscard]] sharded alone() const { return with(split::none); }
+
+  /// Sums over rows of a tall matrix run over ranks.
+  [[nodiscard]] bool sums() const {
+    if (of == split::rows || of == split::columns) refuse_weight();
+    return of == split::tall && ranks->size() > 1;
+  }
+
+ private:
+  [[nodiscard]] sharded with(split what) const {
+    sharded side = *this;
+    side.of = what;
+    return side;
+  }
+  [[nodiscard]] sharded side_of(char const* side, split summed) const {
+    if (of == split::tall)
+      detail::refuse<argument_error>("sharded", (std::string(side) + "() of").c_str(), "split::tall",
+                                     "split::rows or split::columns, which say what of a weight is split");
+    return with(of == summed ? split::tall : split::none);
+  }
+  [[noreturn]] static void refuse_weight() {
+    detail::refuse<argument_error>("sharded", "policy", "that of a weight, split::rows or split::columns",
+                                   "its left() for Q_U and its right() for Q_V, or split::tall");
+  }
+};
+
+}  // namespace sharded_backend
+
+using sharded_backend::sharded;
+
+}  // namespace HOFT_TARGET_NAMESPACE

@@ -1,0 +1,115 @@
+// hoft/sharded/rank_order.hpp: sums over ranks in the order of the ranks, on top of an engine that only moves bytes.
+// No engine promises the bits of its own reductions.
+#pragma once
+#include <hoft/backend/scalar_math.hpp>
+#include <hoft/core/error.hpp>
+#include <hoft/memory/arena.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstring>
+
+namespace HOFT_NAMESPACE {
+
+/// What moves bytes between ranks, in memory of the host.
+///
+///   e.all_gather(mine, all, bytes)        all := the `bytes` bytes of every rank, side by side
+///   e.scatter(data, size, part, all)      data [size] is cut into parts of `part` bytes, the last ones shorter or
+///                                         empty; all := part number rank() of every rank, side by side
+///   e.gather(data, size, part)            part i of data := that of rank i, in place
+template <class E>
+concept byte_engine = requires(E& e, std::byte const* from, std::byte* to, index_t n) {
+  { e.rank() } -> std::convertible_to<int>;
+  { e.size() } -> std::convertible_to<int>;
+  e.all_gather(from, to, n);
+  e.scatter(from, n, n, to);
+  e.gather(to, n, n);
+};
+
+}  // namespace HOFT_NAMESPACE
+
+namespace HOFT_TARGET_NAMESPACE {
+
+/// Memory with which messages of up to `bytes` travel at once between `ranks` ranks: as much for what this one puts
+/// together as for what arrives.
+[[nodiscard]] inline index_t message_memory_for(index_t bytes, int ranks) {
+  constexpr index_t record = 256;  // what an agreement takes
+  index_t const each = (std::max)(bytes, record) + index_t(ranks) * record;
+  return 2 * ((each + arena::alignment - 1) / arena::alignment + 1) * arena::alignment;
+}
+
+/// A communicator (sharded/communicator.hpp) on an engine: elements are added from rank 0 upwards, whatever way they
+/// travel, so that bits depend on the number of ranks alone.
+///
+/// Short messages go to every rank, which then adds them all up. Of long ones each rank adds one part and sends it to
+/// the others: 2 (p − 1) / p times the message from each of p ranks, which is the least.
+template <byte_engine Engine>
+class rank_order_communicator {
+ public:
+  /// @throws hoft::workspace_error if memory is smaller than message_memory_for(0, size)
+  rank_order_communicator(Engine& engine, workspace memory) : engine_(&engine) {
+    detail::require_bytes("communicator", "memory.size", memory.size, message_memory_for(0, engine.size()));
+    arena pieces(memory);
+    index_t const each = (memory.size / 2 - arena::alignment) / arena::alignment * arena::alignment;
+    message_ = {pieces.array<std::byte>(each), each};
+    arrived_ = {pieces.array<std::byte>(each), each};
+  }
+
+  [[nodiscard]] int rank() const { return engine_->rank(); }
+  [[nodiscard]] int size() const { return engine_->size(); }
+  [[nodiscard]] workspace message_memory() const { return message_; }
+
+  template <class Local, class A>
+  void all_reduce(Local const&, A* data, index_t count) {
+    index_t const ranks = size(), fits = arrived_.size / index_t(sizeof(A));
+    if (ranks == 1) return;
+    for (index_t first = 0; first < count;) {
+      index_t const rest = count - first;
+      bool const short_message = rest * ranks <= (std::min)(fits, most_gathered / index_t(sizeof(A)));
+      index_t const now = short_message ? rest : (std::min)(rest, fits - ranks);  // parts are rounded up
+      if (short_message) gather_and_add(data + first, now);
+      else add_parts(data + first, now);
+      first += now;
+    }
+  }
+  void const* all_gather(void const* record, index_t bytes) {
+    engine_->all_gather(static_cast<std::byte const*>(record), arrived_.data, bytes);
+    return arrived_.data;
+  }
+
+ private:
+  static constexpr index_t most_gathered = 32768;  ///< bytes that arrive: below that latency is all that counts
+
+  template <class A>
+  static std::byte* bytes_of(A* data) {
+    return reinterpret_cast<std::byte*>(data);
+  }
+  /// data[i] := Σ over ranks of arrived[rank][i], from rank 0 upwards.
+  template <class A>
+  void add_arrived(A* data, index_t count) const {
+    A const* const arrived = reinterpret_cast<A const*>(arrived_.data);
+    std::copy_n(arrived, count, data);
+    for (index_t p = 1; p < size(); ++p) {
+      A const* const next = arrived + p * count;
+      for (index_t i = 0; i < count; ++i) data[i] = scalar_math::sum(data[i], next[i]);
+    }
+  }
+  template <class A>
+  void gather_and_add(A* data, index_t count) {
+    engine_->all_gather(bytes_of(data), arrived_.data, count * index_t(sizeof(A)));
+    add_arrived(data, count);
+  }
+  template <class A>
+  void add_parts(A* data, index_t count) {
+    index_t const part = (count + size() - 1) / size(), first = (std::min)(count, part * rank());
+    index_t const mine = (std::min)(part, count - first), bytes = index_t(sizeof(A));
+    engine_->scatter(bytes_of(data), count * bytes, part * bytes, arrived_.data);
+    if (mine > 0) add_arrived(data + first, mine);
+    engine_->gather(bytes_of(data), count * bytes, part * bytes);
+  }
+
+  Engine* engine_;
+  workspace message_, arrived_;
+};
+
+}  // namespace HOFT_TARGET_NAMESPACE

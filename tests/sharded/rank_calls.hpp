@@ -1,0 +1,276 @@
+// Every call of sharded problems on one rank, judged by reflectors one after another in long double (what the whole
+// must be is known on every rank), and what every rank must hold with the same bits.
+#pragma once
+#include "../conformance/calls.hpp"
+
+#include <hoft/sharded/backend.hpp>
+
+#include <cstdint>
+#include <map>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace hoft_test {
+
+/// The rows or columns of a whole that one rank holds.
+struct part_of_whole {
+  index_t first, count;
+};
+/// Of `extent` on `ranks` ranks: uneven on purpose, and nothing on the second of four or more.
+inline part_of_whole part_on(index_t extent, int rank, int ranks) {
+  auto const weight = [ranks](int r) { return index_t(ranks > 3 && r == 1 ? 0 : 2 + r % 3); };
+  index_t all = 0, before = 0;
+  for (int r = 0; r < ranks; ++r) all += weight(r);
+  for (int r = 0; r < rank; ++r) before += weight(r);
+  index_t const first = extent * before / all;
+  return {first, extent * (before + weight(rank)) / all - first};
+}
+
+/// FNV-1a, for matrices that must have the same bits on all ranks.
+class digest {
+ public:
+  template <class T, class L>
+  void add(hoft::matrix_view<T, L> A) {
+    for (index_t j = 0; j < A.cols; ++j)
+      for (index_t i = 0; i < A.rows; ++i) add(&A(i, j), sizeof(T));
+  }
+  template <class D>
+  void add(Eigen::MatrixBase<D> const& A) {
+    add(hoft::as_view(A.derived()));
+  }
+  std::uint64_t value() const { return value_; }
+
+ private:
+  void add(void const* data, std::size_t bytes) {
+    auto const* const of = static_cast<unsigned char const*>(data);
+    for (std::size_t i = 0; i < bytes; ++i) value_ = (value_ ^ of[i]) * 1099511628211u;
+  }
+  std::uint64_t value_ = 14695981039346656037u;
+};
+
+/// What one rank has found.
+struct rank_report {
+  std::vector<std::string> failures;
+  std::map<std::string, std::uint64_t> shared;   ///< the same on every rank
+  std::map<std::string, std::uint64_t> results;  ///< this rank's, by their bits
+  std::size_t judged = 0;
+};
+
+/// Calls on the rank that `policy` (of any split) belongs to.
+template <class T, class L, class Policy>
+class rank_calls {
+ public:
+  using A = hoft::accumulator_t<T>;
+  using W = wide_t<T>;
+
+  rank_calls(Policy const& policy, shape const& s, bool scaled, bool keep_q, unsigned seed)
+      : policy_(policy),
+        s_(s),
+        keep_q_(keep_q),
+        rows_(part_if(policy.of == hoft::split::rows || policy.of == hoft::split::tall, s.m)),
+        cols_(part_if(policy.of == hoft::split::columns, s.n)),
+        judges_(s, scaled, keep_q, seed),
+        U(block(gaussian<T, L>(s.m, s.ru, seed), rows_, {0, s.ru})),
+        V(block(gaussian<T, L>(s.n, s.rv, seed + 1), cols_, {0, s.rv})),
+        M(block(gaussian<T, L>(s.m, s.n, seed + 3), rows_, cols_)),
+        X(block(gaussian<T, L>(s.m, s.t, seed + 4), rows_, tokens())),
+        dY(block(gaussian<T, L>(s.m, s.t, seed + 5), rows_, tokens())),
+        dMhat(block(gaussian<T, L>(s.m, s.n, seed + 6), rows_, cols_)),
+        x(block(gaussian<T, L>(s.n, s.t, seed + 7), cols_, tokens())),
+        dy(block(gaussian<T, L>(s.m, s.t, seed + 8), rows_, tokens())),
+        Xr(block(gaussian<T, L>(s.t, s.m, seed + 11), tokens(), rows_)) {
+    if (scaled) scale = block(gaussian<A>(s.m, 1, seed + 10), rows_, {0, 1});
+  }
+
+  rank_report run() {
+    if (policy_.of == hoft::split::tall) run_tall();
+    else run_weight();
+    return report_;
+  }
+
+ private:
+  part_of_whole part_if(bool is_split, index_t extent) const {
+    return is_split ? part_on(extent, policy_.ranks->rank(), policy_.ranks->size()) : part_of_whole{0, extent};
+  }
+  part_of_whole tokens() const { return {0, s_.t}; }
+  template <class D>
+  static D block(D const& whole, part_of_whole rows, part_of_whole cols) {
+    return whole.block(rows.first, cols.first, rows.count, cols.count);
+  }
+
+  /// actual is a block of the result of that name.
+  template <class D>
+  void judge(std::string const& name, D const& actual, part_of_whole rows, part_of_whole cols, long double more = 0) {
+    auto const found = judges_.results.find(name);
+    if (found == judges_.results.end()) return;
+    auto const& [value, bound, norm] = found->second;
+    ++report_.judged;
+    if constexpr (!std::is_same_v<typename D::Scalar, W>) report_.results[name] = bits_of(actual);
+    deducible<W> const expected = value.block(rows.first, cols.first, rows.count, cols.count), here = widen(actual);
+    std::string text;
+    if (here.rows() != expected.rows() || here.cols() != expected.cols()) {
+      text = "has another shape";
+    } else if (bound.size() > 0) {
+      bound_matrix const allowed = bound.block(rows.first, cols.first, rows.count, cols.count);
+      if (auto const c = within(here, expected, allowed); !c) {
+        std::ostringstream out;
+        out << c;
+        text = out.str();
+      }
+    } else if (here.size() > 0) {
+      long double const error = (here - expected).norm();
+      if (!(error <= norm + more)) text = "is off by " + std::to_string(error) + ", allowed " + std::to_string(norm);
+    }
+    if (!text.empty()) report_.failures.push_back(name + " " + text);
+  }
+  template <class... Matrices>
+  static std::uint64_t bits_of(Matrices const&... matrices) {
+    digest sum;
+    (sum.add(matrices), ...);
+    return sum.value();
+  }
+  template <class... Matrices>
+  void same_everywhere(std::string const& name, Matrices const&... matrices) {
+    report_.shared[name] = bits_of(matrices...);
+  }
+  template <class F>
+  void call(char const* name, index_t bytes, F const& f) {
+    guarded_workspace work(bytes);
+    f(hoft::workspace(work));
+    if (!work.intact()) report_.failures.push_back(std::string(name) + " wrote outside its workspace");
+  }
+  template <class D>
+  static auto in(D const& a) {
+    return hoft::as_view(a);
+  }
+  static hoft::vector_view<A> vector(dense_matrix<A>& a) { return {a.data(), a.rows()}; }
+
+  template <class P>
+  hoft::compact_wy_view<A> form(P const& policy, dense_matrix<T, L> const& reflectors, index_t block,
+                                hoft::inverse kind = {}) {
+    auto Q = memory_.template cut<A>(reflectors.rows(), reflectors.cols(), block);
+    call("accumulate", hoft::accumulate_workspace<A>(policy, reflectors.cols(), block, kind),
+         [&](hoft::workspace w) { hoft::accumulate(policy, in(reflectors), Q, kind, w); });
+    return Q;
+  }
+
+  void run_tall() {
+    using namespace hoft;
+    part_of_whole const ru{0, s_.ru};
+    vector_view<A> const none;
+    auto const Q = form(policy_, U, s_.block), QN = form(policy_, U, std::max<index_t>(1, s_.ru), neumann{2});
+    same_everywhere("T", Q.factor, Q.gram, Q.scales, QN.factor);
+    dense_matrix<T, L> Y(X.rows(), s_.t), dX(X.rows(), s_.t);
+    dense_matrix<A> dU(X.rows(), s_.ru), Z(s_.ru, s_.t);
+    call("apply", apply_workspace(policy_, Q, in(X)),
+         [&](workspace w) { apply(policy_, Q, in(X), as_view(Y), side::left, op::plain, w, as_view(Z)); });
+    judge("apply", Y, rows_, tokens());
+    same_everywhere("W", Z);
+    dense_matrix<T, L> const to_turn = Xr;
+    call("apply right", apply_workspace(policy_, Q, in(Xr), side::right),
+         [&](workspace w) { apply(policy_, Q, in(to_turn), as_view(Xr), side::right, op::adjoint, w); });
+    judge("apply right", Xr, tokens(), rows_);
+    call("apply_backward", apply_backward_workspace(policy_, Q, in(X)), [&](workspace w) {
+      apply_backward(policy_, Q, in(X), in(dY), as_view(dX), as_view(dU), none, side::left, op::plain, w);
+    });
+    judge("apply_backward dX", dX, rows_, tokens()), judge("apply_backward dU", dU, rows_, ru);
+    call("from output", apply_backward_workspace(policy_, Q, in(Y)), [&](workspace w) {
+      apply_backward_from_output(policy_, Q, in(Y), in(dY), as_view(dX), as_view(dU), none, side::left, op::plain, w);
+    });
+    judge("from output dX", dX, rows_, tokens());
+    call("apply_backward neumann", apply_backward_workspace(policy_, QN, in(X)), [&](workspace w) {
+      apply_backward(policy_, QN, in(X), in(dY), as_view(dX), as_view(dU), none, side::left, op::plain, w);
+    });
+    judge("neumann dX", dX, rows_, tokens()), judge("neumann dU", dU, rows_, ru);
+  }
+
+  void run_weight() {
+    auto const QU = form(policy_.left(), U, s_.block), QV = form(policy_.right(), V, std::max<index_t>(1, s_.rv));
+    same_everywhere("T", QU.factor, QU.gram, QU.scales, QV.factor, QV.gram, QV.scales);
+    hoft::adapter_view<A const> const a{QU, QV, hoft::vector_view<A const>(scale.data(), scale.rows())};
+    run_on_weight(a);
+    run_on_activations(a);
+  }
+
+  void run_on_weight(hoft::adapter_view<A const> const& a) {
+    using namespace hoft;
+    part_of_whole const both{0, s_.ru + s_.rv};
+    dense_matrix<T, L> Mhat(M.rows(), M.cols()), left(M.rows(), both.count), right(both.count, M.cols());
+    dense_matrix<A> dU(M.rows(), s_.ru), dV(M.cols(), s_.rv), ds(scale.rows(), 1);
+    call("merge", merge_workspace(policy_, a, in(M)), [&](workspace w) { merge(policy_, a, in(M), as_view(Mhat), w); });
+    judge("merge", Mhat, rows_, cols_);
+    call("unmerge", unmerge_workspace(policy_, a, as_view(Mhat)),
+         [&](workspace w) { unmerge(policy_, a, as_view(Mhat), w); });
+    judge("unmerge", Mhat, rows_, cols_);
+    call("merge_backward", merge_backward_workspace(policy_, a, in(M)),
+         [&](workspace w) { merge_backward(policy_, a, in(M), in(dMhat), as_view(dU), as_view(dV), vector(ds), w); });
+    judge_gradient("merge", dU, dV, ds);
+    call("low_rank", low_rank_workspace(policy_, a, in(M)),
+         [&](workspace w) { low_rank(policy_, a, in(M), as_view(left), as_view(right), w); });
+    report_.results["low rank"] = bits_of(left, right);
+    deducible<W> const l = widen(left), r = widen(right);
+    judge("low rank", times(l, r), rows_, cols_, 2 * storage_rounding<T>() * l.norm() * r.norm());
+    if (policy_.of == split::columns) same_everywhere("low rank L", left);
+    else same_everywhere("low rank R", right);
+  }
+
+  void judge_gradient(std::string const& pass, dense_matrix<A> const& dU, dense_matrix<A> const& dV,
+                      dense_matrix<A> const& ds) {
+    judge(pass + " dU", dU, rows_, {0, s_.ru}), judge(pass + " dV", dV, cols_, {0, s_.rv});
+    if (scale.rows() > 0) judge(pass + " ds", ds, rows_, {0, 1});
+    if (policy_.of == hoft::split::columns) same_everywhere(pass + " dU and ds", dU, ds);
+    else same_everywhere(pass + " dV", dV);
+  }
+
+  void run_on_activations(hoft::adapter_view<A const> const& a) {
+    using namespace hoft;
+    hoft::dense_operator const base(in(M));
+    arena count;
+    auto const carve = [&](arena& from) {
+      auto const layer = carve_layer(from, a);
+      auto const state = carve_layer_state<T, L>(from, a, s_.t, keep_q_);
+      return std::make_tuple(layer, state, carve_layer_gradient(from, a));
+    };
+    carve(count);
+    std::vector<std::byte> memory(std::size_t(count.size()), std::byte(0xFF));
+    arena from({memory.data(), count.size()});
+    auto [layer, state, g] = carve(from);
+    dense_matrix<T, L> y(dy.rows(), s_.t), yu(dy.rows(), s_.t), dbase(dy.rows(), s_.t), dx(x.rows(), s_.t);
+    dense_matrix<A> dU(M.rows(), s_.ru), dV(M.cols(), s_.rv), ds(scale.rows(), 1);
+    call("bind_layer", bind_workspace<T, L>(policy_, a),
+         [&, &of = layer](workspace w) { bind_layer<T, L>(policy_, a, base, of, w); });
+    set_zero(policy_, g);
+    call("forward", forward_workspace(policy_, layer, in(x)),
+         [&, &of = layer, &saved = state](workspace w) { forward(policy_, of, base, in(x), as_view(y), saved, w); });
+    judge("forward y", y, rows_, tokens());
+    call("forward, nothing saved", forward_workspace(policy_, layer, in(x), false),
+         [&, &of = layer](workspace w) { forward(policy_, of, base, in(x), as_view(yu), w); });
+    judge("forward y, nothing saved", yu, rows_, tokens());
+    call("backward", backward_workspace(policy_, layer, state),
+         [&, &of = layer, &saved = state, &sums = g](workspace w) {
+           backward(policy_, of, base, in(x), in(y), saved, in(dy), as_view(dbase), as_view(dx), sums, w);
+         });
+    judge("backward dx", dx, cols_, tokens());
+    same_everywhere("state", state.v, state.w, g.dF_U, g.E_U);
+    if (policy_.of == split::columns) same_everywhere("y", y, layer.minus_K);
+    else same_everywhere("dx", dx);
+    call("finish", finish_workspace<T, L>(policy_, layer), [&, &of = layer, &sums = g](workspace w) {
+      finish<T, L>(policy_, of, base, sums, as_view(dU), as_view(dV), vector(ds), w);
+    });
+    judge_gradient("backward", dU, dV, ds);
+  }
+
+  Policy policy_;
+  shape s_;
+  bool keep_q_;
+  part_of_whole rows_, cols_;
+  judged_calls<T> judges_;
+  dense_matrix<T, L> U, V, M, X, dY, dMhat, x, dy, Xr;
+  dense_matrix<A> scale;
+  form_memory memory_;
+  rank_report report_;
+};
+
+}  // namespace hoft_test

@@ -1,0 +1,201 @@
+// Shards: how many messages travel and how many numbers they hold, what ranks that differ are told, and what is
+// refused.
+#include "sharded/forms.hpp"
+#include "sharded/thread_ranks.hpp"
+
+#include <stdexcept>
+
+using namespace hoft_test;
+
+namespace {
+
+using hoft::sharded;
+using hoft::split;
+using rank_policy = sharded<hoft::cpu, thread_communicator>;
+
+constexpr index_t message_bytes = index_t{1} << 20;
+
+/// A layer of a rank, of this rank's policy and communicator that counts, ready to run. HOFT with ranks ru and rv.
+class counted_layer {
+ public:
+  using communicator = hoft::counting_communicator<thread_communicator>;
+  using policy_type = sharded<hoft::cpu, communicator>;
+  static constexpr index_t m = 12, n = 10, t = 6, ru = 4, rv = 3;
+
+  counted_layer(thread_communicator& carrier, split of, index_t block)
+      : counting_(carrier),
+        policy_(hoft::cpu{}, counting_, of),
+        rows_(of == split::rows ? part_on(m, carrier.rank(), carrier.size()) : part_of_whole{0, m}),
+        cols_(of == split::columns ? part_on(n, carrier.rank(), carrier.size()) : part_of_whole{0, n}),
+        M_(gaussian<float>(rows_.count, cols_.count, 3)),
+        left_(policy_.left(), gaussian<float>(rows_.count, ru, 1), block),
+        left_counts_(taken()),
+        right_(policy_.right(), gaussian<float>(cols_.count, rv, 2), rv),
+        right_counts_(taken()) {}
+
+  /// What each call carried: accumulate U, accumulate V, bind_layer, forward, backward, finish.
+  std::vector<hoft::message_counts> run() {
+    using namespace hoft;
+    using matrix = hoft_test::dense_matrix<float>;
+    std::vector<message_counts> all{left_counts_, right_counts_};
+    adapter_view<float const> const a{left_.Q, right_.Q};
+    dense_operator const base(as_view(std::as_const(M_)));
+    matrix const x = gaussian<float>(cols_.count, t, 4), dy = gaussian<float>(rows_.count, t, 5);
+    matrix y(rows_.count, t), dbase(rows_.count, t), dx(cols_.count, t), dU(rows_.count, ru), dV(cols_.count, rv);
+    arena count;
+    auto const carve = [&](arena& from) {
+      auto const layer = carve_layer(from, a);
+      auto const state = carve_layer_state<float, col_major>(from, a, t);
+      return std::make_tuple(layer, state, carve_layer_gradient(from, a));
+    };
+    carve(count);
+    std::vector<std::byte> memory(std::size_t(count.size()));
+    arena from({memory.data(), count.size()});
+    auto [layer, state, g] = carve(from);
+    bind_layer<float>(policy_, a, base, layer, guarded_workspace(bind_workspace<float>(policy_, a)));
+    all.push_back(taken());
+    forward(policy_, layer, base, as_view(x), as_view(y), state,
+            guarded_workspace(forward_workspace(policy_, layer, as_view(x))));
+    all.push_back(taken());
+    set_zero(policy_, g);
+    backward(policy_, layer, base, as_view(x), as_view(y), state, as_view(dy), as_view(dbase), as_view(dx), g,
+             guarded_workspace(backward_workspace(policy_, layer, state)));
+    all.push_back(taken());
+    finish<float>(policy_, layer, base, g, as_view(dU), as_view(dV), vector_view<float>(),
+                  guarded_workspace(finish_workspace<float>(policy_, layer)));
+    all.push_back(taken());
+    return all;
+  }
+
+ private:
+  hoft::message_counts taken() {
+    auto const counts = counting_.counts();
+    counting_.reset();
+    return counts;
+  }
+
+  communicator counting_;
+  policy_type policy_;
+  part_of_whole rows_, cols_;
+  dense_matrix<float> M_;
+  form_on_rank<float> left_;
+  hoft::message_counts left_counts_;
+  form_on_rank<float> right_;
+  hoft::message_counts right_counts_;
+};
+
+/// What `ranks` ranks throw in body(communicator), which must be the same on all.
+template <class Body>
+std::string thrown_by_all(int ranks, Body const& body) {
+  auto const thrown = on_ranks(ranks, message_bytes, body);
+  for (auto const& text : thrown) CHECK(text == thrown[0]);
+  return thrown[0];
+}
+bool contains(std::string const& text, std::string const& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("messages are as promised: one of r t numbers each way by rows, none by columns") {
+  using L = counted_layer;
+  index_t const m = L::m, n = L::n, t = L::t, ru = L::ru, rv = L::rv;
+  struct expectation {
+    split of;
+    index_t block;
+    std::vector<std::pair<index_t, index_t>> messages;  ///< sums and numbers of each call
+  };
+  // The frozen layer sums dx [n, t] where M is split by rows, and y [m, t] where it is split by columns.
+  std::vector<expectation> const all = {
+      {split::rows,
+       64,
+       {{2, 3 * ru + ru * ru}, {0, 0}, {0, 0}, {1, ru * t}, {2, ru * t + (n + rv) * t}, {2, n * rv + rv * rv + ru}}},
+      {split::rows,
+       2,
+       {{3, 3 * ru + 2 * ru}, {0, 0}, {0, 0}, {2, ru * t}, {3, ru * t + (n + rv) * t}, {2, n * rv + rv * rv + ru}}},
+      {split::columns, 64, {{0, 0}, {2, 3 * rv + rv * rv}, {1, m * rv}, {1, (m + rv) * t}, {0, 0}, {1, rv}}},
+      {split::none, 64, {{0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}}}};
+  for (auto const& expected : all) {
+    auto const thrown = on_ranks(3, message_bytes, [&](thread_communicator& communicator) {
+      auto const counts = counted_layer(communicator, expected.of, expected.block).run();
+      for (std::size_t call = 0; call < counts.size(); ++call) {
+        INFO(call);
+        CHECK(counts[call].sums == expected.messages[call].first);
+        CHECK(counts[call].numbers == expected.messages[call].second);
+        CHECK(counts[call].bytes == 4 * counts[call].numbers);
+        CHECK(counts[call].agreements == counts[call].sums);
+      }
+    });
+    for (auto const& text : thrown) CHECK(text == "");
+  }
+}
+
+TEST_CASE("ranks that differ are named on every rank") {
+  auto const accumulated = [](thread_communicator& c, index_t r, split of = split::tall, bool left = true) {
+    rank_policy const policy(hoft::cpu{}, c, of);
+    form_on_rank<float>(of == split::tall ? policy
+                        : left            ? policy.left()
+                                          : policy.right(),
+                        gaussian<float>(5, r, 1), 64);
+  };
+  auto const odd = [](thread_communicator& c) { return c.rank() == 1; };
+  CHECK(contains(thrown_by_all(3, [&](auto& c) { accumulated(c, odd(c) ? 4 : 3); }),
+                 "the columns of norms of reflectors: 3 on rank 0, 4 on rank 1"));
+  CHECK(contains(thrown_by_all(3, [&](auto& c) { accumulated(c, 3, odd(c) ? split::columns : split::rows, !odd(c)); }),
+                 "what is split: split::rows on rank 0, split::columns on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 if (odd(c)) form_on_rank<double>(policy, gaussian<double>(5, 3, 1), 64);
+                                 else form_on_rank<float>(policy, gaussian<float>(5, 3, 1), 64);
+                               }),
+                 "the element type: real numbers of 4 bytes on rank 0, real numbers of 8 bytes on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 form_on_rank<float> const form(policy, gaussian<float>(5, 3, 1), 64);
+                                 applied(policy, form.Q, gaussian<float>(5, c.rank() == 2 ? 7 : 2, 2));
+                               }),
+                 "the columns of a sum over ranks: 2 on rank 0, 7 on rank 2"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 form_on_rank<float> const form(policy, gaussian<float>(5, 3, 1), 64);
+                                 if (odd(c)) form_on_rank<float>(policy, form.U, 64);
+                                 else applied(policy, form.Q, gaussian<float>(5, 2, 2));
+                               }),
+                 "what is exchanged: a sum over ranks on rank 0, norms of reflectors on rank 1"));
+}
+
+TEST_CASE("a rank that ends early ends the others") {
+  auto const thrown = on_ranks(3, message_bytes, [](thread_communicator& c) {
+    rank_policy const policy(hoft::cpu{}, c);
+    form_on_rank<float> const form(policy, gaussian<float>(5, 3, 1), 64);
+    if (c.rank() == 1) throw std::runtime_error("out of luck");
+    applied(policy, form.Q, gaussian<float>(5, 2, 2));
+  });
+  CHECK(thrown == std::vector<std::string>{"rank 1 has left", "out of luck", "rank 1 has left"});
+}
+
+TEST_CASE("what cannot be asked of shards is refused in words") {
+  on_ranks(2, message_bytes, [](thread_communicator& c) {
+    rank_policy const weight(hoft::cpu{}, c, split::rows), tall(hoft::cpu{}, c);
+    CHECK_THROWS_WITH_AS(form_on_rank<float>(weight, gaussian<float>(5, 3, 1), 64),
+                         "hoft::sharded: policy is that of a weight, split::rows or split::columns, must be its left() "
+                         "for Q_U and its right() for Q_V, or split::tall",
+                         hoft::argument_error);
+    CHECK_THROWS_WITH_AS(static_cast<void>(tall.left()),
+                         "hoft::sharded: left() of is split::tall, must be split::rows or split::columns, which say "
+                         "what of a weight is split",
+                         hoft::argument_error);
+    form_on_rank<float> const form(tall, gaussian<float>(5, 3, 1), 64);
+    dense_matrix<float> E(5, 2);
+    guarded_workspace work(hoft::materialize_workspace(tall, form.Q, hoft::as_view(E)));
+    CHECK_THROWS_AS(hoft::materialize(tall, form.Q, hoft::as_view(E), work), hoft::argument_error);
+    // s is 0 on the other rank.
+    dense_matrix<float> const U = gaussian<float>(4, 2, 1), V = gaussian<float>(3, 2, 2);
+    dense_matrix<float> s = gaussian<float>(4, 1, 3), M = gaussian<float>(4, 3, 4);
+    if (c.rank() == 1) s(2, 0) = 0;
+    hoft::adapter const a(weight, U, V, s.col(0));
+    CHECK_THROWS_WITH_AS(hoft::unmerge(weight, a, M), "hoft::sharded: scale[2] of rank 1 is 0, must be != 0",
+                         hoft::argument_error);
+  });
+}
