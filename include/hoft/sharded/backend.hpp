@@ -60,9 +60,9 @@ struct operations : backend::defaults {
   }
   /// Ranks with different numbers of rows walk alike.
   template <class T, class L, sharded_policy P>
-  static index_t panel_width(P const& policy, index_t m) {
+  static index_t panel_width(P const& policy, index_t m, index_t sums) {
     constexpr index_t converted = 4096;
-    if (!policy.sums()) return local_ops<P>::template panel_width<T, L>(policy.local, m);
+    if (!policy.sums()) return local_ops<P>::template panel_width<T, L>(policy.local, m, sums);
     return std::same_as<T, accumulator_t<T>> ? (std::numeric_limits<index_t>::max)() / 2 : converted;
   }
   template <sharded_policy P, class Body>
@@ -297,7 +297,7 @@ struct operations : backend::defaults {
   template <class A, class L, class P, class TX, class Body>
   static void for_each_local_panel(P const& policy, matrix_view<TX, L> X, Body const& body) {
     using O = local_ops<P>;
-    O::for_each_panel(policy.local, X.cols, O::template panel_width<A, L>(policy.local, X.rows),
+    O::for_each_panel(policy.local, X.cols, O::template panel_width<A, L>(policy.local, X.rows, 0),
                       [&](index_t, auto const& p) { body(O::serial(policy.local), p.first, p.count); });
   }
   /// body(policy, part, j, r) for groups of columns of D, by all that the local policy works with. Groups have the same
