@@ -22,9 +22,9 @@ class counted_layer {
   using policy_type = sharded<hoft::cpu, communicator>;
   static constexpr index_t m = 12, n = 10, t = 6, ru = 4, rv = 3;
 
-  counted_layer(thread_communicator& carrier, split of, index_t block)
+  counted_layer(thread_communicator& carrier, split of, index_t block, bool agrees = true)
       : counting_(carrier),
-        policy_(hoft::cpu{}, counting_, of),
+        policy_(hoft::cpu{}, counting_, of, agrees),
         rows_(of == split::rows ? part_on(m, carrier.rank(), carrier.size()) : part_of_whole{0, m}),
         cols_(of == split::columns ? part_on(n, carrier.rank(), carrier.size()) : part_of_whole{0, n}),
         M_(gaussian<float>(rows_.count, cols_.count, 3)),
@@ -128,6 +128,19 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
   }
 }
 
+TEST_CASE("without agreement the same sums travel, and nothing else") {
+  auto const thrown = on_ranks(3, message_bytes, [](thread_communicator& communicator) {
+    auto const checked = counted_layer(communicator, split::rows, 64).run();
+    auto const unchecked = counted_layer(communicator, split::rows, 64, false).run();
+    for (std::size_t call = 0; call < checked.size(); ++call) {
+      CHECK(unchecked[call].sums == checked[call].sums);
+      CHECK(unchecked[call].numbers == checked[call].numbers);
+      CHECK(unchecked[call].agreements == 0);
+    }
+  });
+  for (auto const& text : thrown) CHECK(text == "");
+}
+
 TEST_CASE("ranks that differ are named on every rank") {
   auto const accumulated = [](thread_communicator& c, index_t r, split of = split::tall, bool left = true) {
     rank_policy const policy(hoft::cpu{}, c, of);
@@ -155,6 +168,13 @@ TEST_CASE("ranks that differ are named on every rank") {
                                  applied(policy, form.Q, gaussian<float>(5, c.rank() == 2 ? 7 : 2, 2));
                                }),
                  "the columns of a sum over ranks: 2 on rank 0, 7 on rank 2"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 dense_matrix<float> y(4, 3), v(odd(c) ? 3 : 2, 3);
+                                 hoft::sharded_backend::operations::sum_ranks<float>(
+                                     rank_policy(hoft::cpu{}, c), hoft::as_view(y), hoft::as_view(v));
+                               }),
+                 "the rows of a sum over ranks, part 2: 2 on rank 0, 3 on rank 1"));
   CHECK(contains(thrown_by_all(3,
                                [&](auto& c) {
                                  rank_policy const policy(hoft::cpu{}, c);

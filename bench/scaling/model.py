@@ -117,8 +117,9 @@ are no more. Medians; "in messages" is the share of rank 0's time in communicati
 
 Not measured: times of {TOKENS} tokens forward and backward through all linear layers, split over all ranks as Megatron
 splits them, from {FLOPS:.0e} flops a second on each rank, {LATENCY * 1e6:.0f} µs for each step of a message and
-{BANDWIDTH / 1e9:.0f} GB/s. Activations travel in {8 * BYTES} bits, what hoft adds in {8 * SUM_BYTES}; rank {RANK} on
-every weight. Nothing overlaps.
+{BANDWIDTH / 1e9:.0f} GB/s. The framework sums y and dx in {8 * BYTES} bits, dx of weights that share their input once,
+as it does when it calls the halves of a layer itself; hoft's own sums travel in {8 * SUM_BYTES} bits. Rank {RANK} on every
+weight. Nothing overlaps.
 
 {modelled()}
 ![Seconds of a step over ranks, modelled]({image})

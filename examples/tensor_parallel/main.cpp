@@ -18,7 +18,7 @@ using communicator = hoft::counting_communicator<hoft::mpi::communicator>;
 using policy = hoft::sharded<hoft::cpu, communicator>;
 
 constexpr index_t features = 64, hidden = 256, tokens = 128, rank = 8;
-constexpr int steps = 240, report_every = 40;
+constexpr int steps = 480, report_every = 80;
 
 /// The same numbers on every rank.
 matrix gaussian(index_t rows, index_t cols, std::uint64_t seed, float scale) {
@@ -33,7 +33,7 @@ class adam {
  public:
   adam(index_t rows, index_t cols) : mean_(matrix::Zero(rows, cols)), square_(matrix::Zero(rows, cols)) {}
   void step(matrix& A, matrix const& dA) {
-    constexpr float rate = 0.02f, beta1 = 0.9f, beta2 = 0.99f;
+    constexpr float rate = 0.05f, beta1 = 0.9f, beta2 = 0.99f;
     ++steps_;
     mean_ = beta1 * mean_ + (1 - beta1) * dA;
     square_ = beta2 * square_ + (1 - beta2) * dA.cwiseAbs2();

@@ -82,15 +82,16 @@ inline std::string difference(agreement const& here, agreement const& first, int
   if (here.memory != first.memory)
     return differs("the bytes of message memory", std::to_string(first.memory), std::to_string(here.memory));
   std::string const of = std::string(" of ") + name_of(exchange(first.what));
+  auto const part = [&](std::size_t i) { return first.parts > 1 ? of + ", part " + std::to_string(i / 3 + 1) : of; };
   if (here.parts != first.parts)
     return differs("the number of parts" + of, std::to_string(first.parts), std::to_string(here.parts));
   static constexpr char const* names[] = {"the rows", "the columns"};
   for (std::size_t i = 0; i < here.extents.size(); ++i) {
     if (here.extents[i] == first.extents[i]) continue;
     if (i % 3 == 2)
-      return differs("the layout" + of, first.extents[i] == 0 ? "col_major" : "row_major",
+      return differs("the layout" + part(i), first.extents[i] == 0 ? "col_major" : "row_major",
                      here.extents[i] == 0 ? "col_major" : "row_major");
-    return differs(names[i % 3] + of, std::to_string(first.extents[i]), std::to_string(here.extents[i]));
+    return differs(names[i % 3] + part(i), std::to_string(first.extents[i]), std::to_string(here.extents[i]));
   }
   return {};
 }
