@@ -44,6 +44,7 @@ struct host_warp {
     for (int lane = 0; lane < lanes; ++lane) f(lane);
   }
   void barrier() const {}
+  void fence_copies() const {}
   void multiply_add(held<left_tile> const& a, held<right_tile> const& b, held<sum_tile>& c) const {
     float A[16][16], B[16][16];
     auto const number = [](bfloat16_pair two, int half) {
@@ -148,9 +149,9 @@ struct host_block {
   }
   template <class F>
   void fetch(index_t lines, index_t n, F const& f) const {
-    for (index_t e = worker; e < lines * n; e += workers)
-      fetching->push_back(chunk_of_line(f(int(e / n)), e % n));
+    for (index_t e = worker; e < lines * n; e += workers) fetching->push_back(chunk_of_line(f(int(e / n)), e % n));
   }
+  void stored() const { barrier(); }
   void fetched() const {
     for (chunk_copy const& c : *fetching) std::memcpy(c.to, c.from, sizeof(chunk));
     fetching->clear();

@@ -8,20 +8,6 @@
 
 namespace HOFT_CUDA_NAMESPACE {
 
-/// A matrix [m, n] in either layout.
-template <class T>
-struct strided_matrix {
-  T* data = nullptr;
-  index_t rows = 0, cols = 0, ld = 0;
-  bool by_columns = true;  ///< neighbours in memory are neighbours of a column
-
-  strided_matrix() = default;
-  template <class S, class L>
-  strided_matrix(matrix_view<S, L> X)
-      : data(X.data), rows(X.rows), cols(X.cols), ld(X.ld), by_columns(X.is_col_major) {}
-  HOFT_HOST_DEVICE T* at(index_t i, index_t j) const { return data + (by_columns ? i + j * ld : i * ld + j); }
-};
-
 /// How blocks share a matrix [m, n]: `slices` clusters of `size` blocks stand side by side along the features and take
 /// `rows` of them each block; `runs` such rows of clusters share the columns, 16 at a time in turn.
 struct slice_shape {
@@ -31,25 +17,12 @@ struct slice_shape {
   index_t buffers = 1;  ///< of columns that are fetched, 1 or 2
   index_t slices = 1, runs = 0;
   HOFT_HOST_DEVICE constexpr index_t clusters() const { return slices * runs; }
+  /// Turns of a run of clusters for a matrix of n columns.
+  HOFT_HOST_DEVICE constexpr int turns(index_t run, index_t n) const {
+    index_t const tasks = (n + 15) / 16;
+    return tasks > run ? int((tasks - run + runs - 1) / runs) : 0;
+  }
 };
-
-/// to [16, k] := columns [j, j + 16) of M [k, n], a line for each, with zeros around them: there behind the next barrier.
-template <class Block, int Parts>
-HOFT_HOST_DEVICE void start_set_columns(Block const& block, split_matrix<Parts> const& to,
-                                        strided_matrix<float const> const& M, index_t j) {
-  block.start_each_warp(to.length / 16, [&](auto const& warp, int g) {
-    int const count = int(M.cols - j < 16 ? M.cols - j : 16), rows = int(M.rows);
-    auto const element = [&](int c, int k) { return c < count && k < rows ? *M.at(k, j + c) : 0.0f; };
-    warp.each_lane([&](int lane) {
-      HOFT_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        place const in = place_in(left_tile{}, lane, e);
-        int const k = g * 16 + in.column;
-        to.set(in.row, k, element(in.row, k), element(in.row, k + 1));
-      }
-    });
-  });
-}
 
 /// A tile of columns and what it is multiplied by, a matrix [16, rank].
 template <class T>
@@ -69,18 +42,6 @@ struct projection_of {
   T const* tile;
   float const* s = nullptr;
 };
-/// The rows of a slice of a matrix [m, n].
-template <class T>
-struct slice_lines {
-  T* first;  ///< row 0 of the slice in column 0
-  index_t cols, ld;
-  bool by_columns;
-  int chunks;  ///< that are copied of each column; rows beyond them one by one
-
-  HOFT_HOST_DEVICE T* at(int i, index_t j) const { return first + (by_columns ? i + j * ld : i * ld + j); }
-  HOFT_HOST_DEVICE int columns_from(index_t j) const { return int(cols - j < 16 ? cols - j : 16); }
-};
-
 /// The slice of one block: rows [first, first + height) of m, in shared memory `rows` of them, the rest zero.
 /// Reflectors are padded likewise to whole tiles.
 struct feature_slice {
@@ -102,13 +63,12 @@ struct feature_slice {
   HOFT_HOST_DEVICE int strips() const { return rows / row_step; }
   /// Elements of shared memory of a tile [rows, 16], by columns.
   HOFT_HOST_DEVICE int tile_size() const { return columns * stride(); }
-  /// The slice of X.
+  /// Chunks of each column of the slice of X that are copied as such; rows beyond them go one by one.
   template <class T>
-  HOFT_HOST_DEVICE slice_lines<T> of(strided_matrix<T> const& X) const {
-    bool const in_chunks = X.by_columns && reinterpret_cast<std::uintptr_t>(X.data) % sizeof(chunk) == 0 &&
-                           X.ld * index_t(sizeof(T)) % index_t(sizeof(chunk)) == 0;
-    return {X.data == nullptr ? nullptr : X.at(first, 0), X.cols, X.ld, X.by_columns,
-            in_chunks ? height / several<T> : 0};
+  HOFT_HOST_DEVICE int chunks_of(strided_matrix<T> const& X) const {
+    bool const whole = X.by_columns && reinterpret_cast<std::uintptr_t>(X.data) % sizeof(chunk) == 0 &&
+                       X.ld * index_t(sizeof(T)) % index_t(sizeof(chunk)) == 0;
+    return whole ? height / several<T> : 0;
   }
 
   /// u, a line for each reflector, := the slice of U.
@@ -128,27 +88,28 @@ struct feature_slice {
     block.each(rows, [&](int i) { s[i] = i < height ? v[first + i] : 0.0f; });
   }
 
-  /// tile := columns [j, j + 16) of X, zero beyond its edges. It is there when block.fetched() has returned.
+  /// tile := columns [j, j + 16) of X, zero beyond its edges; chunks: of X. It is there when block.fetched() has
+  /// returned.
   template <class Block, class T>
-  HOFT_HOST_DEVICE void fetch_tile(Block const& block, slice_lines<T const> const& X, index_t j, T* tile) const {
-    int const count = X.columns_from(j);
-    if (height < rows || count < columns)
+  HOFT_HOST_DEVICE void fetch_tile(Block const& block, strided_matrix<T const> const& X, int chunks, index_t j,
+                                   T* tile) const {
+    int const count = columns_from(X, j);
+    if (height + count < rows + columns)  // neither is larger
       block.each_line(columns, rows, [&](int c, int i) {
         if (i >= height || c >= count) tile[c * stride() + i] = static_cast<T>(0.0f);
       });
-    T const* const from = X.first + j * X.ld;
-    if (X.chunks > 0)
-      block.fetch(count, X.chunks, [&](int c) { return chunk_copy{tile + c * stride(), from + c * X.ld}; });
-    each_beyond(block, X, count, [&](int i, int c) { tile[c * stride() + i] = *X.at(i, j + c); });
+    block.fetch(count, chunks, [&](int c) { return chunk_copy{tile + c * stride(), X.data + first + (j + c) * X.ld}; });
+    each_beyond(block, X, chunks, count, [&](int i, int c) { tile[c * stride() + i] = *X.at(first + i, j + c); });
   }
-  /// Columns [j, j + 16) of Y := tile, which is not to be written before another barrier.
+  /// Columns [j, j + 16) of Y := tile, which nobody writes to before block.stored() or block.fetched().
   template <class Block, class T>
-  HOFT_HOST_DEVICE void store_tile(Block const& block, T const* tile, slice_lines<T> const& Y, index_t j) const {
-    int const count = Y.columns_from(j);
-    T* const to = Y.first + j * Y.ld;
-    if (Y.chunks > 0)
-      block.start_copy(count, Y.chunks, [&](int c) { return chunk_copy{to + c * Y.ld, tile + c * stride()}; });
-    each_beyond(block, Y, count, [&](int i, int c) { *Y.at(i, j + c) = tile[c * stride() + i]; });
+  HOFT_HOST_DEVICE void store_tile(Block const& block, T const* tile, strided_matrix<T> const& Y, int chunks,
+                                   index_t j) const {
+    int const count = columns_from(Y, j);
+    block.start_copy(count, chunks, [&](int c) {
+      return chunk_copy{Y.data + first + (j + c) * Y.ld, tile + c * stride()};
+    });
+    each_beyond(block, Y, chunks, count, [&](int i, int c) { *Y.at(first + i, j + c) = tile[c * stride() + i]; });
   }
 
   /// A projection on whole tiles of r reflectors, a multiple of 16, is dealt to a warp for each 16 of them and each of
@@ -209,11 +170,9 @@ struct feature_slice {
   template <class Warp, class T, class... More>
   HOFT_HOST_DEVICE void outer(Warp const& warp, int strip, sum_tiles D, outer_term<T> const& term,
                               More const&... more) const {
-    HOFT_KEEP_ROLLED
-    for (int half = 2 * strip; half < 2 * strip + 2; ++half)
-      add_terms(warp, D, half, term.right.length / 16, loaded(warp, term, half), loaded(warp, more, half)...);
+    add_terms(warp, D, strip, term.right.length / 16, loaded(warp, term, strip), loaded(warp, more, strip)...);
   }
-  /// Tiles of sums [rows, r].
+  /// Tiles of sums [rows, r]: those of a strip for each 16 columns in turn.
   HOFT_HOST_DEVICE index_t sums_of(index_t r) const { return rows / 16 * (whole_tiles(r) / 16); }
   /// f(i, k, D(i, k)) for every element of the slice of D [m, r].
   template <class Block, class F>
@@ -222,7 +181,7 @@ struct feature_slice {
     block.each_warp(rows / 16 * across, [&](auto const& warp, int tile) {
       typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sums;
       D.load(warp, sums, tile);
-      int const i = tile / across * 16, k = tile % across * 16;
+      int const pair = tile / abreast, i = (pair / across * abreast + tile % abreast) * 16, k = pair % across * 16;
       each_element(warp, sums, [&](int row, int column, float d) {
         if (i + row < height && k + column < r) f(i + row, k + column, d);
       });
@@ -238,15 +197,16 @@ struct feature_slice {
     typename Warp::template held<sum_tile> sums[abreast];
     read_strip(warp, tile, top, sums);
     add_updates(warp, A, top, sums);
-    if (between != nullptr) each_pair_of_strip(warp, top, sums, [&](int at, int, float a, float b) {
-      store_pair(between + at, a, b);
-    });
-    if (s != nullptr) each_pair_of_strip(warp, top, sums, [&](int, int i, float& a, float& b) {
-      neighbours<float> const by = load_pair(s + i);
-      a *= by.first, b *= by.second;
-    });
+    if (between != nullptr)
+      each_pair_of_strip(warp, top, sums, [&](int at, int, float a, float b) { store_pair(between + at, a, b); });
+    if (s != nullptr)
+      each_pair_of_strip(warp, top, sums, [&](int, int i, float& a, float& b) {
+        neighbours<float> const by = load_pair(s + i);
+        a *= by.first, b *= by.second;
+      });
     add_updates(warp, B, top, sums);
     each_pair_of_strip(warp, top, sums, [&](int at, int, float a, float b) { store_pair(tile + at, a, b); });
+    warp.fence_copies();
   }
 
  private:
@@ -254,6 +214,11 @@ struct feature_slice {
   template <class T>
   static constexpr int several = int(sizeof(chunk) / sizeof(T));
 
+  template <class T>
+  HOFT_HOST_DEVICE static int columns_from(strided_matrix<T> const& X, index_t j) {
+    index_t const left = X.cols - j;
+    return left < columns ? int(left) : columns;
+  }
   /// Of the terms the one that has group g of all, and which of its groups that is; fields are chosen where they are in
   /// registers.
   template <class T>
@@ -287,11 +252,11 @@ struct feature_slice {
                                         [&]<int Further>(auto& to, int i) { x.template load<Further>(warp, to, i); });
     }
     return sum_of_strips<parts_beside<T>>(warp, u, set, sets, [&]<int Further>(auto& to, int i) {
-      load_converted<T, stored::by_rows>(
-          warp, to, of.tile + i + Further, stride(), [&](neighbours<float> two, place in) {
-            neighbours<float> const by = load_pair(of.s + i + Further + in.column);
-            return neighbours<float>{two.first * by.first, two.second * by.second};
-          });
+      load_converted<T, stored::by_rows>(warp, to, of.tile + i + Further, stride(),
+                                         [&](neighbours<float> two, place in) {
+                                           neighbours<float> const by = load_pair(of.s + i + Further + in.column);
+                                           return neighbours<float>{two.first * by.first, two.second * by.second};
+                                         });
     });
   }
   /// read<Further>(x, i) reads a tile of rows i + Further and on in XParts parts.
@@ -313,35 +278,42 @@ struct feature_slice {
     }
     return sums;
   }
-  /// A term with the tile of 16 rows in registers.
+  /// A term with a strip of its tile in registers.
   template <class Warp, class T>
   struct loaded_term {
-    typename Warp::template held<left_tile> left[parts_of<T>];
-    split_matrix<parts_beside<T>> right;
+    typename Warp::template held<left_tile> left[abreast][parts_of<T>];
+    typename split_matrix<parts_beside<T>>::template tiles_of_parts<right_tile, stored::by_rows, Warp> right;
   };
   template <class Warp, class T>
-  HOFT_HOST_DEVICE loaded_term<Warp, T> loaded(Warp const& warp, outer_term<T> const& term, int half_strip) const {
+  HOFT_HOST_DEVICE loaded_term<Warp, T> loaded(Warp const& warp, outer_term<T> const& term, int strip) const {
     loaded_term<Warp, T> to;
-    to.right = term.right;
-    stored_tiles_at<T, stored::by_columns, Warp>(warp, term.columns, stride()).load(warp, to.left, half_strip * 16);
+    stored_tiles_at<T, stored::by_columns, Warp> const left(warp, term.columns, stride());
+    left.load(warp, to.left[0], strip * row_step);
+    left.template load<16>(warp, to.left[1], strip * row_step);
+    to.right = term.right.template tiles<right_tile, stored::by_rows>(warp, 0, 0);
     return to;
   }
   template <class Warp, class... T>
-  HOFT_HOST_DEVICE void add_terms(Warp const& warp, sum_tiles D, int half_strip, int across,
+  HOFT_HOST_DEVICE void add_terms(Warp const& warp, sum_tiles D, int strip, int across,
                                   loaded_term<Warp, T> const&... terms) const {
     HOFT_KEEP_ROLLED
     for (int g = 0; g < across; ++g) {
-      typename Warp::template held<sum_tile> sums;
-      D.load(warp, sums, half_strip * across + g);
+      typename Warp::template held<sum_tile> sums[abreast];
+      sum_tiles const at = D.from((strip * across + g) * abreast);
+      HOFT_UNROLL
+      for (int n = 0; n < abreast; ++n) at.load(warp, sums[n], n);
       (add_term(warp, terms, g, sums), ...);
-      D.store(warp, sums, half_strip * across + g);
+      HOFT_UNROLL
+      for (int n = 0; n < abreast; ++n) at.store(warp, sums[n], n);
     }
   }
   template <class Warp, class T, class Sum>
-  HOFT_HOST_DEVICE void add_term(Warp const& warp, loaded_term<Warp, T> const& term, int g, Sum& sums) const {
+  HOFT_HOST_DEVICE void add_term(Warp const& warp, loaded_term<Warp, T> const& term, int g,
+                                 Sum (&sums)[abreast]) const {
     typename Warp::template held<right_tile> right[parts_beside<T>];
-    term.right.template load<stored::by_rows>(warp, right, 0, g * 16);
-    multiply_add(warp, term.left, right, sums);
+    term.right.load(warp, right, g * 16);
+    HOFT_UNROLL
+    for (int n = 0; n < abreast; ++n) multiply_add(warp, term.left[n], right, sums[n]);
   }
   /// sums += rows [top, top + row_step) of the product, transposed.
   template <class Warp, int Parts, class Sum>
@@ -402,8 +374,9 @@ struct feature_slice {
   }
   /// f(i, c) for the rows of X behind its chunks and its first `count` columns, along the lines of X.
   template <class Block, class T, class F>
-  HOFT_HOST_DEVICE void each_beyond(Block const& block, slice_lines<T> const& X, int count, F const& f) const {
-    int const from = X.chunks * several<T>;
+  HOFT_HOST_DEVICE void each_beyond(Block const& block, strided_matrix<T> const& X, int chunks, int count,
+                                    F const& f) const {
+    int const from = chunks * several<T>;
     if (from == height) return;
     if (X.by_columns) block.each_line(count, height - from, [&](int c, int i) { f(from + i, c); });
     else

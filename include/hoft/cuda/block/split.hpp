@@ -2,8 +2,23 @@
 // tiles of warps (warp.hpp), and where the sums of tiles are kept.
 #pragma once
 #include <hoft/cuda/block/block.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 namespace HOFT_CUDA_NAMESPACE {
+
+/// A matrix [m, n] in either layout.
+template <class T>
+struct strided_matrix {
+  T* data = nullptr;
+  index_t rows = 0, cols = 0, ld = 0;
+  bool by_columns = true;  ///< neighbours in memory are neighbours of a column
+
+  strided_matrix() = default;
+  template <class S, class L>
+  strided_matrix(matrix_view<S, L> X)
+      : data(X.data), rows(X.rows), cols(X.cols), ld(X.ld), by_columns(X.is_col_major) {}
+  HOFT_HOST_DEVICE T* at(index_t i, index_t j) const { return data + (by_columns ? i + j * ld : i * ld + j); }
+};
 
 /// Parts of a float that is multiplied by matrices of T: three, which are all of it, or two beside storage in 16 bits,
 /// whose own rounding is 2⁴ times what they leave out of a product, or more.
@@ -76,6 +91,25 @@ HOFT_HOST_DEVICE void set_split(Block const& block, split_matrix<Parts> const& t
   });
 }
 
+/// to [16, k] := columns [j, j + 16) of M [k, n], a line for each, with zeros around them: there behind the next
+/// barrier.
+template <class Block, int Parts>
+HOFT_HOST_DEVICE void start_set_columns(Block const& block, split_matrix<Parts> const& to,
+                                        strided_matrix<float const> const& M, index_t j) {
+  block.start_each_warp(to.length / 16, [&](auto const& warp, int g) {
+    int const count = int(M.cols - j < 16 ? M.cols - j : 16), rows = int(M.rows);
+    auto const element = [&](int c, int k) { return c < count && k < rows ? *M.at(k, j + c) : 0.0f; };
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        place const in = place_in(left_tile{}, lane, e);
+        int const k = g * 16 + in.column;
+        to.set(in.row, k, element(in.row, k), element(in.row, k + 1));
+      }
+    });
+  });
+}
+
 /// f(row, column, a, b) for every pair of elements of a tile: a at (row, column), b behind it in its row.
 template <class Warp, class Sums, class F>
 HOFT_HOST_DEVICE void each_pair(Warp const& warp, Sums& sums, F const& f) {
@@ -142,18 +176,24 @@ struct sum_tiles {
   HOFT_HOST_DEVICE sum_tiles from(int tile) const { return sum_tiles(data + tile * size); }
   template <class Warp>
   HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<sum_tile>& to, int tile) const {
-    each_quad(warp, tile, [&](quad const& q, float* element) {
-      HOFT_UNROLL
-      for (int e = 0; e < 4; ++e) element[e] = q.of[e];
-    }, to);
+    each_quad(
+        warp, tile,
+        [&](quad const& q, float* element) {
+          HOFT_UNROLL
+          for (int e = 0; e < 4; ++e) element[e] = q.of[e];
+        },
+        to);
   }
   /// to += the tile.
   template <class Warp>
   HOFT_HOST_DEVICE void add(Warp const& warp, typename Warp::template held<sum_tile>& to, int tile) const {
-    each_quad(warp, tile, [&](quad const& q, float* element) {
-      HOFT_UNROLL
-      for (int e = 0; e < 4; ++e) element[e] += q.of[e];
-    }, to);
+    each_quad(
+        warp, tile,
+        [&](quad const& q, float* element) {
+          HOFT_UNROLL
+          for (int e = 0; e < 4; ++e) element[e] += q.of[e];
+        },
+        to);
   }
   template <class Warp>
   HOFT_HOST_DEVICE void store(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int tile) const {

@@ -62,6 +62,12 @@ struct lane_warp {
   }
   /// What lanes have written is there for the others.
   __device__ void barrier() const { __syncwarp(); }
+  /// What lanes have written to shared memory is there for copies that begin behind a barrier of the block.
+  __device__ static void fence_copies() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+  }
   __device__ void multiply_add(held<left_tile> const& a, held<right_tile> const& b, held<sum_tile>& c) const {
     HOFT_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -176,7 +182,8 @@ struct alignas(2 * sizeof(T)) neighbours {
 template <class T>
 HOFT_HOST_DEVICE neighbours<float> both_of(std::uint32_t bits) {
   if constexpr (significand_bits<T> == 8) {
-#if defined(__CUDA_ARCH__)  // Floats from the beginning: nvcc carries sums that begin as integers from one to the other.
+#if defined(__CUDA_ARCH__)  // Floats from the beginning: nvcc carries sums that begin as integers from one to the
+                            // other.
     neighbours<float> two;
     asm("shl.b32 %0, %1, 16;" : "=f"(two.first) : "r"(bits));
     asm("and.b32 %0, %1, 0xFFFF0000;" : "=f"(two.second) : "r"(bits));
@@ -215,8 +222,8 @@ HOFT_HOST_DEVICE void store_pair(T* at, float a, float b) {
 /// How a tile lies in memory.
 enum class stored { by_rows, by_columns };
 
-/// Tiles in shared memory, of which the first has 16 lines of 16 elements that begin at `at`, `stride` elements apart, at
-/// multiples of 16 bytes. What a lane has to know of them is reckoned once.
+/// Tiles in shared memory, of which the first has 16 lines of 16 elements that begin at `at`, `stride` elements apart,
+/// at multiples of 16 bytes. What a lane has to know of them is reckoned once.
 template <class Tile, stored Is, class Warp>
 class tiles_at {
  public:
@@ -274,8 +281,8 @@ class stored_tiles_at {
   int stride_;
 };
 template <class T, stored Is, class Warp>
-  requires(sizeof(T) == 2 && parts_of<T> == 1)  // bfloat16 itself
-class stored_tiles_at<T, Is, Warp> {
+requires(sizeof(T) == 2 && parts_of<T> == 1)  // bfloat16 itself
+    class stored_tiles_at<T, Is, Warp> {
  public:
   HOFT_HOST_DEVICE stored_tiles_at(Warp const& warp, T const* at, int stride)
       : tiles_(warp, reinterpret_cast<bfloat16_bits const*>(at), stride) {}

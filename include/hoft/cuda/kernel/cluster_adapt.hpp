@@ -32,9 +32,7 @@ struct cluster_adapt_kernel {
   /// A block's memory, and what it knows of its slice.
   struct shared {
     feature_slice slice;
-    slice_lines<T const> x;
-    slice_lines<T> y, q;
-    int set_bits;
+    int x_chunks, y_chunks, q_chunks, set_bits;
     split_matrix<parts> u, k, f, uk;  ///< op(F) and UK have a line for each row
     split_matrix<parts> v, w, minus_z;
     float* s;
@@ -42,9 +40,9 @@ struct cluster_adapt_kernel {
     T *tiles, *q_tile;
     HOFT_HOST_DEVICE shared(shared_arena memory, cluster_adapt_kernel const& kernel, index_t which)
         : slice(kernel.U.rows, kernel.shape.rows, kernel.U.cols, which),
-          x(slice.of(kernel.X)),
-          y(slice.of(kernel.Y)),
-          q(slice.of(kernel.q)),
+          x_chunks(slice.chunks_of(kernel.X)),
+          y_chunks(slice.chunks_of(kernel.Y)),
+          q_chunks(slice.chunks_of(kernel.q)),
           set_bits(feature_slice::set_bits(16 * slice.groups(), int(kernel.shape.threads))),
           u(memory, slice.rank, slice.rows),
           k(memory, kernel.minus_K.cols, slice.rows),
@@ -69,7 +67,7 @@ struct cluster_adapt_kernel {
     auto const held = cluster.hold([&](auto const& block, index_t member) {
       return shared(shared_arena(block.memory), *this, which * cluster.size + member);
     });
-    index_t const end = (X.cols + columns - 1) / columns;
+    int const turns = shape.turns(run, X.cols);
     cluster.members(held, [&](auto const& block, shared const& s) {
       int const r = int(U.cols), rv = int(minus_K.cols);
       s.slice.load_reflectors(block, U, s.u);
@@ -79,43 +77,45 @@ struct cluster_adapt_kernel {
         set_split(block, s.f, r, r, [&](int k, int l) { return adjoint ? F(l, k) : F(k, l); });
         set_split(block, s.uk, r, rv, [&](int k, int l) { return UK(k, l); });
       }
-      s.slice.fetch_tile(block, s.x, run * columns, s.tiles);
+      s.slice.fetch_tile(block, X, s.x_chunks, run * columns, s.tiles);
     });
-    int step = 0;
-    for (index_t task = run; task < end; task += shape.runs, ++step) {
-      index_t const next = task + shape.runs, first = task * columns;
-      int const here = shape.buffers == 2 ? step % 2 : 0;
+    index_t first = run * columns;
+    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    int const last = int(shape.buffers) - 1;
+    for (int turn = 0; turn < turns; ++turn, first += far) {
+      bool const more = turn + 1 < turns;
+      int const here = turn & last;
       cluster.members(held, [&](auto const& block, shared const& s) {
         start_set_columns(block, s.v, v, first);
         if (apart) start_set_columns(block, s.minus_z, minus_Z, first);
         block.fetched();
-        if (shape.buffers == 2 && next < end)
-          s.slice.fetch_tile(block, s.x, next * columns, s.tiles + (1 - here) * s.slice.tile_size());
+        if (last > 0 && more)
+          s.slice.fetch_tile(block, X, s.x_chunks, first + far, s.tiles + (1 - here) * s.slice.tile_size());
         if (!apart)
-          s.slice.project(block, s.set_bits, s.scratch, projections(s, step),
+          s.slice.project(block, s.set_bits, s.scratch, projections(s, turn),
                           projection_of<T>{s.u, s.tiles + here * s.slice.tile_size(), s.s});
       });
       cluster.barrier();
       cluster.members(held, [&](auto const& block, shared const& s) {
-        if (!apart) form_z(cluster, block, s, first, projections(s, step));
+        if (!apart) form_z(cluster, block, s, first, projections(s, turn));
         T* const tile = s.tiles + here * s.slice.tile_size();
         block.each_warp(s.slice.strips(), [&](auto const& warp, int strip) {
           s.slice.combine(warp, strip, {s.k, s.v}, s.s, {s.u, s.minus_z}, tile, s.q_tile);
         });
-        if (s.q_tile != nullptr) s.slice.store_tile(block, s.q_tile, s.q, first);
-        s.slice.store_tile(block, tile, s.y, first);
-        if (shape.buffers == 2 || next >= end) return;
-        block.barrier();
-        s.slice.fetch_tile(block, s.x, next * columns, tile);
+        if (s.q_tile != nullptr) s.slice.store_tile(block, s.q_tile, q, s.q_chunks, first);
+        s.slice.store_tile(block, tile, Y, s.y_chunks, first);
+        if (last > 0 || !more) return;
+        block.stored();
+        s.slice.fetch_tile(block, X, s.x_chunks, first + far, tile);
       });
     }
     cluster.barrier();  // no block leaves while others read its memory
   }
 
  private:
-  /// Two in turn: others may still read the projections of the step before.
-  HOFT_HOST_DEVICE static sum_tiles projections(shared const& s, int step) {
-    return s.projections.from(step % 2 * s.slice.groups());
+  /// Others may still read the projections of the turn before.
+  HOFT_HOST_DEVICE static sum_tiles projections(shared const& s, int turn) {
+    return s.projections.from(turn % 2 * s.slice.groups());
   }
   /// −Z, and W where it is wanted, of columns [first, first + 16).
   template <class Cluster, class Block>

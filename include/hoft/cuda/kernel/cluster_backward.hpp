@@ -43,9 +43,11 @@ struct cluster_backward_kernel {
   struct shared {
     feature_slice slice;
     int member;
-    slice_lines<T const> x, g;
-    slice_lines<T> dx;
-    int set_bits;
+    int down, across;  ///< tiles of 16 reflectors of U and of K
+    int projected;     ///< tiles of the projections of a turn: of G on U, on −K, of X on U
+    int small_tiles;   ///< of dF, E and J, in this order, by rows
+    int small_each;    ///< that each member of a cluster has of them; none where blocks go by themselves
+    int x_chunks, g_chunks, dx_chunks, set_bits;
     split_type u, k, f, uk, over;  ///< over: what makes W of Z, if X is the output
     split_type w, v, p, minus_z, dw;
     float *s, *dots;
@@ -54,10 +56,15 @@ struct cluster_backward_kernel {
     HOFT_HOST_DEVICE shared(shared_arena memory, cluster_backward_kernel const& kernel, index_t which, index_t member_)
         : slice(kernel.U.rows, kernel.shape.rows, kernel.U.cols, which),
           member(int(member_)),
-          x(slice.of(kernel.X)),
-          g(slice.of(kernel.G)),
-          dx(slice.of(kernel.dX)),
-          set_bits(feature_slice::set_bits(16 * kernel.projected(), int(kernel.shape.threads))),
+          down(slice.groups()),
+          across(int(kernel.sums.rv + 15) / 16),
+          projected((kernel.projects_X ? 2 : 1) * down + across),
+          small_tiles(down * (2 * down + across)),
+          small_each(kernel.apart ? 0 : (small_tiles + int(kernel.shape.size) - 1) / int(kernel.shape.size)),
+          x_chunks(slice.chunks_of(kernel.X)),
+          g_chunks(slice.chunks_of(kernel.G)),
+          dx_chunks(slice.chunks_of(kernel.dX)),
+          set_bits(feature_slice::set_bits(16 * projected, int(kernel.shape.threads))),
           u(memory, slice.rank, slice.rows),
           k(memory, kernel.whole(kernel.sums.rv), slice.rows),
           f(memory, kernel.whole(slice.rank), slice.rank),
@@ -67,23 +74,23 @@ struct cluster_backward_kernel {
           v(memory, columns, kernel.sums.rv),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
           dots(kernel.sums.dots ? memory.template array<float>(slice.rows) : nullptr),
-          projections(memory, kernel.whole(2 * kernel.projected())),
+          projections(memory, kernel.whole(2 * projected)),
           D(memory, slice.sums_of(kernel.sums.ru)),
           X_dW(memory, kernel.sums.split_D ? slice.sums_of(kernel.sums.ru) : 0),
           G_v(memory, slice.sums_of(kernel.sums.rv)),
-          small_sums(memory, kernel.small_tiles_each()),
+          small_sums(memory, small_each),
           tiles(memory.template array<T>(2 * kernel.shape.buffers * slice.tile_size())) {
       // Sums of projections go where later what is made of them is.
       shared_arena made(memory), shared_with(memory);
       p = split_type(made, columns, kernel.whole(slice.rank));
       minus_z = split_type(made, columns, slice.rank);
       dw = split_type(made, columns, slice.rank);
-      scratch = sum_tiles(shared_with, kernel.whole(feature_slice::projection_scratch(16 * kernel.projected(),
-                                                                                      int(kernel.shape.threads))));
+      scratch = sum_tiles(shared_with,
+                          kernel.whole(feature_slice::projection_scratch(16 * projected, int(kernel.shape.threads))));
       bytes = made.size() > shared_with.size() ? made.size() : shared_with.size();
     }
     index_t bytes;
-    HOFT_HOST_DEVICE T* tile_x(int buffer) const { return tiles + 2 * buffer * slice.tile_size(); }
+    HOFT_HOST_DEVICE T* tile_x(int buffer) const { return buffer == 0 ? tiles : tiles + 2 * slice.tile_size(); }
     HOFT_HOST_DEVICE T* tile_g(int buffer) const { return tile_x(buffer) + slice.tile_size(); }
   };
   index_t shared_bytes() const { return shared({}, *this, 0, 0).bytes; }
@@ -94,16 +101,17 @@ struct cluster_backward_kernel {
     auto const held = cluster.hold([&](auto const& block, index_t member) {
       return shared(shared_arena(block.memory), *this, which * cluster.size + member, member);
     });
-    index_t const end = (X.cols + columns - 1) / columns;
-    gradient_part<float> const part(parts, run, sums);
+    int const turns = shape.turns(run, X.cols);
     cluster.members(held, [&](auto const& block, shared const& s) {
-      begin(block, s, part);
-      fetch(block, s, run, 0);
+      begin(block, s, run);
+      fetch(block, s, run * columns, 0);
     });
-    int step = 0;
-    for (index_t task = run; task < end; task += shape.runs, ++step) {
-      index_t const first = task * columns, next = task + shape.runs;
-      int const here = shape.buffers == 2 ? step % 2 : 0;
+    index_t first = run * columns;
+    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    int const last = int(shape.buffers) - 1;
+    for (int turn = 0; turn < turns; ++turn, first += far) {
+      bool const more = turn + 1 < turns;
+      int const here = turn & last;
       cluster.members(held, [&](auto const& block, shared const& s) {
         start_set_columns(block, s.v, v, first);
         if (apart) {
@@ -113,54 +121,45 @@ struct cluster_backward_kernel {
           start_set_columns(block, s.w, W, first);
         }
         block.fetched();
-        if (shape.buffers == 2 && next < end) fetch(block, s, next, 1 - here);
-        if (!apart) project(block, s, here, step);
+        if (last > 0 && more) fetch(block, s, first + far, 1 - here);
+        if (!apart) project(block, s, here, turn);
       });
       cluster.barrier();
       cluster.members(held, [&](auto const& block, shared const& s) {
-        if (!apart) form(cluster, block, s, first, step);
+        if (!apart) form(cluster, block, s, first, turn);
         add_columns(block, s, here);
-        if (dX.data != nullptr) s.slice.store_tile(block, s.tile_g(here), s.dx, first);
-        if (shape.buffers == 2 || next >= end) return;
-        block.barrier();
-        fetch(block, s, next, 0);
+        if (dX.data != nullptr) s.slice.store_tile(block, s.tile_g(here), dX, s.dx_chunks, first);
+        if (last > 0 || !more) return;
+        block.stored();
+        fetch(block, s, first + far, 0);
       });
     }
-    cluster.members(held, [&](auto const& block, shared const& s) { write_sums(block, s, part); });
+    cluster.members(held, [&](auto const& block, shared const& s) { write_sums(block, s, run); });
     cluster.barrier();  // no block leaves while others read its memory
   }
 
  private:
   /// Nothing where blocks go by themselves.
   HOFT_HOST_DEVICE index_t whole(index_t n) const { return apart ? 0 : n; }
-  HOFT_HOST_DEVICE int down() const { return int(U.cols + 15) / 16; }
-  HOFT_HOST_DEVICE int across() const { return int(sums.rv + 15) / 16; }
-  /// Tiles of the projections of a step: of G on U, on −K, of X on U.
-  HOFT_HOST_DEVICE int projected() const { return (projects_X ? 2 : 1) * down() + across(); }
-  /// Two in turn: others may still read the projections of the step before.
-  HOFT_HOST_DEVICE sum_tiles projections(shared const& s, int step) const {
-    return s.projections.from(step % 2 * projected());
-  }
-  /// Tiles of dF, E and J, in this order, by rows; each member of a cluster has some of them.
-  HOFT_HOST_DEVICE int small_tiles() const { return down() * (2 * down() + across()); }
-  HOFT_HOST_DEVICE int small_tiles_each() const {
-    return apart ? 0 : (small_tiles() + int(shape.size) - 1) / int(shape.size);
+  /// Two in turn: others may still read the projections of the turn before.
+  HOFT_HOST_DEVICE static sum_tiles projections(shared const& s, int turn) {
+    return s.projections.from((turn & 1) * s.projected);
   }
   /// f(warp, n, kind, g, h) for the n-th small tile of a member: (g, h) of dF, E or J. No barrier behind it.
   template <class Block, class F>
-  HOFT_HOST_DEVICE void start_each_small_tile(Block const& block, int member, F const& f) const {
-    int const rows = down(), J = 2 * rows * rows;
-    block.start_each_warp(small_tiles_each(), [&](auto const& warp, int n) {
-      int const tile = n * int(shape.size) + member;
-      if (tile >= small_tiles()) return;
+  HOFT_HOST_DEVICE void start_each_small_tile(Block const& block, shared const& s, F const& f) const {
+    int const size = int(shape.size), rows = s.down, J = 2 * rows * rows;
+    block.start_each_warp(s.small_each, [&](auto const& warp, int n) {
+      int const tile = n * size + s.member;
+      if (tile >= s.small_tiles) return;
       if (tile < J) f(warp, n, tile / (rows * rows), tile / rows % rows, tile % rows);
-      else f(warp, n, 2, (tile - J) / across(), (tile - J) % across());
+      else f(warp, n, 2, (tile - J) / s.across, (tile - J) % s.across);
     });
   }
 
   /// What a block holds for all columns.
   template <class Block>
-  HOFT_HOST_DEVICE void begin(Block const& block, shared const& s, gradient_part<float> const& part) const {
+  HOFT_HOST_DEVICE void begin(Block const& block, shared const& s, index_t run) const {
     int const r = int(U.cols), rv = int(sums.rv);
     auto const clear = [&](sum_tiles of, index_t tiles) {
       block.each(int(tiles) * sum_tiles::size, [&](int e) { of.data[e] = {}; });
@@ -172,25 +171,26 @@ struct cluster_backward_kernel {
     if (s.dots != nullptr) block.each(s.slice.rows, [&](int i) { s.dots[i] = 0.0f; });
     if (s.s != nullptr) s.slice.load_vector(block, scale, s.s);
     if (apart) {
-      if (s.slice.first == 0) block.each(2 * r * r + r * rv, [&](int e) { part.dF.data[e] = 0.0f; });
+      float* const small = parts + run * sums.size();  // dF, E and J of gradient_part, which somebody else adds up
+      if (s.slice.first == 0) block.each(2 * r * r + r * rv, [&](int e) { small[e] = 0.0f; });
       return;
     }
-    clear(s.small_sums, small_tiles_each());
+    clear(s.small_sums, s.small_each);
     s.slice.load_reflectors(block, minus_K, s.k);
     set_split(block, s.f, r, r, [&](int k, int l) { return small_part.F(k, l); });
     set_split(block, s.uk, r, rv, [&](int k, int l) { return UK(k, l); });
     if (small_part.from_output) set_split(block, s.over, r, r, [&](int k, int l) { return small_part.over(k, l); });
   }
   template <class Block>
-  HOFT_HOST_DEVICE void fetch(Block const& block, shared const& s, index_t task, int buffer) const {
-    s.slice.fetch_tile(block, s.x, task * columns, s.tile_x(buffer));
-    s.slice.fetch_tile(block, s.g, task * columns, s.tile_g(buffer));
+  HOFT_HOST_DEVICE void fetch(Block const& block, shared const& s, index_t first, int buffer) const {
+    s.slice.fetch_tile(block, X, s.x_chunks, first, s.tile_x(buffer));
+    s.slice.fetch_tile(block, G, s.g_chunks, first, s.tile_g(buffer));
   }
   template <class Block>
-  HOFT_HOST_DEVICE void project(Block const& block, shared const& s, int buffer, int step) const {
+  HOFT_HOST_DEVICE void project(Block const& block, shared const& s, int buffer, int turn) const {
     using term = projection_of<T>;
     term const G_on_U{s.u, s.tile_g(buffer)}, G_on_K{s.k, s.tile_g(buffer)}, X_on_U{s.u, s.tile_x(buffer), s.s};
-    sum_tiles const to = projections(s, step);
+    sum_tiles const to = projections(s, turn);
     if (projects_X) s.slice.project(block, s.set_bits, s.scratch, to, G_on_U, G_on_K, X_on_U);
     else s.slice.project(block, s.set_bits, s.scratch, to, G_on_U, G_on_K);
   }
@@ -198,23 +198,23 @@ struct cluster_backward_kernel {
   /// What is made of the projections of columns [first, first + 16): P, W, dW, −Z and dv; and what is summed of them.
   template <class Cluster, class Block>
   HOFT_HOST_DEVICE void form(Cluster const& cluster, Block const& block, shared const& s, index_t first,
-                             int step) const {
+                             int turn) const {
     using warp_type = typename Block::warp_type;
     using sum_type = typename warp_type::template held<sum_tile>;
-    sum_tiles const projected = projections(s, step);
+    sum_tiles const projected = projections(s, turn);
     bool const from_output = small_part.from_output;
-    block.each_warp((projects_X ? 2 : 1) * down(), [&](warp_type const& warp, int task) {
-      bool const of_G = task < down();
-      int const g = of_G ? task : task - down();
-      sum_type sum = total_of_members(warp, cluster, block, projected, of_G ? g : down() + across() + g);
+    block.each_warp((projects_X ? 2 : 1) * s.down, [&](warp_type const& warp, int task) {
+      bool const of_G = task < s.down;
+      int const g = of_G ? task : task - s.down;
+      sum_type sum = total_of_members(warp, cluster, block, projected, of_G ? g : s.down + s.across + g);
       if (!of_G) add_product<stored::by_columns>(warp, s.v, s.uk, g, sum);
       set_tile(warp, sum, g, either(of_G, s.p, s.w), [](float a) { return a; });
     });
     // From here on W is UᴴX, also where it is to become something else.
     bool const plain = small_part.o == op::plain;
-    block.each_warp(2 * down(), [&](warp_type const& warp, int task) {
-      bool const of_G = task < down();
-      int const g = of_G ? task : task - down();
+    block.each_warp(2 * s.down, [&](warp_type const& warp, int task) {
+      bool const of_G = task < s.down;
+      int const g = of_G ? task : task - s.down;
       sum_type sum = {};
       // dW := −op(F)ᴴ P; −Z := −op(F) W or, from the output, op(F)ᴴ W
       auto const from = either(of_G, s.p, s.w);
@@ -224,20 +224,20 @@ struct cluster_backward_kernel {
       set_tile(warp, sum, g, either(of_G, s.dw, s.minus_z), [=](float a) { return sign * a; });
     });
     if (from_output)
-      block.each_warp(down(), [&](warp_type const& warp, int g) {
+      block.each_warp(s.down, [&](warp_type const& warp, int g) {
         sum_type sum = {};
         add_product<stored::by_columns>(warp, s.minus_z, s.over, g, sum);
         set_tile(warp, sum, g, s.w, [](float a) { return -a; });
       });
     if (s.slice.first == 0)
-      block.start_each_warp(across(), [&](warp_type const& warp, int g) {
-        sum_type sum = total_of_members(warp, cluster, block, projected, down() + g);
+      block.start_each_warp(s.across, [&](warp_type const& warp, int g) {
+        sum_type sum = total_of_members(warp, cluster, block, projected, s.down + g);
         add_product<stored::by_rows>(warp, s.dw, s.uk, g, sum);
         each_element(warp, sum, [&](int c, int l, float d) {
           if (g * 16 + l < int(sums.rv) && first + c < X.cols) *dv.at(g * 16 + l, first + c) = d;
         });
       });
-    start_each_small_tile(block, s.member, [&](warp_type const& warp, int n, int kind, int g, int h) {
+    start_each_small_tile(block, s, [&](warp_type const& warp, int n, int kind, int g, int h) {
       if (kind == 1 && !output) return;
       sum_type sum;
       s.small_sums.load(warp, sum, n);
@@ -265,8 +265,7 @@ struct cluster_backward_kernel {
         s.slice.outer(warp, strip, s.X_dW, of_X_dW);
       }
       if (sums.rv > 0) s.slice.outer(warp, strip, s.G_v, of_G_v);
-      if (dX.data != nullptr)
-        s.slice.combine(warp, strip, {s.u, s.dw}, s.s, {}, tile_g, static_cast<T*>(nullptr));
+      if (dX.data != nullptr) s.slice.combine(warp, strip, {s.u, s.dw}, s.s, {}, tile_g, static_cast<T*>(nullptr));
     });
   }
   /// dots += the sums along rows of G ∘ X.
@@ -286,14 +285,15 @@ struct cluster_backward_kernel {
   }
 
   template <class Block>
-  HOFT_HOST_DEVICE void write_sums(Block const& block, shared const& s, gradient_part<float> const& part) const {
+  HOFT_HOST_DEVICE void write_sums(Block const& block, shared const& s, index_t run) const {
+    gradient_part<float> const part(parts, run, sums);
     int const r = int(U.cols), rv = int(sums.rv);
     index_t const first = s.slice.first;
     s.slice.each_sum(block, s.D, r, [&](int i, int k, float d) { part.D(first + i, k) = d; });
     if (sums.split_D) s.slice.each_sum(block, s.X_dW, r, [&](int i, int k, float d) { part.X_dW(first + i, k) = d; });
     s.slice.each_sum(block, s.G_v, rv, [&](int i, int l, float d) { part.G_v(first + i, l) = d; });
     if (s.dots != nullptr) block.each(s.slice.height, [&](int i) { part.dots[first + i] = s.dots[i]; });
-    start_each_small_tile(block, s.member, [&](auto const& warp, int n, int kind, int g, int h) {
+    start_each_small_tile(block, s, [&](auto const& warp, int n, int kind, int g, int h) {
       typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum;
       s.small_sums.load(warp, sum, n);
       // dF = −Σ P Wᴴ, E = Σ Z dWᴴ, J = Σ dW vᴴ, one behind the other, each of r rows

@@ -22,8 +22,7 @@ struct cluster_project_kernel {
   struct shared {
     feature_slice slice;
     int member;
-    slice_lines<T const> x;
-    int set_bits;
+    int chunks, set_bits;
     split_matrix<parts_beside<T>> u;
     float* s;
     sum_tiles scratch, w;
@@ -31,7 +30,7 @@ struct cluster_project_kernel {
     HOFT_HOST_DEVICE shared(shared_arena memory, cluster_project_kernel const& kernel, index_t which, index_t member_)
         : slice(kernel.U.rows, kernel.shape.rows, kernel.U.cols, which),
           member(int(member_)),
-          x(slice.of(kernel.X)),
+          chunks(slice.chunks_of(kernel.X)),
           set_bits(feature_slice::set_bits(16 * slice.groups(), int(kernel.shape.threads))),
           u(memory, slice.rank, slice.rows),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
@@ -49,33 +48,34 @@ struct cluster_project_kernel {
     auto const held = cluster.hold([&](auto const& block, index_t member) {
       return shared(shared_arena(block.memory), *this, which * cluster.size + member, member);
     });
-    index_t const end = (X.cols + columns - 1) / columns;
-    int const r = int(U.cols), groups = (r + 15) / 16;
+    int const r = int(U.cols), groups = (r + 15) / 16, turns = shape.turns(run, X.cols);
     cluster.members(held, [&](auto const& block, shared const& s) {
       s.slice.load_reflectors(block, U, s.u);
       if (s.s != nullptr) s.slice.load_vector(block, scale, s.s);
-      s.slice.fetch_tile(block, s.x, run * columns, s.tiles);
+      s.slice.fetch_tile(block, X, s.chunks, run * columns, s.tiles);
     });
-    int step = 0;
-    for (index_t task = run; task < end; task += shape.runs, ++step) {
-      index_t const next = task + shape.runs;
-      int const here = shape.buffers == 2 ? step % 2 : 0;
-      int const turn = step % 2 * groups;  // others may still read the projections of the step before
+    index_t first = run * columns;
+    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    int const last = int(shape.buffers) - 1;
+    for (int turn = 0; turn < turns; ++turn, first += far) {
+      bool const more = turn + 1 < turns;
+      int const here = turn & last;
+      int const w = turn % 2 * groups;  // others may still read the projections of the turn before
       cluster.members(held, [&](auto const& block, shared const& s) {
         T* const tile = s.tiles + here * s.slice.tile_size();
         block.fetched();
-        if (shape.buffers == 2 && next < end)
-          s.slice.fetch_tile(block, s.x, next * columns, s.tiles + (1 - here) * s.slice.tile_size());
-        s.slice.project(block, s.set_bits, s.scratch, s.w.from(turn), projection_of<T>{s.u, tile, s.s});
+        if (last > 0 && more)
+          s.slice.fetch_tile(block, X, s.chunks, first + far, s.tiles + (1 - here) * s.slice.tile_size());
+        s.slice.project(block, s.set_bits, s.scratch, s.w.from(w), projection_of<T>{s.u, tile, s.s});
       });
       cluster.barrier();
       cluster.members(held, [&](auto const& block, shared const& s) {
-        if (shape.buffers == 1 && next < end) s.slice.fetch_tile(block, s.x, next * columns, s.tiles);
+        if (last == 0 && more) s.slice.fetch_tile(block, X, s.chunks, first + far, s.tiles);
         block.start_each_warp(groups, [&](auto const& warp, int g) {
-          if ((step + g) % int(cluster.size) != s.member) return;
-          auto const sums = total_of_members(warp, cluster, block, s.w.from(turn), g);
+          if ((turn + g) % int(cluster.size) != s.member) return;
+          auto const sums = total_of_members(warp, cluster, block, s.w.from(w), g);
           each_element(warp, sums, [&](int c, int k, float total) {
-            index_t const j = task * columns + c;
+            index_t const j = first + c;
             if (j >= X.cols || g * 16 + k >= r) return;
             if (shape.slices == 1) *W.at(g * 16 + k, j) = total;
             else parts[(which * X.cols + j) * r + g * 16 + k] = total;
