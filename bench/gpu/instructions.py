@@ -50,8 +50,8 @@ def functions(disassembly):
 
 
 def short_name(name):
-    """hoft::cuda::detail::run_cluster<hoft::cuda::apply_kernel<float> >(...): apply_kernel<float>"""
-    plain = re.sub(r"hoft::(cuda::)?(detail::)?", "", name)
+    """hoft::v0_1::sse2::cuda::sm_900::detail::run_cluster<hoft::...::apply_kernel<float> >(...): apply_kernel<float>"""
+    plain = re.sub(r"hoft::(v\d+_\w+::)?(?:\w+::)?(cuda::)?(sm_\d+::)?(detail::)?", "", name)
     inside = re.match(r"void run(?:_cluster)?<(.*)>\(", plain)
     return (inside[1] if inside else plain).strip()
 

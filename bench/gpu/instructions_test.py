@@ -42,6 +42,8 @@ class Instructions(unittest.TestCase):
             "(hoft::cuda::cluster_adapt_kernel<float>, long)"
         )
         self.assertEqual(instructions.short_name(name), "cluster_adapt_kernel<float>")
+        within = name.replace("hoft::cuda::", "hoft::v0_1::avx2_fma_f16c::cuda::sm_900::")
+        self.assertEqual(instructions.short_name(within), "cluster_adapt_kernel<float>")
 
 
 if __name__ == "__main__":
