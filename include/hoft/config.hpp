@@ -35,6 +35,8 @@
 // On a GPU the next loop is not unrolled: it seldom has more than one turn, and registers are few.
 #if defined(__CUDA_ARCH__)
 #define HOFT_KEEP_ROLLED _Pragma("unroll 1")
+#define HOFT_UNROLL_TWICE _Pragma("unroll 2")
 #else
 #define HOFT_KEEP_ROLLED
+#define HOFT_UNROLL_TWICE
 #endif

@@ -43,6 +43,8 @@ struct host_warp {
   void each_lane(F const& f) const {
     for (int lane = 0; lane < lanes; ++lane) f(lane);
   }
+  void barrier() const {}
+  void fence_copies() const {}
   void multiply_add(held<left_tile> const& a, held<right_tile> const& b, held<sum_tile>& c) const {
     float A[16][16], B[16][16];
     auto const number = [](bfloat16_pair two, int half) {
@@ -64,12 +66,22 @@ struct host_warp {
       }
     });
   }
-  template <bool Turned, class Tile, class F>
-  void load_matrices(held<Tile>& to, F const& line) const {
+  struct matrices {
+    bfloat16_bits const* line[4][8];
+  };
+  template <class F>
+  matrices matrices_at(F const& line) const {
+    matrices at;
+    for (int j = 0; j < 4; ++j)
+      for (int l = 0; l < 8; ++l) at.line[j][l] = line(j, l);
+    return at;
+  }
+  template <bool Turned, int Further = 0, class Tile>
+  void load_matrices(held<Tile>& to, matrices const& from, int offset) const {
     for (int j = 0; j < 4; ++j) {
       bfloat16_bits elements[8][8];
       for (int l = 0; l < 8; ++l) {
-        bfloat16_bits const* const at = line(j, l);
+        bfloat16_bits const* const at = from.line[j][l] + offset + Further;
         if (reinterpret_cast<std::uintptr_t>(at) % 16 != 0)
           throw std::logic_error("hoft::cuda: a matrix at no multiple of 16 bytes, which a GPU refuses");
         std::memcpy(elements[l], at, sizeof(elements[l]));
@@ -87,6 +99,7 @@ struct host_warp {
 /// One block, as one of several threads sees it, or as the only one does. Parts of a step go backwards if `reversed`;
 /// what is fetched arrives when somebody waits for it and not before.
 struct host_block {
+  using warp_type = host_warp;
   index_t x, blocks;  ///< which one of how many
   std::byte* memory;  ///< shared by the block
   bool reversed;
@@ -101,9 +114,9 @@ struct host_block {
     mine.x = x_, mine.blocks = blocks_;
     return mine;
   }
-  template <class F>
-  void each(index_t n, F const& f) const {
-    for (index_t i = worker; i < n; i += workers) f(reversed ? n - 1 - i : i);
+  template <class N, class F>
+  void each(N n, F const& f) const {
+    start_each(n, f);
     barrier();
   }
   template <class F>
@@ -113,6 +126,10 @@ struct host_block {
   template <class F>
   void each_warp(index_t n, F const& f) const {
     each(n, [&](index_t i) { f(host_warp{}, int(i)); });
+  }
+  template <class F>
+  void start_each_warp(index_t n, F const& f) const {
+    start_each(n, [&](index_t i) { f(host_warp{}, int(i)); });
   }
   template <class F, class G>
   void each_warp_twice(index_t n, F const& f, G const& g) const {
@@ -124,15 +141,17 @@ struct host_block {
     each_warp(n, [&](host_warp const& warp, int i) { g(warp, i, *next++); });
   }
   template <class F>
-  void fetch(index_t lines, index_t n, F const& f) const {
-    for (index_t e = worker; e < lines * n; e += workers) {
-      chunk_copy const c = f(int(e / n), int(e % n));
-      for (void const* end : {static_cast<void const*>(c.to), c.from})
-        if (reinterpret_cast<std::uintptr_t>(end) % sizeof(chunk) != 0)
-          throw std::logic_error("hoft::cuda: a fetch from or to no multiple of 16 bytes, which a GPU refuses");
-      fetching->push_back(c);
-    }
+  void start_copy(index_t lines, index_t n, F const& f) const {
+    start_each(lines * n, [&](index_t e) {
+      chunk_copy const c = chunk_of_line(f(int(e / n)), e % n);
+      std::memcpy(c.to, c.from, sizeof(chunk));
+    });
   }
+  template <class F>
+  void fetch(index_t lines, index_t n, F const& f) const {
+    for (index_t e = worker; e < lines * n; e += workers) fetching->push_back(chunk_of_line(f(int(e / n)), e % n));
+  }
+  void stored() const { barrier(); }
   void fetched() const {
     for (chunk_copy const& c : *fetching) std::memcpy(c.to, c.from, sizeof(chunk));
     fetching->clear();
@@ -150,6 +169,20 @@ struct host_block {
   void barrier() const {
     if (meeting != nullptr) meeting->arrive_and_wait();
   }
+
+  template <class N, class F>
+  void start_each(N n, F const& f) const {
+    for (N i = N(worker); i < n; i += N(workers)) f(reversed ? n - 1 - i : i);
+  }
+
+ private:
+  static chunk_copy chunk_of_line(chunk_copy line, index_t i) {
+    chunk_copy const c{static_cast<chunk*>(line.to) + i, static_cast<chunk const*>(line.from) + i};
+    for (void const* end : {static_cast<void const*>(c.to), c.from})
+      if (reinterpret_cast<std::uintptr_t>(end) % sizeof(chunk) != 0)
+        throw std::logic_error("hoft::cuda: a copy from or to no multiple of 16 bytes, which a GPU refuses");
+    return c;
+  }
 };
 
 /// A cluster, as one thread sees it: one of each block's, or the only one for all.
@@ -163,6 +196,16 @@ struct host_cluster {
   template <class F>
   void members(F const& f) const {
     for (host_block const& block : blocks) f(block, block.x);
+  }
+  template <class F>
+  auto hold(F const& f) const {
+    std::vector<decltype(f(blocks.front(), index_t{}))> held;
+    for (host_block const& block : blocks) held.push_back(f(block, block.x));
+    return held;
+  }
+  template <class Held, class F>
+  void members(Held const& held, F const& f) const {
+    for (std::size_t i = 0; i < blocks.size(); ++i) f(blocks[i], held[i]);
   }
   void barrier() const {
     if (meeting != nullptr) meeting->arrive_and_wait();

@@ -95,7 +95,7 @@ bool lower_copy(lowering& in) {
       in.now.run = wait_for_copies;
       return true;
     }
-    if (in.raw->has("bulk") || in.raw->has("mbarrier")) in.refuse("bulk copies");
+    if (in.raw->has("mbarrier")) in.refuse("copies that arrive at a barrier");
     // cp.async.ca|cg.shared.global [to], [from], bytes {, bytes of the source}
     operand const &to = in.op(0), &from = in.op(1);
     operand base = to;

@@ -233,8 +233,8 @@ program const& compile(module const& m, function& f) {
     in.raw = &raw;
     in.now = {};
     in.refs.clear();
-    if (!lower_control(in, targets) && !lower_collective(in) && !lower_memory(in) && !lower_copy(in) &&
-        !lower_arithmetic(in))
+    if (!lower_control(in, targets) && !lower_collective(in) && !lower_memory(in) && !lower_bulk(in) &&
+        !lower_copy(in) && !lower_arithmetic(in))
       in.refuse();
     if (!raw.guard.empty()) {
       auto const at = f.reg_by_name.find(raw.guard);

@@ -47,6 +47,7 @@ u32 place_registers(lowering const& in, std::vector<u32> const& leaders, std::ve
 bool lower_arithmetic(lowering& in);  ///< single lanes, no memory
 bool lower_memory(lowering& in);
 bool lower_copy(lowering& in);
+bool lower_bulk(lowering& in);  ///< bulk copies and barriers in memory
 bool lower_collective(lowering& in);
 
 }  // namespace emu

@@ -85,6 +85,7 @@ class worker {
       b.shared.assign(shared, 0xFF);
       b.shared_shadow.assign((shared + 1) / 2, shadow{0, 0});
       b.shared_end = shared_begin + shared;
+      b.memory_barriers.clear();
       b.live_threads = threads, b.waiting_threads = 0, b.barrier_id = -1;
       b.exited = false, b.remote_arrives = 0, b.remote_place.clear();
       b.warps.resize(warps);
@@ -101,6 +102,8 @@ class worker {
         w.arrived = false, w.cluster_arrived = 0, w.cluster_phase = 0;
         std::fill(std::begin(w.pc), std::end(w.pc), 0u);
         std::fill(std::begin(w.copy_group), std::end(w.copy_group), 0u);
+        std::fill(std::begin(w.bulk_group), std::end(w.bulk_group), 0u);
+        w.bulk_copies.clear();
         w.current = 0, w.epoch = 0;
         w.copies.clear();
         w.counts = counts_.empty() ? nullptr : counts_.data();
@@ -349,6 +352,7 @@ class worker {
     block& b = *w.in;
     cluster& c = cluster_;
     u32 const count = u32(std::popcount(m));
+    if (!w.bulk_copies.empty()) note_unfinished(w, m);
     if (u32 const early = w.cluster_arrived & m; early != 0 && c.phase == w.cluster_phase)
       c.arrived_threads -= u32(std::popcount(early));
     w.live &= ~m, w.ready &= ~m;

@@ -91,6 +91,20 @@ struct pending_copy {
   u64 to, from;  ///< generic addresses
 };
 
+struct bulk_copy {
+  u8 lane;
+  bool to_shared;
+  u32 bytes, group;
+  u64 to, from;  ///< of shared memory 32 bits
+};
+struct memory_barrier {
+  u32 address;
+  u32 wanted, missing;  ///< arrivals of each phase, and of this one
+  u64 expected = 0;     ///< bytes in this phase
+  u64 phase = 0;
+  std::vector<bulk_copy> copies = {};  ///< that it waits for
+};
+
 struct cluster;
 
 struct warp {
@@ -113,6 +127,8 @@ struct warp {
   line_count* counts = nullptr;
   u32 copy_group[32] = {};
   std::vector<pending_copy> copies;
+  u32 bulk_group[32] = {};
+  std::vector<bulk_copy> bulk_copies;  ///< from shared memory, which nobody has waited for
   std::vector<u8> registers, local;
 
   template <class T>
@@ -132,6 +148,7 @@ struct block {
   std::vector<u32> arrives_at;  ///< cluster arrivals at each epoch
   std::vector<u8> shared;       ///< from shared_begin on
   std::vector<shadow> shared_shadow;
+  std::vector<memory_barrier> memory_barriers;
   u32 shared_end = 0;
   std::vector<warp> warps;
   u32 live_threads = 0, waiting_threads = 0;
@@ -175,5 +192,6 @@ program const& compile(module const& m, function& f);
 // Used by the handlers.
 [[noreturn]] void raise(warp const& w, int error, std::string const& what);
 void note(warp const& w, std::string const& kind, std::string const& what);
+void note_unfinished(warp& w, u32 mask);  ///< of lanes that leave
 
 }  // namespace emu

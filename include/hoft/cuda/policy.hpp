@@ -20,7 +20,7 @@ struct device {
   using cuda_device_tag = void;
   cudaStream_t stream;
   cublasHandle_t blas;   ///< its stream is set to `stream` if it is another; its pointer mode is left as it is
-  index_t shared_limit;  ///< bytes that a block may share
+  index_t shared_limit;  ///< bytes that a block may share, behind memory_in_front
   index_t most_blocks;   ///< of a launch whose blocks take more than one task each
   index_t most_cluster;  ///< blocks of a cluster: 8, or 1 where there are no clusters
   index_t all_clusters;  ///< of most_cluster blocks, one block a processor, that run at a time
@@ -93,7 +93,7 @@ inline device on(cudaStream_t stream, cublasHandle_t blas) {
   index_t const at_a_time = clusters != 0 ? detail::count_clusters(current, largest, shared) : 0;
   return {stream,
           blas,
-          shared,
+          shared - memory_in_front,
           processors * device::blocks_each,
           at_a_time > 0 ? largest : 1,
           at_a_time,
@@ -108,14 +108,17 @@ namespace detail {
 template <class Kernel>
 __global__ void __launch_bounds__(threads) run(__grid_constant__ Kernel const kernel) {
   extern __shared__ __align__(16) std::byte memory[];
-  kernel(thread_block{index_t(blockIdx.x), index_t(gridDim.x), memory, threads});
+  kernel(thread_block{index_t(blockIdx.x), index_t(gridDim.x), memory + memory_in_front, threads});
 }
 // Two blocks a processor, or one with twice the threads, as shape_clusters wants it.
 template <class Kernel>
 __global__ void __launch_bounds__(2 * threads) run_cluster(__grid_constant__ Kernel const kernel, index_t size) {
   extern __shared__ __align__(16) std::byte memory[];
   index_t const x = index_t(blockIdx.x) / size, clusters = index_t(gridDim.x) / size;
-  kernel(thread_cluster{x, clusters, {x, clusters, memory, int(blockDim.x)}, size});
+  thread_block const block{x, clusters, memory + memory_in_front, int(blockDim.x)};
+  block.begin();
+  kernel(thread_cluster{x, clusters, block, size});
+  block.end();
 }
 #endif
 
@@ -191,10 +194,11 @@ namespace detail {
 inline void launch(device const& policy, void const* function, index_t blocks, cluster_size size, index_t shared,
                    void** arguments) {
   // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
-  require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(policy.shared_limit)),
+  require(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               int(policy.shared_limit + memory_in_front)),
           "cudaFuncSetAttribute");
   cudaLaunchAttribute attribute{};
-  cudaLaunchConfig_t const config = launch_config(blocks, size, shared, policy.stream, attribute);
+  cudaLaunchConfig_t const config = launch_config(blocks, size, shared + memory_in_front, policy.stream, attribute);
   require(cudaLaunchKernelExC(&config, function, arguments), "the launch of a kernel");
 }
 }  // namespace detail

@@ -1,4 +1,5 @@
 // Programs that are right: they must pass, and nothing may be reported.
+#include "bulk.cuh"
 #include "check.cuh"
 #include "instructions.cuh"
 
@@ -156,6 +157,37 @@ void test_copies() {
   copy_through<<<1, 128, n * 4>>>(from, to, n);
   auto const got = host_copy(to, n);
   for (int i = 0; i < n; ++i) CHECK_TRUE(got[i] == float(n - 1 - i));
+}
+
+/// Two turns through one buffer of 256 numbers, backwards.
+__global__ void copy_in_bulk(float const* from, float* to) {
+  __shared__ __align__(16) float line[256];
+  __shared__ std::uint64_t barrier;
+  if (threadIdx.x == 0) bulk::init(&barrier);
+  __syncthreads();
+  for (int turn = 0; turn < 512; turn += 256) {
+    if (threadIdx.x == 0) {
+      bulk::wait_for_stores();
+      bulk::load(line, from + turn, 512, &barrier);
+      bulk::load(line + 128, from + turn + 128, 512, &barrier);
+      bulk::wait(&barrier);
+    }
+    __syncthreads();
+    float const other = line[255 - threadIdx.x];
+    __syncthreads();
+    line[threadIdx.x] = other;
+    __syncthreads();
+    if (threadIdx.x == 0) bulk::store(to + turn, line, 1024);
+  }
+  if (threadIdx.x == 0) bulk::wait_for_stores();
+}
+void test_bulk_copies() {
+  std::vector<float> x(512);
+  for (int i = 0; i < 512; ++i) x[i] = float(i);
+  float *from = device_copy(x), *to = device_copy(x);
+  copy_in_bulk<<<1, 256>>>(from, to);
+  auto const got = host_copy(to, 512);
+  for (int i = 0; i < 512; ++i) CHECK_TRUE(got[i] == float(i / 256 * 256 + 255 - i % 256));
 }
 
 __global__ void __cluster_dims__(1) unused() {}
@@ -329,6 +361,7 @@ int main() {
   test_multiply<__half>();
   test_ldmatrix();
   test_copies();
+  test_bulk_copies();
   test_cluster();
   test_refusals();
   test_graph();

@@ -6,13 +6,17 @@
 // threads of a GPU run it, and so does a loop on the host, in any order, which is how it is tested where there is no
 // GPU. More kinds of step: block.each_line(lines, n, f), f(l, i) for every i < n of every line, a warp to a line, so
 // that no index is divided; block.each_warp(n, f), f(warp, i) by a warp each (warp.hpp); block.each_warp_twice(n, f,
-// g), two such steps for at most as many as there are warps, g(warp, i, what f answered); and block.fetch(lines, n, f),
-// which begins copies of 16 bytes whose ends block.fetched() waits for.
+// g), two such steps for at most as many as there are warps, g(warp, i, what f answered). block.start_each and
+// block.start_each_warp have no barrier: nobody reads what they write before that of a later step. Nor have copies of
+// 16 bytes, n along each line, of which f(l) tells the first: block.fetch(lines, n, f) begins some whose ends
+// block.fetched() waits for, and block.start_copy(lines, n, f) some from shared memory, which nobody writes to before
+// block.stored() or block.fetched().
 //
 // A kernel may be called with a cluster instead: blocks that run at the same time and read each other's memory.
 // cluster.members(f) calls f(block, member) for each of them, cluster.barrier() waits for all, and
-// cluster.of_member(other, block, p) is p, in the memory of `block`, at its place in the other's. Nothing but memory
-// goes from one call of members to the next.
+// cluster.of_member(other, block, p) is p, in the memory of `block`, at its place in the other's. What goes from one
+// call of members to the next is memory, and what cluster.hold(f) has made for each block, f(block, member):
+// members(held, f) calls f(block, its own).
 #pragma once
 #include <hoft/backend/scalar_math.hpp>
 #include <hoft/cuda/block/warp.hpp>
@@ -26,7 +30,7 @@
 #if defined(__CUDACC__)
 #include <cooperative_groups.h>
 #include <cub/block/block_reduce.cuh>
-#include <cuda_pipeline_primitives.h>
+#include <cuda_pipeline_primitives.h>  // of architectures without bulk copies
 #endif
 
 namespace HOFT_CUDA_NAMESPACE {
@@ -49,7 +53,7 @@ struct cluster_size {
   bool operator==(cluster_size const&) const = default;
 };
 
-/// What block.fetch copies at a time, and from where to where: aligned like its size.
+/// What is copied at a time, and from where to where: aligned like its size.
 struct alignas(16) chunk {
   std::uint32_t word[4];
 };
@@ -58,52 +62,139 @@ struct chunk_copy {
   void const* from;
 };
 
+/// Bytes of shared memory in front of a block's own: the barrier that copies arrive at.
+inline constexpr index_t memory_in_front = 16;
+
 #if defined(__CUDACC__)
 /// One block of the device.
 struct thread_block {
+  using warp_type = lane_warp;
   index_t x, blocks;  ///< which one of how many
-  std::byte* memory;
-  int size;  ///< threads
+  std::byte* memory;  ///< behind memory_in_front
+  int size;           ///< threads
 
   /// The same block, as one of others.
   __device__ thread_block share(index_t x_, index_t blocks_) const { return {x_, blocks_, memory, size}; }
-  __device__ int warps() const { return size / lanes; }
-  template <class F>
-  __device__ void each(index_t n, F const& f) const {
-    for (index_t i = threadIdx.x; i < n; i += size) f(i);
+  __device__ int warps() const { return int(unsigned(size) / lanes); }
+  template <class N, class F>
+  __device__ void each(N n, F const& f) const {
+    start_each(n, f);
     __syncthreads();
   }
+  template <class N, class F>
+  __device__ void start_each(N n, F const& f) const {
+    for (N i = N(threadIdx.x); i < n; i += size) f(i);
+  }
   template <class F>
-  __device__ void each_line(index_t lines, index_t n, F const& f) const {
-    in_lines(lines, n, f);
+  __device__ void each_line(index_t lines_, index_t n, F const& f) const {
+    for (int l = warp(); l < int(lines_); l += warps())
+      for (int i = lane(); i < int(n); i += lanes) f(l, i);
     __syncthreads();
   }
   template <class F>
   __device__ void each_warp(index_t n, F const& f) const {
-    for (int i = int(threadIdx.x) / lanes; i < int(n); i += warps()) f(lane_warp{}, i);
+    start_each_warp(n, f);
     __syncthreads();
+  }
+  template <class F>
+  __device__ void start_each_warp(index_t n, F const& f) const {
+    HOFT_KEEP_ROLLED
+    for (int i = warp(); i < int(n); i += warps()) f(lane_warp{}, i);
   }
   template <class F, class G>
   __device__ void each_warp_twice(index_t n, F const& f, G const& g) const {
-    int const i = int(threadIdx.x) / lanes;
+    int const i = warp();
     decltype(f(lane_warp{}, i)) kept;
     if (i < int(n)) kept = f(lane_warp{}, i);
     __syncthreads();
     if (i < int(n)) g(lane_warp{}, i, kept);
     __syncthreads();
   }
+#if __CUDA_ARCH__ >= 900
+  // Whole lines, each by a lane of the first warp. What threads write to shared memory and block.start_copy reads is
+  // shown to it by fence_copies.
+  __device__ void begin() const {
+    if (threadIdx.x == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(arrival()) : "memory");
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
+    __syncthreads();
+  }
+  __device__ void end() const {
+    if (warp() == 0) wait_for_stores();
+  }
   template <class F>
-  __device__ void fetch(index_t lines, index_t n, F const& f) const {
-    in_lines(lines, n, [&](int l, int i) {
-      chunk_copy const c = f(l, i);
-      __pipeline_memcpy_async(c.to, c.from, sizeof(chunk));
-    });
+  __device__ void start_copy(index_t lines_, index_t n, F const& f) const {
+    if (warp() != 0 || n == 0) return;
+    HOFT_KEEP_ROLLED
+    for (int l = lane(); l < int(lines_); l += lanes) {
+      chunk_copy const line = f(l);
+      asm volatile(
+          "cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(line.to)),
+          "r"(std::uint32_t(__cvta_generic_to_shared(line.from))), "r"(std::uint32_t(n * sizeof(chunk)))
+          : "memory");
+    }
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+  }
+  template <class F>
+  __device__ void fetch(index_t lines_, index_t n, F const& f) const {
+    if (warp() != 0 || n == 0) return;
+    lane_warp::fence_copies();
+    HOFT_KEEP_ROLLED
+    for (int l = lane(); l < int(lines_); l += lanes) {
+      chunk_copy const line = f(l);
+      auto const bytes = std::uint32_t(n * sizeof(chunk));
+      asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(arrival()), "r"(bytes) : "memory");
+      asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                       std::uint32_t(__cvta_generic_to_shared(line.to))),
+                   "l"(__cvta_generic_to_global(line.from)), "r"(bytes), "r"(arrival())
+                   : "memory");
+    }
+    __syncwarp();  // no lane waits before all have told what is to come
+  }
+  __device__ void stored() const {
+    if (warp() == 0) wait_for_stores();
+    __syncthreads();
+  }
+  __device__ void fetched() const {
+    if (warp() == 0) {
+      wait_for_stores();
+      if (lane() == 0) wait_for_copies();
+    }
+    __syncthreads();
+  }
+#else
+  __device__ void begin() const {}
+  __device__ void end() const {}
+  template <class F>
+  __device__ void start_copy(index_t lines_, index_t n, F const& f) const {
+    for (int l = warp(); l < int(lines_); l += warps()) {
+      chunk_copy const line = f(l);
+      chunk const* from = static_cast<chunk const*>(line.from) + lane();
+      chunk* to = static_cast<chunk*>(line.to) + lane();
+      HOFT_UNROLL_TWICE
+      for (int i = lane(); i < int(n); i += lanes, from += lanes, to += lanes) *to = *from;
+    }
+  }
+  template <class F>
+  __device__ void fetch(index_t lines_, index_t n, F const& f) const {
+    for (int l = warp(); l < int(lines_); l += warps()) {
+      chunk_copy const line = f(l);
+      auto from = __cvta_generic_to_global(static_cast<chunk const*>(line.from) + lane());
+      auto to = std::uint32_t(__cvta_generic_to_shared(static_cast<chunk*>(line.to) + lane()));
+      constexpr unsigned step = lanes * sizeof(chunk);
+      HOFT_UNROLL_TWICE
+      for (int i = lane(); i < int(n); i += lanes, from += step, to += step)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    }
     __pipeline_commit();
   }
+  __device__ void stored() const { __syncthreads(); }
   __device__ void fetched() const {
     __pipeline_wait_prior(0);
     __syncthreads();
   }
+#endif
   /// f(0), ..., f(threads - 1) combined in a fixed order, the same for all; by blocks of no more threads. partial
   /// [threads], shared.
   template <class T, class F, class Combine>
@@ -122,11 +213,26 @@ struct thread_block {
   __device__ void barrier() const { __syncthreads(); }
 
  private:
-  template <class F>
-  __device__ void in_lines(index_t lines_, index_t n, F const& f) const {
-    for (int l = int(threadIdx.x) / lanes; l < int(lines_); l += warps())
-      for (int i = int(threadIdx.x) % lanes; i < int(n); i += lanes) f(l, i);
+  __device__ static int warp() { return int(threadIdx.x / lanes); }
+  __device__ static int lane() { return int(threadIdx.x % lanes); }
+#if __CUDA_ARCH__ >= 900
+  /// The barrier in memory.
+  __device__ std::uint32_t arrival() const {
+    return std::uint32_t(__cvta_generic_to_shared(memory)) - std::uint32_t(memory_in_front);
   }
+  __device__ void wait_for_copies() const {
+    std::uint64_t phase;
+    asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(phase) : "r"(arrival()) : "memory");
+    std::uint32_t over = 0;
+    while (over == 0)
+      asm volatile("{ .reg .pred p; mbarrier.try_wait.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                   : "=r"(over)
+                   : "r"(arrival()), "l"(phase)
+                   : "memory");
+  }
+  /// What this thread has begun to copy from shared memory has been read.
+  __device__ static void wait_for_stores() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+#endif
 };
 
 /// The blocks of a cluster, of which the calling thread sees its own.
@@ -138,10 +244,21 @@ struct thread_cluster {
   __device__ thread_cluster share(index_t x_, index_t clusters_) const {
     return {x_, clusters_, block.share(x_, clusters_), size};
   }
-#if __CUDA_ARCH__ >= 900
+  template <class F>
+  __device__ auto hold(F const& f) const {
+    return f(block, rank());
+  }
   template <class F>
   __device__ void members(F const& f) const {
-    f(block, size == 1 ? index_t(0) : index_t(cooperative_groups::this_cluster().block_rank()));
+    f(block, rank());
+  }
+  template <class Held, class F>
+  __device__ void members(Held const& held, F const& f) const {
+    f(block, held);
+  }
+#if __CUDA_ARCH__ >= 900
+  __device__ index_t rank() const {
+    return size == 1 ? index_t(0) : index_t(cooperative_groups::this_cluster().block_rank());
   }
   __device__ void barrier() const {
     if (size == 1) __syncthreads();
@@ -152,10 +269,7 @@ struct thread_cluster {
     return size == 1 ? mine : cooperative_groups::this_cluster().map_shared_rank(mine, unsigned(member));
   }
 #else  // no clusters of several blocks
-  template <class F>
-  __device__ void members(F const& f) const {
-    f(block, index_t(0));
-  }
+  __device__ index_t rank() const { return 0; }
   __device__ void barrier() const { __syncthreads(); }
   template <class T>
   __device__ T* of_member(index_t, thread_block const&, T* mine) const {
@@ -172,7 +286,11 @@ class shared_arena {
   HOFT_HOST_DEVICE constexpr explicit shared_arena(std::byte* memory) : memory_(memory) {}
   template <class T>
   HOFT_HOST_DEVICE T* array(index_t count) {
-    std::byte* const at = memory_ == nullptr ? nullptr : memory_ + size_;
+    std::byte* at = memory_;
+#if !defined(__CUDA_ARCH__)  // a device does not count
+    if (at != nullptr)
+#endif
+      at += size_;
     size_ += (count * index_t(sizeof(T)) + 15) / 16 * 16;
     return reinterpret_cast<T*>(at);
   }

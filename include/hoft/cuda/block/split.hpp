@@ -2,8 +2,23 @@
 // tiles of warps (warp.hpp), and where the sums of tiles are kept.
 #pragma once
 #include <hoft/cuda/block/block.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 namespace HOFT_CUDA_NAMESPACE {
+
+/// A matrix [m, n] in either layout.
+template <class T>
+struct strided_matrix {
+  T* data = nullptr;
+  index_t rows = 0, cols = 0, ld = 0;
+  bool by_columns = true;  ///< neighbours in memory are neighbours of a column
+
+  strided_matrix() = default;
+  template <class S, class L>
+  strided_matrix(matrix_view<S, L> X)
+      : data(X.data), rows(X.rows), cols(X.cols), ld(X.ld), by_columns(X.is_col_major) {}
+  HOFT_HOST_DEVICE T* at(index_t i, index_t j) const { return data + (by_columns ? i + j * ld : i * ld + j); }
+};
 
 /// Parts of a float that is multiplied by matrices of T: three, which are all of it, or two beside storage in 16 bits,
 /// whose own rounding is 2⁴ times what they leave out of a product, or more.
@@ -35,10 +50,26 @@ struct split_matrix {
     for (int p = 0; p < Parts; ++p) store_as(at(p, l, i), s.part[p]);
   }
   /// to := the tile that begins at element i of line l.
-  template <stored Is, class Warp, class Tile>
-  HOFT_HOST_DEVICE void load(Warp const& warp, Tile (&to)[Parts], int l, int i) const {
+  template <stored Is, class Warp, class Held>
+  HOFT_HOST_DEVICE void load(Warp const& warp, Held (&to)[Parts], int l, int i) const {
+    tiles<typename Held::tile, Is>(warp, l, i).load(warp, to, 0);
+  }
+  /// Tiles of which the first begins there, as tiles_at.
+  template <class Tile, stored Is, class Warp>
+  struct tiles_of_parts {
+    tiles_at<Tile, Is, Warp> part[Parts];
+    template <int Further = 0>
+    HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<Tile> (&to)[Parts], int offset) const {
+      HOFT_UNROLL
+      for (int p = 0; p < Parts; ++p) part[p].template load<Further>(warp, to[p], offset);
+    }
+  };
+  template <class Tile, stored Is, class Warp>
+  HOFT_HOST_DEVICE tiles_of_parts<Tile, Is, Warp> tiles(Warp const& warp, int l, int i) const {
+    tiles_of_parts<Tile, Is, Warp> all;
     HOFT_UNROLL
-    for (int p = 0; p < Parts; ++p) cuda::load<Is>(warp, to[p], at(p, l, i), stride());
+    for (int p = 0; p < Parts; ++p) all.part[p] = tiles_at<Tile, Is, Warp>(warp, at(p, l, i), stride());
+    return all;
   }
 };
 
@@ -60,6 +91,25 @@ HOFT_HOST_DEVICE void set_split(Block const& block, split_matrix<Parts> const& t
   });
 }
 
+/// to [16, k] := columns [j, j + 16) of M [k, n], a line for each, with zeros around them: there behind the next
+/// barrier.
+template <class Block, int Parts>
+HOFT_HOST_DEVICE void start_set_columns(Block const& block, split_matrix<Parts> const& to,
+                                        strided_matrix<float const> const& M, index_t j) {
+  block.start_each_warp(to.length / 16, [&](auto const& warp, int g) {
+    int const count = int(M.cols - j < 16 ? M.cols - j : 16), rows = int(M.rows);
+    auto const element = [&](int c, int k) { return c < count && k < rows ? *M.at(k, j + c) : 0.0f; };
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        place const in = place_in(left_tile{}, lane, e);
+        int const k = g * 16 + in.column;
+        to.set(in.row, k, element(in.row, k), element(in.row, k + 1));
+      }
+    });
+  });
+}
+
 /// f(row, column, a, b) for every pair of elements of a tile: a at (row, column), b behind it in its row.
 template <class Warp, class Sums, class F>
 HOFT_HOST_DEVICE void each_pair(Warp const& warp, Sums& sums, F const& f) {
@@ -70,31 +120,6 @@ HOFT_HOST_DEVICE void each_pair(Warp const& warp, Sums& sums, F const& f) {
       f(in.row, in.column, sums[lane].element[2 * e], sums[lane].element[2 * e + 1]);
     }
   });
-}
-// Tile g of a matrix of floats in shared memory, of 16 lines `stride` elements apart: to := sums, and sums += from.
-template <class Warp>
-HOFT_HOST_DEVICE void put(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int g, int stride,
-                          float* to) {
-  each_pair(warp, sums,
-            [&](int row, int column, float a, float b) { store_pair(to + row * stride + g * 16 + column, a, b); });
-}
-template <class Warp>
-HOFT_HOST_DEVICE void add(Warp const& warp, float const* from, int g, int stride,
-                          typename Warp::template held<sum_tile>& sums) {
-  each_pair(warp, sums, [&](int row, int column, float& a, float& b) {
-    neighbours<float> const two = load_pair(from + row * stride + g * 16 + column);
-    a += two.first, b += two.second;
-  });
-}
-/// The same tile summed over the members of a cluster, in order.
-template <class Warp, class Cluster, class Block>
-HOFT_HOST_DEVICE typename Warp::template held<sum_tile> total_of_members(Warp const& warp, Cluster const& cluster,
-                                                                         Block const& block, float* mine, int stride,
-                                                                         int g) {
-  typename Warp::template held<sum_tile> sums = {};
-  for (int member = 0; member < int(cluster.size); ++member)
-    add(warp, cluster.of_member(member, block, mine), g, stride, sums);
-  return sums;
 }
 
 // Small matrices of a block, each of whose tiles is made by one warp: [16, k] in lines of 16 columns, or [k, l].
@@ -139,21 +164,36 @@ HOFT_HOST_DEVICE void each_element(Warp const& warp, typename Warp::template hel
 struct alignas(16) quad {
   float of[4];
 };
-/// Sums in shared memory, 16 x 16 of them a tile, as lanes hold them.
+/// Sums in shared memory, 16 x 16 of them a tile, as lanes hold them: neighbouring lanes beside each other.
 struct sum_tiles {
-  static constexpr index_t size = 2 * lanes;  ///< quads of one tile
+  static constexpr int size = 2 * lanes;  ///< quads of one tile
   quad* data = nullptr;
 
+  sum_tiles() = default;
+  HOFT_HOST_DEVICE constexpr explicit sum_tiles(quad* at) : data(at) {}
+  HOFT_HOST_DEVICE sum_tiles(shared_arena& memory, index_t tiles) : data(memory.array<quad>(tiles * size)) {}
+  /// Those behind the first `tile`.
+  HOFT_HOST_DEVICE sum_tiles from(int tile) const { return sum_tiles(data + tile * size); }
   template <class Warp>
   HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<sum_tile>& to, int tile) const {
-    warp.each_lane([&](int lane) {
-      HOFT_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        quad const q = data[(2 * tile + half) * lanes + lane];
-        HOFT_UNROLL
-        for (int e = 0; e < 4; ++e) to[lane].element[4 * half + e] = q.of[e];
-      }
-    });
+    each_quad(
+        warp, tile,
+        [&](quad const& q, float* element) {
+          HOFT_UNROLL
+          for (int e = 0; e < 4; ++e) element[e] = q.of[e];
+        },
+        to);
+  }
+  /// to += the tile.
+  template <class Warp>
+  HOFT_HOST_DEVICE void add(Warp const& warp, typename Warp::template held<sum_tile>& to, int tile) const {
+    each_quad(
+        warp, tile,
+        [&](quad const& q, float* element) {
+          HOFT_UNROLL
+          for (int e = 0; e < 4; ++e) element[e] += q.of[e];
+        },
+        to);
   }
   template <class Warp>
   HOFT_HOST_DEVICE void store(Warp const& warp, typename Warp::template held<sum_tile> const& sums, int tile) const {
@@ -167,6 +207,28 @@ struct sum_tiles {
       }
     });
   }
+
+ private:
+  template <class Warp, class F>
+  HOFT_HOST_DEVICE void each_quad(Warp const& warp, int tile, F const& f,
+                                  typename Warp::template held<sum_tile>& to) const {
+    warp.each_lane([&](int lane) {
+      HOFT_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        quad const q = data[(2 * tile + half) * lanes + lane];
+        f(q, to[lane].element + 4 * half);
+      }
+    });
+  }
 };
+/// A tile summed over the members of a cluster, in order.
+template <class Warp, class Cluster, class Block>
+HOFT_HOST_DEVICE typename Warp::template held<sum_tile> total_of_members(Warp const& warp, Cluster const& cluster,
+                                                                         Block const& block, sum_tiles mine, int tile) {
+  typename Warp::template held<sum_tile> sums = {};
+  for (int member = 0; member < int(cluster.size); ++member)
+    sum_tiles(cluster.of_member(member, block, mine.data)).add(warp, sums, tile);
+  return sums;
+}
 
 }  // namespace HOFT_CUDA_NAMESPACE

@@ -60,6 +60,14 @@ struct lane_warp {
   __device__ void each_lane(F const& f) const {
     f(int(threadIdx.x % lanes));
   }
+  /// What lanes have written is there for the others.
+  __device__ void barrier() const { __syncwarp(); }
+  /// What lanes have written to shared memory is there for copies that begin behind a barrier of the block.
+  __device__ static void fence_copies() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+  }
   __device__ void multiply_add(held<left_tile> const& a, held<right_tile> const& b, held<sum_tile>& c) const {
     HOFT_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -73,22 +81,30 @@ struct lane_warp {
             "r"(b.only.pair[2 * half]), "r"(b.only.pair[2 * half + 1]));
     }
   }
-  /// Matrices j = 0 ... 3 [8, 8] of shared memory, their transposes if Turned; line(j, l) is where line l of j begins,
-  /// at a multiple of 16 bytes. A lane gets elements (lane / 4, 2 (lane mod 4)) of each, and the next of that line.
-  template <bool Turned, class Tile, class F>
-  __device__ void load_matrices(held<Tile>& to, F const& line) const {
+  /// Matrices j = 0 ... 3 [8, 8] of shared memory; line(j, l) is where line l of j begins, at a multiple of 16 bytes.
+  struct matrices {
+    std::uint32_t line;  ///< the one that this lane tells the instruction
+  };
+  template <class F>
+  __device__ matrices matrices_at(F const& line) const {
     int const lane = int(threadIdx.x % lanes);
-    auto const from = std::uint32_t(__cvta_generic_to_shared(line(lane / 8, lane % 8)));
+    return {std::uint32_t(__cvta_generic_to_shared(line(lane / 8, lane % 8)))};
+  }
+  /// Those matrices, or, if Turned, their transposes, offset + Further elements behind. A lane gets elements (lane / 4,
+  /// 2 (lane mod 4)) of each, and the next of that line.
+  template <bool Turned, int Further = 0, class Tile>
+  __device__ void load_matrices(held<Tile>& to, matrices from, int offset) const {
+    std::uint32_t const at = from.line + unsigned(offset) * sizeof(bfloat16_bits);
     std::uint32_t* const pair = to.only.pair;
     if constexpr (Turned)
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                    : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
-                   : "r"(from)
+                   : "r"(at), "n"(Further * sizeof(bfloat16_bits))
                    : "memory");
     else
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                    : "=r"(pair[0]), "=r"(pair[1]), "=r"(pair[2]), "=r"(pair[3])
-                   : "r"(from)
+                   : "r"(at), "n"(Further * sizeof(bfloat16_bits))
                    : "memory");
   }
 };
@@ -162,16 +178,32 @@ template <class T>
 struct alignas(2 * sizeof(T)) neighbours {
   T first, second;
 };
+/// Two T of 16 bits, the first in the lower half.
+template <class T>
+HOFT_HOST_DEVICE neighbours<float> both_of(std::uint32_t bits) {
+  if constexpr (significand_bits<T> == 8) {
+#if defined(__CUDA_ARCH__)  // Floats from the beginning: nvcc carries sums that begin as integers from one to the
+                            // other.
+    neighbours<float> two;
+    asm("shl.b32 %0, %1, 16;" : "=f"(two.first) : "r"(bits));
+    asm("and.b32 %0, %1, 0xFFFF0000;" : "=f"(two.second) : "r"(bits));
+    return two;
+#else
+    return {std::bit_cast<float>(bits << 16), std::bit_cast<float>(bits & 0xFFFF0000u)};
+#endif
+  } else {
+    T two[2];
+    std::memcpy(static_cast<void*>(two), &bits, sizeof(two));
+    return {static_cast<float>(two[0]), static_cast<float>(two[1])};
+  }
+}
 template <class T>
 HOFT_HOST_DEVICE neighbours<float> load_pair(T const* at) {
-  if constexpr (sizeof(T) == 2 && significand_bits<T> == 8) {
-    auto const two = load_as<bfloat16_pair>(at);
-    return {std::bit_cast<float>(two << 16), std::bit_cast<float>(two & 0xFFFF0000u)};
+  if constexpr (sizeof(T) == 2) {
+    return both_of<T>(load_as<std::uint32_t>(at));
   } else {
-    auto const whole = load_as<std::conditional_t<sizeof(T) == 2, std::uint32_t, neighbours<T>>>(at);
-    T two[2];
-    std::memcpy(static_cast<void*>(two), &whole, sizeof(two));
-    return {static_cast<float>(two[0]), static_cast<float>(two[1])};
+    auto const two = load_as<neighbours<T>>(at);
+    return {static_cast<float>(two.first), static_cast<float>(two.second)};
   }
 }
 template <class T>
@@ -190,16 +222,28 @@ HOFT_HOST_DEVICE void store_pair(T* at, float a, float b) {
 /// How a tile lies in memory.
 enum class stored { by_rows, by_columns };
 
-/// A tile whose 16 lines of 16 elements begin at `at`, `stride` elements apart; in shared memory, at multiples of 16
-/// bytes.
-template <stored Is, class Warp, class Held>
-HOFT_HOST_DEVICE void load(Warp const& warp, Held& to, bfloat16_bits const* at, int stride) {
-  constexpr bool left = std::is_same_v<typename Held::tile, left_tile>, turned = left == (Is == stored::by_columns);
-  warp.template load_matrices<turned>(to, [&](int j, int l) {  // the quarters of a tile, as its registers have them
-    int const down = (Is == stored::by_rows ? j % 2 : j / 2) * 8, along = (Is == stored::by_rows ? j / 2 : j % 2) * 8;
-    return at + (down + l) * stride + along;
-  });
-}
+/// Tiles in shared memory, of which the first has 16 lines of 16 elements that begin at `at`, `stride` elements apart,
+/// at multiples of 16 bytes. What a lane has to know of them is reckoned once.
+template <class Tile, stored Is, class Warp>
+class tiles_at {
+ public:
+  tiles_at() = default;
+  HOFT_HOST_DEVICE tiles_at(Warp const& warp, bfloat16_bits const* at, int stride)
+      : first_(warp.matrices_at([&](int j, int l) {  // the quarters of a tile, as its registers have them
+          int const down = (Is == stored::by_rows ? j % 2 : j / 2) * 8,
+                    along = (Is == stored::by_rows ? j / 2 : j % 2) * 8;
+          return at + (down + l) * stride + along;
+        })) {}
+  /// to := the tile offset + Further elements behind the first.
+  template <int Further = 0>
+  HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<Tile>& to, int offset) const {
+    constexpr bool turned = std::is_same_v<Tile, left_tile> == (Is == stored::by_columns);
+    warp.template load_matrices<turned, Further>(to, first_, offset);
+  }
+
+ private:
+  typename Warp::matrices first_;
+};
 /// A left tile of T in parts. f(two, in) answers what is taken for two neighbours in a row of the tile, of which the
 /// first is at `in`.
 template <class T, stored Is, class Warp, int Parts, class F>
@@ -221,14 +265,35 @@ HOFT_HOST_DEVICE void load_converted(Warp const& warp, typename Warp::template h
     }
   });
 }
-/// A left tile of T, exactly.
-template <stored Is, class T, class Warp>
-HOFT_HOST_DEVICE void load_stored(Warp const& warp, typename Warp::template held<left_tile> (&to)[parts_of<T>],
-                                  T const* at, int stride) {
-  if constexpr (sizeof(T) == 2 && parts_of<T> == 1)  // bfloat16 itself
-    load<Is>(warp, to[0], reinterpret_cast<bfloat16_bits const*>(at), stride);
-  else load_converted<T, Is>(warp, to, at, stride, [](neighbours<float> two, place) { return two; });
-}
+/// Left tiles of T, exactly, as tiles_at.
+template <class T, stored Is, class Warp>
+class stored_tiles_at {
+ public:
+  HOFT_HOST_DEVICE stored_tiles_at(Warp const&, T const* at, int stride) : at_(at), stride_(stride) {}
+  template <int Further = 0>
+  HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<left_tile> (&to)[parts_of<T>],
+                             int offset) const {
+    load_converted<T, Is>(warp, to, at_ + offset + Further, stride_, [](neighbours<float> two, place) { return two; });
+  }
+
+ private:
+  T const* at_;
+  int stride_;
+};
+template <class T, stored Is, class Warp>
+requires(sizeof(T) == 2 && parts_of<T> == 1)  // bfloat16 itself
+    class stored_tiles_at<T, Is, Warp> {
+ public:
+  HOFT_HOST_DEVICE stored_tiles_at(Warp const& warp, T const* at, int stride)
+      : tiles_(warp, reinterpret_cast<bfloat16_bits const*>(at), stride) {}
+  template <int Further = 0>
+  HOFT_HOST_DEVICE void load(Warp const& warp, typename Warp::template held<left_tile> (&to)[1], int offset) const {
+    tiles_.template load<Further>(warp, to[0], offset);
+  }
+
+ private:
+  tiles_at<left_tile, Is, Warp> tiles_;
+};
 
 /// Of the products of P and Q parts those that are taken, of parts p and q with p + q <= last_parts: of two parts all
 /// but the smallest, below 2⁻¹⁶ of the whole, of three all but the smallest, below 2⁻²⁸.

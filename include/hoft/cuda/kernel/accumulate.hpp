@@ -340,9 +340,7 @@ struct accumulate_kernel {
         T const* const from = s.p.U + s.first;
         if (reinterpret_cast<std::uintptr_t>(s.p.U) % sizeof(chunk) == 0 && ld_U % several == 0)
           fetched = height / several * several;
-        block.fetch(r, fetched / several, [&](int k, int l) {
-          return chunk_copy{slice + k * stride + l * several, from + k * ld_U + l * several};
-        });
+        block.fetch(r, fetched / several, [&](int k) { return chunk_copy{slice + k * stride, from + k * ld_U}; });
       }
       if (height > fetched)
         block.each_line(r, height - fetched,

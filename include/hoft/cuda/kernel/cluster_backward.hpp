@@ -39,14 +39,33 @@ struct cluster_backward_kernel {
   static constexpr int parts_each = parts_beside<T>;
   using split_type = split_matrix<parts_each>;
 
+  /// A block's memory, and what it knows of its slice.
   struct shared {
+    feature_slice slice;
+    int member;
+    int down, across;  ///< tiles of 16 reflectors of U and of K
+    int projected;     ///< tiles of the projections of a turn: of G on U, on −K, of X on U
+    int small_tiles;   ///< of dF, E and J, in this order, by rows
+    int small_each;    ///< that each member of a cluster has of them; none where blocks go by themselves
+    int x_chunks, g_chunks, dx_chunks, set_bits;
     split_type u, k, f, uk, over;  ///< over: what makes W of Z, if X is the output
     split_type w, v, p, minus_z, dw;
-    float *s, *projections, *dots, *partial;
-    sum_tiles D, X_dW, G_v, small_sums;
+    float *s, *dots;
+    sum_tiles projections, D, X_dW, G_v, small_sums, scratch;
     T* tiles;  ///< of X and of G for each buffer
-    HOFT_HOST_DEVICE shared(shared_arena& memory, cluster_backward_kernel const& kernel, feature_slice const& slice)
-        : u(memory, slice.rank, slice.rows),
+    HOFT_HOST_DEVICE shared(shared_arena memory, cluster_backward_kernel const& kernel, index_t which, index_t member_)
+        : slice(kernel.U.rows, kernel.shape.rows, kernel.U.cols, which),
+          member(int(member_)),
+          down(slice.groups()),
+          across(int(kernel.sums.rv + 15) / 16),
+          projected((kernel.projects_X ? 2 : 1) * down + across),
+          small_tiles(down * (2 * down + across)),
+          small_each(kernel.apart ? 0 : (small_tiles + int(kernel.shape.size) - 1) / int(kernel.shape.size)),
+          x_chunks(slice.chunks_of(kernel.X)),
+          g_chunks(slice.chunks_of(kernel.G)),
+          dx_chunks(slice.chunks_of(kernel.dX)),
+          set_bits(feature_slice::set_bits(16 * projected, int(kernel.shape.threads))),
+          u(memory, slice.rank, slice.rows),
           k(memory, kernel.whole(kernel.sums.rv), slice.rows),
           f(memory, kernel.whole(slice.rank), slice.rank),
           uk(memory, kernel.whole(slice.rank), kernel.sums.rv),
@@ -54,215 +73,235 @@ struct cluster_backward_kernel {
           w(memory, columns, kernel.whole(slice.rank)),
           v(memory, columns, kernel.sums.rv),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          projections(memory.template array<float>(kernel.whole(2 * kernel.step_size()))),
           dots(kernel.sums.dots ? memory.template array<float>(slice.rows) : nullptr),
-          D{memory.template array<quad>(slice.sum_quads(kernel.sums.ru))},
-          X_dW{kernel.sums.split_D ? memory.template array<quad>(slice.sum_quads(kernel.sums.ru)) : nullptr},
-          G_v{memory.template array<quad>(slice.sum_quads(kernel.sums.rv))},
-          small_sums{memory.template array<quad>(kernel.small_tiles_each() * sum_tiles::size)},
+          projections(memory, kernel.whole(2 * projected)),
+          D(memory, slice.sums_of(kernel.sums.ru)),
+          X_dW(memory, kernel.sums.split_D ? slice.sums_of(kernel.sums.ru) : 0),
+          G_v(memory, slice.sums_of(kernel.sums.rv)),
+          small_sums(memory, small_each),
           tiles(memory.template array<T>(2 * kernel.shape.buffers * slice.tile_size())) {
       // Sums of projections go where later what is made of them is.
-      shared_arena made(memory), scratch(memory);
+      shared_arena made(memory), shared_with(memory);
       p = split_type(made, columns, kernel.whole(slice.rank));
       minus_z = split_type(made, columns, slice.rank);
       dw = split_type(made, columns, slice.rank);
-      partial = scratch.template array<float>(kernel.whole(kernel.scratch_size()));
-      memory = made.size() > scratch.size() ? made : scratch;
+      scratch = sum_tiles(shared_with,
+                          kernel.whole(feature_slice::projection_scratch(16 * projected, int(kernel.shape.threads))));
+      bytes = made.size() > shared_with.size() ? made.size() : shared_with.size();
     }
+    index_t bytes;
+    HOFT_HOST_DEVICE T* tile_x(int buffer) const { return buffer == 0 ? tiles : tiles + 2 * slice.tile_size(); }
+    HOFT_HOST_DEVICE T* tile_g(int buffer) const { return tile_x(buffer) + slice.tile_size(); }
   };
-  index_t shared_bytes() const {
-    shared_arena counter;
-    shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
-    return counter.size();
-  }
-  /// Nothing where blocks go by themselves.
-  HOFT_HOST_DEVICE index_t whole(index_t n) const { return apart ? 0 : n; }
-  HOFT_HOST_DEVICE index_t scratch_size() const {
-    index_t const on_U = feature_slice::projection_scratch(U.cols, shape.threads),
-                  on_K = feature_slice::projection_scratch(sums.rv, shape.threads);
-    return on_U > on_K ? on_U : on_K;
-  }
-  /// Floats of the projections of a step: of G on U, on −K, of X on U.
-  HOFT_HOST_DEVICE index_t step_size() const { return columns * (2 * whole_tiles(U.cols) + whole_tiles(sums.rv)); }
-  /// Tiles of dF, E and J, in this order, by rows; each member of a cluster has some of them.
-  HOFT_HOST_DEVICE index_t small_tiles() const {
-    index_t const down = whole_tiles(U.cols) / 16;
-    return down * (2 * down + whole_tiles(sums.rv) / 16);
-  }
-  HOFT_HOST_DEVICE index_t small_tiles_each() const {
-    return apart ? 0 : (small_tiles() + shape.size - 1) / shape.size;
-  }
+  index_t shared_bytes() const { return shared({}, *this, 0, 0).bytes; }
 
   template <class Cluster>
   HOFT_HOST_DEVICE void operator()(Cluster const& cluster) const {
     index_t const which = cluster.x % shape.slices, run = cluster.x / shape.slices;
-    // f(block, slice, its memory, member) for every block
-    auto const members = [&](auto const& f) {
-      cluster.members([&](auto const& block, index_t member) {
-        feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
-        shared_arena arena(block.memory);
-        f(block, slice, shared(arena, *this, slice), int(member));
-      });
-    };
-    index_t const end = (X.cols + columns - 1) / columns;
-    int const r = int(U.cols), rv = int(sums.rv), down = (r + 15) / 16, across = (rv + 15) / 16;
-    gradient_part<float> const part(parts, run, sums);
-    auto const fetch = [&](auto const& block, feature_slice const& slice, shared const& s, index_t task, int buffer) {
-      slice.fetch_tile(block, X, task * columns, s.tiles + 2 * buffer * slice.tile_size());
-      slice.fetch_tile(block, G, task * columns, s.tiles + (2 * buffer + 1) * slice.tile_size());
-    };
-    // f(warp, n, kind, g, h) for the n-th small tile of a member: (g, h) of dF, E or J
-    auto const each_small_tile = [&](auto const& block, int member, auto const& f) {
-      block.each_warp(small_tiles_each(), [&](auto const& warp, int n) {
-        int const tile = n * int(cluster.size) + member;
-        if (tile >= int(small_tiles())) return;
-        if (tile < 2 * down * down) f(warp, n, tile / (down * down), tile / down % down, tile % down);
-        else f(warp, n, 2, (tile - 2 * down * down) / across, (tile - 2 * down * down) % across);
-      });
-    };
-    members([&](auto const& block, feature_slice const& slice, shared const& s, int) {
-      slice.load_reflectors(block, U, s.u);
-      auto const clear = [&](sum_tiles of, index_t quads) { block.each(quads, [&](index_t e) { of.data[e] = {}; }); };
-      clear(s.D, slice.sum_quads(r));
-      if (s.X_dW.data != nullptr) clear(s.X_dW, slice.sum_quads(r));
-      clear(s.G_v, slice.sum_quads(rv));
-      if (s.dots != nullptr) block.each(slice.rows, [&](index_t i) { s.dots[i] = 0.0f; });
-      if (s.s != nullptr) slice.load_vector(block, scale, s.s);
-      if (apart) {
-        if (slice.first == 0) block.each(2 * r * r + r * rv, [&](index_t e) { part.dF.data[e] = 0.0f; });
-      } else {
-        clear(s.small_sums, small_tiles_each() * sum_tiles::size);
-        slice.load_reflectors(block, minus_K, s.k);
-        set_split(block, s.f, r, r, [&](int k, int l) { return small_part.F(k, l); });
-        set_split(block, s.uk, r, rv, [&](int k, int l) { return UK(k, l); });
-        if (small_part.from_output) set_split(block, s.over, r, r, [&](int k, int l) { return small_part.over(k, l); });
-      }
-      fetch(block, slice, s, run, 0);
+    auto const held = cluster.hold([&](auto const& block, index_t member) {
+      return shared(shared_arena(block.memory), *this, which * cluster.size + member, member);
     });
-    index_t step = 0;
-    for (index_t task = run; task < end; task += shape.runs, ++step) {
-      index_t const first = task * columns, next = task + shape.runs;
-      int const here = shape.buffers == 2 ? int(step % 2) : 0, there = shape.buffers == 2 ? 1 - here : 0;
-      // Others may still read the projections of the step before.
-      index_t const on_U = step % 2 * step_size(), on_K = on_U + columns * whole_tiles(r),
-                    of_X = on_K + columns * whole_tiles(rv);
-      members([&](auto const& block, feature_slice const& slice, shared const& s, int) {
-        set_columns(block, s.v, v, first);
+    int const turns = shape.turns(run, X.cols);
+    cluster.members(held, [&](auto const& block, shared const& s) {
+      begin(block, s, run);
+      fetch(block, s, run * columns, 0);
+    });
+    index_t first = run * columns;
+    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    int const last = int(shape.buffers) - 1;
+    for (int turn = 0; turn < turns; ++turn, first += far) {
+      bool const more = turn + 1 < turns;
+      int const here = turn & last;
+      cluster.members(held, [&](auto const& block, shared const& s) {
+        start_set_columns(block, s.v, v, first);
         if (apart) {
-          set_columns(block, s.dw, dW, first);
-          if (minus_Z.data != nullptr) set_columns(block, s.minus_z, minus_Z, first);
+          start_set_columns(block, s.dw, dW, first);
+          if (minus_Z.data != nullptr) start_set_columns(block, s.minus_z, minus_Z, first);
         } else if (!projects_X) {
-          set_columns(block, s.w, W, first);
+          start_set_columns(block, s.w, W, first);
         }
         block.fetched();
-        if (shape.buffers == 2 && next < end) fetch(block, slice, s, next, there);
-        if (apart) return;
-        T const *const tile_x = s.tiles + 2 * here * slice.tile_size(), *const tile_g = tile_x + slice.tile_size();
-        slice.project(block, s.u, nullptr, tile_g, s.partial, s.projections + on_U);
-        slice.project(block, s.k, nullptr, tile_g, s.partial, s.projections + on_K);
-        if (projects_X) slice.project(block, s.u, s.s, tile_x, s.partial, s.projections + of_X);
+        if (last > 0 && more) fetch(block, s, first + far, 1 - here);
+        if (!apart) project(block, s, here, turn);
       });
       cluster.barrier();
-      members([&](auto const& block, feature_slice const& slice, shared const& s, int member) {
-        T *const tile_x = s.tiles + 2 * here * slice.tile_size(), *const tile_g = tile_x + slice.tile_size();
-        if (!apart) {
-          auto const as_it_is = [](float a) { return a; };
-          block.each_warp((projects_X ? 2 : 1) * down, [&](auto const& warp, int task_of_warp) {
-            int const g = task_of_warp % down;
-            bool const of_G = task_of_warp < down;
-            auto sum = total_of_members(warp, cluster, block, s.projections + (of_G ? on_U : of_X), 16 * down, g);
-            if (!of_G) add_product<stored::by_columns>(warp, s.v, s.uk, g, sum);
-            set_tile(warp, sum, g, either(of_G, s.p, s.w), as_it_is);
-          });
-          // From here on W is UᴴX, also where it is to become something else.
-          bool const plain = small_part.o == op::plain;
-          block.each_warp(2 * down, [&](auto const& warp, int task_of_warp) {
-            int const g = task_of_warp % down;
-            bool const of_G = task_of_warp < down;
-            typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum = {};
-            // dW := −op(F)ᴴ P; −Z := −op(F) W or, from the output, op(F)ᴴ W
-            auto const from = either(of_G, s.p, s.w);
-            if (plain == (of_G || small_part.from_output)) add_product<stored::by_rows>(warp, from, s.f, g, sum);
-            else add_product<stored::by_columns>(warp, from, s.f, g, sum);
-            float const sign = of_G || !small_part.from_output ? -1.0f : 1.0f;
-            set_tile(warp, sum, g, either(of_G, s.dw, s.minus_z), [=](float a) { return sign * a; });
-          });
-          if (small_part.from_output)
-            block.each_warp(down, [&](auto const& warp, int g) {
-              typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum = {};
-              add_product<stored::by_columns>(warp, s.minus_z, s.over, g, sum);
-              set_tile(warp, sum, g, s.w, [](float a) { return -a; });
-            });
-          if (slice.first == 0)
-            block.each_warp(across, [&](auto const& warp, int g) {
-              auto sum = total_of_members(warp, cluster, block, s.projections + on_K, 16 * across, g);
-              add_product<stored::by_rows>(warp, s.dw, s.uk, g, sum);
-              each_element(warp, sum, [&](int c, int l, float d) {
-                if (g * 16 + l < rv && first + c < X.cols) *dv.at(g * 16 + l, first + c) = d;
-              });
-            });
-          each_small_tile(block, member, [&](auto const& warp, int n, int kind, int g, int h) {
-            if (kind == 1 && !output) return;
-            typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum;
-            s.small_sums.load(warp, sum, n);
-            auto const left = either(kind == 0, s.p, either(kind == 1, s.minus_z, s.dw));
-            auto const right = either(kind == 0, s.w, either(kind == 1, s.dw, s.v));
-            add_outer(warp, left, g, right, h, sum);
-            s.small_sums.store(warp, sum, n);
-          });
-        }
-        if (s.dots != nullptr) add_dots(block, slice, tile_g, tile_x, s.dots);
-        outer_term<T> const of_X_dW{tile_x, s.dw}, of_G_Z{tile_g, s.minus_z};
-        if (apart && minus_Z.data == nullptr) {
-          slice.outer(block, s.D, of_X_dW);
-        } else if (s.X_dW.data == nullptr) {
-          slice.outer(block, s.D, of_G_Z, of_X_dW);
-        } else {
-          slice.outer(block, s.D, of_G_Z);
-          slice.outer(block, s.X_dW, of_X_dW);
-        }
-        if (rv > 0) slice.outer(block, s.G_v, outer_term<T>{tile_g, s.v});
-        if (dX.data != nullptr) {
-          slice.combine(block, {s.u, s.dw}, s.s, {}, tile_g, static_cast<T*>(nullptr));
-          slice.store_tile(block, tile_g, dX, first);
-        }
-        if (shape.buffers == 1 && next < end) fetch(block, slice, s, next, 0);
+      cluster.members(held, [&](auto const& block, shared const& s) {
+        if (!apart) form(cluster, block, s, first, turn);
+        add_columns(block, s, here);
+        if (dX.data != nullptr) s.slice.store_tile(block, s.tile_g(here), dX, s.dx_chunks, first);
+        if (last > 0 || !more) return;
+        block.stored();
+        fetch(block, s, first + far, 0);
       });
     }
-    members([&](auto const& block, feature_slice const& slice, shared const& s, int member) {
-      slice.each_sum(block, s.D, r, [&](int i, int k, float d) { part.D(slice.first + i, k) = d; });
-      if (s.X_dW.data != nullptr)
-        slice.each_sum(block, s.X_dW, r, [&](int i, int k, float d) { part.X_dW(slice.first + i, k) = d; });
-      slice.each_sum(block, s.G_v, rv, [&](int i, int l, float d) { part.G_v(slice.first + i, l) = d; });
-      if (s.dots != nullptr) block.each(slice.height, [&](index_t i) { part.dots[slice.first + i] = s.dots[i]; });
-      each_small_tile(block, member, [&](auto const& warp, int n, int kind, int g, int h) {
-        typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum;
-        s.small_sums.load(warp, sum, n);
-        // dF = −Σ P Wᴴ, E = Σ Z dWᴴ, J = Σ dW vᴴ, one behind the other, each of r rows
-        float* const to = part.dF.data + kind * r * r;
-        each_element(warp, sum, [&](int row, int column, float a) {
-          int const k = g * 16 + row, l = h * 16 + column;
-          if (k < r && l < (kind == 2 ? rv : r)) to[l * r + k] = kind == 2 ? a : -a;
-        });
-      });
-    });
+    cluster.members(held, [&](auto const& block, shared const& s) { write_sums(block, s, run); });
     cluster.barrier();  // no block leaves while others read its memory
   }
 
  private:
+  /// Nothing where blocks go by themselves.
+  HOFT_HOST_DEVICE index_t whole(index_t n) const { return apart ? 0 : n; }
+  /// Two in turn: others may still read the projections of the turn before.
+  HOFT_HOST_DEVICE static sum_tiles projections(shared const& s, int turn) {
+    return s.projections.from((turn & 1) * s.projected);
+  }
+  /// f(warp, n, kind, g, h) for the n-th small tile of a member: (g, h) of dF, E or J. No barrier behind it.
+  template <class Block, class F>
+  HOFT_HOST_DEVICE void start_each_small_tile(Block const& block, shared const& s, F const& f) const {
+    int const size = int(shape.size), rows = s.down, J = 2 * rows * rows;
+    block.start_each_warp(s.small_each, [&](auto const& warp, int n) {
+      int const tile = n * size + s.member;
+      if (tile >= s.small_tiles) return;
+      if (tile < J) f(warp, n, tile / (rows * rows), tile / rows % rows, tile % rows);
+      else f(warp, n, 2, (tile - J) / s.across, (tile - J) % s.across);
+    });
+  }
+
+  /// What a block holds for all columns.
+  template <class Block>
+  HOFT_HOST_DEVICE void begin(Block const& block, shared const& s, index_t run) const {
+    int const r = int(U.cols), rv = int(sums.rv);
+    auto const clear = [&](sum_tiles of, index_t tiles) {
+      block.each(int(tiles) * sum_tiles::size, [&](int e) { of.data[e] = {}; });
+    };
+    s.slice.load_reflectors(block, U, s.u);
+    clear(s.D, s.slice.sums_of(r));
+    if (sums.split_D) clear(s.X_dW, s.slice.sums_of(r));
+    clear(s.G_v, s.slice.sums_of(rv));
+    if (s.dots != nullptr) block.each(s.slice.rows, [&](int i) { s.dots[i] = 0.0f; });
+    if (s.s != nullptr) s.slice.load_vector(block, scale, s.s);
+    if (apart) {
+      float* const small = parts + run * sums.size();  // dF, E and J of gradient_part, which somebody else adds up
+      if (s.slice.first == 0) block.each(2 * r * r + r * rv, [&](int e) { small[e] = 0.0f; });
+      return;
+    }
+    clear(s.small_sums, s.small_each);
+    s.slice.load_reflectors(block, minus_K, s.k);
+    set_split(block, s.f, r, r, [&](int k, int l) { return small_part.F(k, l); });
+    set_split(block, s.uk, r, rv, [&](int k, int l) { return UK(k, l); });
+    if (small_part.from_output) set_split(block, s.over, r, r, [&](int k, int l) { return small_part.over(k, l); });
+  }
+  template <class Block>
+  HOFT_HOST_DEVICE void fetch(Block const& block, shared const& s, index_t first, int buffer) const {
+    s.slice.fetch_tile(block, X, s.x_chunks, first, s.tile_x(buffer));
+    s.slice.fetch_tile(block, G, s.g_chunks, first, s.tile_g(buffer));
+  }
+  template <class Block>
+  HOFT_HOST_DEVICE void project(Block const& block, shared const& s, int buffer, int turn) const {
+    using term = projection_of<T>;
+    term const G_on_U{s.u, s.tile_g(buffer)}, G_on_K{s.k, s.tile_g(buffer)}, X_on_U{s.u, s.tile_x(buffer), s.s};
+    sum_tiles const to = projections(s, turn);
+    if (projects_X) s.slice.project(block, s.set_bits, s.scratch, to, G_on_U, G_on_K, X_on_U);
+    else s.slice.project(block, s.set_bits, s.scratch, to, G_on_U, G_on_K);
+  }
+
+  /// What is made of the projections of columns [first, first + 16): P, W, dW, −Z and dv; and what is summed of them.
+  template <class Cluster, class Block>
+  HOFT_HOST_DEVICE void form(Cluster const& cluster, Block const& block, shared const& s, index_t first,
+                             int turn) const {
+    using warp_type = typename Block::warp_type;
+    using sum_type = typename warp_type::template held<sum_tile>;
+    sum_tiles const projected = projections(s, turn);
+    bool const from_output = small_part.from_output;
+    block.each_warp((projects_X ? 2 : 1) * s.down, [&](warp_type const& warp, int task) {
+      bool const of_G = task < s.down;
+      int const g = of_G ? task : task - s.down;
+      sum_type sum = total_of_members(warp, cluster, block, projected, of_G ? g : s.down + s.across + g);
+      if (!of_G) add_product<stored::by_columns>(warp, s.v, s.uk, g, sum);
+      set_tile(warp, sum, g, either(of_G, s.p, s.w), [](float a) { return a; });
+    });
+    // From here on W is UᴴX, also where it is to become something else.
+    bool const plain = small_part.o == op::plain;
+    block.each_warp(2 * s.down, [&](warp_type const& warp, int task) {
+      bool const of_G = task < s.down;
+      int const g = of_G ? task : task - s.down;
+      sum_type sum = {};
+      // dW := −op(F)ᴴ P; −Z := −op(F) W or, from the output, op(F)ᴴ W
+      auto const from = either(of_G, s.p, s.w);
+      if (plain == (of_G || from_output)) add_product<stored::by_rows>(warp, from, s.f, g, sum);
+      else add_product<stored::by_columns>(warp, from, s.f, g, sum);
+      float const sign = of_G || !from_output ? -1.0f : 1.0f;
+      set_tile(warp, sum, g, either(of_G, s.dw, s.minus_z), [=](float a) { return sign * a; });
+    });
+    if (from_output)
+      block.each_warp(s.down, [&](warp_type const& warp, int g) {
+        sum_type sum = {};
+        add_product<stored::by_columns>(warp, s.minus_z, s.over, g, sum);
+        set_tile(warp, sum, g, s.w, [](float a) { return -a; });
+      });
+    if (s.slice.first == 0)
+      block.start_each_warp(s.across, [&](warp_type const& warp, int g) {
+        sum_type sum = total_of_members(warp, cluster, block, projected, s.down + g);
+        add_product<stored::by_rows>(warp, s.dw, s.uk, g, sum);
+        each_element(warp, sum, [&](int c, int l, float d) {
+          if (g * 16 + l < int(sums.rv) && first + c < X.cols) *dv.at(g * 16 + l, first + c) = d;
+        });
+      });
+    start_each_small_tile(block, s, [&](warp_type const& warp, int n, int kind, int g, int h) {
+      if (kind == 1 && !output) return;
+      sum_type sum;
+      s.small_sums.load(warp, sum, n);
+      auto const left = either(kind == 0, s.p, either(kind == 1, s.minus_z, s.dw));
+      auto const right = either(kind == 0, s.w, either(kind == 1, s.dw, s.v));
+      add_outer(warp, left, g, right, h, sum);
+      s.small_sums.store(warp, sum, n);
+    });
+  }
+
+  /// The columns of a buffer are added to the sums, and those of G become those of dX.
+  template <class Block>
+  HOFT_HOST_DEVICE void add_columns(Block const& block, shared const& s, int buffer) const {
+    T* const tile_x = s.tile_x(buffer);
+    T* const tile_g = s.tile_g(buffer);
+    if (s.dots != nullptr) add_dots(block, s, tile_g, tile_x);
+    outer_term<T> const of_X_dW{tile_x, s.dw}, of_G_Z{tile_g, s.minus_z}, of_G_v{tile_g, s.v};
+    block.each_warp(s.slice.strips(), [&](auto const& warp, int strip) {
+      if (apart && minus_Z.data == nullptr) {
+        s.slice.outer(warp, strip, s.D, of_X_dW);
+      } else if (!sums.split_D) {
+        s.slice.outer(warp, strip, s.D, of_G_Z, of_X_dW);
+      } else {
+        s.slice.outer(warp, strip, s.D, of_G_Z);
+        s.slice.outer(warp, strip, s.X_dW, of_X_dW);
+      }
+      if (sums.rv > 0) s.slice.outer(warp, strip, s.G_v, of_G_v);
+      if (dX.data != nullptr) s.slice.combine(warp, strip, {s.u, s.dw}, s.s, {}, tile_g, static_cast<T*>(nullptr));
+    });
+  }
   /// dots += the sums along rows of G ∘ X.
   template <class Block>
-  HOFT_HOST_DEVICE void add_dots(Block const& block, feature_slice const& slice, T const* tile_g, T const* tile_x,
-                                 float* dots) const {
-    block.each(slice.rows / 2, [&](index_t half) {
-      int const i = 2 * int(half);
-      float a = dots[i], b = dots[i + 1];
+  HOFT_HOST_DEVICE void add_dots(Block const& block, shared const& s, T const* tile_g, T const* tile_x) const {
+    block.each(s.slice.rows / 2, [&](int half) {
+      int const i = 2 * half;
+      float a = s.dots[i], b = s.dots[i + 1];
       HOFT_UNROLL
-      for (int c = 0; c < int(columns); ++c) {
-        auto const of_g = load_pair(tile_g + c * slice.stride() + i), of_x = load_pair(tile_x + c * slice.stride() + i);
+      for (int c = 0; c < columns; ++c) {
+        int const at = c * s.slice.stride() + i;
+        auto const of_g = load_pair(tile_g + at), of_x = load_pair(tile_x + at);
         a += of_g.first * of_x.first, b += of_g.second * of_x.second;
       }
-      dots[i] = a, dots[i + 1] = b;
+      s.dots[i] = a, s.dots[i + 1] = b;
+    });
+  }
+
+  template <class Block>
+  HOFT_HOST_DEVICE void write_sums(Block const& block, shared const& s, index_t run) const {
+    gradient_part<float> const part(parts, run, sums);
+    int const r = int(U.cols), rv = int(sums.rv);
+    index_t const first = s.slice.first;
+    s.slice.each_sum(block, s.D, r, [&](int i, int k, float d) { part.D(first + i, k) = d; });
+    if (sums.split_D) s.slice.each_sum(block, s.X_dW, r, [&](int i, int k, float d) { part.X_dW(first + i, k) = d; });
+    s.slice.each_sum(block, s.G_v, rv, [&](int i, int l, float d) { part.G_v(first + i, l) = d; });
+    if (s.dots != nullptr) block.each(s.slice.height, [&](int i) { part.dots[first + i] = s.dots[i]; });
+    start_each_small_tile(block, s, [&](auto const& warp, int n, int kind, int g, int h) {
+      typename std::remove_cvref_t<decltype(warp)>::template held<sum_tile> sum;
+      s.small_sums.load(warp, sum, n);
+      // dF = −Σ P Wᴴ, E = Σ Z dWᴴ, J = Σ dW vᴴ, one behind the other, each of r rows
+      float* const to = part.dF.data + kind * r * r;
+      each_element(warp, sum, [&](int row, int column, float a) {
+        int const k = g * 16 + row, l = h * 16 + column;
+        if (k < r && l < (kind == 2 ? rv : r)) to[l * r + k] = kind == 2 ? a : -a;
+      });
     });
   }
 };

@@ -18,66 +18,68 @@ struct cluster_project_kernel {
   strided_matrix<float> W;  ///< [r, n], instead of parts if there is one slice
   slice_shape shape{};
 
+  /// A block's memory, and what it knows of its slice.
   struct shared {
+    feature_slice slice;
+    int member;
+    int chunks, set_bits;
     split_matrix<parts_beside<T>> u;
-    float *s, *partial, *w;
+    float* s;
+    sum_tiles scratch, w;
     T* tiles;
-    HOFT_HOST_DEVICE shared(shared_arena& memory, cluster_project_kernel const& kernel, feature_slice const& slice)
-        : u(memory, slice.rank, slice.rows),
+    HOFT_HOST_DEVICE shared(shared_arena memory, cluster_project_kernel const& kernel, index_t which, index_t member_)
+        : slice(kernel.U.rows, kernel.shape.rows, kernel.U.cols, which),
+          member(int(member_)),
+          chunks(slice.chunks_of(kernel.X)),
+          set_bits(feature_slice::set_bits(16 * slice.groups(), int(kernel.shape.threads))),
+          u(memory, slice.rank, slice.rows),
           s(kernel.scale.size > 0 ? memory.template array<float>(slice.rows) : nullptr),
-          partial(memory.template array<float>(slice.projection_scratch(slice.rank, kernel.shape.threads))),
-          w(memory.template array<float>(2 * columns * slice.padded_rank())),
-          tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())) {}
+          scratch(memory, feature_slice::projection_scratch(u.lines, int(kernel.shape.threads))),
+          w(memory, 2 * slice.groups()),
+          tiles(memory.template array<T>(kernel.shape.buffers * slice.tile_size())),
+          bytes(memory.size()) {}
+    index_t bytes;
   };
-  index_t shared_bytes() const {
-    shared_arena counter;
-    shared(counter, *this, {U.rows, shape.rows, U.cols, 0});
-    return counter.size();
-  }
+  index_t shared_bytes() const { return shared({}, *this, 0, 0).bytes; }
 
   template <class Cluster>
   HOFT_HOST_DEVICE void operator()(Cluster const& cluster) const {
     index_t const which = cluster.x % shape.slices, run = cluster.x / shape.slices;
-    // f(block, slice, its memory) for every block
-    auto const members = [&](auto const& f) {
-      cluster.members([&](auto const& block, index_t member) {
-        feature_slice const slice(U.rows, shape.rows, U.cols, which * cluster.size + member);
-        shared_arena arena(block.memory);
-        f(block, slice, shared(arena, *this, slice), member);
-      });
-    };
-    index_t const end = (X.cols + columns - 1) / columns, r = U.cols, r16 = whole_tiles(r);
-    members([&](auto const& block, feature_slice const& slice, shared const& s, index_t) {
-      slice.load_reflectors(block, U, s.u);
-      if (s.s != nullptr) slice.load_vector(block, scale, s.s);
-      slice.fetch_tile(block, X, run * columns, s.tiles);
+    auto const held = cluster.hold([&](auto const& block, index_t member) {
+      return shared(shared_arena(block.memory), *this, which * cluster.size + member, member);
     });
-    index_t step = 0;
-    for (index_t task = run; task < end; task += shape.runs, ++step) {
-      index_t const next = task + shape.runs;
-      index_t const here = shape.buffers == 2 ? step % 2 : 0, there = shape.buffers == 2 ? 1 - here : 0;
-      // Others may still read the projections of the step before.
-      index_t const w = step % 2 * columns * r16;
-      members([&](auto const& block, feature_slice const& slice, shared const& s, index_t) {
+    int const r = int(U.cols), groups = (r + 15) / 16, turns = shape.turns(run, X.cols);
+    cluster.members(held, [&](auto const& block, shared const& s) {
+      s.slice.load_reflectors(block, U, s.u);
+      if (s.s != nullptr) s.slice.load_vector(block, scale, s.s);
+      s.slice.fetch_tile(block, X, s.chunks, run * columns, s.tiles);
+    });
+    index_t first = run * columns;
+    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    int const last = int(shape.buffers) - 1;
+    for (int turn = 0; turn < turns; ++turn, first += far) {
+      bool const more = turn + 1 < turns;
+      int const here = turn & last;
+      int const w = turn % 2 * groups;  // others may still read the projections of the turn before
+      cluster.members(held, [&](auto const& block, shared const& s) {
+        T* const tile = s.tiles + here * s.slice.tile_size();
         block.fetched();
-        if (shape.buffers == 2 && next < end)
-          slice.fetch_tile(block, X, next * columns, s.tiles + there * slice.tile_size());
-        slice.project(block, s.u, s.s, s.tiles + here * slice.tile_size(), s.partial, s.w + w);
-        if (shape.buffers == 1 && next < end) slice.fetch_tile(block, X, next * columns, s.tiles);
+        if (last > 0 && more)
+          s.slice.fetch_tile(block, X, s.chunks, first + far, s.tiles + (1 - here) * s.slice.tile_size());
+        s.slice.project(block, s.set_bits, s.scratch, s.w.from(w), projection_of<T>{s.u, tile, s.s});
       });
       cluster.barrier();
-      members([&](auto const& block, feature_slice const&, shared const& s, index_t member) {
-        index_t const all = columns * r, share = (all + cluster.size - 1) / cluster.size, first = member * share;
-        index_t const count = first >= all ? 0 : all - first < share ? all - first : share;
-        block.each(count, [&](index_t e) {
-          auto const [c, k] = divide(first + e, r);
-          index_t const j = task * columns + c;
-          if (j >= X.cols) return;
-          float total = 0.0f;
-          for (index_t other = 0; other < cluster.size; ++other)
-            total += cluster.of_member(other, block, s.w + w)[c * r16 + k];
-          if (shape.slices == 1) *W.at(k, j) = total;
-          else parts[(which * X.cols + j) * r + k] = total;
+      cluster.members(held, [&](auto const& block, shared const& s) {
+        if (last == 0 && more) s.slice.fetch_tile(block, X, s.chunks, first + far, s.tiles);
+        block.start_each_warp(groups, [&](auto const& warp, int g) {
+          if ((turn + g) % int(cluster.size) != s.member) return;
+          auto const sums = total_of_members(warp, cluster, block, s.w.from(w), g);
+          each_element(warp, sums, [&](int c, int k, float total) {
+            index_t const j = first + c;
+            if (j >= X.cols || g * 16 + k >= r) return;
+            if (shape.slices == 1) *W.at(g * 16 + k, j) = total;
+            else parts[(which * X.cols + j) * r + g * 16 + k] = total;
+          });
         });
       });
     }

@@ -20,11 +20,12 @@ inline index_t slice_rows(index_t m, index_t size) {
   constexpr index_t strip = feature_slice::row_step;
   return ((m + size - 1) / size + strip - 1) / strip * strip;
 }
+/// Of each block, beside what its kernel asks for: by the system, and in front of that.
+inline constexpr index_t reserved = 1024 + memory_in_front;
 /// The smallest clusters of which a processor holds two blocks, if that can be, better with two buffers than with one.
 /// A block that is alone has `most_threads`. bytes(shape): what a block shares.
 template <device_policy Device, class Bytes>
 cluster_shape shape_clusters(Device const& device, index_t m, index_t most_threads, Bytes const& bytes) {
-  constexpr index_t reserved = 1024;  // of each block, by the system, beside what it may ask for
   for (index_t blocks : {2, 1})
     for (index_t buffers : {2, 1})
       for (index_t size = 1; size <= device.most_cluster; size *= 2) {
@@ -61,7 +62,7 @@ slice_shape shape_whole(Device const& device, index_t m, index_t n, Kernel kerne
 /// otherwise; fewer features than fit where that keeps an eighth more processors busy.
 template <device_policy Device, class Kernel>
 slice_shape shape_apart(Device const& device, index_t m, index_t n, index_t least, index_t most, Kernel kernel) {
-  constexpr index_t reserved = 1024, strip = feature_slice::row_step;  // as of shape_clusters
+  constexpr index_t strip = feature_slice::row_step;
   index_t const longest = (std::min)(most, slice_rows(m, 1)), at_least = (std::max)(strip, (std::min)(least, longest));
   for (index_t blocks : {2, 1}) {
     slice_shape best;
