@@ -69,13 +69,14 @@ struct cuda_tests {
 
   Machine const& machine;
   std::span<cuda_shape const> shapes = cuda_shapes;
-  bool aligned = false;  ///< lines of matrices begin where 16 bytes are copied at a time
+  bool aligned = false;  ///< lines of matrices are multiples of 16 bytes, so that as many are copied at a time
+  index_t shift = 0;     ///< elements from a multiple of 16 bytes to where a matrix begins
 
   index_t padding(index_t rows, index_t cols) const {
     return aligned ? 16 - (std::same_as<L, col_major> ? rows : cols) % 8 : 3;
   }
-  matrix<T> as_padded(dense_matrix<T, L> const& X) const { return matrix<T>(X, padding(X.rows(), X.cols())); }
-  matrix<T> room_for(index_t rows, index_t cols) const { return matrix<T>(rows, cols, padding(rows, cols)); }
+  matrix<T> as_padded(dense_matrix<T, L> const& X) const { return matrix<T>(X, padding(X.rows(), X.cols()), shift); }
+  matrix<T> room_for(index_t rows, index_t cols) const { return matrix<T>(rows, cols, padding(rows, cols), shift); }
 
   /// A compact WY form in the machine's memory.
   struct form {
@@ -263,7 +264,7 @@ struct cuda_tests {
   }
 
   /// Blocks that may share little memory take large clusters; none are there where most_cluster is 0. Lines that begin
-  /// at multiples of 16 bytes are fetched, others are not.
+  /// at multiples of 16 bytes are fetched, others are not: neither those of another length, nor those that are shifted.
   void check_clusters() const {
     constexpr cuda_shape some[] = {{1, 1, 1, 64},    {33, 17, 33, 64}, {31, 15, 17, 64}, {64, 8, 16, 64},
                                    {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}};
@@ -273,12 +274,14 @@ struct cuda_tests {
         std::string const label = text_of({{"most", most}, {"limit", limit}});
         INFO(label);
         Machine const few = machine.limited(limit * 1024, most);
-        for (bool lines : {false, true}) {
-          cuda_tests<Machine, T, L> const tests{few, some, lines};
+        for (auto const& [lines, by] :
+             std::initializer_list<std::pair<bool, index_t>>{{false, 0}, {true, 0}, {true, 1}}) {
+          if (by > 0 && most != 1) continue;
+          cuda_tests<Machine, T, L> const tests{few, some, lines, by};
           tests.check_apply();
           tests.check_backward();
         }
-        if (limit == 44) cuda_tests<Machine, T, L>{few}.check_accumulate();
+        if (most == 8) cuda_tests<Machine, T, L>{few}.check_accumulate();  // in one launch, and column by column
       }
   }
 

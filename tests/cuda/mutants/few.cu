@@ -3,6 +3,7 @@
 
 #define HOFT_TEST_SCALAR Eigen::half
 #include "../device_calls.cu"
+#include "../device_parts.cu"
 
 #include "../transform_calls_of.hpp"
 

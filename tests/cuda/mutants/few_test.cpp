@@ -17,6 +17,10 @@ device_machine const& machine() {
 
 HOFT_CUDA_TESTS(device_machine, machine, Eigen::half)
 
+TEST_CASE_TEMPLATE("parts of floats, product by product", T, Eigen::bfloat16) {
+  cuda_tests<device_machine, T, col_major>{machine()}.check_parts();
+}
+
 TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, std::pair<Eigen::bfloat16, col_major>) {
   transform_tests<device_machine, typename Case::first_type, typename Case::second_type>::check(
       machine(), {{96, 8}, {60, 8}, {76, 1}});

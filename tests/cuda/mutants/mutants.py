@@ -2,7 +2,8 @@
 """Changes the device's code at one place at a time, and tells which of the tests on the emulator sees it.
 
   mutants.py --check              the text of every change is in the headers, once, and the page agrees with the results
-  mutants.py [--whole] [name...]  tries these changes, or all that have no result yet
+  mutants.py [name...]            tries these changes, or all that have no result yet; --few: by the small program alone,
+                                  --whole: by the whole one at once
   mutants.py --instructions N     changes N instructions of each kind that the small program executes (instructions.py)
   mutants.py --save               writes the tables of docs/internals/device-tests.md from the results
 
@@ -116,14 +117,16 @@ def changed_headers(mutant, work):
     return to
 
 
-def try_one(mutant, how, work, whole):
+def try_one(mutant, how, work, options):
     include = changed_headers(mutant, work)
     program = work / "changed"
-    if not whole:
+    if not options.whole:
         how.compile("device_together.cu", here / "few.cu", work / "few.cu.o", include)
         how.link(work / "few.cu.o", work / "few_test.o", program)
         if result := seen_by(program, how.runs, 300):
             return result
+        if options.few:
+            return None
     how.compile("device_together.cu", root / "tests/cuda/device_together.cu", work / "all.cu.o", include)
     how.link(work / "all.cu.o", None, program)
     return seen_by(program, how.runs, 900) or {"by": None}
@@ -140,7 +143,10 @@ def run(options, how, work, mutants):
         sys.exit(f"mutants.py: no such change: {', '.join(sorted(unknown))}")
     for name in options.names or [n for n in known if n not in results]:
         begun = time.time()
-        result = try_one(known[name], how, work, options.whole)
+        result = try_one(known[name], how, work, options)
+        if result is None:
+            print(f"{name}: the small program does not see it ({time.time() - begun:.0f} s)", flush=True)
+            continue
         results = read(results_file, nothing)
         results["changes"][name] = result
         results["changes"] = {n: results["changes"][n] for n in known if n in results["changes"]}
@@ -231,7 +237,8 @@ def main():
     parser.add_argument("names", nargs="*", metavar="name")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--save", action="store_true")
-    parser.add_argument("--whole", action="store_true", help="the whole program at once")
+    parser.add_argument("--few", action="store_true")
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--instructions", type=int, default=0, metavar="N")
     parser.add_argument("--seed", type=int, default=1, help="which instructions")
     parser.add_argument("--build", type=pathlib.Path, default=root / "build/tests")
