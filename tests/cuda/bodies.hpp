@@ -267,7 +267,7 @@ struct cuda_tests {
   /// at multiples of 16 bytes are fetched, others are not: neither those of another length, nor those that are shifted.
   void check_clusters() const {
     constexpr cuda_shape some[] = {{1, 1, 1, 64},    {33, 17, 33, 64}, {31, 15, 17, 64}, {64, 8, 16, 64},
-                                   {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}};
+                                   {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}, {100, 40, 5, 16}};
     if constexpr (std::same_as<A, float>)  // others know no clusters
       for (auto const& [most, limit] :
            std::initializer_list<std::pair<index_t, index_t>>{{0, 160}, {1, 60}, {2, 36}, {8, 24}, {8, 44}}) {
