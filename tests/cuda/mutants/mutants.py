@@ -4,7 +4,8 @@
   mutants.py --check              the text of every change is in the headers, once, and the page agrees with the results
   mutants.py [name...]            tries these changes, or all that have no result yet; --few: by the small program alone,
                                   --whole: by the whole one at once
-  mutants.py --instructions N     changes N instructions of each kind that the small program executes (instructions.py)
+  mutants.py --instructions N [kind...]  changes N instructions of these kinds, or of all (instructions.py), among those
+                                  that the small program executes
   mutants.py --save               writes the tables of docs/internals/device-tests.md from the results
 
 The changes are in mutants.json: a header below include/hoft/cuda, a text of it, and what takes its place. The folder
@@ -161,9 +162,9 @@ def run_instructions(options, how, work):
     how.link(work / "few.cu.o", work / "few_test.o", program)
     lines = instructions.executed(program, how.runs, work / "report.json")
     chosen, counts = instructions.places(program, lines, options.instructions, options.seed)
-    found = {}
-    for kind, places in chosen.items():
-        of = found[kind] = {"executed": counts[kind], "changed": len(places), "checks": 0, "numbers": 0, "not seen": []}
+    for kind in options.names or instructions.RULES:
+        places = chosen.get(kind, [])
+        of = {"executed": counts.get(kind, 0), "changed": len(places), "checks": 0, "numbers": 0, "not seen": []}
         for place in places:
             instructions.write_changed(program, place, changed)
             by = (seen_by(changed, how.runs, 300) or {"by": None})["by"]
@@ -174,7 +175,9 @@ def run_instructions(options, how, work):
                 of["numbers" if by == "numbers" else "checks"] += 1
         print(f"{kind}: {of['changed']} of {of['executed']} changed, {of['checks']} seen by checks, "
               f"{of['numbers']} by wrong numbers, {len(of['not seen'])} not seen", flush=True)
-    keep(read(results_file, nothing) | {"instructions": found})
+        results = read(results_file, nothing)
+        results["instructions"][kind] = of
+        keep(results)
 
 
 # --- the page ----------------------------------------------------------------------------------------------------
