@@ -307,6 +307,7 @@ struct cuda_tests {
           std::string const label = text_of({{"p", p}, {"q", q}});
           INFO(label);
           check_parts_of_update(p, q);
+          check_parts_of_factor(p, q);
           if (q < own) check_parts_of_projection(p, q);
           if (p < own) check_parts_of_sums(p, q);
         }
@@ -378,6 +379,36 @@ struct cuda_tests {
       CHECK(are_parts(dX.map().col(c).tail(m - r), p, q, r / 4, scale));
     }
   }
+  /// The lower rows of Y and dX once more, which are those of −T W and −Tᴴ P: U has the right factors in place of ones
+  /// above, and ones below.
+  void check_parts_of_factor(int p, int q) const {
+    index_t const m = parts_m, r = parts_r, n = parts_n;
+    dense_matrix<A> U = dense_matrix<A>::Zero(m - r, r), factor(r, r);
+    parts_matrix X = parts_matrix::Zero(m, n);
+    for (index_t k = 0; k < r; ++k) {
+      for (index_t i = k; i < m - r; i += r) U(i, k) = 1;
+      for (index_t l = 0; l < r; ++l) factor(k, l) = left_of_four(p, k + l / 4, l % 4);
+      X.row(k).setConstant(static_cast<T>(1.0f));
+    }
+    matrix<T> const x = as_padded(X), zero = as_padded(parts_matrix::Zero(m, n));
+    for (bool backward : {false, true}) {
+      form const Q = form_of(U, backward ? dense_matrix<A>(factor.transpose()) : factor);
+      for (index_t k = 0; k < r; ++k) hoft::as_eigen(Q.view.vectors)(k, k) = right_of_four(q, 3 * (k / 4), k % 4);
+      matrix<T> y = room_for(m, n), dU(m, r);
+      matrix<A, col_major> W(0, 0);
+      if (backward) {
+        work scratch(call::apply_backward_size(machine, Q.view, x.view(), side::left));
+        back(Q, false, zero.view(), x.view(), y.view(), dU.view(), side::left, op::plain, scratch);
+      } else {
+        work scratch(call::apply_size(machine, Q.view, x.view(), side::left));
+        call::apply(machine, Q.view, x.view(), y.view(), side::left, op::plain, scratch, W.view());
+        machine.finish();
+      }
+      for (index_t c = 0; c < n; ++c)
+        for (index_t first = r; first < m; first += r)
+          CHECK(are_parts(y.map().col(c).segment(first, r), p, q, r / 4, [](index_t, index_t) { return -1.0f; }));
+    }
+  }
   /// W = UᴴX of the lower rows.
   void check_parts_of_projection(int p, int q) const {
     index_t const m = parts_m, r = parts_r, n = parts_n;
@@ -396,23 +427,27 @@ struct cuda_tests {
     machine.finish();
     CHECK(are_parts(W.map(), p, q, (m - r) / 4, [](index_t, index_t) { return 1.0f; }));
   }
-  /// The lower rows of dU: Σ X dWᴴ over the columns, where dW is −Tᴴ dY of the upper rows.
+  /// The lower rows of dU: Σ X dWᴴ over the columns, where dW is −Tᴴ dY of the upper rows, and −Σ dY Zᴴ, where Z is T X
+  /// of the upper rows.
   void check_parts_of_sums(int p, int q) const {
     index_t const m = parts_m, r = parts_r, n = parts_n;
     dense_matrix<A> factor = dense_matrix<A>::Zero(r, r);
-    parts_matrix X = parts_matrix::Zero(m, n), dY = parts_matrix::Zero(m, n);
+    parts_matrix below = parts_matrix::Zero(m, n), above = parts_matrix::Zero(m, n);
     for (index_t c = 0; c < n; ++c) {
       index_t const f = c / 4, e = c % 4, l = 2 * f + e / 2;
-      for (index_t i = 0; i < m - r; ++i) X(r + i, c) = static_cast<T>(left_of_four(p, i + f, e));
+      for (index_t i = 0; i < m - r; ++i) below(r + i, c) = static_cast<T>(left_of_four(p, i + f, e));
       for (index_t k = 0; k < r; ++k) factor(l, k) = right_of_four(q, k + 3 * f, e);
-      dY(l, c) = static_cast<T>(1.0f);
+      above(l, c) = static_cast<T>(1.0f);
     }
-    form const Q = form_of(dense_matrix<A>::Zero(m - r, r), factor);
-    matrix<T> const x = as_padded(X), dy = as_padded(dY);
-    matrix<T> dX = room_for(m, n), dU(m, r);
-    work scratch(call::apply_backward_size(machine, Q.view, x.view(), side::left));
-    back(Q, false, x.view(), dy.view(), dX.view(), dU.view(), side::left, op::plain, scratch);
-    CHECK(are_parts(dU.map().bottomRows(m - r), p, q, n / 4, [](index_t, index_t) { return -1.0f; }));
+    matrix<T> const a = as_padded(above), b = as_padded(below);
+    for (bool of_X : {true, false}) {
+      form const Q = form_of(dense_matrix<A>::Zero(m - r, r), of_X ? factor : dense_matrix<A>(factor.transpose()));
+      matrix<T> dX = room_for(m, n), dU(m, r);
+      work scratch(call::apply_backward_size(machine, Q.view, a.view(), side::left));
+      back(Q, false, (of_X ? b : a).view(), (of_X ? a : b).view(), dX.view(), dU.view(), side::left, op::plain,
+           scratch);
+      CHECK(are_parts(dU.map().bottomRows(m - r), p, q, n / 4, [](index_t, index_t) { return -1.0f; }));
+    }
   }
 };
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Changes the device's code at one place at a time, and tells which of the tests on the emulator sees it.
 
-  mutants.py --check              the text of every change is in the headers, once, and the page agrees with the results
+  mutants.py --check              the text of every change is in the headers, once; what no test sees has a reason; the
+                                  page agrees with the results
   mutants.py [name...]            tries these changes, or all that have no result yet; --few: by the small program alone,
                                   --whole: by the whole one at once
   mutants.py --instructions N [kind...]  changes N instructions of these kinds, or of all (instructions.py), among those
@@ -19,7 +20,6 @@ import copy
 import json
 import pathlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -184,15 +184,17 @@ def run_instructions(options, how, work):
 
 
 def table_of_changes(mutants, results):
-    """By headers: changes, and how many of them a check has shown, or wrong numbers alone."""
-    lines = ["| header | changes | seen by checks | by wrong numbers | not seen |", "|---|---|---|---|---|"]
-    total = [0] * 4
+    """By headers: changes, those that have been tried, and how many a check has shown, or wrong numbers alone."""
+    lines = ["| header | changes | tried | seen by checks | by wrong numbers | not seen |", "|---|---|---|---|---|---|"]
+    total = [0] * 5
     for file in dict.fromkeys(m["file"] for m in mutants):
-        row = [0] * 4
+        row = [0] * 5
         for m in (m for m in mutants if m["file"] == file):
-            by = results.get(m["name"], {}).get("by")
             row[0] += 1
-            row[3 if by is None else 2 if by == "numbers" else 1] += 1
+            if m["name"] in results:
+                by = results[m["name"]]["by"]
+                row[1] += 1
+                row[4 if by is None else 3 if by == "numbers" else 2] += 1
         total = [a + b for a, b in zip(total, row)]
         lines.append(f"| `{file}` | " + " | ".join(map(str, row)) + " |")
     lines.append("| all | " + " | ".join(map(str, total)) + " |")
@@ -225,9 +227,10 @@ def check(mutants, results):
         count = file.read_text().count(m["old"]) if file.exists() else 0
         if count != 1:
             faults.append(f"{m['name']}: its text is {count} times in {m['file']}")
-        by = results["changes"].get(m["name"], {"by": "no result"})["by"]
-        if by == "no result" or (by is None) != ("unseen" in m):
-            faults.append(f"{m['name']}: {'no test sees it' if by is None else by}, but unseen: {m.get('unseen', 'no')}")
+        if m["name"] in results["changes"]:
+            by = results["changes"][m["name"]]["by"]
+            if (by is None) != ("unseen" in m):
+                faults.append(f"{m['name']}: seen by {by}, but why it cannot be: {m.get('unseen', 'not told')}")
     if with_tables(page.read_text(), mutants, results) != page.read_text():
         faults.append(f"{page.relative_to(root)} has other numbers: mutants.py --save")
     for fault in faults:
