@@ -153,8 +153,10 @@ class padded {
  public:
   using matrix = dense_matrix<T, L>;
 
-  padded(index_t rows, index_t cols, index_t padding = 3)
-      : inner_(std::is_same_v<L, col_major> ? rows : cols),
+  /// Its first element lies `shift` elements, fewer than 16, behind a multiple of 16 bytes.
+  padded(index_t rows, index_t cols, index_t padding = 3, index_t shift = 0)
+      : first_(guard + shift),
+        inner_(std::is_same_v<L, col_major> ? rows : cols),
         ld_(inner_ + padding),
         rows_(rows),
         cols_(cols),
@@ -162,19 +164,20 @@ class padded {
     std::memset(static_cast<void*>(memory_.data()), 0xFF, memory_.size() * sizeof(T));
   }
   template <class D>
-  explicit padded(Eigen::MatrixBase<D> const& A, index_t padding = 3) : padded(A.rows(), A.cols(), padding) {
+  explicit padded(Eigen::MatrixBase<D> const& A, index_t padding = 3, index_t shift = 0)
+      : padded(A.rows(), A.cols(), padding, shift) {
     map() = A;
   }
 
-  hoft::matrix_view<T, L> view() { return {memory_.data() + guard, rows_, cols_, ld_}; }
-  hoft::matrix_view<T const, L> view() const { return {memory_.data() + guard, rows_, cols_, ld_}; }
+  hoft::matrix_view<T, L> view() { return {memory_.data() + first_, rows_, cols_, ld_}; }
+  hoft::matrix_view<T const, L> view() const { return {memory_.data() + first_, rows_, cols_, ld_}; }
   auto map() { return hoft::as_eigen(view()); }
   auto map() const { return hoft::as_eigen(view()); }
 
   /// No sentinel was overwritten.
   bool intact() const {
     for (index_t e = 0; e < index_t(memory_.size()); ++e) {
-      index_t const offset = e - guard;
+      index_t const offset = e - first_;
       bool const inside =
           offset >= 0 && offset % ld_ < inner_ && offset < (std::is_same_v<L, col_major> ? cols_ : rows_) * ld_;
       if (inside) continue;
@@ -186,7 +189,7 @@ class padded {
 
  private:
   static constexpr index_t guard = 16;
-  index_t inner_, ld_, rows_, cols_;
+  index_t first_, inner_, ld_, rows_, cols_;
   std::vector<T, Allocator> memory_;
 };
 

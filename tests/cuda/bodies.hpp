@@ -71,13 +71,14 @@ struct cuda_tests {
 
   Machine const& machine;
   std::span<cuda_shape const> shapes = cuda_shapes;
-  bool aligned = false;  ///< lines of matrices begin where 16 bytes are copied at a time
+  bool aligned = false;  ///< lines of matrices are multiples of 16 bytes, so that as many are copied at a time
+  index_t shift = 0;     ///< elements from a multiple of 16 bytes to where a matrix begins
 
   index_t padding(index_t rows, index_t cols) const {
     return aligned ? 16 - (std::same_as<L, col_major> ? rows : cols) % 8 : 3;
   }
-  matrix<T> as_padded(dense_matrix<T, L> const& X) const { return matrix<T>(X, padding(X.rows(), X.cols())); }
-  matrix<T> room_for(index_t rows, index_t cols) const { return matrix<T>(rows, cols, padding(rows, cols)); }
+  matrix<T> as_padded(dense_matrix<T, L> const& X) const { return matrix<T>(X, padding(X.rows(), X.cols()), shift); }
+  matrix<T> room_for(index_t rows, index_t cols) const { return matrix<T>(rows, cols, padding(rows, cols), shift); }
 
   /// A compact WY form in the machine's memory.
   struct form {
@@ -265,22 +266,24 @@ struct cuda_tests {
   }
 
   /// Blocks that may share little memory take large clusters; none are there where most_cluster is 0. Lines that begin
-  /// at multiples of 16 bytes are fetched, others are not.
+  /// at multiples of 16 bytes are fetched, others are not: neither those of another length, nor those that are shifted.
   void check_clusters() const {
     constexpr cuda_shape some[] = {{1, 1, 1, 64},    {33, 17, 33, 64}, {31, 15, 17, 64}, {64, 8, 16, 64},
-                                   {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}};
+                                   {257, 5, 40, 64}, {300, 33, 5, 64}, {72, 64, 50, 64}, {100, 40, 5, 16}};
     if constexpr (std::same_as<A, float>)  // others know no clusters
       for (auto const& [most, limit] :
            std::initializer_list<std::pair<index_t, index_t>>{{0, 160}, {1, 60}, {2, 36}, {8, 24}, {8, 44}}) {
         std::string const label = text_of({{"most", most}, {"limit", limit}});
         INFO(label);
         Machine const few = machine.limited(limit * 1024, most);
-        for (bool lines : {false, true}) {
-          cuda_tests<Machine, T, L> const tests{few, some, lines};
+        for (auto const& [lines, by] :
+             std::initializer_list<std::pair<bool, index_t>>{{false, 0}, {true, 0}, {true, 1}}) {
+          if (by > 0 && most != 1) continue;
+          cuda_tests<Machine, T, L> const tests{few, some, lines, by};
           tests.check_apply();
           tests.check_backward();
         }
-        if (limit == 44) cuda_tests<Machine, T, L>{few}.check_accumulate();
+        if (most == 8) cuda_tests<Machine, T, L>{few}.check_accumulate();  // in one launch, and column by column
       }
   }
 
@@ -290,6 +293,163 @@ struct cuda_tests {
     dense_matrix<T, L> const first = applied(accumulated(U, 64), X, side::left, op::plain);
     for (int again = 0; again < 10; ++again)
       CHECK(same_bits(applied(accumulated(U, 64), X, side::left, op::plain), first));
+  }
+
+  /// The products of parts that floats are split into, one at a time: in sums of which all others cancel, so that it
+  /// does not hide below the tolerance of the whole. Of three parts, products below 2⁻²⁰ are left out here: what an
+  /// instruction may cut behind those that cancel is as large.
+  void check_parts() const {
+    if constexpr (std::same_as<A, float>) {
+      constexpr int own = std::same_as<T, float>         ? 3
+                          : std::same_as<T, Eigen::half> ? 2
+                                                         : 1,
+                    beside = std::same_as<T, float> ? 3 : 2;
+      for (int p = 0; p < beside; ++p)
+        for (int q = 0; p + q < beside; ++q) {
+          std::string const label = text_of({{"p", p}, {"q", q}});
+          INFO(label);
+          check_parts_of_update(p, q);
+          check_parts_of_factor(p, q);
+          if (q < own) check_parts_of_projection(p, q);
+          if (p < own) check_parts_of_sums(p, q);
+        }
+    }
+  }
+
+ private:
+  // Of check_parts: U is the identity above, so that there are rows for what is projected and rows for what is updated.
+  static constexpr index_t parts_m = 96, parts_r = 32, parts_n = 32;
+  using parts_matrix = dense_matrix<T, L>;
+
+  /// A form with U below its identity and T by hand: it need not be one of reflectors.
+  static form form_of(dense_matrix<A> const& below, dense_matrix<A> const& factor) {
+    form Q(parts_m, parts_r, parts_r);
+    hoft::as_eigen(Q.view.vectors).setIdentity();
+    hoft::as_eigen(Q.view.vectors).bottomRows(below.rows()) = below;
+    hoft::as_eigen(Q.view.factor) = factor;
+    hoft::as_eigen(Q.view.gram).setZero();
+    hoft::as_eigen(Q.view.scales).setOnes();
+    for (index_t k = 0; k < parts_r; ++k) Q.view.tau[k] = A(1);
+    Q.view.filled = true;
+    return Q;
+  }
+  /// Part p of number n, a float in [1, 2): it fits bfloat16, and the number is cut and rounded to the same parts.
+  static float part(int p, index_t n) {
+    if (p == 0) return 1 + float(n * 37 % 128) / 128;
+    return p == 1 ? float(2 + n % 2) * 0x1p-10f : float(64 + n * 29 % 64) * 0x1p-23f;
+  }
+  static float up_to(int p, index_t n) { return p < 0 ? 0 : up_to(p - 1, n) + part(p, n); }
+  /// Four factors, e of them, whose products with four others sum up to part(p, n) part(q, l): in AB − A'B − AB' +
+  /// A'B', which is (A − A') (B − B'), A' lacks the last part of A, and B' that of B.
+  static float left_of_four(int p, index_t n, index_t e) { return (e % 3 == 0 ? 1 : -1) * up_to(p - e % 2, n); }
+  static float right_of_four(int q, index_t l, index_t e) { return up_to(q - e / 2, l); }
+  /// sums(i, j) is the sum of so many products part(p, i + f) part(q, j + 3 f), times scale(i, j).
+  template <class Sums, class Scale>
+  static comparison are_parts(Sums const& sums, int p, int q, index_t fours, Scale const& scale) {
+    wide_matrix<float> expected = wide_matrix<float>::Zero(sums.rows(), sums.cols());
+    for (index_t j = 0; j < sums.cols(); ++j)
+      for (index_t i = 0; i < sums.rows(); ++i)
+        for (index_t f = 0; f < fours; ++f)
+          expected(i, j) += static_cast<long double>(part(p, i + f)) * part(q, j + 3 * f) * scale(i, j);
+    // An instruction may cut 24 bits below what cancels, 2⁻²² of each product and 2⁻⁴ of the least that is left.
+    return within(sums, expected, bound_matrix(expected.cwiseAbs() / 16));
+  }
+
+  /// The lower rows of Y and dX: −U T W, where W is X above.
+  void check_parts_of_update(int p, int q) const {
+    index_t const m = parts_m, r = parts_r, n = parts_n;
+    dense_matrix<A> U(m - r, r), factor = dense_matrix<A>::Zero(r, r);
+    parts_matrix X = parts_matrix::Zero(m, n);
+    auto const power = [](index_t c) { return float(1 << (c + c / 8) % 4); };
+    for (index_t k = 0; k < r; ++k) {
+      for (index_t i = 0; i < m - r; ++i) U(i, k) = left_of_four(p, i + k / 4, k % 4);
+      for (index_t c = 0; c < n; ++c) X(k, c) = static_cast<T>(power(c));
+      factor(k, k) = right_of_four(q, 3 * (k / 4), k % 4);
+    }
+    form const Q = form_of(U, factor);
+    matrix<T> const x = as_padded(X), zero = as_padded(parts_matrix::Zero(m, n));
+    matrix<T> y = room_for(m, n), dX = room_for(m, n), dU(m, r);
+    matrix<A, col_major> W(0, 0);
+    work scratch(call::apply_size(machine, Q.view, x.view(), side::left)),
+        scratch_back(call::apply_backward_size(machine, Q.view, x.view(), side::left));
+    call::apply(machine, Q.view, x.view(), y.view(), side::left, op::plain, scratch, W.view());
+    back(Q, false, zero.view(), x.view(), dX.view(), dU.view(), side::left, op::plain, scratch_back);
+    // All columns have the same factor, whose number does not depend on them.
+    for (index_t c = 0; c < n; ++c) {
+      auto const scale = [&](index_t, index_t) { return -power(c); };
+      CHECK(are_parts(y.map().col(c).tail(m - r), p, q, r / 4, scale));
+      CHECK(are_parts(dX.map().col(c).tail(m - r), p, q, r / 4, scale));
+    }
+  }
+  /// The lower rows of Y and dX once more, which are those of −T W and −Tᴴ P: U has the right factors in place of ones
+  /// above, and ones below.
+  void check_parts_of_factor(int p, int q) const {
+    index_t const m = parts_m, r = parts_r, n = parts_n;
+    dense_matrix<A> U = dense_matrix<A>::Zero(m - r, r), factor(r, r);
+    parts_matrix X = parts_matrix::Zero(m, n);
+    for (index_t k = 0; k < r; ++k) {
+      for (index_t i = k; i < m - r; i += r) U(i, k) = 1;
+      for (index_t l = 0; l < r; ++l) factor(k, l) = left_of_four(p, k + l / 4, l % 4);
+      X.row(k).setConstant(static_cast<T>(1.0f));
+    }
+    matrix<T> const x = as_padded(X), zero = as_padded(parts_matrix::Zero(m, n));
+    for (bool backward : {false, true}) {
+      form const Q = form_of(U, backward ? dense_matrix<A>(factor.transpose()) : factor);
+      for (index_t k = 0; k < r; ++k) hoft::as_eigen(Q.view.vectors)(k, k) = right_of_four(q, 3 * (k / 4), k % 4);
+      matrix<T> y = room_for(m, n), dU(m, r);
+      matrix<A, col_major> W(0, 0);
+      if (backward) {
+        work scratch(call::apply_backward_size(machine, Q.view, x.view(), side::left));
+        back(Q, false, zero.view(), x.view(), y.view(), dU.view(), side::left, op::plain, scratch);
+      } else {
+        work scratch(call::apply_size(machine, Q.view, x.view(), side::left));
+        call::apply(machine, Q.view, x.view(), y.view(), side::left, op::plain, scratch, W.view());
+        machine.finish();
+      }
+      for (index_t c = 0; c < n; ++c)
+        for (index_t first = r; first < m; first += r)
+          CHECK(are_parts(y.map().col(c).segment(first, r), p, q, r / 4, [](index_t, index_t) { return -1.0f; }));
+    }
+  }
+  /// W = UᴴX of the lower rows.
+  void check_parts_of_projection(int p, int q) const {
+    index_t const m = parts_m, r = parts_r, n = parts_n;
+    dense_matrix<A> U(m - r, r);
+    parts_matrix X = parts_matrix::Zero(m, n);
+    for (index_t i = 0; i < m - r; ++i) {
+      for (index_t k = 0; k < r; ++k) U(i, k) = left_of_four(p, k + i / 4, i % 4);
+      for (index_t c = 0; c < n; ++c) X(r + i, c) = static_cast<T>(right_of_four(q, c + 3 * (i / 4), i % 4));
+    }
+    form const Q = form_of(U, dense_matrix<A>::Identity(r, r));
+    matrix<T> const x = as_padded(X);
+    matrix<T> y = room_for(m, n);
+    matrix<A, col_major> W(r, n);
+    work scratch(call::apply_size(machine, Q.view, x.view(), side::left));
+    call::apply(machine, Q.view, x.view(), y.view(), side::left, op::plain, scratch, W.view());
+    machine.finish();
+    CHECK(are_parts(W.map(), p, q, (m - r) / 4, [](index_t, index_t) { return 1.0f; }));
+  }
+  /// The lower rows of dU: Σ X dWᴴ over the columns, where dW is −Tᴴ dY of the upper rows, and −Σ dY Zᴴ, where Z is T X
+  /// of the upper rows.
+  void check_parts_of_sums(int p, int q) const {
+    index_t const m = parts_m, r = parts_r, n = parts_n;
+    dense_matrix<A> factor = dense_matrix<A>::Zero(r, r);
+    parts_matrix below = parts_matrix::Zero(m, n), above = parts_matrix::Zero(m, n);
+    for (index_t c = 0; c < n; ++c) {
+      index_t const f = c / 4, e = c % 4, l = 2 * f + e / 2;
+      for (index_t i = 0; i < m - r; ++i) below(r + i, c) = static_cast<T>(left_of_four(p, i + f, e));
+      for (index_t k = 0; k < r; ++k) factor(l, k) = right_of_four(q, k + 3 * f, e);
+      above(l, c) = static_cast<T>(1.0f);
+    }
+    matrix<T> const a = as_padded(above), b = as_padded(below);
+    for (bool of_X : {true, false}) {
+      form const Q = form_of(dense_matrix<A>::Zero(m - r, r), of_X ? factor : dense_matrix<A>(factor.transpose()));
+      matrix<T> dX = room_for(m, n), dU(m, r);
+      work scratch(call::apply_backward_size(machine, Q.view, a.view(), side::left));
+      back(Q, false, (of_X ? b : a).view(), (of_X ? a : b).view(), dX.view(), dU.view(), side::left, op::plain,
+           scratch);
+      CHECK(are_parts(dU.map().bottomRows(m - r), p, q, n / 4, [](index_t, index_t) { return -1.0f; }));
+    }
   }
 };
 
@@ -315,6 +475,9 @@ struct cuda_tests {
   }                                                                                      \
   TEST_CASE_TEMPLATE("clusters of every size, and none", T, __VA_ARGS__) {               \
     cuda_tests<Machine, T, row_major>{machine()}.check_clusters();                       \
+  }                                                                                      \
+  TEST_CASE_TEMPLATE("parts of floats, product by product", T, __VA_ARGS__) {            \
+    cuda_tests<Machine, T, col_major>{machine()}.check_parts();                          \
   }                                                                                      \
   TEST_CASE_TEMPLATE("the same bits from every run", T, __VA_ARGS__) {                   \
     cuda_tests<Machine, T, row_major>{machine()}.check_bits();                           \

@@ -23,6 +23,11 @@ device_machine const& machine() {
 }  // namespace
 
 HOFT_CUDA_TESTS(device_machine, machine, HOFT_CUDA_SCALARS)
+#if defined(HOFT_TEST_EMULATED)  // not among those scalars
+TEST_CASE_TEMPLATE("parts of floats, product by product", T, Eigen::bfloat16) {
+  cuda_tests<device_machine, T, col_major>{machine()}.check_parts();
+}
+#endif
 
 TEST_CASE_TEMPLATE("every call, series and transforms too, agrees with the CPU's", T, std::complex<double>) {
   check_everything<T>([](auto const&... of) { return everything_on_device<T>(machine(), of...); });

@@ -19,7 +19,9 @@
 #define HOFT_TEST_SCALAR float
 #include "device_calls.cu"
 #undef HOFT_TEST_SCALAR
-#if !defined(HOFT_TEST_EMULATED)
+#if defined(HOFT_TEST_EMULATED)
+#include "device_parts.cu"
+#else
 #define HOFT_TEST_SCALAR double
 #include "device_calls.cu"
 #undef HOFT_TEST_SCALAR

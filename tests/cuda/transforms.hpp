@@ -16,16 +16,17 @@
 
 namespace hoft_test {
 
-/// Ranks 0, odd, whole tiles and 64; no feature, one, less than a strip of 32, more than a slice of 256; no tokens,
-/// one, more than a tile of 16; a left side of three factors, which is not taken as it is stored.
+/// Ranks 0, whole tiles, 64, and of every kind that a tile of 16 ends in: odd and even, in either half. No feature,
+/// one, less than a strip of 32, more than a slice of 256; no tokens, one, more than a tile of 16; a left side of three
+/// factors, which is not taken as it is stored.
 struct transform_shape {
   index_t m, n, t, ru, rv;
   index_t block = 64;  ///< of U
 };
 inline constexpr transform_shape transform_shapes[] = {
     {1, 1, 1, 1, 1},       {7, 5, 0, 2, 1},       {7, 0, 3, 2, 1},      {0, 5, 3, 1, 2},
-    {40, 33, 17, 0, 3},    {33, 40, 16, 5, 0},    {20, 20, 3, 0, 0},    {300, 70, 40, 16, 7},
-    {64, 300, 35, 17, 16}, {90, 100, 50, 64, 33}, {40, 9, 5, 20, 3, 8},
+    {40, 33, 17, 0, 11},   {33, 40, 16, 10, 0},   {20, 20, 3, 0, 0},    {300, 70, 40, 16, 14},
+    {64, 300, 35, 25, 16}, {90, 100, 50, 64, 33}, {40, 9, 5, 20, 3, 8},
 };
 #if defined(HOFT_TEST_FEW_SCALARS)
 #define HOFT_TRANSFORM_CASES std::pair<Eigen::half, row_major>

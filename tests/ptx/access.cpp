@@ -40,8 +40,8 @@ void note_uninitialised(warp const& w, u64 address, bool shared) {
   note(w, shared ? "uninitialised shared memory is read" : "uninitialised device memory is read",
        format("%s; block %u of the grid, warp %u", where(w, address).c_str(), w.in->x, w.index));
 }
-void note_unwaited(warp const& w, u64 address) {
-  note(w, "a copy is read that nobody waited for",
+void note_unwaited(warp const& w, u64 address, char const* how) {
+  note(w, std::string("a copy is ") + how + " that nobody waited for",
        format("%s; block %u of the grid, warp %u", where(w, address).c_str(), w.in->x, w.index));
 }
 
@@ -247,7 +247,8 @@ bool is_usual(past const& p, shadow* s, u64 mine) {
   u64 const level = before.read & 7;
   bool const read_before = (before.read == 0) | (p.holds(before.read) & (level <= of_block));
   if constexpr (Write) {
-    if (!(usual & read_before & ((before.written == 0) | p.holds(before.written)))) return false;
+    bool const written_before = p.holds(before.written) & ((before.written & 7) == 0);
+    if (!(usual & read_before & ((before.written == 0) | written_before))) return false;
     for (u32 e = 0; e < Entries; ++e) s[e] = {mine, 0};
   } else {
     u64 const both = before.read ^ mine;

@@ -49,7 +49,11 @@ inline order order_of_readers(warp const& w, u64 before, u64 mine) {
   return c.phase <= arrives[u32(before >> epoch_shift) & 0xFFFF] ? order::same_cluster : o;
 }
 
+void note_uninitialised(warp const& w, u64 address, bool shared);
+void note_unwaited(warp const& w, u64 address, char const* how);
+
 inline void touch_written(warp& w, shadow& s, u64 mine, u64 address) {
+  if ((s.written & 7) == pending && options::get().unwaited) note_unwaited(w, address, "overwritten");
   if (options::get().races) {
     if (u64 const before = s.written; before != mine && before != 0)
       if (order const o = order_of(w, before, mine); o != order::before)
@@ -62,15 +66,12 @@ inline void touch_written(warp& w, shadow& s, u64 mine, u64 address) {
   s.read = 0;
 }
 
-void note_uninitialised(warp const& w, u64 address, bool shared);
-void note_unwaited(warp const& w, u64 address);
-
 inline void touch_read(warp& w, shadow& s, u64 mine, u64 address, bool report_uninitialised, bool shared) {
   if (u64 const before = s.written; before != mine) {
     if (before == 0) {
       if (report_uninitialised) note_uninitialised(w, address, shared);
     } else if ((before & 7) == pending) {
-      if (options::get().unwaited) note_unwaited(w, address);
+      if (options::get().unwaited) note_unwaited(w, address, "read");
     } else if (options::get().races) {
       if (order const o = order_of(w, before, mine); o != order::before)
         note_race(w, "reads after a write", o, address, before, mine);

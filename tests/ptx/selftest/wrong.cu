@@ -37,6 +37,16 @@ __global__ void unwaited(float const* from, float* out) {
   __syncthreads();
   out[threadIdx.x] = x[threadIdx.x];
 }
+__global__ void overwritten_copy(float const* from, float* out) {
+  __shared__ __align__(16) float x[128];
+  __pipeline_memcpy_async(x + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
+  __pipeline_commit();
+  __syncthreads();
+  x[4 * (31 - threadIdx.x)] = 2;  // the copy may arrive behind it
+  __pipeline_wait_prior(0);
+  __syncthreads();
+  out[threadIdx.x] = x[threadIdx.x];
+}
 __global__ void unsynchronised_copy(float const* from, float* out) {
   __shared__ __align__(16) float x[128];
   __pipeline_memcpy_async(x + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
@@ -139,6 +149,7 @@ int main(int, char** arguments) {
   else if (which == "race_of_blocks") race_of_blocks<<<2, 1>>>(out);
   else if (which == "race_write_after_read") race_write_after_read<<<1, 64>>>(out);
   else if (which == "unwaited") unwaited<<<1, 32>>>(from, out);
+  else if (which == "overwritten_copy") overwritten_copy<<<1, 32>>>(from, out);
   else if (which == "unsynchronised_copy") unsynchronised_copy<<<1, 32>>>(from, out);
   else if (which.starts_with("bulk_")) in_bulk<<<1, 64>>>(from, out, which.back() - '0');
   else if (which == "beyond") beyond<<<1, 64>>>(out);

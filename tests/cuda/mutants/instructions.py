@@ -1,0 +1,84 @@
+"""Changes of single instructions of the PTX inside a program, in place and without compiling. Used by mutants.py."""
+import collections
+import json
+import os
+import random
+import re
+import subprocess
+
+# kind: (pattern, what takes its place: no longer than what it matches)
+RULES = {
+    "barrier of a block": (rb"bar\.sync\s+0;", rb""),
+    "barrier of a cluster": (rb"barrier\.cluster\.arrive;(.{0,400}?)barrier\.cluster\.wait;", rb"\1"),
+    "wait for copies": (rb"cp\.async\.wait_group\s+0;", rb"cp.async.wait_group 9;"),
+    "rank of a cluster": (rb"mapa\.u64\s+(%rd\d+), (%rd\d+), %r\d+;", rb"mapa.u64 \1, \2, 0;"),
+    "order of two parts": (rb"cvt\.r(.)\.bf16x2\.f32\s+(%r\d+), (%f\d+), (%f\d+);", rb"cvt.r\1.bf16x2.f32 \2, \4, \3;"),
+    "bound of a loop": (rb"setp\.ge\.s(32|64)", rb"setp.gt.s\1"),
+    "turned matrix": (rb"ldmatrix\.sync\.aligned\.m8n8\.x4\.trans\.shared\.b16", rb"ldmatrix.sync.aligned.m8n8.x4.shared.b16"),
+    "order of matrices": (
+        rb"(ldmatrix\.sync\.aligned\.m8n8\.x4\.shared\.b16 \{%r\d+), (%r\d+), (%r\d+), (%r\d+\})", rb"\1, \3, \2, \4"),
+    "registers of A": (rb"(\{%r\d+), (%r\d+), (%r\d+), (%r\d+\}, \{%r\d+, %r\d+\})", rb"\1, \3, \2, \4"),
+    "registers of B": (rb"(\{%r\d+, %r\d+, %r\d+, %r\d+\}), \{(%r\d+), (%r\d+)\}", rb"\1, {\3, \2}"),
+}
+
+
+def modules(data):
+    """Where each PTX text lies in a program's fat binaries: [first, last) of the bytes."""
+    found, at = [], 0
+    while (at := data.find(b"\x50\xed\x55\xba", at)) >= 0:
+        number = lambda place, size: int.from_bytes(data[place : place + size], "little")
+        place, end = at + number(at + 6, 2), at + number(at + 6, 2) + number(at + 8, 8)
+        while place < end <= len(data):
+            header, payload = number(place + 4, 4), number(place + 8, 8)
+            if number(place, 2) == 1:
+                found.append((place + header, place + header + payload))
+            place += header + payload
+        at += 4
+    return found
+
+
+def executed(program, runs, report):
+    """Lines of PTX that a change of is to be seen, and the kernels that execute them."""
+    lines = collections.defaultdict(set)
+    for _, command, environment in runs:
+        command = [str(program) if part.endswith("/cuda_device_test") else part for part in command]
+        report.unlink(missing_ok=True)
+        subprocess.run(["env", *environment, f"PTXEMU_REPORT={report}", "PTXEMU_REPORT_LINES=1", *command],
+                       check=True, capture_output=True)
+        for launch in map(json.loads, report.open() if report.exists() else []):
+            for line in launch.get("sites", []):
+                lines[line].add(launch["kernel"])
+    return lines
+
+
+def places(program, lines, sample, seed):
+    """Some places of each kind: (kind, kernel, line, first byte, last byte)."""
+    data = program.read_bytes()
+    of_kind = collections.defaultdict(list)
+    for first, last in modules(data):
+        starts = [first] + [first + m.end() for m in re.finditer(rb"\n", data[first:last])]
+        for line in sorted(lines):
+            if line > len(starts):
+                continue
+            text_end = starts[line] if line < len(starts) else last
+            for kind, (pattern, _) in RULES.items():
+                reach = text_end + (400 if b"cluster" in pattern else 0)
+                if match := re.search(pattern, data[starts[line - 1] : reach], re.S):
+                    if starts[line - 1] + match.start() < text_end:
+                        begin = starts[line - 1] + match.start()
+                        of_kind[kind].append((kind, min(lines[line]), line, begin, begin + len(match[0])))
+    choose = random.Random(seed)
+    return {kind: choose.sample(all_of, min(sample, len(all_of))) for kind, all_of in of_kind.items()}, {
+        kind: len(all_of) for kind, all_of in of_kind.items()
+    }
+
+
+def write_changed(program, place, to):
+    kind, _, _, first, last = place
+    data = bytearray(program.read_bytes())
+    pattern, new = RULES[kind]
+    changed = re.sub(pattern, new, bytes(data[first:last]), flags=re.S)
+    data[first:last] = changed.ljust(last - first)
+    to.unlink(missing_ok=True)
+    to.write_bytes(data)
+    os.chmod(to, 0o755)
