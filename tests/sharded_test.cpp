@@ -113,12 +113,15 @@ TEST_CASE("bits depend on the number of ranks alone, not on runs, threads or how
 TEST_CASE("columns of any norm, spread over ranks in any way") {
   index_t const m = 30, n = 4;
   float const far = 1e30f;
-  dense_matrix<float> U = gaussian<float>(m, 7, 40);
+  dense_matrix<float> U = gaussian<float>(m, 9, 40);
   U.col(1).setZero();
   U.col(2) *= far, U.col(3) /= far;
   U.col(4).head(m / 2) *= far, U.col(4).tail(m / 2) /= far;       // huge here, tiny there
   U.col(5).head(m / 2).setZero(), U.col(5).tail(m / 2) /= far;    // nothing here
   U.col(6).head(m / 2) *= 1e-15f, U.col(6).tail(m / 2) *= 1e15f;  // squares span the range
+  // On either side of where squares are scaled: norms of 2^-63 and 2^52.
+  U.col(7).head(m / 2) *= 4e-20f, U.col(7).tail(m / 2) *= 2e-20f;
+  U.col(8).head(m / 2) *= 1.5e15f, U.col(8).tail(m / 2) *= 5e14f;
   dense_matrix<float> const X = gaussian<float>(m, n, 41);
   auto const expected = reference_apply(U, X);
   bound_matrix const bound = per_line<float>(X, expected, side::left, line_bound<float>(m, U.cols()));
@@ -131,7 +134,7 @@ TEST_CASE("columns of any norm, spread over ranks in any way") {
       CHECK(within(Y, wide_matrix<float>(expected.middleRows(part.first, part.count)),
                    bound_matrix(bound.middleRows(part.first, part.count))));
       CHECK(form.Q.tau[1] == 0);
-      for (index_t j : {0, 2, 3, 4, 5, 6}) {
+      for (index_t j : {0, 2, 3, 4, 5, 6, 7, 8}) {
         long double const norm = static_cast<long double>(form.Q.scales(0, j)) * form.Q.scales(1, j);
         CHECK(std::abs(norm / widen(U).col(j).norm() - 1) <= 8 * eps_of<float>());
       }

@@ -14,8 +14,6 @@ shift 2
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
 export OMPI_MCA_hwloc_base_binding_policy=none
-# MPICH: ranks that wait give their core to those that work. OpenMPI reads none of it.
-export MPIR_CVAR_POLLS_BEFORE_YIELD=1
 
 if [[ -z $fails ]]; then exec "$mpirun" -n "$ranks" "$@"; fi
 status=0
