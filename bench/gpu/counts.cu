@@ -14,6 +14,23 @@
 
 __global__ void mark() {}
 
+/// A weight of zeros: no product, which is not counted here. In no unnamed namespace: not every case calls all of it.
+struct no_weight {
+  cudaStream_t stream;
+  hoft::index_t m, n;
+  hoft::index_t rows() const { return m; }
+  hoft::index_t cols() const { return n; }
+  template <class X, class Y>
+  void apply(X, Y y) const {
+    hoft::cuda::detail::require(cudaMemsetAsync(y.data, 0, std::size_t(y.ld * y.cols) * sizeof(*y.data), stream),
+                                "cudaMemsetAsync");
+  }
+  template <class X, class Y>
+  void apply_adjoint(X x, Y y) const {
+    apply(x, y);
+  }
+};
+
 namespace {
 
 using hoft::index_t, hoft::matrix_view, hoft::vector_view;
@@ -58,22 +75,6 @@ class device_memory {
 
  private:
   std::vector<void*> taken_;
-};
-
-/// A weight of zeros: no product, which is not counted here.
-struct no_weight {
-  cudaStream_t stream;
-  index_t m, n;
-  index_t rows() const { return m; }
-  index_t cols() const { return n; }
-  template <class X, class Y>
-  void apply(X, Y y) const {
-    require(cudaMemsetAsync(y.data, 0, std::size_t(y.ld * y.cols) * sizeof(*y.data), stream), "cudaMemsetAsync");
-  }
-  template <class X, class Y>
-  [[maybe_unused]] void apply_adjoint(X x, Y y) const {
-    apply(x, y);
-  }
 };
 
 class counter {
