@@ -341,8 +341,8 @@ struct cuda_tests {
   static float up_to(int p, index_t n) { return p < 0 ? 0 : up_to(p - 1, n) + part(p, n); }
   /// Four factors, e of them, whose products with four others sum up to part(p, n) part(q, l): in AB − A'B − AB' +
   /// A'B', which is (A − A') (B − B'), A' lacks the last part of A, and B' that of B.
-  static float left_of_four(int p, index_t n, index_t e) { return (e % 3 == 0 ? 1 : -1) * up_to(p - e % 2, n); }
-  static float right_of_four(int q, index_t l, index_t e) { return up_to(q - e / 2, l); }
+  static float left_of_four(int p, index_t n, index_t e) { return (e % 3 == 0 ? 1 : -1) * up_to(p - int(e % 2), n); }
+  static float right_of_four(int q, index_t l, index_t e) { return up_to(q - int(e / 2), l); }
   /// sums(i, j) is the sum of so many products part(p, i + f) part(q, j + 3 f), times scale(i, j).
   template <class Sums, class Scale>
   static comparison are_parts(Sums const& sums, int p, int q, index_t fours, Scale const& scale) {
