@@ -17,6 +17,7 @@ results.json. It takes half a minute a change, and ten if nothing sees it.
 """
 import argparse
 import copy
+import hashlib
 import json
 import pathlib
 import re
@@ -38,6 +39,16 @@ nothing = {"changes": {}, "instructions": {}}
 
 def read(file, otherwise=None):
     return json.loads(file.read_text()) if otherwise is None or file.exists() else copy.deepcopy(otherwise)
+
+
+def digest(mutant):
+    return hashlib.sha1("\0".join(mutant[part] for part in ("file", "old", "new")).encode()).hexdigest()[:8]
+
+
+def valid(mutants, results):
+    """The results of changes that are still what they were when they were tried."""
+    return {m["name"]: results[m["name"]] for m in mutants
+            if m["name"] in results and results[m["name"]].get("change") == digest(m)}
 
 
 # --- what ctest and ninja know -----------------------------------------------------------------------------------
@@ -138,7 +149,7 @@ def keep(results):
 
 
 def run(options, how, work, mutants):
-    results = read(results_file, nothing)["changes"]
+    results = valid(mutants, read(results_file, nothing)["changes"])
     known = {m["name"]: m for m in mutants}
     if unknown := set(options.names) - set(known):
         sys.exit(f"mutants.py: no such change: {', '.join(sorted(unknown))}")
@@ -149,8 +160,8 @@ def run(options, how, work, mutants):
             print(f"{name}: the small program does not see it ({time.time() - begun:.0f} s)", flush=True)
             continue
         results = read(results_file, nothing)
-        results["changes"][name] = result
-        results["changes"] = {n: results["changes"][n] for n in known if n in results["changes"]}
+        results["changes"][name] = {"change": digest(known[name])} | result
+        results["changes"] = valid(mutants, results["changes"])
         keep(results)
         print(f"{name}: {result['by'] or 'SURVIVED'}; {result.get('test', 'every test passed')}, "
               f"{result.get('case', '')} ({time.time() - begun:.0f} s)", flush=True)
@@ -211,7 +222,7 @@ def table_of_instructions(found):
 
 
 def with_tables(text, mutants, results):
-    tables = {"changes": table_of_changes(mutants, results["changes"]),
+    tables = {"changes": table_of_changes(mutants, valid(mutants, results["changes"])),
               "instructions": table_of_instructions(results["instructions"])}
     for name, table in tables.items():
         begin, end = f"<!-- {name}, by mutants.py --save -->", f"<!-- end of {name} -->"
@@ -222,13 +233,14 @@ def with_tables(text, mutants, results):
 
 def check(mutants, results):
     faults = []
+    known = valid(mutants, results["changes"])
     for m in mutants:
         file = headers / m["file"]
         count = file.read_text().count(m["old"]) if file.exists() else 0
         if count != 1:
             faults.append(f"{m['name']}: its text is {count} times in {m['file']}")
-        if m["name"] in results["changes"]:
-            by = results["changes"][m["name"]]["by"]
+        if m["name"] in known:
+            by = known[m["name"]]["by"]
             if (by is None) != ("unseen" in m):
                 faults.append(f"{m['name']}: seen by {by}, but why it cannot be: {m.get('unseen', 'not told')}")
     if with_tables(page.read_text(), mutants, results) != page.read_text():
