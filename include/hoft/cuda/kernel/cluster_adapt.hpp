@@ -80,9 +80,9 @@ struct cluster_adapt_kernel {
       s.slice.fetch_tile(block, X, s.x_chunks, run * columns, s.tiles);
     });
     index_t first = run * columns;
-    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    index_t const step = shape.runs * columns;  // to the columns of the next turn
     int const last = int(shape.buffers) - 1;
-    for (int turn = 0; turn < turns; ++turn, first += far) {
+    for (int turn = 0; turn < turns; ++turn, first += step) {
       bool const more = turn + 1 < turns;
       int const here = turn & last;
       cluster.members(held, [&](auto const& block, shared const& s) {
@@ -90,7 +90,7 @@ struct cluster_adapt_kernel {
         if (apart) start_set_columns(block, s.minus_z, minus_Z, first);
         block.fetched();
         if (last > 0 && more)
-          s.slice.fetch_tile(block, X, s.x_chunks, first + far, s.tiles + (1 - here) * s.slice.tile_size());
+          s.slice.fetch_tile(block, X, s.x_chunks, first + step, s.tiles + (1 - here) * s.slice.tile_size());
         if (!apart)
           s.slice.project(block, s.set_bits, s.scratch, projections(s, turn),
                           projection_of<T>{s.u, s.tiles + here * s.slice.tile_size(), s.s});
@@ -106,7 +106,7 @@ struct cluster_adapt_kernel {
         s.slice.store_tile(block, tile, Y, s.y_chunks, first);
         if (last > 0 || !more) return;
         block.stored();
-        s.slice.fetch_tile(block, X, s.x_chunks, first + far, tile);
+        s.slice.fetch_tile(block, X, s.x_chunks, first + step, tile);
       });
     }
     cluster.barrier();  // no block leaves while others read its memory

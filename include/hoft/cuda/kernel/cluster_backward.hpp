@@ -107,9 +107,9 @@ struct cluster_backward_kernel {
       fetch(block, s, run * columns, 0);
     });
     index_t first = run * columns;
-    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    index_t const step = shape.runs * columns;  // to the columns of the next turn
     int const last = int(shape.buffers) - 1;
-    for (int turn = 0; turn < turns; ++turn, first += far) {
+    for (int turn = 0; turn < turns; ++turn, first += step) {
       bool const more = turn + 1 < turns;
       int const here = turn & last;
       cluster.members(held, [&](auto const& block, shared const& s) {
@@ -121,7 +121,7 @@ struct cluster_backward_kernel {
           start_set_columns(block, s.w, W, first);
         }
         block.fetched();
-        if (last > 0 && more) fetch(block, s, first + far, 1 - here);
+        if (last > 0 && more) fetch(block, s, first + step, 1 - here);
         if (!apart) project(block, s, here, turn);
       });
       cluster.barrier();
@@ -131,7 +131,7 @@ struct cluster_backward_kernel {
         if (dX.data != nullptr) s.slice.store_tile(block, s.tile_g(here), dX, s.dx_chunks, first);
         if (last > 0 || !more) return;
         block.stored();
-        fetch(block, s, first + far, 0);
+        fetch(block, s, first + step, 0);
       });
     }
     cluster.members(held, [&](auto const& block, shared const& s) { write_sums(block, s, run); });
@@ -171,8 +171,8 @@ struct cluster_backward_kernel {
     if (s.dots != nullptr) block.each(s.slice.rows, [&](int i) { s.dots[i] = 0.0f; });
     if (s.s != nullptr) s.slice.load_vector(block, scale, s.s);
     if (apart) {
-      float* const small = parts + run * sums.size();  // dF, E and J of gradient_part, which somebody else adds up
-      if (s.slice.first == 0) block.each(2 * r * r + r * rv, [&](int e) { small[e] = 0.0f; });
+      float* const of_run = parts + run * sums.size();  // dF, E and J of gradient_part, which somebody else adds up
+      if (s.slice.first == 0) block.each(2 * r * r + r * rv, [&](int e) { of_run[e] = 0.0f; });
       return;
     }
     clear(s.small_sums, s.small_each);

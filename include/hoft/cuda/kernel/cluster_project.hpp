@@ -55,9 +55,9 @@ struct cluster_project_kernel {
       s.slice.fetch_tile(block, X, s.chunks, run * columns, s.tiles);
     });
     index_t first = run * columns;
-    index_t const far = shape.runs * columns;  // to the columns of the next turn
+    index_t const step = shape.runs * columns;  // to the columns of the next turn
     int const last = int(shape.buffers) - 1;
-    for (int turn = 0; turn < turns; ++turn, first += far) {
+    for (int turn = 0; turn < turns; ++turn, first += step) {
       bool const more = turn + 1 < turns;
       int const here = turn & last;
       int const w = turn % 2 * groups;  // others may still read the projections of the turn before
@@ -65,12 +65,12 @@ struct cluster_project_kernel {
         T* const tile = s.tiles + here * s.slice.tile_size();
         block.fetched();
         if (last > 0 && more)
-          s.slice.fetch_tile(block, X, s.chunks, first + far, s.tiles + (1 - here) * s.slice.tile_size());
+          s.slice.fetch_tile(block, X, s.chunks, first + step, s.tiles + (1 - here) * s.slice.tile_size());
         s.slice.project(block, s.set_bits, s.scratch, s.w.from(w), projection_of<T>{s.u, tile, s.s});
       });
       cluster.barrier();
       cluster.members(held, [&](auto const& block, shared const& s) {
-        if (last == 0 && more) s.slice.fetch_tile(block, X, s.chunks, first + far, s.tiles);
+        if (last == 0 && more) s.slice.fetch_tile(block, X, s.chunks, first + step, s.tiles);
         block.start_each_warp(groups, [&](auto const& warp, int g) {
           if ((turn + g) % int(cluster.size) != s.member) return;
           auto const sums = total_of_members(warp, cluster, block, s.w.from(w), g);
