@@ -1,6 +1,9 @@
 // What the forms with views and workspace promise: no allocation, nothing written outside outputs and workspace.
 #include "everything.hpp"
 #include "sanitized.hpp"
+#include "sharded/thread_ranks.hpp"
+
+#include <hoft/sharded/backend.hpp>
 
 #include <atomic>
 #include <cerrno>
@@ -77,6 +80,23 @@ TEST_CASE_TEMPLATE("the forms with a workspace allocate nothing", T, float, std:
       rows.run(policy, counted);
     }
   }
+}
+
+TEST_CASE("messages between ranks allocate nothing, nor does agreeing on them") {
+  int const ranks = 3;
+  std::vector<long> counted(ranks, -1);
+  auto const thrown = on_ranks(ranks, 256, [&](thread_communicator& c) {
+    hoft::sharded const policy(hoft::cpu{}, c);
+    std::vector<float> memory(100 * 20);
+    hoft::matrix_view<float> const W(memory.data(), 90, 20, 100);  // padded, and too large for one message
+    c.all_gather(&ranks, sizeof ranks);                            // all are here, with their memory
+    long const before = allocations;
+    hoft::sharded_backend::operations::sum_ranks<float>(policy, W);
+    counted[std::size_t(c.rank())] = allocations - before;
+    c.all_gather(&ranks, sizeof ranks);  // all have counted
+  });
+  for (auto const& text : thrown) CHECK(text == "");
+  for (long const count : counted) CHECK(count == 0);
 }
 
 TEST_CASE_TEMPLATE("nothing is written outside outputs and workspace, nothing is read outside inputs", T, float,

@@ -3,7 +3,9 @@
 #include "sharded/forms.hpp"
 #include "sharded/thread_ranks.hpp"
 
+#include <algorithm>
 #include <stdexcept>
+#include <type_traits>
 
 using namespace hoft_test;
 
@@ -128,6 +130,47 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
   }
 }
 
+TEST_CASE("projections of more columns than a panel are several messages") {
+  auto const thrown = on_ranks(3, message_bytes, [](thread_communicator& carrier) {
+    index_t const m = 6, r = 2, n = 4096 + 3;
+    hoft::counting_communicator counting(carrier);
+    sharded const policy(hoft::cpu{}, counting);
+    dense_matrix<float> const U = gaussian<float>(m, r, 1), X = gaussian<float>(m, n, 2);
+    form_on_rank<float> const form(policy, rows_on(U, carrier), 64);
+    counting.reset();
+    auto const Y = applied(policy, form.Q, rows_on(X, carrier));
+    CHECK(counting.counts().sums == 2);
+    CHECK(counting.counts().numbers == r * n);
+    auto const expected = reference_apply(U, X);
+    bound_matrix const bound = per_line<float>(X, expected, side::left, line_bound<float>(m, r));
+    auto const part = part_on(m, carrier.rank(), carrier.size());
+    CHECK(within(Y, wide_matrix<float>(expected.middleRows(part.first, part.count)),
+                 bound_matrix(bound.middleRows(part.first, part.count))));
+  });
+  for (auto const& text : thrown) CHECK(text == "");
+}
+
+TEST_CASE("a matrix is summed wherever its rows and columns lie on the other ranks") {
+  auto const sum_of = [](thread_communicator& c, auto layout) {
+    using L = decltype(layout);
+    index_t const rows = 30, cols = 40, padding = c.rank() == 1 ? 2 : 0;  // without padding it travels as it lies
+    index_t const ld = (std::is_same_v<L, col_major> ? rows : cols) + padding;
+    std::vector<float> memory(std::size_t(ld * (std::is_same_v<L, col_major> ? cols : rows)), -1.0f);
+    hoft::matrix_view<float, L> const W(memory.data(), rows, cols, ld);
+    for (index_t j = 0; j < cols; ++j)
+      for (index_t i = 0; i < rows; ++i) W(i, j) = float(10 * i + j);
+    hoft::sharded_backend::operations::sum_ranks<float>(rank_policy(hoft::cpu{}, c), W);
+    for (index_t j = 0; j < cols; ++j)
+      for (index_t i = 0; i < rows; ++i) CHECK(W(i, j) == float(c.size()) * float(10 * i + j));
+    CHECK(std::count(memory.begin(), memory.end(), -1.0f) == index_t(memory.size()) - rows * cols);
+  };
+  for (index_t bytes : {index_t{0}, message_bytes}) {
+    auto const thrown =
+        on_ranks(3, bytes, [&](thread_communicator& c) { sum_of(c, col_major{}), sum_of(c, row_major{}); });
+    for (auto const& text : thrown) CHECK(text == "");
+  }
+}
+
 TEST_CASE("without agreement the same sums travel, and nothing else") {
   auto const thrown = on_ranks(3, message_bytes, [](thread_communicator& communicator) {
     auto const checked = counted_layer(communicator, split::rows, 64).run();
@@ -175,6 +218,13 @@ TEST_CASE("ranks that differ are named on every rank") {
                                      rank_policy(hoft::cpu{}, c), hoft::as_view(y), hoft::as_view(v));
                                }),
                  "the rows of a sum over ranks, part 2: 2 on rank 0, 3 on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 form_on_rank<float> const form(policy, gaussian<float>(5, 3, 1), 64);
+                                 applied(policy, form.Q, gaussian<float>(5, odd(c) ? 0 : 2, 2));
+                               }),
+                 "what is exchanged: a sum over ranks on rank 0, nothing, of no columns on rank 1"));
   CHECK(contains(thrown_by_all(3,
                                [&](auto& c) {
                                  rank_policy const policy(hoft::cpu{}, c);

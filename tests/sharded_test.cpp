@@ -95,11 +95,12 @@ TEST_CASE("one rank has the bits of the local policy") {
       }
 }
 
-TEST_CASE("bits depend on the number of ranks alone, not on runs, threads or how messages are cut") {
+TEST_CASE_TEMPLATE("bits depend on the number of ranks alone, not on runs, threads or how messages are cut", T, float,
+                   Eigen::half) {
+  using L = std::conditional_t<std::is_same_v<T, float>, col_major, row_major>;
   for (split of : {split::tall, split::rows, split::columns}) {
-    auto const run = [&](index_t bytes, int threads) {
-      return reports_of<float, col_major>(3, of, {40, 21, 131, 8, 3, 64}, {true, true}, 950, bytes,
-                                          {.threads = threads});
+    auto const run = [&](index_t bytes, int threads) {  // several panels and groups of reflectors for the threads
+      return reports_of<T, L>(3, of, {40, 21, 300, 20, 3, 64}, {true, true}, 950, bytes, {.threads = threads});
     };
     auto const once = run(message_bytes, 1), again = run(message_bytes, 1), short_ones = run(2048, 4);
     for (std::size_t rank = 0; rank < once.size(); ++rank) {

@@ -46,17 +46,15 @@ def step(name: str, method: str, ranks: int) -> tuple[float, float]:
     t, r = TOKENS, RANK
     computing = communicating = 0.0
     for split, m, n in linears(MODELS[name]):
+        m, n = (m / ranks, n) if split == "rows" else (m, n / ranks)  # of a rank: what is whole is whole on all
         flops = 4 * m * n * t  # two passes over a frozen weight
         if method == "lora":
             flops += 6 * (m + n) * r * t
         if method == "hoft":
-            flops += (12 * m * r + 6 * m * r + 6 * n * r) * t
-        computing += flops / FLOPS / ranks
-        if method == "hoft" and split == "rows":  # w; P; dv on top of dx
-            communicating += 2 * message(SUM_BYTES * r * t, ranks)
-            communicating += 2 * SUM_BYTES * r * t / BANDWIDTH
-        if method == "hoft" and split == "columns":  # v on top of y
-            communicating += 2 * SUM_BYTES * r * t / BANDWIDTH
+            flops += (18 * m + 6 * n) * r * t
+        computing += flops / FLOPS
+        if method == "hoft":  # w, P and dv; or v
+            communicating += (3 if split == "rows" else 1) * message(SUM_BYTES * r * t, ranks)
         if method == "lora":  # B^T dy on top of dx, or A x on top of y
             communicating += 2 * BYTES * r * t / BANDWIDTH
     communicating += 4 * message(BYTES * d * t, ranks)  # y of two weights, dx of two inputs
@@ -118,8 +116,9 @@ are no more. Medians; "in messages" is the share of rank 0's time in communicati
 Not measured: times of {TOKENS} tokens forward and backward through all linear layers, split over all ranks as Megatron
 splits them, from {FLOPS:.0e} flops a second on each rank, {LATENCY * 1e6:.0f} µs for each step of a message and
 {BANDWIDTH / 1e9:.0f} GB/s. The framework sums y and dx in {8 * BYTES} bits, dx of weights that share their input once,
-as it does when it calls the halves of a layer itself; hoft's own sums travel in {8 * SUM_BYTES} bits. Rank {RANK} on every
-weight. Nothing overlaps.
+as it does when it calls the halves of a layer itself; hoft's own sums then are messages of their own, in {8 * SUM_BYTES} bits,
+and ranks agree on nothing before them. LoRA's ride on the framework's. What is whole is computed by every rank: V̂ᴴx
+where rows are split, all of y where columns are. Rank {RANK} on every weight. Nothing overlaps.
 
 {modelled()}
 ![Seconds of a step over ranks, modelled]({image})

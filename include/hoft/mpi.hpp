@@ -91,7 +91,8 @@ class engine {
 /// the order of the ranks, whatever MPI would do. Errors of MPI are thrown as hoft::communication_error, if MPI
 /// returns at all; a rank that ends without MPI_Finalize is ended by mpirun, and the others with it.
 ///
-/// Nothing is allocated after construction. Messages larger than its memory travel in pieces, below 2 GiB each.
+/// Nothing is allocated after construction. Messages larger than its memory travel in pieces, as those above 1 GiB
+/// do.
 class communicator {
  public:
   static constexpr index_t default_bytes = index_t{16} << 20;
@@ -109,6 +110,9 @@ class communicator {
   [[nodiscard]] workspace message_memory() const { return ordered_.message_memory(); }
   template <class Local, class A>
   void all_reduce(Local const& local, A* data, index_t count) {
+    static_assert(
+        !requires { typename Local::cuda_device_tag; },
+        "hoft::mpi: messages lie in memory of the host, which a GPU's policy does not write.");
     ordered_.all_reduce(local, data, count);
   }
   void const* all_gather(void const* record, index_t bytes) { return ordered_.all_gather(record, bytes); }

@@ -7,8 +7,8 @@
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
-template <class Policy, class A, class T, class L>
-void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M) {
+template <class A, class T, class L>
+void require_unmerge(adapter_view<A> const& a, matrix_view<T, L> M) {
   constexpr char const* function = "unmerge";
   require_adapter(function, a);
   require_not_empty(function, "a.left", a.left, M.rows);
@@ -18,9 +18,13 @@ void require_unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view
     if (q->kind.truncated)
       refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with neumann{k}",
                              "built with exact{}");
+}
+/// Asked last: ranks that share a weight tell each other what they find.
+template <class Policy, class A>
+void require_no_zero(Policy const& policy, adapter_view<A> const& a) {
   if (index_t const zero = ops<Policy>::find_zero(policy, vector_view<std::remove_const_t<A> const>(a.scale));
       zero >= 0)
-    refuse<argument_error>(function, ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
+    refuse<argument_error>("unmerge", ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
 }
 
 }  // namespace detail
@@ -53,8 +57,9 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::unmerge: the adapter must hold the accumulator type of M.");
   vector_view<acc const> const s = a.scale;
-  detail::require_unmerge(policy, a, M);
+  detail::require_unmerge(a, M);
   detail::require_bytes("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
+  detail::require_no_zero(policy, a);
   apply(ops<Policy>::of_left(policy), a.left, M, M, side::left, op::adjoint, work);
   if (a.scaled()) ops<Policy>::divide_rows(policy, s, M);
   apply(ops<Policy>::of_right(policy), a.right, M, M, side::right, op::adjoint, work);

@@ -12,7 +12,7 @@
 namespace HOFT_TARGET_NAMESPACE::sharded_backend {
 
 /// What is about to be exchanged.
-enum class exchange : std::int64_t { sum, norms, gram, gradient, scale };
+enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing };
 
 inline char const* name_of(exchange what) {
   switch (what) {
@@ -26,6 +26,8 @@ inline char const* name_of(exchange what) {
       return "the gradient of reflectors";
     case exchange::scale:
       return "a look at the scale";
+    case exchange::nothing:
+      return "nothing, of no columns";
   }
   return "something else";
 }
@@ -65,10 +67,11 @@ struct agreement {
     auto* const to = extents.data() + 3 * parts++;
     to[0] = part.rows, to[1] = part.cols, to[2] = part.is_col_major ? 0 : 1;
   }
+  bool operator==(agreement const&) const = default;
 };
 static_assert(sizeof(agreement) <= 256, "hoft: message_memory_for counts 256 bytes for each rank's record.");
 
-/// What differs between a record and that of rank 0; empty if nothing does.
+/// What differs between a record and that of rank 0.
 inline std::string difference(agreement const& here, agreement const& first, int rank) {
   auto const differs = [rank](std::string const& what, std::string const& of_first, std::string const& of_here) {
     return what + ": " + of_first + " on rank 0, " + of_here + " on rank " + std::to_string(rank);
@@ -107,10 +110,9 @@ void agree(Policy const& policy, exchange what, Views const&... parts) {
   mine.ranks = policy.ranks->size(), mine.memory = policy.ranks->message_memory().size;
   (mine.add(parts), ...);
   auto const* const all = static_cast<agreement const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));
-  for (int rank = 1; rank < policy.ranks->size(); ++rank) {
-    std::string const text = difference(all[rank], all[0], rank);
-    if (!text.empty()) throw shape_error("hoft::sharded: ranks do not agree on " + text);
-  }
+  for (int rank = 1; rank < policy.ranks->size(); ++rank)
+    if (all[rank] != all[0])  // texts are memory that is allocated: for errors alone
+      throw shape_error("hoft::sharded: ranks do not agree on " + difference(all[rank], all[0], rank));
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::sharded_backend

@@ -1,5 +1,5 @@
 // hoft/sharded/algorithms.hpp: whole algorithms: those of the local policy where no sum runs over ranks, else those by
-// panels, of which a matrix is one. Sums over columns alone are the local policy's.
+// panels. Sums over columns alone are the local policy's.
 #pragma once
 #include <hoft/sharded/message.hpp>
 

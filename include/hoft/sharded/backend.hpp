@@ -1,8 +1,8 @@
 // hoft/sharded/backend.hpp: the operations of split problems (backend/concept.hpp): those of the local policy, and a
 // message where a sum over rows ends.
 //
-// A matrix whose rows lie on several ranks is one panel, so that its projections are one message; inside of it the
-// local policy walks over panels of its own.
+// A matrix whose rows lie on several ranks is cut into wide panels, so that the projections of each are one long
+// message; inside of them the local policy walks over panels of its own.
 #pragma once
 #include <hoft/sharded/algorithms.hpp>
 #include <hoft/sharded/columns.hpp>
@@ -51,30 +51,34 @@ struct operations : backend::defaults {
   static index_t worker_count(P const& policy) {
     return policy.sums() ? 1 : local_ops<P>::worker_count(policy.local);
   }
+  /// A panel that ends in messages has all threads of its rank to itself; so has each problem of a batch on weights.
   template <sharded_policy P>
   static P serial(P const& policy) {
-    if (policy.of != split::none) return policy;
+    bool const is_alone = policy.of == split::none || (policy.of == split::tall && policy.ranks->size() == 1);
+    if (!is_alone) return policy;
     P one = policy;
     one.local = local_ops<P>::serial(policy.local);
     return one;
   }
-  /// Ranks with different numbers of rows walk alike.
+  /// Ranks with different numbers of rows walk alike. Latency is little beside messages of that many columns, and
+  /// workspace for a panel is little beside the weights that have more.
   template <class T, class L, sharded_policy P>
   static index_t panel_width(P const& policy, index_t m, index_t sums) {
-    constexpr index_t converted = 4096;
-    if (!policy.sums()) return local_ops<P>::template panel_width<T, L>(policy.local, m, sums);
-    return std::same_as<T, accumulator_t<T>> ? (std::numeric_limits<index_t>::max)() / 2 : converted;
+    constexpr index_t width = 4096;
+    return policy.sums() ? width : local_ops<P>::template panel_width<T, L>(policy.local, m, sums);
   }
   template <sharded_policy P, class Body>
   static void for_each_panel(P const& policy, index_t n, index_t width, Body const& body) {
-    if (policy.sums()) defaults::for_each_panel(policy, n, width, body);
-    else local_ops<P>::for_each_panel(policy.local, n, width, body);
+    if (!policy.sums()) return local_ops<P>::for_each_panel(policy.local, n, width, body);
+    if (n == 0) return agree<float>(policy, exchange::nothing);
+    defaults::for_each_panel(policy, n, width, body);
   }
   template <sharded_policy P, class Clear, class Body, class Merge>
   static void for_each_panel_summed(P const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
                                     Merge const& merge) {
-    if (policy.sums()) defaults::for_each_panel_summed(policy, n, width, clear, body, merge);
-    else local_ops<P>::for_each_panel_summed(policy.local, n, width, clear, body, merge);
+    if (!policy.sums()) return local_ops<P>::for_each_panel_summed(policy.local, n, width, clear, body, merge);
+    if (n == 0) return agree<float>(policy, exchange::nothing);
+    defaults::for_each_panel_summed(policy, n, width, clear, body, merge);
   }
   /// One after another, since messages have an order.
   template <sharded_policy P, class Body>
@@ -163,8 +167,7 @@ struct operations : backend::defaults {
     for_each_element(policy, dU, element{Uhat, scales, tau, dots, D, dU});
   }
 
-  // --- the triangular factor: on every rank
-  // ---------------------------------------------------------------------------
+  // --- the triangular factor: on every rank --------------------------------------------------------------------------
 
   template <sharded_policy P, class T>
   static void gram_upper(P const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
@@ -271,8 +274,7 @@ struct operations : backend::defaults {
     });
   }
 
-  // --- whole algorithms
-  // ------------------------------------------------------------------------------------------------
+  // --- whole algorithms ----------------------------------------------------------------------------------------------
 
   template <class Panels>
   using apply_algorithm = sharded_apply<Panels>;

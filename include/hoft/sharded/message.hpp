@@ -25,7 +25,8 @@ A* message_of(Policy const& policy, index_t count) {
   return reinterpret_cast<A*>(memory.data);
 }
 
-/// Matrices as one row of elements, which is cut into messages where columns begin.
+/// Matrices as one row of elements, which is cut into messages where columns begin. Each lies there in its own layout,
+/// so that one that is contiguous on another rank, which sends it as it lies, has the same order of elements.
 template <class A, class Policy, class... Views>
 class packed_sum {
  public:
@@ -51,8 +52,8 @@ class packed_sum {
     (std::make_index_sequence<count>());
   }
   template <class View>
-  matrix_view<A> in_message(View const& part, std::size_t i) const {
-    return {message_of<A>(policy_, used_) + begins_[i], part.rows, now_[i]};
+  auto in_message(View const& part, std::size_t i) const {
+    return matrix_view<A, typename View::layout_type>{message_of<A>(policy_, used_) + begins_[i], part.rows, now_[i]};
   }
   /// As many of the columns that are left as fit into one message; answers how many elements.
   index_t pack() {

@@ -91,8 +91,7 @@ small_matrix<W> whole_triangle(compact_wy_view<A> const& Q, small_matrix<W> cons
 ///
 /// @param policy of split::tall: this rank's rows are E. Memory of the host
 /// @throws hoft::shape_error if the ranks' columns differ in number; hoft::workspace_error if the communicator's
-/// message
-///         memory holds no column of k numbers
+///         message memory holds no column of k numbers
 ///
 /// Cost: m k² flops in plain loops, k² numbers summed. Accuracy: computed in double for float and 16-bit E, else in E's
 /// own type. Source: as of orthogonality_error(E) (reference/orthogonality.hpp).

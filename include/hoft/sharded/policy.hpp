@@ -35,7 +35,7 @@ struct operations;  // backend.hpp
 ///
 /// Before each message ranks agree on what it holds: who differs is named in an error on every rank. That is one small
 /// message more, which `agrees = false` leaves out; ranks that differ then hang or get nonsense.
-template <execution_policy Local, class Communicator>
+template <execution_policy Local, communicator<Local> Communicator>
 struct sharded {
   using backend = operations;
   using local_policy = Local;

@@ -61,7 +61,7 @@ class rank_order_communicator {
 
   template <class Local, class A>
   void all_reduce(Local const&, A* data, index_t count) {
-    index_t const ranks = size(), fits = arrived_.size / index_t(sizeof(A));
+    index_t const ranks = size(), fits = (std::min)(arrived_.size, most_bytes) / index_t(sizeof(A));
     if (ranks == 1) return;
     for (index_t first = 0; first < count;) {
       index_t const rest = count - first;
@@ -78,7 +78,8 @@ class rank_order_communicator {
   }
 
  private:
-  static constexpr index_t most_gathered = 32768;  ///< bytes that arrive: below that latency is all that counts
+  static constexpr index_t most_bytes = index_t{1} << 30;  ///< of one message: engines count in int
+  static constexpr index_t most_gathered = 32768;          ///< bytes that arrive: below that latency is all that counts
 
   template <class A>
   static std::byte* bytes_of(A* data) {
