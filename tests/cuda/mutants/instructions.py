@@ -10,7 +10,8 @@ import subprocess
 RULES = {
     "barrier of a block": (rb"bar\.sync\s+0;", rb""),
     "barrier of a cluster": (rb"barrier\.cluster\.arrive;(.{0,400}?)barrier\.cluster\.wait;", rb"\1"),
-    "wait for copies": (rb"cp\.async\.wait_group\s+0;", rb"cp.async.wait_group 9;"),
+    "wait for copies": (rb"mbarrier\.try_wait\.shared::cta\.b64 p, \[%r\d+\], %rd\d+;", rb"setp.eq.u32 p, 0, 0;"),
+    "wait for stores": (rb"cp\.async\.bulk\.wait_group\.read\s+0;", rb"cp.async.bulk.wait_group.read 9;"),
     "rank of a cluster": (rb"mapa\.u64\s+(%rd\d+), (%rd\d+), %r\d+;", rb"mapa.u64 \1, \2, 0;"),
     "order of two parts": (rb"cvt\.r(.)\.bf16x2\.f32\s+(%r\d+), (%f\d+), (%f\d+);", rb"cvt.r\1.bf16x2.f32 \2, \4, \3;"),
     "bound of a loop": (rb"setp\.ge\.s(32|64)", rb"setp.gt.s\1"),
