@@ -96,13 +96,13 @@ if [[ -n $tests ]]; then
     [[ $found =~ filters:\ [1-9] ]] || refuse "no test case is called '$name'" 1
   done
   if [[ -n $emulated ]]; then
-    within "${on[@]}" "$program" --test-case="$part"
+    within "${on[@]}" "$program" --no-skipped-summary --test-case="$part"
     echo "run.sh: no compute-sanitizer, which needs a GPU; the emulator checks every access itself"
   else
     within "$program"
     for tool in memcheck racecheck initcheck synccheck; do
       echo "compute-sanitizer $tool"
-      within compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" --test-case="$part"
+      within compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" --no-skipped-summary --test-case="$part"
     done
   fi
 fi
