@@ -10,21 +10,20 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <limits>
 #include <span>
 
 namespace HOFT_CUDA_NAMESPACE {
 
 /// The exact forms Q[i] of U[i], a launch for each run of problems of one shape; false, and nothing done, if a block
-/// cannot share as much memory as one of them takes, or one has 2³² elements. The same problem gets the same bits alone
+/// cannot share as much memory as one of them takes, or one has 2³⁰ elements. The same problem gets the same bits alone
 /// and in any batch.
 template <device_policy Device, class TU, class LU, class Form>
 bool accumulate_in_one_launch(Device const& device, std::span<matrix_view<TU, LU> const> U, std::span<Form> Q) {
   using T = typename Form::value_type;
   constexpr int few = 8, many = 640;  // what the arguments of a kernel have room for: 32 KB, 4 KB before driver 530
   using kernel_for_few = accumulate_kernel<TU, LU, T, few>;
-  constexpr index_t most_elements = (std::numeric_limits<std::uint32_t>::max)();  // what `divide` takes
+  constexpr index_t most_elements = (std::numeric_limits<int>::max)() / 2;  // its indices, and one step beyond, are int
   for (std::size_t i = 0; i < U.size(); ++i)
     if (kernel_for_few::bytes_for(U[i].cols, Q[i].block, 0) > device.shared_limit ||
         U[i].rows > most_elements / std::max<index_t>(U[i].cols, 1))
