@@ -37,12 +37,12 @@ struct accumulate_kernel {
         : partial(memory.template array<T>(threads * tile_elements)),
           gram(memory.template array<T>(2 * block_size * block_size)),
           slice(memory.template array<T>((kept_rows > 0 ? kept_rows + slice_padding : 0) * r)),
-          mu(memory.template array<real>(6 * r)),
-          squares(mu + r),
-          scaled_squares(squares + r),
-          largest(scaled_squares + r),
-          length(largest + r),
-          inverse(length + r) {}
+          mu(memory.template array<real>(r)),
+          squares(memory.template array<real>(r)),
+          scaled_squares(memory.template array<real>(r)),
+          largest(memory.template array<real>(r)),
+          length(memory.template array<real>(r)),
+          inverse(memory.template array<real>(r)) {}
   };
   static index_t bytes_for(index_t r, index_t block_size, index_t kept_rows) {
     shared_arena counter;
