@@ -1,5 +1,6 @@
 // Bulk copies and the barriers in memory that tell their ends. Nothing arrives before somebody waits: a copy to shared
-// memory is made when its barrier is waited for, one from shared memory when its group is.
+// memory is made when its barrier is waited for, one from shared memory when its group is. A copy does not see what
+// threads of its block wrote without a fence (fence.proxy.async): the writer's, or its own behind a barrier.
 #include "access.hpp"
 #include "lower.hpp"
 
@@ -44,6 +45,26 @@ void arrive(warp& w, instruction const& i, u32 mask) {
   });
 }
 
+void fence(warp& w, instruction const&, u32 mask) {
+  each_lane_in_order(mask, [&](int l) { w.fenced[l] = w.stamp_of(u32(l)); });
+}
+/// Whether a copy of the lane sees a write by a thread of its block. A fence counts for what its thread writes until
+/// the next barrier, too: within a step no order is known.
+bool is_fenced(warp const& w, u32 lane, u64 written) {
+  if (written >> serial_shift != w.in->serial) return true;
+  u32 const writer = u32(written >> thread_shift) & 1023;
+  if (w.in->warps[writer / 32].fenced[writer % 32] >> warp_epoch_shift >= written >> warp_epoch_shift) return true;
+  int const behind_barrier = writer / 32 == w.index ? warp_epoch_shift : epoch_shift;
+  return w.fenced[lane] >> behind_barrier > written >> behind_barrier;
+}
+void check_fences(warp& w, shadow const* s, u32 lane, u32 bytes, char const* what) {
+  if (!options::get().races) return;
+  for (u32 e = 0; e < bytes / 2; ++e)
+    if (!is_fenced(w, lane, s[e].written))
+      return note(w, std::string("no fence is between what threads wrote and a bulk copy, ") + what,
+                  format("thread %u of block %u of the grid", w.index * 32 + lane, w.in->x));
+}
+
 /// One lane's copy, of which both ends are checked.
 struct ends {
   places to, from;
@@ -80,6 +101,7 @@ void to_shared(warp& w, instruction const& i, u32 mask) {
   each_lane_in_order(mask, [&](int l) {
     bulk_copy const c = copy_of(w, i, u32(l), true);
     ends const at(w, c);
+    check_fences(w, at.to.shade[l], u32(l), c.bytes, "where it goes");
     check<false>(w, at.from, 1u << l, c.bytes, where_to::global);
     u64 const mine = w.stamp_of(u32(l));
     for (u32 e = 0; e < c.bytes / 2; ++e) {
@@ -87,7 +109,11 @@ void to_shared(warp& w, instruction const& i, u32 mask) {
       if (options::get().unwaited) at.to.shade[l][e].written = mine | pending;
     }
     std::memset(at.to.at[l], 0xFF, c.bytes);  // whoever reads too early sees no numbers
-    barrier_at(w, address_in(w, i, 3, u32(l))).copies.push_back(c);
+    places barrier;
+    barrier.address[l] = address_in(w, i, 3, u32(l));
+    find_shared(w, barrier, 1u << l, 8, "an mbarrier");
+    check_fences(w, barrier.shade[l], u32(l), 8, "its barrier");
+    barrier_at(w, u32(barrier.address[l])).copies.push_back(c);
   });
 }
 /// The copies of a barrier arrive, and are what the lane has written that waits for them.
@@ -118,6 +144,7 @@ void wait(warp& w, instruction const& i, u32 mask) {
               format("a wait for an mbarrier that would not end: %u arrivals are missing, %llu bytes of %llu come",
                      b.missing, static_cast<unsigned long long>(moved), static_cast<unsigned long long>(b.expected)));
       deliver(w, b, u32(l));
+      w.fenced[l] = w.stamp_of(u32(l));  // the end of a copy is a fence, too
       ++b.phase, b.missing = b.wanted, b.expected = 0;
     }
     over |= 1u << l;
@@ -129,7 +156,9 @@ void to_global(warp& w, instruction const& i, u32 mask) {
   each_lane_in_order(mask, [&](int l) {
     bulk_copy c = copy_of(w, i, u32(l), false);
     c.group = w.bulk_group[l];
-    check<false>(w, ends(w, c).from, 1u << l, c.bytes, where_to::shared);
+    ends const at(w, c);
+    check_fences(w, at.from.shade[l], u32(l), c.bytes, "where it comes from");
+    check<false>(w, at.from, 1u << l, c.bytes, where_to::shared);
     w.bulk_copies.push_back(c);
   });
 }
@@ -187,6 +216,11 @@ void note_unfinished(warp& w, u32 mask) {
 bool lower_bulk(lowering& in) {
   std::string const& name = in.part(0);
   if (name == "cp" && in.raw->has("bulk")) return lower_bulk_copy(in);
+  if (name == "fence" && !in.raw->has("global") &&
+      ((in.raw->has("proxy") && in.raw->has("async")) || in.raw->has("mbarrier_init"))) {
+    in.now.kind = kind_of::other;
+    return in.now.run = fence, true;
+  }
   if (name != "mbarrier") return false;
   in.now.kind = kind_of::barrier;
   if (!in.raw->has("shared") && !in.raw->has("shared::cta")) in.refuse("a barrier that is not the block's");

@@ -129,6 +129,7 @@ struct warp {
   std::vector<pending_copy> copies;
   u32 bulk_group[32] = {};
   std::vector<bulk_copy> bulk_copies;  ///< from shared memory, which nobody has waited for
+  u64 fenced[32] = {};                 ///< stamps of the last fences of shared memory before bulk copies
   std::vector<u8> registers, local;
 
   template <class T>

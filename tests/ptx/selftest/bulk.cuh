@@ -7,8 +7,8 @@ namespace bulk {
 __device__ inline std::uint32_t shared(void const* at) { return std::uint32_t(__cvta_generic_to_shared(at)); }
 __device__ inline void init(std::uint64_t* barrier) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared(barrier)) : "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
+__device__ inline void fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ inline void load(void* to, void const* from, std::uint32_t bytes, std::uint64_t* barrier) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared(barrier)), "r"(bytes)
                : "memory");
@@ -28,7 +28,6 @@ __device__ inline void wait(std::uint64_t* barrier) {
                  : "memory");
 }
 __device__ inline void store(void* to, void const* from, std::uint32_t bytes) {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(to)),
                "r"(shared(from)), "r"(bytes)
                : "memory");

@@ -163,7 +163,7 @@ void test_copies() {
 __global__ void copy_in_bulk(float const* from, float* to) {
   __shared__ __align__(16) float line[256];
   __shared__ std::uint64_t barrier;
-  if (threadIdx.x == 0) bulk::init(&barrier);
+  if (threadIdx.x == 0) bulk::init(&barrier), bulk::fence();
   __syncthreads();
   for (int turn = 0; turn < 512; turn += 256) {
     if (threadIdx.x == 0) {
@@ -176,8 +176,12 @@ __global__ void copy_in_bulk(float const* from, float* to) {
     float const other = line[255 - threadIdx.x];
     __syncthreads();
     line[threadIdx.x] = other;
+    if (turn == 0) bulk::fence();
     __syncthreads();
-    if (threadIdx.x == 0) bulk::store(to + turn, line, 1024);
+    if (threadIdx.x == 0) {
+      if (turn != 0) bulk::fence();  // behind the barrier one thread's is enough
+      bulk::store(to + turn, line, 1024);
+    }
   }
   if (threadIdx.x == 0) bulk::wait_for_stores();
 }

@@ -55,12 +55,14 @@ __global__ void unsynchronised_copy(float const* from, float* out) {
   out[threadIdx.x] = x[127 - threadIdx.x];  // no barrier
 }
 /// fault 0: nobody waits for what comes; 1: more is waited for than comes; 2: what goes is overwritten; 3: nobody waits
-/// for what goes; 4: a part of 16 bytes.
+/// for what goes; 4: a part of 16 bytes. No fence is behind what threads wrote where 5: something goes from; 6: the
+/// barrier is; 7: something comes to.
 __global__ void in_bulk(float const* from, float* out, int fault) {
   __shared__ __align__(16) float x[64];
   __shared__ std::uint64_t barrier;
   if (threadIdx.x == 0) {
     bulk::init(&barrier);
+    if (fault != 6) bulk::fence();
     if (fault == 1) bulk::wait(&barrier), bulk::wait(&barrier);
     bulk::load(x, from, fault == 4 ? 8 : 256, &barrier);
     if (fault == 1)
@@ -69,9 +71,12 @@ __global__ void in_bulk(float const* from, float* out, int fault) {
   }
   __syncthreads();
   if (fault == 0) out[threadIdx.x] = x[threadIdx.x];
-  if (threadIdx.x == 0 && fault >= 2) bulk::store(out, x, 256);
+  if (fault == 5 || fault == 7) x[threadIdx.x] = 1;
+  __syncthreads();
+  if (threadIdx.x == 0 && fault == 7) bulk::load(x, from, 256, &barrier), bulk::wait(&barrier);
+  if (threadIdx.x == 0 && fault >= 2 && fault < 7) bulk::store(out, x, 256);
   if (fault == 2) x[threadIdx.x] = 1;
-  if (threadIdx.x == 0 && fault == 2) bulk::wait_for_stores();
+  if (threadIdx.x == 0 && fault != 3) bulk::wait_for_stores();
 }
 __global__ void beyond(float* out) { out[threadIdx.x + 1] = 1; }
 __global__ void beyond_shared(float* out) {
