@@ -11,9 +11,21 @@ namespace {
 
 u32 address_in(warp& w, instruction const& i, int operand, u32 lane) { return w.at<u32>(i.o[operand])[lane]; }
 
+/// What lies where a barrier is, so that it is seen if somebody writes there.
+constexpr u64 filling = 0xBA221E2DBA221E2D;
+u8* bytes_of(warp& w, u32 address) {
+  places p;
+  p.address[0] = address;
+  find_shared(w, p, 1, 8, "an mbarrier");
+  return p.at[0];
+}
 memory_barrier& barrier_at(warp& w, u32 address) {
-  for (memory_barrier& b : w.in->memory_barriers)
-    if (b.address == address) return b;
+  for (memory_barrier& b : w.in->memory_barriers) {
+    if (b.address != address) continue;
+    if (std::memcmp(bytes_of(w, address), &filling, 8) != 0)
+      raise(w, illegal_instruction, format("the mbarrier at %u has been written over", address));
+    return b;
+  }
   raise(w, illegal_instruction, format("no mbarrier was initialised at %u", address));
 }
 /// o: address, how many arrive.
@@ -25,6 +37,7 @@ void init(warp& w, instruction const& i, u32 mask) {
     find_shared(w, p, 1u << l, 8, "an mbarrier");
     check<true>(w, p, 1u << l, 8, where_to::shared);
     std::erase_if(w.in->memory_barriers, [&](memory_barrier const& b) { return b.address == p.address[l]; });
+    std::memcpy(p.at[l], &filling, 8);
     u32 const wanted = w.at<u32>(i.o[1])[l];
     w.in->memory_barriers.push_back({u32(p.address[l]), wanted, wanted});
   });
@@ -32,7 +45,9 @@ void init(warp& w, instruction const& i, u32 mask) {
 /// o: address, bytes.
 void expect_bytes(warp& w, instruction const& i, u32 mask) {
   each_lane_in_order(mask, [&](int l) {
-    barrier_at(w, address_in(w, i, 0, u32(l)) + u32(i.immediate)).expected += w.at<u32>(i.o[1])[l];
+    memory_barrier& b = barrier_at(w, address_in(w, i, 0, u32(l)) + u32(i.immediate));
+    if (b.missing == 0) raise(w, illegal_instruction, "an mbarrier is told of bytes after all have arrived");
+    b.expected += w.at<u32>(i.o[1])[l];
   });
 }
 /// o: the phase, address.
@@ -40,6 +55,10 @@ void arrive(warp& w, instruction const& i, u32 mask) {
   each_lane_in_order(mask, [&](int l) {
     memory_barrier& b = barrier_at(w, address_in(w, i, 1, u32(l)) + u32(i.immediate));
     if (b.missing == 0) raise(w, illegal_instruction, "one arrival too many at an mbarrier");
+    u64 const mine = w.stamp_of(u32(l));
+    for (bulk_copy const& c : b.copies)
+      if (order const o = order_of(w, c.begun, mine); o != order::before && options::get().races)
+        note_race(w, "arrives at an mbarrier after a copy", o, c.to, c.begun, mine);
     --b.missing;
     w.at<u64>(i.o[0])[l] = b.phase;
   });
@@ -91,7 +110,7 @@ bulk_copy copy_of(warp& w, instruction const& i, u32 l, bool to_shared) {
   u64 const to = to_shared ? w.at<u32>(i.o[0])[l] + u32(i.immediate) : w.at<u64>(i.o[0])[l] + u64(u32(i.immediate));
   u64 const offset = u64(i.immediate >> 32);
   u64 const from = to_shared ? w.at<u64>(i.o[1])[l] + offset : u64(w.at<u32>(i.o[1])[l] + u32(offset));
-  bulk_copy const c{u8(l), to_shared, w.at<u32>(i.o[2])[l], 0, to, from};
+  bulk_copy const c{u8(l), to_shared, w.at<u32>(i.o[2])[l], 0, to, from, 0};
   take_alignment(w, c);
   count_bytes(w, c);
   return c;
@@ -99,7 +118,7 @@ bulk_copy copy_of(warp& w, instruction const& i, u32 l, bool to_shared) {
 /// o: destination, source, bytes, barrier.
 void to_shared(warp& w, instruction const& i, u32 mask) {
   each_lane_in_order(mask, [&](int l) {
-    bulk_copy const c = copy_of(w, i, u32(l), true);
+    bulk_copy c = copy_of(w, i, u32(l), true);
     ends const at(w, c);
     check_fences(w, at.to.shade[l], u32(l), c.bytes, "where it goes");
     check<false>(w, at.from, 1u << l, c.bytes, where_to::global);
@@ -109,6 +128,7 @@ void to_shared(warp& w, instruction const& i, u32 mask) {
       if (options::get().unwaited) at.to.shade[l][e].written = mine | pending;
     }
     std::memset(at.to.at[l], 0xFF, c.bytes);  // whoever reads too early sees no numbers
+    c.begun = mine;
     places barrier;
     barrier.address[l] = address_in(w, i, 3, u32(l));
     find_shared(w, barrier, 1u << l, 8, "an mbarrier");

@@ -95,7 +95,8 @@ struct bulk_copy {
   u8 lane;
   bool to_shared;
   u32 bytes, group;
-  u64 to, from;  ///< of shared memory 32 bits
+  u64 to, from;   ///< of shared memory 32 bits
+  u64 begun = 0;  ///< the stamp of who has
 };
 struct memory_barrier {
   u32 address;

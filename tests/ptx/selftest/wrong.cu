@@ -56,7 +56,7 @@ __global__ void unsynchronised_copy(float const* from, float* out) {
 }
 /// fault 0: nobody waits for what comes; 1: more is waited for than comes; 2: what goes is overwritten; 3: nobody waits
 /// for what goes; 4: a part of 16 bytes. No fence is behind what threads wrote where 5: something goes from; 6: the
-/// barrier is; 7: something comes to.
+/// barrier is; 7: something comes to. 8: the barrier is written over.
 __global__ void in_bulk(float const* from, float* out, int fault) {
   __shared__ __align__(16) float x[64];
   __shared__ std::uint64_t barrier;
@@ -64,6 +64,7 @@ __global__ void in_bulk(float const* from, float* out, int fault) {
     bulk::init(&barrier);
     if (fault != 6) bulk::fence();
     if (fault == 1) bulk::wait(&barrier), bulk::wait(&barrier);
+    if (fault == 8) barrier = 0;
     bulk::load(x, from, fault == 4 ? 8 : 256, &barrier);
     if (fault == 1)
       asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], 16;" ::"r"(bulk::shared(&barrier)));
@@ -77,6 +78,17 @@ __global__ void in_bulk(float const* from, float* out, int fault) {
   if (threadIdx.x == 0 && fault >= 2 && fault < 7) bulk::store(out, x, 256);
   if (fault == 2) x[threadIdx.x] = 1;
   if (threadIdx.x == 0 && fault != 3) bulk::wait_for_stores();
+}
+/// Two lanes copy, and one waits for both.
+__global__ void in_bulk_by_lanes(float const* from, float* out) {
+  __shared__ __align__(16) float x[64];
+  __shared__ std::uint64_t barrier;
+  if (threadIdx.x == 0) bulk::init(&barrier), bulk::fence();
+  __syncthreads();
+  if (threadIdx.x < 2) bulk::load(x + 32 * threadIdx.x, from, 128, &barrier);
+  if (threadIdx.x == 0) bulk::wait(&barrier);  // no __syncwarp
+  __syncthreads();
+  out[threadIdx.x] = x[threadIdx.x];
 }
 __global__ void beyond(float* out) { out[threadIdx.x + 1] = 1; }
 __global__ void beyond_shared(float* out) {
@@ -157,6 +169,7 @@ int main(int, char** arguments) {
   else if (which == "overwritten_copy") overwritten_copy<<<1, 32>>>(from, out);
   else if (which == "unsynchronised_copy") unsynchronised_copy<<<1, 32>>>(from, out);
   else if (which.starts_with("bulk_")) in_bulk<<<1, 64>>>(from, out, which.back() - '0');
+  else if (which == "unsynchronised_bulk") in_bulk_by_lanes<<<1, 64>>>(from, out);
   else if (which == "beyond") beyond<<<1, 64>>>(out);
   else if (which == "beyond_shared") beyond_shared<<<1, 64, 64 * 4>>>(out);
   else if (which == "misaligned") misaligned<<<1, 1>>>(reinterpret_cast<char*>(out));
