@@ -586,7 +586,8 @@ class guarded_memory {
 using guarded_workspace = guarded_memory<>;
 
 /// Memory for forms of the calls with views, full of NaN.
-class form_memory {
+template <class Allocator = std::allocator<std::byte>>
+class memory_for_forms {
  public:
   template <class A>
   hoft::compact_wy_view<A> cut(index_t m, index_t r, index_t block) {
@@ -598,8 +599,9 @@ class form_memory {
   }
 
  private:
-  std::vector<std::vector<std::byte>> pieces_;
+  std::vector<std::vector<std::byte, Allocator>> pieces_;
 };
+using form_memory = memory_for_forms<>;
 
 // --- compiled once, by judges.cpp -----------------------------------------------------------------------------------
 
