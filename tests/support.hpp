@@ -157,7 +157,7 @@ class padded {
   padded(index_t rows, index_t cols, index_t padding = 3, index_t shift = 0)
       : first_(guard + shift),
         inner_(std::is_same_v<L, col_major> ? rows : cols),
-        ld_(inner_ + padding),
+        ld_(std::max<index_t>(inner_ + padding, 1)),
         rows_(rows),
         cols_(cols),
         memory_(std::size_t((std::is_same_v<L, col_major> ? cols : rows) * ld_ + 2 * guard), T(0)) {

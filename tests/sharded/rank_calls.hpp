@@ -157,14 +157,19 @@ class rank_calls {
     if (!work.intact()) report_.failures.push_back(std::string(name) + " wrote outside its workspace");
   }
   static auto in(matrix const& a) { return a.view(); }
+  /// This rank's part of the weight: a GPU has an operator of its own, dense(policy, M).
+  auto dense_base() const {
+    if constexpr (requires { dense(policy_.local, in(M)); }) return dense(policy_.local, in(M));
+    else return hoft::dense_operator(in(M));
+  }
   static hoft::vector_view<A> vector(sums& a) { return {a.view().data, a.view().rows}; }
 
   template <class P>
   hoft::compact_wy_view<A> form(P const& policy, matrix const& reflectors, index_t block, hoft::inverse kind = {}) {
-    auto const U = in(reflectors);
-    auto Q = memory_.template cut<A>(U.rows, U.cols, block);
-    call("accumulate", hoft::accumulate_workspace<A>(policy, U.cols, block, kind),
-         [&](hoft::workspace w) { hoft::accumulate(policy, U, Q, kind, w); });
+    auto const columns = in(reflectors);
+    auto Q = memory_.template cut<A>(columns.rows, columns.cols, block);
+    call("accumulate", hoft::accumulate_workspace<A>(policy, columns.cols, block, kind),
+         [&](hoft::workspace w) { hoft::accumulate(policy, columns, Q, kind, w); });
     return Q;
   }
 
@@ -239,7 +244,7 @@ class rank_calls {
 
   void run_on_activations(hoft::adapter_view<A const> const& a) {
     using namespace hoft;
-    hoft::dense_operator const base(in(M));
+    auto const base = dense_base();
     arena count;
     auto const carve = [&](arena& from) {
       auto const layer = carve_layer(from, a);
