@@ -40,6 +40,8 @@ awk -v list="$list" '
       if (from != "cuda" && !(is_optional(from) && target ~ /^cuda\/std\//)) fail(from " may not include the CUDA toolkit")
     } else if (target == "mpi.h") {
       if (from != "mpi.hpp") fail(from " may not include MPI")
+    } else if (target == "nccl.h") {
+      if (from != "nccl.hpp") fail(from " may not include NCCL")
     } else if (target ~ /[\/.]/ && !is_optional(from)) {
       fail("only the standard library, Eigen and hoft itself, not " target)
     }
@@ -65,6 +67,7 @@ awk -v list="$list" '
     may["hoft.hpp"] = may["eigen"]
     may["mpi.hpp"] = may["sharded"]
     may["cuda.hpp"] = "config core view memory backend cuda householder adapter"
+    may["nccl.hpp"] = may["sharded"] " cuda.hpp"
 
     while ((getline file < list) > 0) { name = file; sub(/^include\//, "", name); exists[name] = 1; files[++count] = file }
     for (i = 1; i <= count; i++) {

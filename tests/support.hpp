@@ -157,7 +157,7 @@ class padded {
   padded(index_t rows, index_t cols, index_t padding = 3, index_t shift = 0)
       : first_(guard + shift),
         inner_(std::is_same_v<L, col_major> ? rows : cols),
-        ld_(inner_ + padding),
+        ld_(std::max<index_t>(inner_ + padding, 1)),
         rows_(rows),
         cols_(cols),
         memory_(std::size_t((std::is_same_v<L, col_major> ? cols : rows) * ld_ + 2 * guard), T(0)) {
@@ -586,7 +586,8 @@ class guarded_memory {
 using guarded_workspace = guarded_memory<>;
 
 /// Memory for forms of the calls with views, full of NaN.
-class form_memory {
+template <class Allocator = std::allocator<std::byte>>
+class memory_for_forms {
  public:
   template <class A>
   hoft::compact_wy_view<A> cut(index_t m, index_t r, index_t block) {
@@ -598,8 +599,9 @@ class form_memory {
   }
 
  private:
-  std::vector<std::vector<std::byte>> pieces_;
+  std::vector<std::vector<std::byte, Allocator>> pieces_;
 };
+using form_memory = memory_for_forms<>;
 
 // --- compiled once, by judges.cpp -----------------------------------------------------------------------------------
 

@@ -40,6 +40,12 @@ def linears(model: tuple[int, int, int, int]) -> list[tuple[str, int, int]]:
             ("columns", d, f)]
 
 
+def sums_a_token(split: str, m: int, n: int, method: str) -> int:
+    """Bytes of all-reduces for a token, forward and backward: y or dx as the framework sums it, and what is added."""
+    more = {"frozen": 0, "lora": BYTES * RANK, "hoft": SUM_BYTES * RANK * (3 if split == "rows" else 1)}
+    return BYTES * (n if split == "rows" else m) + more[method]
+
+
 def step(name: str, method: str, ranks: int) -> tuple[float, float]:
     """Seconds of the forward and backward passes of a model, and of these in messages."""
     d, _, _, layers = MODELS[name]
@@ -80,6 +86,15 @@ def measured(records: list[dict]) -> str:
     return text
 
 
+def bytes_of_messages() -> str:
+    rows = []
+    for name, (d, f, _, _) in MODELS.items():
+        for split, m, n in (("rows", f, d), ("columns", d, f)):
+            sums = [sums_a_token(split, m, n, method) for method in METHODS]
+            rows.append([name, split, f"{m} × {n}"] + [f"{b:,}" for b in sums] + [f"{100 * (sums[2] / sums[0] - 1):.2f} %"])
+    return table(["model", "split", "m × n"] + [NAMES[m] for m in METHODS] + ["HOFT over frozen"], rows)
+
+
 def modelled() -> str:
     rows = []
     for name in MODELS:
@@ -111,6 +126,13 @@ Ranks are processes of one machine, connected by its memory; with more ranks tha
 are no more. Medians; "in messages" is the share of rank 0's time in communication, waiting included.
 
 {measured(records)}
+## Bytes a token
+
+What all-reduces of one weight hold for a token, forward and backward, of rank {RANK}: y by columns or dx by rows in
+{8 * BYTES} bits, which the frozen layer sums too, and r numbers of LoRA in {8 * BYTES} bits or 3 r (by rows) or r (by columns)
+of hoft in {8 * SUM_BYTES}. `sharded_messages_test` counts hoft's.
+
+{bytes_of_messages()}
 ## Modelled
 
 Not measured: times of {TOKENS} tokens forward and backward through all linear layers, split over all ranks as Megatron

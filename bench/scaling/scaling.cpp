@@ -1,5 +1,5 @@
-// scaling: what messages cost on these ranks, and steps of a layer split over them, frozen and adapted by HOFT. Rank 0
-// prints JSON, one object a line; model.py reads it.
+// scaling: what messages cost on these ranks, and steps of a layer split over them, frozen and adapted by LoRA and
+// HOFT. Rank 0 prints JSON, one object a line; model.py reads it.
 //
 //   mpirun -n 2 scaling [--quick]
 #include <hoft/hoft.hpp>
@@ -104,6 +104,25 @@ struct step {
       if (shards.of == split::rows) sum(dx);
     });
   }
+  /// M x + B A x of rank r, and all gradients: B's rows lie as M's, or A's columns do, and r t numbers are summed more.
+  times lora(timed_communicator& ranks, int runs) {
+    matrix y(M.rows(), t), dx(M.cols(), t), z(U.cols(), t), dz(U.cols(), t), dA(U.cols(), M.cols()),
+        dB(M.rows(), U.cols());
+    matrix const A = V.transpose();
+    hoft::dense_operator const base(hoft::as_view(std::as_const(M)));
+    auto const sum = [&](matrix& part) { ranks.all_reduce(hoft::cpu{}, part.data(), part.size()); };
+    return measure(ranks, runs, [&] {
+      z.noalias() = A * x;
+      base.apply(hoft::as_view(std::as_const(x)), hoft::as_view(y));
+      if (shards.of == split::columns) sum(z), sum(y);
+      y.noalias() += U * z;
+      dz.noalias() = U.transpose() * dy;
+      base.apply_adjoint(hoft::as_view(std::as_const(dy)), hoft::as_view(dx));
+      if (shards.of == split::rows) sum(dz), sum(dx);
+      dx.noalias() += A.transpose() * dz;
+      dA.noalias() = dz * x.transpose(), dB.noalias() = dy * z.transpose();
+    });
+  }
   times adapted(timed_communicator& ranks, int runs) {
     auto const layer = hoft::bind_layer(shards, hoft::adapter(shards, U, V), hoft::dense(M));
     hoft::layer_gradient g(layer);
@@ -117,9 +136,9 @@ struct step {
 void measure_step(timed_communicator& ranks, char const* scaling, split of, index_t m, index_t n, int runs) {
   constexpr index_t t = 256, r = 16;
   step layer(ranks, of, m, n, t, r);
-  times const frozen = layer.frozen(ranks, runs), adapted = layer.adapted(ranks, runs);
+  times const frozen = layer.frozen(ranks, runs), lora = layer.lora(ranks, runs), adapted = layer.adapted(ranks, runs);
   if (ranks.rank() != 0) return;
-  for (auto const& [name, of_name] : {std::pair{"frozen", frozen}, std::pair{"hoft", adapted}})
+  for (auto const& [name, of_name] : {std::pair{"frozen", frozen}, std::pair{"lora", lora}, std::pair{"hoft", adapted}})
     std::printf(
         "{\"kind\": \"step\", \"scaling\": \"%s\", \"split\": \"%s\", \"ranks\": %d, \"m\": %lld, \"n\": %lld, "
         "\"t\": %lld, \"r\": %lld, \"method\": \"%s\", \"seconds\": %.6f, \"communicating\": %.6f}\n",

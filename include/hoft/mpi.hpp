@@ -45,11 +45,17 @@ class engine {
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
 
-  void all_gather(std::byte const* mine, std::byte* all, index_t bytes) {
+  template <class Local>
+  void all_gather(Local const&, std::byte const* mine, std::byte* all, index_t bytes) {
     int const count = number(bytes);
     require(MPI_Allgather(mine, count, MPI_BYTE, all, count, MPI_BYTE, comm_), "MPI_Allgather");
   }
-  void scatter(std::byte const* data, index_t size, index_t part, std::byte* all) {
+  void const* gather_records(std::byte const* mine, index_t bytes, std::byte* room) {
+    all_gather(*this, mine, room, bytes);
+    return room;
+  }
+  template <class Local>
+  void scatter(Local const&, std::byte const* data, index_t size, index_t part, std::byte* all) {
     cut(size, part);
     int const mine = counts_[std::size_t(rank_)];
     for (int r = 0; r < size_; ++r) arriving_[std::size_t(r)] = mine, arrivals_[std::size_t(r)] = r * mine;
@@ -57,7 +63,8 @@ class engine {
                           MPI_BYTE, comm_),
             "MPI_Alltoallv");
   }
-  void gather(std::byte* data, index_t size, index_t part) {
+  template <class Local>
+  void gather(Local const&, std::byte* data, index_t size, index_t part) {
     cut(size, part);
     require(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, counts_.data(), begins_.data(), MPI_BYTE, comm_),
             "MPI_Allgatherv");

@@ -30,6 +30,7 @@ clean_tree() {
   header sharded/policy.hpp '#include <hoft/memory/arena.hpp>'
   header mpi.hpp '#include <hoft/sharded/policy.hpp>' '#include <hoft/adapter/merge.hpp>' '#include <mpi.h>'
   header cuda.hpp '#include <hoft/cuda/device/apply.cuh>' '#include <hoft/adapter/merge.hpp>'
+  header nccl.hpp '#include <hoft/sharded/policy.hpp>' '#include <hoft/cuda.hpp>' '#include <nccl.h>'
 }
 finds() {  # finds <message> <path> <line>...: the clean tree with this header added
   local message=$1 output

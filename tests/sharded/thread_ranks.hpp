@@ -62,14 +62,21 @@ class thread_engine {
 
   int rank() const { return rank_; }
   int size() const { return place_->size(); }
-  void all_gather(std::byte const* mine, std::byte* all, index_t bytes) {
+  template <class Local>
+  void all_gather(Local const&, std::byte const* mine, std::byte* all, index_t bytes) {
     exchange(mine, [&](std::byte const* theirs, int rank) { copy(theirs, all + rank * bytes, bytes); });
   }
-  void scatter(std::byte const* data, index_t size_, index_t part, std::byte* all) {
+  void const* gather_records(std::byte const* mine, index_t bytes, std::byte* room) {
+    all_gather(*this, mine, room, bytes);
+    return room;
+  }
+  template <class Local>
+  void scatter(Local const&, std::byte const* data, index_t size_, index_t part, std::byte* all) {
     index_t const first = std::min(size_, part * rank_), mine = std::min(part, size_ - first);
     exchange(data, [&](std::byte const* theirs, int rank) { copy(theirs + first, all + rank * mine, mine); });
   }
-  void gather(std::byte* data, index_t size_, index_t part) {
+  template <class Local>
+  void gather(Local const&, std::byte* data, index_t size_, index_t part) {
     exchange(data, [&](std::byte const* theirs, int rank) {
       index_t const first = std::min(size_, part * rank);
       if (rank != rank_) copy(theirs + first, data + first, std::min(part, size_ - first));

@@ -24,7 +24,8 @@ struct communication_error : std::runtime_error {
 ///   c.all_gather(record, bytes)    the records of all ranks side by side in memory of the host, until the next call.
 ///                                  They are small: by them ranks agree before they exchange anything else
 ///
-/// Calls throw communication_error, or what the engine throws. hoft::mpi::communicator is one (hoft/mpi.hpp).
+/// Calls throw communication_error, or what the engine throws. hoft::mpi::communicator is one (hoft/mpi.hpp), for GPUs
+/// hoft::nccl::communicator (hoft/nccl.hpp).
 template <class C, class Local, class A = float>
 concept communicator = accumulating<A> && requires(C& c, Local const& local, A* data, index_t n, void const* record) {
   { c.rank() } -> std::convertible_to<int>;

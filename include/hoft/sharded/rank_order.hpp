@@ -1,29 +1,32 @@
 // hoft/sharded/rank_order.hpp: sums over ranks in the order of the ranks, on top of an engine that only moves bytes.
 // No engine promises the bits of its own reductions.
 #pragma once
+#include <hoft/backend/concept.hpp>
 #include <hoft/backend/scalar_math.hpp>
 #include <hoft/core/error.hpp>
 #include <hoft/memory/arena.hpp>
 
 #include <algorithm>
 #include <concepts>
-#include <cstring>
 
 namespace HOFT_NAMESPACE {
 
-/// What moves bytes between ranks, in memory of the host.
+/// What moves bytes between ranks, in memory of a local policy and in the order of its work.
 ///
-///   e.all_gather(mine, all, bytes)        all := the `bytes` bytes of every rank, side by side
-///   e.scatter(data, size, part, all)      data [size] is cut into parts of `part` bytes, the last ones shorter or
-///                                         empty; all := part number rank() of every rank, side by side
-///   e.gather(data, size, part)            part i of data := that of rank i, in place
-template <class E>
-concept byte_engine = requires(E& e, std::byte const* from, std::byte* to, index_t n) {
+///   e.all_gather(local, mine, all, bytes)    all := the `bytes` bytes of every rank, side by side
+///   e.scatter(local, data, size, part, all)  data [size] is cut into parts of `part` bytes, the last ones shorter or
+///                                            empty; all := part number rank() of every rank, side by side
+///   e.gather(local, data, size, part)        part i of data := that of rank i, in place
+///   e.gather_records(mine, bytes, room)      the records of all ranks side by side in memory of the host; room: memory
+///                                            for them where messages lie
+template <class E, class Local>
+concept byte_engine = requires(E& e, Local const& local, std::byte const* from, std::byte* to, index_t n) {
   { e.rank() } -> std::convertible_to<int>;
   { e.size() } -> std::convertible_to<int>;
-  e.all_gather(from, to, n);
-  e.scatter(from, n, n, to);
-  e.gather(to, n, n);
+  e.all_gather(local, from, to, n);
+  e.scatter(local, from, n, n, to);
+  e.gather(local, to, n, n);
+  { e.gather_records(from, n, to) } -> std::same_as<void const*>;
 };
 
 }  // namespace HOFT_NAMESPACE
@@ -38,12 +41,36 @@ namespace HOFT_TARGET_NAMESPACE {
   return 2 * ((each + arena::alignment - 1) / arena::alignment + 1) * arena::alignment;
 }
 
+/// to[i] := Σ over ranks of arrived[rank][i], from rank 0 upwards. A function object of columns: pieces of `width`
+/// elements, which stay in the nearest cache while ranks are added.
+template <class A>
+struct add_ranks {
+  static constexpr index_t width = 1024;
+  using scalar = A;
+  A const* arrived;  ///< [ranks][count]
+  A* to;
+  index_t count;
+  int ranks;
+
+  index_t pieces() const { return (count + width - 1) / width; }
+  template <class Team>
+  HOFT_HOST_DEVICE void operator()(Team const& team, index_t j) const {
+    index_t const first = j * width, rest = count - first, n = rest < width ? rest : width;
+    A* const sums = to + first;
+    for (int rank = 0; rank < ranks; ++rank) {
+      A const* const part = arrived + rank * count + first;
+      if (rank == 0) team.each(n, [&](index_t i) { sums[i] = part[i]; });
+      else team.each(n, [&](index_t i) { sums[i] = scalar_math::sum(sums[i], part[i]); });
+    }
+  }
+};
+
 /// A communicator (sharded/communicator.hpp) on an engine: elements are added from rank 0 upwards, whatever way they
 /// travel, so that bits depend on the number of ranks alone.
 ///
 /// Short messages go to every rank, which then adds them all up. Of long ones each rank adds one part and sends it to
 /// the others: 2 (p − 1) / p times the message from each of p ranks, which is the least.
-template <byte_engine Engine>
+template <class Engine>
 class rank_order_communicator {
  public:
   /// @throws hoft::workspace_error if memory is smaller than message_memory_for(0, size)
@@ -60,21 +87,21 @@ class rank_order_communicator {
   [[nodiscard]] workspace message_memory() const { return message_; }
 
   template <class Local, class A>
-  void all_reduce(Local const&, A* data, index_t count) {
+  requires byte_engine<Engine, Local>
+  void all_reduce(Local const& local, A* data, index_t count) {
     index_t const ranks = size(), fits = (std::min)(arrived_.size, most_bytes) / index_t(sizeof(A));
     if (ranks == 1) return;
     for (index_t first = 0; first < count;) {
       index_t const rest = count - first;
       bool const short_message = rest * ranks <= (std::min)(fits, most_gathered / index_t(sizeof(A)));
       index_t const now = short_message ? rest : (std::min)(rest, fits - ranks);  // parts are rounded up
-      if (short_message) gather_and_add(data + first, now);
-      else add_parts(data + first, now);
+      if (short_message) gather_and_add(local, data + first, now);
+      else add_parts(local, data + first, now);
       first += now;
     }
   }
   void const* all_gather(void const* record, index_t bytes) {
-    engine_->all_gather(static_cast<std::byte const*>(record), arrived_.data, bytes);
-    return arrived_.data;
+    return engine_->gather_records(static_cast<std::byte const*>(record), bytes, arrived_.data);
   }
 
  private:
@@ -85,28 +112,23 @@ class rank_order_communicator {
   static std::byte* bytes_of(A* data) {
     return reinterpret_cast<std::byte*>(data);
   }
-  /// data[i] := Σ over ranks of arrived[rank][i], from rank 0 upwards.
-  template <class A>
-  void add_arrived(A* data, index_t count) const {
-    A const* const arrived = reinterpret_cast<A const*>(arrived_.data);
-    std::copy_n(arrived, count, data);
-    for (index_t p = 1; p < size(); ++p) {
-      A const* const next = arrived + p * count;
-      for (index_t i = 0; i < count; ++i) data[i] = scalar_math::sum(data[i], next[i]);
-    }
+  template <class Local, class A>
+  void add_arrived(Local const& local, A* data, index_t count) const {
+    add_ranks<A> const sum{reinterpret_cast<A const*>(arrived_.data), data, count, size()};
+    ops<Local>::for_each_column(local, add_ranks<A>::width, sum.pieces(), sum);
   }
-  template <class A>
-  void gather_and_add(A* data, index_t count) {
-    engine_->all_gather(bytes_of(data), arrived_.data, count * index_t(sizeof(A)));
-    add_arrived(data, count);
+  template <class Local, class A>
+  void gather_and_add(Local const& local, A* data, index_t count) {
+    engine_->all_gather(local, bytes_of(data), arrived_.data, count * index_t(sizeof(A)));
+    add_arrived(local, data, count);
   }
-  template <class A>
-  void add_parts(A* data, index_t count) {
+  template <class Local, class A>
+  void add_parts(Local const& local, A* data, index_t count) {
     index_t const part = (count + size() - 1) / size(), first = (std::min)(count, part * rank());
     index_t const mine = (std::min)(part, count - first), bytes = index_t(sizeof(A));
-    engine_->scatter(bytes_of(data), count * bytes, part * bytes, arrived_.data);
-    if (mine > 0) add_arrived(data + first, mine);
-    engine_->gather(bytes_of(data), count * bytes, part * bytes);
+    engine_->scatter(local, bytes_of(data), count * bytes, part * bytes, arrived_.data);
+    if (mine > 0) add_arrived(local, data + first, mine);
+    engine_->gather(local, bytes_of(data), count * bytes, part * bytes);
   }
 
   Engine* engine_;
