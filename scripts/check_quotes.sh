@@ -6,7 +6,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 documents=$(find ./README.md ./docs -name '*.md' | LC_ALL=C sort)
-sources=$(find examples tests bench include -type f \( -name '*.cpp' -o -name '*.hpp' \) | LC_ALL=C sort)
+sources=$(find examples tests bench include -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' \) | LC_ALL=C sort)
 
 # Paths of this project hold no blanks.
 # shellcheck disable=SC2086

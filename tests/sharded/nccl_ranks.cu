@@ -115,7 +115,7 @@ int run_rank(ncclUniqueId const& id, int rank, int size, bool differs) {
     device_machine const machine;
     hoft::cuda::device const& gpu = machine.policy();
     auto const finish = [&] { machine.finish(); };
-    hoft::nccl::communicator ranks(comm, gpu.stream, index_t{1} << 16);
+    hoft::nccl::communicator ranks(comm, gpu.stream);
     if (differs) {  // and nobody compares: what connects them sees it
       rank_policy const policy(gpu, ranks, hoft::split::tall, false);
       product_on_rank(policy, 3 + rank % 2).run(policy), finish();
