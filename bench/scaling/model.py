@@ -1,13 +1,16 @@
 """What tensor parallelism costs, measured on few ranks and modelled on many.
 
 model.py FOLDER [--save] reads FOLDER/ranks_*.jsonl, which scaling.cpp printed, and writes FOLDER/scaling.md and
-FOLDER/scaling.png; --save writes them to docs/reference and bench/results.
+FOLDER/scaling.png; --save writes docs/reference/scaling.md, and the plot and what was measured to bench/results.
 """
 
 import argparse
+import datetime
 import json
 import math
+import os
 import pathlib
+import subprocess
 
 import matplotlib
 
@@ -115,11 +118,23 @@ def draw(path: pathlib.Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def page(records: list[dict], image: str) -> str:
+def told(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def context() -> dict[str, str]:
+    """When, of which code and on what the measurements were made."""
+    fields = {field["field"].rstrip(":"): field["data"] for field in json.loads(told("lscpu", "--json"))["lscpu"]}
+    changed = told("git", "status", "--porcelain", "--untracked-files=no", "--", "include", "bench/scaling")
+    return {"command": "bash bench/scaling/run.sh --save", "date": datetime.date.today().isoformat(),
+            "commit": told("git", "rev-parse", "HEAD")[:12] + (", with uncommitted changes" if changed else ""),
+            "processor": f"{fields['Model name']}, {os.cpu_count()} cores"}
+
+
+def page(records: list[dict], about: dict[str, str], image: str) -> str:
     return f"""# Scaling
 
-Written by `bash bench/scaling/run.sh --save`.
-
+{table(["", ""], [[key, f"`{value}`" if key in ("command", "commit") else value] for key, value in about.items()])}
 ## Measured
 
 Ranks are processes of one machine, connected by its memory; with more ranks than cores they would take turns, so there
@@ -154,12 +169,15 @@ def main() -> None:
     options = parser.parse_args()
     records = [json.loads(line) for path in sorted(options.folder.glob("ranks_*.jsonl"))
                for line in path.read_text().splitlines() if line.startswith("{")]
+    about = context()
     if options.save:
+        kept = {**about, "records": records}
+        (ROOT / "bench/results/scaling.json").write_text(json.dumps(kept, indent=1) + "\n")
         draw(ROOT / "bench/results/scaling.png")
-        (ROOT / "docs/reference/scaling.md").write_text(page(records, "../../bench/results/scaling.png"))
+        (ROOT / "docs/reference/scaling.md").write_text(page(records, about, "../../bench/results/scaling.png"))
     else:
         draw(options.folder / "scaling.png")
-        (options.folder / "scaling.md").write_text(page(records, "scaling.png"))
+        (options.folder / "scaling.md").write_text(page(records, about, "scaling.png"))
     print("wrote", "docs/reference/scaling.md" if options.save else options.folder / "scaling.md")
 
 
