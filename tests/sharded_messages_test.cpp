@@ -253,8 +253,8 @@ TEST_CASE("what cannot be asked of shards is refused in words") {
                          "for Q_U and its right() for Q_V, or split::tall",
                          hoft::argument_error);
     CHECK_THROWS_WITH_AS(static_cast<void>(tall.left()),
-                         "hoft::sharded: left() of is split::tall, must be split::rows or split::columns, which say "
-                         "what of a weight is split",
+                         "hoft::sharded: policy of an adapter is split::tall, must be split::rows or split::columns, "
+                         "which say what of a weight is split",
                          hoft::argument_error);
     form_on_rank<float> const form(tall, gaussian<float>(5, 3, 1), 64);
     dense_matrix<float> E(5, 2);
@@ -267,5 +267,29 @@ TEST_CASE("what cannot be asked of shards is refused in words") {
     hoft::adapter const a(weight, U, V, s.col(0));
     CHECK_THROWS_WITH_AS(hoft::unmerge(weight, a, M), "hoft::sharded: scale[2] of rank 1 is 0, must be != 0",
                          hoft::argument_error);
+  });
+}
+
+TEST_CASE("a form or a layer of another policy is refused") {
+  on_ranks(2, message_bytes, [](thread_communicator& c) {
+    dense_matrix<float> const U = gaussian<float>(4, 2, 1), V = gaussian<float>(3, 2, 2), M = gaussian<float>(4, 3, 3);
+    dense_matrix<float> X = gaussian<float>(4, 5, 4);
+    rank_policy const rows(hoft::cpu{}, c, split::rows), columns(hoft::cpu{}, c, split::columns);
+    hoft::adapter const alone(U, V), split_by_rows(rows, U, V);
+    char const* const left_alone =
+        "hoft::bind_layer: a.left is accumulated by a policy whose rows lie on 1 rank(s), must be accumulated on 2, as "
+        "the policy of this call has its rows";
+    CHECK_THROWS_WITH_AS(hoft::bind_layer(rows, alone, hoft::dense(M)), left_alone, hoft::argument_error);
+    CHECK_THROWS_AS(hoft::bind_layer(columns, alone, hoft::dense(M)), hoft::argument_error);
+    CHECK_THROWS_AS(hoft::bind_layer(columns, split_by_rows, hoft::dense(M)), hoft::argument_error);
+    CHECK_THROWS_AS(hoft::bind_layer(split_by_rows, hoft::dense(M)), hoft::argument_error);
+    auto const layer = hoft::bind_layer(rows, split_by_rows, hoft::dense(M));
+    dense_matrix<float> const x = gaussian<float>(3, 5, 5);
+    CHECK_THROWS_AS(static_cast<void>(hoft::forward(layer, x)), hoft::argument_error);
+    form_on_rank<float> const form(rows.left(), U, 64), own(hoft::cpu{}, U, 64);
+    CHECK(own.Q.ranks == 1);
+    CHECK(form.Q.ranks == 2);
+    CHECK_THROWS_AS(applied(hoft::cpu{}, form.Q, X), hoft::argument_error);
+    CHECK_THROWS_AS(applied(rows.left(), own.Q, X), hoft::argument_error);
   });
 }

@@ -7,12 +7,12 @@ namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 template <class A, class T, class L>
-void require_adapt(char const* function, bound_layer_view<A> const& layer, matrix_view<T, L> base_output,
-                   matrix_view<std::remove_const_t<T>, L> y,
+void require_adapt(char const* function, side_ranks ranks, bound_layer_view<A> const& layer,
+                   matrix_view<T, L> base_output, matrix_view<std::remove_const_t<T>, L> y,
                    layer_state<std::remove_const_t<A>, std::remove_const_t<T>, L> const& state) {
   auto const& a = layer.adapter;
   index_t const t = base_output.cols;
-  require_layer(function, layer);
+  require_layer(function, ranks, layer);
   require_shape(function, "base_output", base_output, a.rows(), t);
   require_shape(function, "y", y, a.rows(), t);
   require_shape(function, "state.v", state.v, a.right.rank(), t);
@@ -31,12 +31,12 @@ saved_quantity saved_by(adapter_view<A> const& a, layer_state<AS, TS, L> const& 
 }
 
 template <class A, class TY, class AS, class TS, class TG, class T, class L>
-void require_adapt_backward(char const* function, bound_layer_view<A> const& layer, matrix_view<TY, L> y,
-                            layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy, matrix_view<T, L> dbase,
-                            layer_gradient_view<std::remove_const_t<A>> const& g) {
+void require_adapt_backward(char const* function, side_ranks ranks, bound_layer_view<A> const& layer,
+                            matrix_view<TY, L> y, layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy,
+                            matrix_view<T, L> dbase, layer_gradient_view<std::remove_const_t<A>> const& g) {
   auto const& a = layer.adapter;
   index_t const t = dy.cols;
-  require_layer(function, layer);
+  require_layer(function, ranks, layer);
   require_shape(function, "y", y, a.rows(), t);
   require_state(function, a, state, t);
   require_shape(function, "dy", dy, a.rows(), t);
@@ -83,7 +83,7 @@ void project(Policy const& policy, bound_layer_view<A> const& layer, matrix_view
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::project: the layer must hold the accumulator type of x.");
   auto const& right = layer.adapter.right;
-  detail::require_layer("project", layer);
+  detail::require_layer("project", detail::ranks_of(policy), layer);
   detail::require_shape("project", "x", x, layer.cols(), x.cols);
   detail::require_shape("project", "v", v, right.rank(), x.cols);
   decltype(auto) of_right = ops<Policy>::of_right(policy);
@@ -125,7 +125,7 @@ void adapt(Policy const& policy, bound_layer_view<A> const& layer, matrix_view<T
   using acc = std::remove_const_t<A>;
   using value = std::remove_const_t<T>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::adapt: the layer must hold the accumulator type of y.");
-  detail::require_adapt("adapt", layer, base_output, y, state);
+  detail::require_adapt("adapt", detail::ranks_of(policy), layer, base_output, y, state);
   decltype(auto) of_left = ops<Policy>::of_left(policy);
   auto const algorithm = detail::carve<detail::adapt_layer<Policy, acc, value, L>>(
       "adapt", work, of_left, layer.adapter, base_output.cols, layer.adapter.scaled());
@@ -169,7 +169,7 @@ void adapt_backward(Policy const& policy, bound_layer_view<A> const& layer, matr
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::adapt_backward: the layer must hold the accumulator type of dy.");
-  detail::require_adapt_backward("adapt_backward", layer, y, state, dy, dbase, g);
+  detail::require_adapt_backward("adapt_backward", detail::ranks_of(policy), layer, y, state, dy, dbase, g);
   detail::require_shape("adapt_backward", "dv", dv, layer.adapter.right.rank(), dy.cols);
   decltype(auto) of_left = ops<Policy>::of_left(policy);
   auto const algorithm = detail::carve<detail::adapt_layer_backward<Policy, acc, T, L>>(
@@ -212,7 +212,7 @@ void project_backward(Policy const& policy, bound_layer_view<A> const& layer, ma
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::project_backward: the layer must hold the accumulator type of x.");
   auto const& right = layer.adapter.right;
-  detail::require_layer("project_backward", layer);
+  detail::require_layer("project_backward", detail::ranks_of(policy), layer);
   detail::require_shape("project_backward", "x", x, layer.cols(), x.cols);
   detail::require_shape("project_backward", "dv", dv, right.rank(), x.cols);
   detail::require_shape("project_backward", "dx", dx, layer.cols(), x.cols);

@@ -39,11 +39,22 @@ void require_adapter_sizes(char const* function, adapter_view<A> const& a) {
   if (a.scaled()) require_equal(function, "a.scale.size", a.scale.size, a.rows());
 }
 
+/// On how many ranks the rows of Q_U and of Q_V lie.
+struct side_ranks {
+  index_t left, right;
+};
+template <class Policy>
+side_ranks ranks_of(Policy const& policy) {
+  using O = ops<Policy>;
+  auto const count = [](auto const& side) { return O::rank_count(side); };
+  return {count(O::of_left(policy)), count(O::of_right(policy))};
+}
+
 template <class A>
-void require_adapter(char const* function, adapter_view<A> const& a) {
+void require_adapter(char const* function, side_ranks ranks, adapter_view<A> const& a) {
   require_adapter_sizes(function, a);
-  require_form(function, "a.left", a.left, a.rows(), a.left.rank());
-  require_form(function, "a.right", a.right, a.cols(), a.right.rank());
+  require_form(function, "a.left", ranks.left, a.left, a.rows(), a.left.rank());
+  require_form(function, "a.right", ranks.right, a.right, a.cols(), a.right.rank());
   for (auto const* q : {&a.left, &a.right})
     if (q->explicit_tau)
       refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with explicit tau",

@@ -29,14 +29,14 @@ struct layer_backward_pieces {
 };
 
 template <class A, class Base, class TX, class TY, class AS, class TS, class TG, class T, class L>
-void require_layer_backward(bound_layer_view<A> const& layer, Base const& base, matrix_view<TX, L> x,
+void require_layer_backward(side_ranks ranks, bound_layer_view<A> const& layer, Base const& base, matrix_view<TX, L> x,
                             matrix_view<TY, L> y, layer_state<AS, TS, L> const& state, matrix_view<TG, L> dy,
                             matrix_view<T, L> dbase, matrix_view<T, L> dx,
                             layer_gradient_view<std::remove_const_t<A>> const& g) {
   constexpr char const* function = "backward";
   require_shape(function, "x", x, layer.cols(), x.cols);
   require_shape(function, "dy", dy, layer.rows(), x.cols);
-  require_adapt_backward(function, layer, y, state, dy, dbase, g);
+  require_adapt_backward(function, ranks, layer, y, state, dy, dbase, g);
   require_base(function, base, layer.adapter);
   require_shape(function, "dx", dx, layer.cols(), x.cols);
 }
@@ -84,7 +84,7 @@ void backward(Policy const& policy, bound_layer_view<A> const& layer, Base&& bas
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::backward: the layer must hold the accumulator type of x.");
   auto const& a = layer.adapter;
-  detail::require_layer_backward(layer, base, x, y, state, dy, dbase, dx, g);
+  detail::require_layer_backward(detail::ranks_of(policy), layer, base, x, y, state, dy, dbase, dx, g);
   auto const pieces = detail::carve<detail::layer_backward_pieces<Policy, acc, T, L>>(
       "backward", work, policy, a, x.cols, detail::saved_by(a, state));
   decltype(auto) of_left = ops<Policy>::of_left(policy);

@@ -41,7 +41,8 @@ void merge(Policy const& policy, Adapters const& all_a, Weights const& all_M, Me
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count, {{"M.size()", M.size()}, {"Mhat.size()", Mhat.size()}});
   index_t const bytes = detail::require_batch(
-      function, count, work, [&](std::size_t i) { detail::require_merge(a[i], M[i], Mhat[i]); },
+      function, count, work,
+      [&](std::size_t i) { detail::require_merge(detail::ranks_of(policy), a[i], M[i], Mhat[i]); },
       [&] { return merge_workspace(policy, a, M); });
   detail::run_batch(policy, count, work, bytes,
                     [&](auto const& one, std::size_t i, workspace part) { merge(one, a[i], M[i], Mhat[i], part); });
@@ -72,7 +73,7 @@ void unmerge(Policy const& policy, Adapters const& all_a, Weights const& all_M, 
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count, {{"M.size()", M.size()}});
   index_t const bytes = detail::require_batch(
-      function, count, work, [&](std::size_t i) { detail::require_unmerge(a[i], M[i]); },
+      function, count, work, [&](std::size_t i) { detail::require_unmerge(detail::ranks_of(policy), a[i], M[i]); },
       [&] { return unmerge_workspace(policy, a, M); });
   for (index_t i = 0; i < count; ++i)
     detail::require_problem(i, [&] { detail::require_no_zero(policy, a[std::size_t(i)]); });
@@ -118,7 +119,9 @@ void merge_backward(Policy const& policy, Adapters const& all_a, Weights const& 
                          {"ds.size()", ds.size()}});
   index_t const bytes = detail::require_batch(
       function, count, work,
-      [&](std::size_t i) { detail::require_merge_backward(a[i], M[i], dMhat[i], dU[i], dV[i], ds[i]); },
+      [&](std::size_t i) {
+        detail::require_merge_backward(detail::ranks_of(policy), a[i], M[i], dMhat[i], dU[i], dV[i], ds[i]);
+      },
       [&] { return merge_backward_workspace(policy, a, M); });
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
     merge_backward(one, a[i], M[i], dMhat[i], dU[i], dV[i], ds[i], part);

@@ -18,9 +18,10 @@ struct bind_pieces {
 };
 
 template <class A, class Base>
-void require_bind(adapter_view<A> const& a, Base const& base, bound_layer_view<std::remove_const_t<A>> const& layer) {
+void require_bind(side_ranks ranks, adapter_view<A> const& a, Base const& base,
+                  bound_layer_view<std::remove_const_t<A>> const& layer) {
   constexpr char const* function = "bind_layer";
-  require_adapter(function, a);
+  require_adapter(function, ranks, a);
   require_base(function, base, a);
   bound_layer_view<std::remove_const_t<A>> of_a = layer;
   of_a.adapter = a;
@@ -65,7 +66,7 @@ void bind_layer(Policy const& policy, adapter_view<A> const& a, Base&& base,
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::bind_layer: the adapter must hold the accumulator type of the activations.");
-  detail::require_bind(a, base, layer);
+  detail::require_bind(detail::ranks_of(policy), a, base, layer);
   using pieces_type = detail::bind_pieces<acc, T, L>;
   auto const pieces = detail::carve<pieces_type>("bind_layer", work, adapter_view<acc const>(a));
   layer.adapter = a;

@@ -72,11 +72,11 @@ void add_base_adjoint(Policy const& policy, Base& base, finish_layer_pieces<A, T
 }
 
 template <class A, class Base, class TU, class LU, class TV, class LV, class TS>
-void require_finish(bound_layer_view<A> const& layer, Base const& base,
+void require_finish(side_ranks ranks, bound_layer_view<A> const& layer, Base const& base,
                     layer_gradient_view<std::remove_const_t<A>> const& g, matrix_view<TU, LU> dU,
                     matrix_view<TV, LV> dV, vector_view<TS> ds) {
   constexpr char const* function = "finish";
-  require_layer(function, layer);
+  require_layer(function, ranks, layer);
   require_base(function, base, layer.adapter);
   require_layer_gradient(function, layer.adapter, g);
   require_gradients(function, layer.adapter, dU, dV, ds);
@@ -120,7 +120,7 @@ void finish(Policy const& policy, bound_layer_view<A> const& layer, Base&& base,
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::finish: the layer must hold the accumulator type of the activations.");
   auto const& a = layer.adapter;
-  detail::require_finish(layer, base, g, dU, dV, ds);
+  detail::require_finish(detail::ranks_of(policy), layer, base, g, dU, dV, ds);
   auto const pieces = detail::carve<detail::finish_layer_pieces<acc, T, L>>("finish", work, a);
   detail::product_backward(policy, a, matrix_view<acc const>(layer.B), g.minus_dK, pieces.dB, pieces.of_factors);
   if (a.right.rank() > 0) detail::add_base_adjoint(policy, base, pieces, g.D_V);

@@ -28,9 +28,9 @@ struct layer_forward_pieces {
 };
 
 template <class A, class Base, class TX, class T, class L>
-void require_layer_forward(char const* function, bound_layer_view<A> const& layer, Base const& base,
+void require_layer_forward(char const* function, side_ranks ranks, bound_layer_view<A> const& layer, Base const& base,
                            matrix_view<TX, L> x, matrix_view<T, L> y) {
-  require_layer(function, layer);
+  require_layer(function, ranks, layer);
   require_base(function, base, layer.adapter);
   require_shape(function, "x", x, layer.cols(), x.cols);
   require_shape(function, "y", y, layer.rows(), x.cols);
@@ -51,7 +51,7 @@ template <class Policy, class A, class Base, class TX, class T, class L>
 void forward_layer(Policy const& policy, bound_layer_view<A const> const& layer, Base& base, matrix_view<TX, L> x,
                    matrix_view<T, L> y, layer_state<A, T, L> const* state, workspace work) {
   static_assert(std::same_as<accumulator_t<T>, A>, "hoft::forward: the layer must hold the accumulator type of x.");
-  require_layer_forward("forward", layer, base, x, y);
+  require_layer_forward("forward", ranks_of(policy), layer, base, x, y);
   if (state) require_state("forward", layer.adapter, *state, x.cols);
   auto const pieces =
       carve<layer_forward_pieces<Policy, A, T, L>>("forward", work, policy, layer.adapter, x.cols, state != nullptr);

@@ -157,12 +157,12 @@ void require_layer_sizes(char const* function, bound_layer_view<A> const& layer)
 }
 /// A layer, to be read.
 template <class A>
-void require_layer(char const* function, bound_layer_view<A> const& layer) {
+void require_layer(char const* function, side_ranks ranks, bound_layer_view<A> const& layer) {
   require_layer_sizes(function, layer);
   if (!layer.bound)
     refuse<argument_error>(function, "layer", "memory that has not been bound",
                            "filled by bind_layer first, and not a copy from before");
-  require_adapter(function, layer.adapter);
+  require_adapter(function, ranks, layer.adapter);
 }
 template <class A, class AS, class TS, class L>
 void require_state(char const* function, adapter_view<A> const& a, layer_state<AS, TS, L> const& state, index_t t) {

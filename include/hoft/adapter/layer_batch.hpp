@@ -52,7 +52,8 @@ void bind_layer(Policy const& policy, Adapters const& all_a, Bases&& all_base, L
   index_t const count = index_t(a.size());
   detail::require_sizes(function, count, {{"base.size()", base.size()}, {"layer.size()", layer.size()}});
   index_t const bytes = detail::require_batch(
-      function, count, work, [&](std::size_t i) { detail::require_bind(a[i], base[i], layer[i]); },
+      function, count, work,
+      [&](std::size_t i) { detail::require_bind(detail::ranks_of(policy), a[i], base[i], layer[i]); },
       [&] { return bind_workspace<T, L>(policy, a); });
   for (auto& one : layer) one.bound = false;  // also of problems that are not begun when a base operator throws
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
@@ -98,7 +99,7 @@ void forward(Policy const& policy, Layers const& all_layer, Bases&& all_base, In
   index_t const bytes = detail::require_batch(
       function, count, work,
       [&](std::size_t i) {
-        detail::require_layer_forward(function, layer[i], base[i], x[i], y[i]);
+        detail::require_layer_forward(function, detail::ranks_of(policy), layer[i], base[i], x[i], y[i]);
         detail::require_state(function, layer[i].adapter, state[i], x[i].cols);
       },
       [&] { return forward_workspace(policy, layer, x); });
@@ -167,7 +168,8 @@ void backward(Policy const& policy, Layers const& all_layer, Bases&& all_base, I
   index_t const bytes = detail::require_batch(
       function, count, work,
       [&](std::size_t i) {
-        detail::require_layer_backward(layer[i], base[i], x[i], y[i], state[i], dy[i], dbase[i], dx[i], g[i]);
+        detail::require_layer_backward(detail::ranks_of(policy), layer[i], base[i], x[i], y[i], state[i], dy[i],
+                                       dbase[i], dx[i], g[i]);
       },
       [&] { return backward_workspace(policy, layer, state); });
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
@@ -214,7 +216,9 @@ void finish(Policy const& policy, Layers const& all_layer, Bases&& all_base, Gra
                          {"ds.size()", ds.size()}});
   index_t const bytes = detail::require_batch(
       function, count, work,
-      [&](std::size_t i) { detail::require_finish(layer[i], base[i], g[i], dU[i], dV[i], ds[i]); },
+      [&](std::size_t i) {
+        detail::require_finish(detail::ranks_of(policy), layer[i], base[i], g[i], dU[i], dV[i], ds[i]);
+      },
       [&] { return finish_workspace<T, L>(policy, layer); });
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
     auto&& operation = ops<Policy>::in_order(one, base[i]);
@@ -281,7 +285,8 @@ void forward_shared(Policy const& policy, Layers const& all_layer, std::span<ind
   index_t const count = index_t(layer.size());
   detail::require_offsets(function, offsets, count, x.cols);
   index_t const bytes = detail::require_batch(
-      function, count, work, [&](std::size_t i) { detail::require_layer_forward(function, layer[i], base, x, y); },
+      function, count, work,
+      [&](std::size_t i) { detail::require_layer_forward(function, detail::ranks_of(policy), layer[i], base, x, y); },
       [&] { return forward_shared_workspace(policy, layer, offsets, x); });
   if (count == 0) return detail::require_shape(function, "y", y, y.rows, x.cols);
   detail::apply_base(policy, base, matrix_view<T const, L>(x), y);

@@ -60,7 +60,7 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   constexpr char const* function = "low_rank";
   adapter_view<acc const> const view = a;
   index_t const ru = a.left.rank(), rv = a.right.rank();
-  detail::require_adapter(function, view);
+  detail::require_adapter(function, detail::ranks_of(policy), view);
   detail::require_not_empty(function, "a.left", a.left, M.rows);
   detail::require_not_empty(function, "a.right", a.right, M.cols);
   detail::require_shape(function, "M", M, a.rows(), a.cols());

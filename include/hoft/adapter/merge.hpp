@@ -25,9 +25,9 @@ struct weight_layer {
 };
 
 template <class A, class TM, class T, class L>
-void require_merge(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat) {
+void require_merge(side_ranks ranks, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat) {
   constexpr char const* function = "merge";
-  require_adapter(function, a);
+  require_adapter(function, ranks, a);
   require_not_empty(function, "a.left", a.left, M.rows);
   require_not_empty(function, "a.right", a.right, M.cols);
   require_shape(function, "M", M, a.rows(), a.cols());
@@ -76,7 +76,7 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   static_assert(std::same_as<std::remove_const_t<TM>, T>, "hoft::merge: M and Mhat must have the same element type.");
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::merge: the adapter must hold the accumulator type of M.");
   adapter_view<acc const> const view = a;
-  detail::require_merge(a, M, Mhat);
+  detail::require_merge(detail::ranks_of(policy), a, M, Mhat);
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
   pieces.layer.bind(policy, M);
   pieces.adapt.run(ops<Policy>::of_left(policy), pieces.layer.parts,
@@ -87,10 +87,10 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
 namespace detail {
 
 template <class A, class TM, class TG, class L, class TU, class LU, class TV, class LV, class TS>
-void require_merge_backward(adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<TG, L> dMhat,
+void require_merge_backward(side_ranks ranks, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<TG, L> dMhat,
                             matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds) {
   constexpr char const* function = "merge_backward";
-  require_adapter(function, a);
+  require_adapter(function, ranks, a);
   require_not_empty(function, "a.left", a.left, M.rows);
   require_not_empty(function, "a.right", a.right, M.cols);
   require_shape(function, "M", M, a.rows(), a.cols());
@@ -155,7 +155,7 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::merge_backward: the adapter must hold the accumulator type of M.");
   adapter_view<acc const> const view = a;
-  detail::require_merge_backward(a, M, dMhat, dU, dV, ds);
+  detail::require_merge_backward(detail::ranks_of(policy), a, M, dMhat, dU, dV, ds);
   auto const pieces =
       detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
   auto const& D = pieces.D;

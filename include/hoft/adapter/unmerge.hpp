@@ -8,9 +8,9 @@ namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
 template <class A, class T, class L>
-void require_unmerge(adapter_view<A> const& a, matrix_view<T, L> M) {
+void require_unmerge(side_ranks ranks, adapter_view<A> const& a, matrix_view<T, L> M) {
   constexpr char const* function = "unmerge";
-  require_adapter(function, a);
+  require_adapter(function, ranks, a);
   require_not_empty(function, "a.left", a.left, M.rows);
   require_not_empty(function, "a.right", a.right, M.cols);
   require_shape(function, "M", M, a.rows(), a.cols());
@@ -57,7 +57,7 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::unmerge: the adapter must hold the accumulator type of M.");
   vector_view<acc const> const s = a.scale;
-  detail::require_unmerge(a, M);
+  detail::require_unmerge(detail::ranks_of(policy), a, M);
   detail::require_bytes("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
   detail::require_no_zero(policy, a);
   apply(ops<Policy>::of_left(policy), a.left, M, M, side::left, op::adjoint, work);

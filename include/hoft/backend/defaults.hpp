@@ -73,6 +73,11 @@ struct defaults {
   static P const& of_rank(P const& policy) {
     return policy;
   }
+  /// On how many ranks the rows of a tall matrix lie.
+  template <class P>
+  static index_t rank_count(P const&) {
+    return 1;
+  }
   /// What base operators are called with.
   template <class P>
   static P const& of_base(P const& policy) {

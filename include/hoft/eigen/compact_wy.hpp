@@ -79,6 +79,7 @@ class compact_wy {
     q.kind = self.kind_;
     q.explicit_tau = self.explicit_tau_;
     q.filled = self.filled_;
+    q.ranks = self.ranks_;
     return q;
   }
 
@@ -87,6 +88,7 @@ class compact_wy {
     std::swap(scales_, other.scales_), std::swap(tau_, other.tau_);
     std::swap(block_, other.block_), std::swap(kind_, other.kind_);
     std::swap(explicit_tau_, other.explicit_tau_), std::swap(filled_, other.filled_);
+    std::swap(ranks_, other.ranks_);
   }
 
   dense_matrix<A> vectors_, factor_, gram_;
@@ -95,6 +97,7 @@ class compact_wy {
   index_t block_;
   inverse kind_;
   bool explicit_tau_ = false, filled_ = false;
+  index_t ranks_ = 1;
 };
 
 namespace detail {
@@ -107,7 +110,10 @@ struct filled_owner {
       compact_wy<A>& owner;
       compact_wy_view<A> view;
       // Also where `fill` throws: before it writes nothing has changed, and after that the form is not filled.
-      ~in_progress() { owner.kind_ = view.kind, owner.explicit_tau_ = view.explicit_tau, owner.filled_ = view.filled; }
+      ~in_progress() {
+        owner.kind_ = view.kind, owner.explicit_tau_ = view.explicit_tau;
+        owner.filled_ = view.filled, owner.ranks_ = view.ranks;
+      }
     } q{Q, compact_wy<A>::template bind<A>(Q)};
     fill(q.view);
   }

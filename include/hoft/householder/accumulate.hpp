@@ -111,6 +111,7 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>("accumulate", work, policy, U.cols, Q.block, kind);
   Q.kind = kind;
   Q.explicit_tau = Q.filled = false;
+  Q.ranks = ops<Policy>::rank_count(policy);
   if (!kind.truncated && ops<Policy>::accumulate_batch(policy, std::span(&std::as_const(U), 1), std::span(&Q, 1)))
     return void(Q.filled = true);
   ops<Policy>::normalise_columns(policy, U, Q.vectors, Q.scales);
@@ -144,6 +145,7 @@ void accumulate(Policy const& policy, matrix_view<TV, LV> V, vector_view<TT> tau
   Q.kind = inverse{};
   Q.explicit_tau = true;
   Q.filled = false;
+  Q.ranks = ops<Policy>::rank_count(policy);
   ops<Policy>::unit_lower(policy, V, Q.vectors);
   ops<Policy>::copy(policy, tau, Q.tau);
   ops<Policy>::fill(policy, real_t<A>(1), Q.scales);

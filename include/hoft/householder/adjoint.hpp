@@ -62,7 +62,7 @@ template <execution_policy Policy, class A, class T, class L>
 template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, adjoint_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
-  detail::require_form(function, "Q", Q.form, Q.form.rows(), Q.form.rank());
+  detail::require_form(function, "Q", ops<Policy>::rank_count(policy), Q.form, Q.form.rows(), Q.form.rank());
   detail::require_not_empty(function, "Q", Q.form, E.rows);
   detail::require_at_most(function, "E.cols", E.cols, Q.form.rows());
   detail::require_shape(function, "E", E, Q.form.rows(), E.cols);

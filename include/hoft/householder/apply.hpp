@@ -35,6 +35,7 @@ compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> c
   oriented.kind = Q.kind;
   oriented.explicit_tau = Q.explicit_tau;
   oriented.filled = Q.filled;
+  oriented.ranks = Q.ranks;
   return oriented;
 }
 
@@ -150,10 +151,10 @@ void require_apply_query(char const* function, compact_wy_view<A> const& Q, matr
 }
 
 template <class A, class TX, class T, class L>
-void require_apply(compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
+void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
   constexpr char const* function = "apply";
   index_t const m = Q.rows();
-  require_form(function, "Q", Q, m, Q.rank());
+  require_form(function, "Q", ranks, Q, m, Q.rank());
   require_not_empty(function, "Q", Q, s == side::left ? X.rows : X.cols);
   require_shape(function, "X", X, s == side::left ? m : X.rows, s == side::left ? X.cols : m);
   require_shape(function, "Y", Y, X.rows, X.cols);
@@ -202,7 +203,7 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   constexpr char const* function = "apply";
   bool const left = s == side::left;
   index_t const m = Q.rows(), n = left ? X.cols : X.rows;
-  detail::require_apply(Q, X, Y, s);
+  detail::require_apply(ops<Policy>::rank_count(policy), Q, X, Y, s);
   if (W.empty()) W = {};  // so that no part of it has columns
   else detail::require_shape(function, "W", W, Q.rank(), n);
   auto const run = [&](auto x, auto y, op oriented_op) {
@@ -234,7 +235,7 @@ template <execution_policy Policy, class A, class T, class L>
 template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
-  detail::require_form(function, "Q", Q, Q.rows(), Q.rank());
+  detail::require_form(function, "Q", ops<Policy>::rank_count(policy), Q, Q.rows(), Q.rank());
   detail::require_not_empty(function, "Q", Q, E.rows);
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());
   detail::require_shape(function, "E", E, Q.rows(), E.cols);

@@ -123,7 +123,7 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
       "hoft::apply_backward: Q must hold the accumulator type of X, dU and dtau.");
   bool const left = s == side::left;
   index_t const m = Q.rows(), r = Q.rank(), n = left ? X.cols : X.rows;
-  require_form(function, "Q", Q, m, r);
+  require_form(function, "Q", ops<Policy>::rank_count(policy), Q, m, r);
   require_not_empty(function, "Q", Q, left ? X.rows : X.cols);
   require_shape(function, x_name, X, left ? m : n, left ? n : m);
   require_shape(function, "dY", dY, X.rows, X.cols);

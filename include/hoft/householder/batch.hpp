@@ -79,7 +79,7 @@ void accumulate(Policy const& policy, Matrices const& all_U, Forms&& all_Q, inve
       function, count, work, [&](std::size_t i) { detail::require_accumulate(U[i], Q[i], kind); },
       [&] { return accumulate_workspace(policy, Q, kind); });
   if (!kind.truncated) {
-    for (auto& q : Q) q.kind = kind, q.explicit_tau = q.filled = false;
+    for (auto& q : Q) q.kind = kind, q.explicit_tau = q.filled = false, q.ranks = ops<Policy>::rank_count(policy);
     if (ops<Policy>::accumulate_batch(policy, U, Q)) {
       for (auto& q : Q) q.filled = true;
       return;
@@ -115,7 +115,8 @@ void apply(Policy const& policy, Forms const& all_Q, Inputs const& all_X, Output
   index_t const count = index_t(Q.size());
   detail::require_sizes(function, count, {{"X.size()", X.size()}, {"Y.size()", Y.size()}});
   index_t const bytes = detail::require_batch(
-      function, count, work, [&](std::size_t i) { detail::require_apply(Q[i], X[i], Y[i], s); },
+      function, count, work,
+      [&](std::size_t i) { detail::require_apply(ops<Policy>::rank_count(policy), Q[i], X[i], Y[i], s); },
       [&] { return apply_workspace(policy, Q, X, s); });
   detail::run_batch(policy, count, work, bytes,
                     [&](auto const& one, std::size_t i, workspace part) { apply(one, Q[i], X[i], Y[i], s, o, part); });

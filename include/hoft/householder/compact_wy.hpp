@@ -41,6 +41,7 @@ struct compact_wy_view {
   /// Views copied before do not learn of it. Set it, `kind` and `explicit_tau` yourself where you put the arrays
   /// together, or carve again what `accumulate` has filled.
   bool filled = false;
+  index_t ranks = 1;  ///< on which its rows lie (sharded/policy.hpp): what it holds are sums over as many
 
   compact_wy_view() = default;
   compact_wy_view(compact_wy_view const&) = default;
@@ -55,7 +56,8 @@ struct compact_wy_view {
         block(q.block),
         kind(q.kind),
         explicit_tau(q.explicit_tau),
-        filled(q.filled) {}
+        filled(q.filled),
+        ranks(q.ranks) {}
 
   [[nodiscard]] index_t rows() const { return vectors.rows; }
   [[nodiscard]] index_t rank() const { return vectors.cols; }
@@ -155,13 +157,20 @@ void require_form_memory(char const* function, std::string_view name, compact_wy
   if (!has_form(Q, m, r))
     require_form_parts(function, name, Q.block, Q.vectors, Q.factor, Q.gram, Q.tau.size, Q.scales, m, r);
 }
-/// A form, to be read. Without reflectors it is the identity, and has no memory to fill.
+/// A form, to be read by a policy whose rows lie on so many ranks. Without reflectors it is the identity, and has no
+/// memory to fill.
 template <class A>
-void require_form(char const* function, std::string_view name, compact_wy_view<A> const& Q, index_t m, index_t r) {
+void require_form(char const* function, std::string_view name, index_t ranks, compact_wy_view<A> const& Q, index_t m,
+                  index_t r) {
   require_form_memory(function, name, Q, m, r);
-  if (!Q.filled && r > 0)
+  if (r == 0) return;
+  if (!Q.filled)
     refuse<argument_error>(function, std::string(name).c_str(), "memory that has not been accumulated",
                            "filled by accumulate first");
+  if (Q.ranks != ranks)
+    refuse<argument_error>(function, std::string(name).c_str(),
+                           "accumulated by a policy whose rows lie on " + std::to_string(Q.ranks) + " rank(s)",
+                           "accumulated on " + std::to_string(ranks) + ", as the policy of this call has its rows");
 }
 
 /// A form that multiplies something with `extent` rows (or columns): one without rows has never been given any.

@@ -37,6 +37,10 @@ struct operations : backend::defaults {
     return policy.alone();
   }
   template <sharded_policy P>
+  static index_t rank_count(P const& policy) {
+    return policy.sums() ? policy.ranks->size() : 1;
+  }
+  template <sharded_policy P>
   static auto const& of_base(P const& policy) {
     return policy.local;
   }

@@ -50,9 +50,9 @@ struct sharded {
       : local(where), ranks(&between), of(what), agrees(checked) {}
 
   /// For Q_U of an adapter: its reflectors are as long as y.
-  [[nodiscard]] sharded left() const { return side_of("left", split::rows); }
+  [[nodiscard]] sharded left() const { return side_of(split::rows); }
   /// For Q_V of an adapter: its reflectors are as long as x.
-  [[nodiscard]] sharded right() const { return side_of("right", split::columns); }
+  [[nodiscard]] sharded right() const { return side_of(split::columns); }
   /// The same rank without the others.
   [[nodiscard]] sharded alone() const { return with(split::none); }
 
@@ -68,9 +68,9 @@ struct sharded {
     side.of = what;
     return side;
   }
-  [[nodiscard]] sharded side_of(char const* side, split summed) const {
+  [[nodiscard]] sharded side_of(split summed) const {
     if (of == split::tall)
-      detail::refuse<argument_error>("sharded", (std::string(side) + "() of").c_str(), "split::tall",
+      detail::refuse<argument_error>("sharded", "policy of an adapter", "split::tall",
                                      "split::rows or split::columns, which say what of a weight is split");
     return with(of == summed ? split::tall : split::none);
   }
