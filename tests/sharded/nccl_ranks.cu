@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <complex>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -19,7 +21,7 @@ using namespace hoft_test;
 
 namespace {
 
-using hoft::nccl::require;
+using hoft::nccl::require;  // of CUDA and NCCL
 template <class T>
 using memory = device_machine::Allocator<T>;
 using rank_policy = hoft::sharded<hoft::cuda::device, hoft::nccl::communicator>;
@@ -104,7 +106,34 @@ void check_refusals(hoft::cuda::device const& gpu, hoft::nccl::communicator& ran
                                        [&] { product_on_rank(elsewhere, 3).run(elsewhere); });
 }
 
-int run_rank(ncclUniqueId const& id, int rank, int size, bool differs) {
+/// Sums of as many elements as nothing divides, by kernels that add from rank 0 upwards: every other order has other
+/// bits.
+template <class A>
+void check_sums(hoft::cuda::device const& gpu, hoft::nccl::communicator& ranks, rank_failures& failures) {
+  index_t const p = ranks.size();
+  for (index_t count : {index_t{1}, p - 1, p + 1, index_t{1025}, index_t{9001}}) {
+    dense_matrix<A> expected = gaussian<A>(count, 1, 0);
+    for (int rank = 1; rank < ranks.size(); ++rank) expected += gaussian<A>(count, 1, unsigned(rank));
+    auto const mine = gaussian<A>(count, 1, unsigned(ranks.rank()));
+    std::vector<A, memory<A>> data(std::size_t(count + 1), A(7));
+    std::copy_n(mine.data(), count, data.begin());
+    ranks.all_reduce(gpu, data.data(), count);
+    require(cudaStreamSynchronize(gpu.stream), "cudaStreamSynchronize");
+    std::string const which = std::to_string(count) + " elements of " + std::to_string(sizeof(A)) + " bytes";
+    if (!std::equal(expected.data(), expected.data() + count, data.begin())) failures.add("sums of " + which);
+    if (data.back() != A(7)) failures.add("what lies behind " + which);
+  }
+}
+
+/// What NCCL refuses within a group leaves no group open: the ranks go on. Emulated alone: on a device NCCL does not
+/// look at pointers.
+void check_nothing(hoft::cuda::device const& gpu, hoft::nccl::communicator& ranks, rank_failures& failures) {
+  expect_error<hoft::communication_error>(failures, "ncclSend: invalid argument",
+                                          [&] { ranks.all_reduce(gpu, static_cast<float*>(nullptr), 1 << 15); });
+  check_sums<float>(gpu, ranks, failures);
+}
+
+int run_rank(ncclUniqueId const& id, int rank, int size, std::string const& what) {
   int devices = 0;
   require(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
   require(cudaSetDevice(rank % devices), "cudaSetDevice");
@@ -116,17 +145,27 @@ int run_rank(ncclUniqueId const& id, int rank, int size, bool differs) {
     hoft::cuda::device const& gpu = machine.policy();
     auto const finish = [&] { machine.finish(); };
     hoft::nccl::communicator ranks(comm, gpu.stream);
-    if (differs) {  // and nobody compares: what connects them sees it
+    if (what == "differs") {  // and nobody compares: what connects them sees it
       rank_policy const policy(gpu, ranks, hoft::split::tall, false);
       product_on_rank(policy, 3 + rank % 2).run(policy), finish();
       return 0;
     }
+    if (what == "nothing") {
+      check_nothing(gpu, ranks, failures);
+      return failures.count() == 0 ? 0 : 1;
+    }
+    check_sums<float>(gpu, ranks, failures), check_sums<double>(gpu, ranks, failures);
     check_all_calls<float, hoft::col_major, memory>(gpu, ranks, true, failures, finish);
     // In pieces, in the caller's memory, and without agreement.
     bytes few(std::size_t(hoft::message_memory_for(1024, size)));
     hoft::nccl::communicator few_bytes(comm, gpu.stream, hoft::workspace{few.data(), index_t(few.size())});
-    check_all_calls<float, hoft::col_major, memory>(gpu, few_bytes, false, failures, finish);
+    check_sums<std::complex<float>>(gpu, few_bytes, failures);
+    check_all_calls<Eigen::half, hoft::row_major, memory>(gpu, few_bytes, false, failures, finish);
     check_graph(gpu, ranks, failures);
+    // The least memory: records fill it, and sums are parts that ranks send each other.
+    bytes least(std::size_t(hoft::message_memory_for(0, size)));
+    hoft::nccl::communicator least_bytes(comm, gpu.stream, hoft::workspace{least.data(), index_t(least.size())});
+    check_graph(gpu, least_bytes, failures);
     check_refusals(gpu, ranks, failures);
   }
   require(ncclCommDestroy(comm), "ncclCommDestroy");
@@ -137,16 +176,17 @@ int run_rank(ncclUniqueId const& id, int rank, int size, bool differs) {
 
 /// nccl_ranks <ranks>           checks all calls
 /// nccl_ranks <ranks> differs   ranks that differ and do not compare what they exchange
+/// nccl_ranks <ranks> nothing   messages that begin nowhere
 int main(int count, char** arguments) {
   int const size = count > 1 ? std::atoi(arguments[1]) : 1;
-  bool const differs = count > 2 && std::string(arguments[2]) == "differs";
+  std::string const what = count > 2 ? arguments[2] : "";
   ncclUniqueId id{};
   require(ncclGetUniqueId(&id), "ncclGetUniqueId");
   std::vector<pid_t> ranks;
   for (int rank = 0; rank < size; ++rank) {
     pid_t const process = fork();
     if (process == 0) try {
-        std::exit(run_rank(id, rank, size, differs));
+        std::exit(run_rank(id, rank, size, what));
       } catch (std::exception const& error) {
         std::fprintf(stderr, "rank %d threw: %s\n", rank, error.what());
         std::_Exit(1);
