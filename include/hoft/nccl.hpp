@@ -146,9 +146,10 @@ class device_memory {
 ///   hoft::nccl::communicator ranks(comm, stream);
 ///   hoft::sharded const shards(gpu, ranks, hoft::split::rows);
 ///
-/// Made by all ranks, of a communicator that blocks, which it does not own: both it and the stream must outlive this
-/// object. Messages are submitted to the stream, which must be that of the policy, and nothing waits for them. Sums are
-/// added in the order of the ranks by kernels of hoft's own, whatever algorithm NCCL would choose: calls of hoft stand
+/// Made by all ranks, each in a process or thread of its own, of a communicator that blocks, which it does not own:
+/// both it and the stream must outlive this object, and this object the graphs that have captured its messages.
+/// Messages are submitted to the stream, which must be that of the policy, and nothing waits for them. Sums are added
+/// in the order of the ranks by kernels of hoft's own, whatever algorithm NCCL would choose: calls of hoft stand
 /// outside of the caller's ncclGroupStart and ncclGroupEnd, which would hold back messages that these kernels wait for.
 ///
 /// Where ranks agree on what they exchange (sharded::agrees), the host waits for the stream before each message, and a
