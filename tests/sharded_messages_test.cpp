@@ -1,9 +1,11 @@
 // Shards: how many messages travel and how many numbers they hold, what ranks that differ are told, and what is
 // refused.
+#include "sharded/all_calls.hpp"
 #include "sharded/forms.hpp"
 #include "sharded/thread_ranks.hpp"
 
 #include <algorithm>
+#include <complex>
 #include <stdexcept>
 #include <type_traits>
 
@@ -148,6 +150,18 @@ TEST_CASE("projections of more columns than a panel are several messages") {
                  bound_matrix(bound.middleRows(part.first, part.count))));
   });
   for (auto const& text : thrown) CHECK(text == "");
+}
+
+TEST_CASE("sums have the order of the ranks, in one message or in pieces") {
+  for (int ranks : {2, 3, 20})
+    for (index_t bytes : {index_t{0}, message_bytes}) {
+      auto const thrown = on_ranks(ranks, bytes, [](thread_communicator& c) {
+        rank_failures failures(c.rank());
+        check_sums<float>(hoft::cpu{}, c, failures), check_sums<std::complex<double>>(hoft::cpu{}, c, failures);
+        CHECK(failures.count() == 0);
+      });
+      for (auto const& text : thrown) CHECK(text == "");
+    }
 }
 
 TEST_CASE("a matrix is summed wherever its rows and columns lie on the other ranks") {

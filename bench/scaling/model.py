@@ -2,6 +2,8 @@
 
 model.py FOLDER [--save] reads FOLDER/ranks_*.jsonl, which scaling.cpp printed, and writes FOLDER/scaling.md and
 FOLDER/scaling.png; --save writes docs/reference/scaling.md, and the plot and what was measured to bench/results.
+
+model.py --rewrite writes page and plot from what bench/results keeps; --check fails where the page is another.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import math
 import os
 import pathlib
 import subprocess
+import sys
 
 import matplotlib
 
@@ -18,9 +21,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RESULTS, PLOT = ROOT / "bench/results/scaling.json", ROOT / "bench/results/scaling.png"
+PAGE, IMAGE = ROOT / "docs/reference/scaling.md", "../../bench/results/scaling.png"
 # What the model is given: a GPU of the H100's class on a network of 400 Gb/s.
 FLOPS = 4e14  # sustained, 16-bit products
 LATENCY = 5e-6  # seconds of one step of a message
+PART = 1e-6  # seconds for each of the parts that a rank sends to all others
 BANDWIDTH = 50e9  # bytes a second, one rank to the others
 BYTES, SUM_BYTES = 2, 4  # of an activation as frameworks send it; of a number as hoft sums it
 TOKENS, RANK = 4096, 16
@@ -31,9 +37,19 @@ METHODS = ("frozen", "lora", "hoft")
 NAMES = {"frozen": "frozen", "lora": "LoRA", "hoft": "HOFT"}
 
 
-def message(bytes_: float, ranks: int) -> float:
-    """Seconds of an all-reduce: two trees of latency, and 2 (p - 1) / p times the bytes."""
-    return 2 * LATENCY * math.ceil(math.log2(ranks)) + 2 * (ranks - 1) / ranks * bytes_ / BANDWIDTH
+def carried(bytes_: float, ranks: int) -> float:
+    """Seconds for the bytes of an all-reduce alone: each rank sends 2 (p - 1) / p times as many."""
+    return 2 * (ranks - 1) / ranks * bytes_ / BANDWIDTH
+
+
+def framework_sum(bytes_: float, ranks: int) -> float:
+    """Seconds of an all-reduce of NCCL: up a tree and down again."""
+    return 2 * LATENCY * math.ceil(math.log2(ranks)) + carried(bytes_, ranks)
+
+
+def ordered_sum(bytes_: float, ranks: int) -> float:
+    """Seconds of hoft's, in the order of the ranks: a part to each of the other ranks, and its sum back to them."""
+    return 2 * (LATENCY + PART * (ranks - 1)) + carried(bytes_, ranks)
 
 
 def linears(model: tuple[int, int, int, int]) -> list[tuple[str, int, int]]:
@@ -63,10 +79,10 @@ def step(name: str, method: str, ranks: int) -> tuple[float, float]:
             flops += (18 * m + 6 * n) * r * t
         computing += flops / FLOPS
         if method == "hoft":  # w, P and dv; or v
-            communicating += (3 if split == "rows" else 1) * message(SUM_BYTES * r * t, ranks)
+            communicating += (3 if split == "rows" else 1) * ordered_sum(SUM_BYTES * r * t, ranks)
         if method == "lora":  # B^T dy on top of dx, or A x on top of y
-            communicating += 2 * BYTES * r * t / BANDWIDTH
-    communicating += 4 * message(BYTES * d * t, ranks)  # y of two weights, dx of two inputs
+            communicating += carried(BYTES * r * t, ranks)
+    communicating += 4 * framework_sum(BYTES * d * t, ranks)  # y of two weights, dx of two inputs
     return layers * (computing + communicating), layers * communicating
 
 
@@ -145,17 +161,21 @@ are no more. Medians; "in messages" is the share of rank 0's time in communicati
 
 What all-reduces of one weight hold for a token, forward and backward, of rank {RANK}: y by columns or dx by rows in
 {8 * BYTES} bits, which the frozen layer sums too, and r numbers of LoRA in {8 * BYTES} bits or 3 r (by rows) or r (by columns)
-of hoft in {8 * SUM_BYTES}. `sharded_messages_test` counts hoft's.
+of hoft in {8 * SUM_BYTES}. `sharded_messages_test` counts hoft's. This is where the framework sums y and dx, and calls the halves
+of a layer; where hoft's `forward` and `backward` sum them, they too travel in {8 * SUM_BYTES} bits.
 
 {bytes_of_messages()}
 ## Modelled
 
 Not measured: times of {TOKENS} tokens forward and backward through all linear layers, split over all ranks as Megatron
-splits them, from {FLOPS:.0e} flops a second on each rank, {LATENCY * 1e6:.0f} µs for each step of a message and
-{BANDWIDTH / 1e9:.0f} GB/s. The framework sums y and dx in {8 * BYTES} bits, dx of weights that share their input once,
+splits them, from {FLOPS:.0e} flops a second on each rank, {LATENCY * 1e6:.0f} µs for each step of a message,
+{PART * 1e6:.0f} µs for each part that a rank sends to one of many, and {BANDWIDTH / 1e9:.0f} GB/s. The framework's sums go up and down
+a tree. hoft's, in the order of the ranks, send a part to each of the p − 1 others, twice: that is faster between few
+ranks, and slower between many. The framework sums y and dx in {8 * BYTES} bits, dx of weights that share their input once,
 as it does when it calls the halves of a layer itself; hoft's own sums then are messages of their own, in {8 * SUM_BYTES} bits,
 and ranks agree on nothing before them. LoRA's ride on the framework's. What is whole is computed by every rank: V̂ᴴx
-where rows are split, all of y where columns are. Rank {RANK} on every weight. Nothing overlaps.
+where rows are split, all of y where columns are. Rank {RANK} on every weight. Nothing overlaps. What is done once in an
+optimiser step, `bind_layer` and `finish`, is left out.
 
 {modelled()}
 ![Seconds of a step over ranks, modelled]({image})
@@ -164,21 +184,35 @@ where rows are split, all of y where columns are. Rank {RANK} on every weight. N
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--rewrite", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
+    if (options.folder is None) != (options.rewrite or options.check):
+        parser.error("expected either a folder, or --rewrite or --check")
+    if options.rewrite or options.check:
+        about = json.loads(RESULTS.read_text(encoding="utf-8"))
+        text = page(about.pop("records"), about, IMAGE)
+        if options.check and text != PAGE.read_text(encoding="utf-8"):
+            sys.exit("model.py: docs/reference/scaling.md does not show bench/results/scaling.json")
+        if options.rewrite:
+            draw(PLOT)
+            PAGE.write_text(text, encoding="utf-8")
+        return
     records = [json.loads(line) for path in sorted(options.folder.glob("ranks_*.jsonl"))
                for line in path.read_text().splitlines() if line.startswith("{")]
     about = context()
     if options.save:
         kept = {**about, "records": records}
-        (ROOT / "bench/results/scaling.json").write_text(json.dumps(kept, indent=1) + "\n")
-        draw(ROOT / "bench/results/scaling.png")
-        (ROOT / "docs/reference/scaling.md").write_text(page(records, about, "../../bench/results/scaling.png"))
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        draw(PLOT)
+        PAGE.write_text(page(records, about, IMAGE), encoding="utf-8")
     else:
         draw(options.folder / "scaling.png")
-        (options.folder / "scaling.md").write_text(page(records, about, "scaling.png"))
+        (options.folder / "scaling.md").write_text(page(records, about, "scaling.png"), encoding="utf-8")
     print("wrote", "docs/reference/scaling.md" if options.save else options.folder / "scaling.md")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -77,9 +77,9 @@ class engine {
   }
   void cut(index_t size, index_t part) {
     number(size);
-    for (index_t r = 0; r < size_; ++r) {
-      index_t const first = (std::min)(size, r * part);
-      begins_[std::size_t(r)] = int(first), counts_[std::size_t(r)] = int((std::min)(part, size - first));
+    for (int r = 0; r < size_; ++r) {
+      part_of_message const of(r, size, part);
+      begins_[std::size_t(r)] = int(of.first), counts_[std::size_t(r)] = int(of.size);
     }
   }
 

@@ -10,13 +10,13 @@
 
 #include <nccl.h>
 
-#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
 
 namespace HOFT_TARGET_NAMESPACE::nccl {
+inline namespace HOFT_ABI_ARCHITECTURES {
 
 /// An error of NCCL as an exception, in its own words.
 inline void require(ncclResult_t answer, char const* call) {
@@ -27,10 +27,7 @@ inline void require(ncclResult_t answer, char const* call) {
                                : ncclGetErrorString(answer);
   throw communication_error(std::string("hoft::nccl: ") + call + ": " + text);
 }
-inline void require(cudaError_t answer, char const* call) {
-  if (answer != cudaSuccess)
-    throw communication_error(std::string("hoft::nccl: ") + call + ": " + cudaGetErrorString(answer));
-}
+using cuda::detail::require;
 
 /// Bytes by NCCL's calls on one stream (sharded/rank_order.hpp).
 class engine {
@@ -55,19 +52,22 @@ class engine {
   template <class Local>
   void scatter(Local const& local, std::byte const* data, index_t size, index_t part, std::byte* all) {
     require_stream(local.stream);
-    index_t const mine = bytes_of(rank_, size, part);
+    part_of_message const mine(rank_, size, part);
     in_one_group([&](int peer) {
-      send(data + first_of(peer, size, part), bytes_of(peer, size, part), peer);
-      receive(all + peer * mine, mine, peer);
+      part_of_message const theirs(peer, size, part);
+      send(data + theirs.first, theirs.size, peer);
+      receive(all + peer * mine.size, mine.size, peer);
     });
   }
   template <class Local>
   void gather(Local const& local, std::byte* data, index_t size, index_t part) {
     require_stream(local.stream);
+    part_of_message const mine(rank_, size, part);
     in_one_group([&](int peer) {
       if (peer == rank_) return;
-      send(data + first_of(rank_, size, part), bytes_of(rank_, size, part), peer);
-      receive(data + first_of(peer, size, part), bytes_of(peer, size, part), peer);
+      part_of_message const theirs(peer, size, part);
+      send(data + mine.first, mine.size, peer);
+      receive(data + theirs.first, theirs.size, peer);
     });
   }
   /// The host waits for the stream.
@@ -98,20 +98,23 @@ class engine {
       detail::refuse<argument_error>("nccl::communicator", "policy.stream", "another one",
                                      "the stream that the communicator was made with");
   }
-  static index_t first_of(index_t peer, index_t size, index_t part) { return (std::min)(size, peer * part); }
-  static index_t bytes_of(index_t peer, index_t size, index_t part) {
-    return (std::min)(part, size - first_of(peer, size, part));
-  }
   void send(std::byte const* from, index_t bytes, int peer) const {
     if (bytes > 0) require(ncclSend(from, std::size_t(bytes), ncclInt8, peer, comm_, stream_), "ncclSend");
   }
   void receive(std::byte* to, index_t bytes, int peer) const {
     if (bytes > 0) require(ncclRecv(to, std::size_t(bytes), ncclInt8, peer, comm_, stream_), "ncclRecv");
   }
+  /// f(peer) for every rank, whose messages go on together. Whoever catches an error finds the group closed: NCCL would
+  /// hold back all that this thread asks of it later.
   template <class F>
   void in_one_group(F const& f) const {
     require(ncclGroupStart(), "ncclGroupStart");
-    for (int peer = 0; peer < size_; ++peer) f(peer);
+    try {
+      for (int peer = 0; peer < size_; ++peer) f(peer);
+    } catch (...) {
+      static_cast<void>(ncclGroupEnd());  // answers the same error, and submits nothing
+      throw;
+    }
     require(ncclGroupEnd(), "ncclGroupEnd");
   }
 
@@ -143,18 +146,21 @@ class device_memory {
 ///   hoft::nccl::communicator ranks(comm, stream);
 ///   hoft::sharded const shards(gpu, ranks, hoft::split::rows);
 ///
-/// Made by all ranks, of a communicator that blocks, which it does not own: both it and the stream must outlive this
-/// object. Messages are submitted to the stream, which must be that of the policy, and nothing waits for them. Sums are
-/// added in the order of the ranks by kernels of hoft's own, whatever algorithm NCCL would choose.
+/// Made by all ranks, each in a process or thread of its own, of a communicator that blocks, which it does not own:
+/// both it and the stream must outlive this object, and this object the graphs that have captured its messages.
+/// Messages are submitted to the stream, which must be that of the policy, and nothing waits for them. Sums are added
+/// in the order of the ranks by kernels of hoft's own, whatever algorithm NCCL would choose: calls of hoft stand
+/// outside of the caller's ncclGroupStart and ncclGroupEnd, which would hold back messages that these kernels wait for.
 ///
 /// Where ranks agree on what they exchange (sharded::agrees), the host waits for the stream before each message, and a
 /// stream that is captured is refused. So a training loop runs its first step with it and the others, captured in a
 /// graph or not, with `agrees = false`.
 ///
-/// Errors of NCCL are thrown as hoft::communication_error. A rank that ends leaves the others waiting in their stream:
-/// whoever trains on several machines watches ncclCommGetAsyncError, as NCCL asks.
+/// Errors of NCCL are thrown as hoft::communication_error, those of CUDA as hoft::cuda_error. A rank that ends leaves
+/// the others waiting in their stream: whoever trains on several machines watches ncclCommGetAsyncError, as NCCL asks.
 ///
-/// Nothing is allocated after construction. Messages larger than its memory travel in pieces.
+/// hoft allocates nothing after construction; NCCL may, at the first messages between two ranks. Messages larger than
+/// its memory travel in pieces.
 class communicator {
  public:
   static constexpr index_t default_bytes = index_t{16} << 20;
@@ -174,7 +180,8 @@ class communicator {
   template <class Local, class A>
   void all_reduce(Local const& local, A* data, index_t count) {
     static_assert(
-        requires { local.stream; }, "hoft::nccl: messages lie in memory of a GPU, which this policy does not write.");
+        requires { typename Local::cuda_device_tag; },
+        "hoft::nccl: messages lie in memory of a GPU, which this policy does not write.");
     ordered_.all_reduce(local, data, count);
   }
   void const* all_gather(void const* record, index_t bytes) { return ordered_.all_gather(record, bytes); }
@@ -185,4 +192,5 @@ class communicator {
   rank_order_communicator<engine> ordered_;
 };
 
+}  // namespace HOFT_ABI_ARCHITECTURES
 }  // namespace HOFT_TARGET_NAMESPACE::nccl

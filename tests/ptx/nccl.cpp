@@ -120,6 +120,7 @@ void run(ncclComm const& c, std::vector<transfer> const& all) {
 
 struct group {
   int depth = 0;
+  ncclResult_t error = ncclSuccess;
   ncclComm* comm = nullptr;
   cudaStream_t stream = nullptr;
   std::vector<transfer> transfers;
@@ -132,13 +133,22 @@ ncclResult_t submit_transfers(ncclComm* c, cudaStream_t stream, std::vector<tran
   auto const work = [of, all] { run(of, all); };
   return submit(stream, work, "nccl") == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
-ncclResult_t add(ncclComm* c, cudaStream_t stream, std::vector<transfer> const& all) {
+ncclResult_t check(ncclComm const* c, cudaStream_t stream, std::vector<transfer> const& all) {
   if (c == nullptr || !is_stream(stream)) return ncclInvalidArgument;
   for (transfer const& t : all)
     if (t.peer < 0 || t.peer >= c->ranks || (t.bytes > 0 && t.at == nullptr)) return ncclInvalidArgument;
-  group& g = open_group;
-  if (g.depth == 0) return submit_transfers(c, stream, all);
+  group const& g = open_group;
   if (g.comm != nullptr && (g.comm != c || g.stream != stream)) return ncclInvalidUsage;  // this tool knows no more
+  return ncclSuccess;
+}
+/// Submits transfers, or keeps them for the end of the group. A group in which a call has failed submits none.
+ncclResult_t add(ncclComm* c, cudaStream_t stream, std::vector<transfer> const& all) {
+  group& g = open_group;
+  if (ncclResult_t const error = check(c, stream, all); error != ncclSuccess) {
+    if (g.depth > 0) g.error = error;
+    return error;
+  }
+  if (g.depth == 0) return submit_transfers(c, stream, all);
   g.comm = c, g.stream = stream;
   g.transfers.insert(g.transfers.end(), all.begin(), all.end());
   return ncclSuccess;
@@ -238,8 +248,9 @@ ncclResult_t ncclGroupStart() {
 ncclResult_t ncclGroupEnd() {
   group& g = open_group;
   if (g.depth == 0) return ncclInvalidUsage;
-  if (--g.depth > 0 || g.comm == nullptr) return ncclSuccess;
+  if (--g.depth > 0) return ncclSuccess;
   group const now = std::exchange(g, {});
+  if (now.error != ncclSuccess || now.comm == nullptr) return now.error;
   return submit_transfers(now.comm, now.stream, now.transfers);
 }
 ncclResult_t ncclSend(void const* from, size_t count, ncclDataType_t type, int peer, ncclComm_t c,
@@ -254,6 +265,11 @@ ncclResult_t ncclAllGather(void const* from, void* to, size_t count, ncclDataTyp
   if (c == nullptr) return ncclInvalidArgument;
   std::vector<transfer> all;
   u64 const bytes = bytes_of(type, count);
+  // In place is this rank's part of the result, and nothing else.
+  auto const* const begin = static_cast<u8 const*>(to);
+  auto const* const sent = static_cast<u8 const*>(from);
+  bool const is_in_place = sent == begin + u64(c->rank) * bytes;
+  if (!is_in_place && sent < begin + u64(c->ranks) * bytes && begin < sent + bytes) return ncclInvalidArgument;
   for (int peer = 0; peer < c->ranks; ++peer) {
     all.push_back({true, peer, of_all_gather, static_cast<u8*>(const_cast<void*>(from)), bytes});
     all.push_back({false, peer, of_all_gather, static_cast<u8*>(to) + u64(peer) * bytes, bytes});

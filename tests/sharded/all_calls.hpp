@@ -3,9 +3,12 @@
 #pragma once
 #include "rank_calls.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace hoft_test {
 
@@ -33,6 +36,25 @@ void compare_bits(Communicator& ranks, rank_report const& report, std::string co
     auto const* const all = static_cast<std::uint64_t const*>(ranks.all_gather(&bits, index_t(sizeof bits)));
     for (int rank = 0; rank < ranks.size(); ++rank)
       if (all[rank] != bits) failures.add(label + name + " differs on rank " + std::to_string(rank));
+  }
+}
+
+/// Sums of as many elements as nothing divides, added from rank 0 upwards: other orders have other bits.
+template <class A, template <class> class Memory = std::allocator, class Local, class Communicator>
+void check_sums(
+    Local const& local, Communicator& ranks, rank_failures& failures, std::function<void()> const& finish = [] {}) {
+  index_t const p = ranks.size();
+  for (index_t count : {index_t{1}, p - 1, p + 1, index_t{1025}, index_t{9001}}) {
+    dense_matrix<A> expected = gaussian<A>(count, 1, 0);
+    for (int rank = 1; rank < ranks.size(); ++rank) expected += gaussian<A>(count, 1, unsigned(rank));
+    auto const mine = gaussian<A>(count, 1, unsigned(ranks.rank()));
+    std::vector<A, Memory<A>> data(std::size_t(count + 1), A(7));
+    std::copy_n(mine.data(), count, data.begin());
+    ranks.all_reduce(local, data.data(), count);
+    finish();
+    std::string const which = std::to_string(count) + " elements of " + std::to_string(sizeof(A)) + " bytes";
+    if (!std::equal(expected.data(), expected.data() + count, data.begin())) failures.add("sums of " + which);
+    if (data.back() != A(7)) failures.add("what lies behind " + which);
   }
 }
 

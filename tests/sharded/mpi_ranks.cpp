@@ -6,6 +6,7 @@
 
 #include <hoft/mpi.hpp>
 
+#include <complex>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -50,9 +51,11 @@ int main(int count, char** arguments) {
       std::_Exit(0);
     }
     rank_failures failures(ranks.rank());
+    check_sums<float>(hoft::cpu{}, ranks, failures), check_sums<double>(hoft::cpu{}, ranks, failures);
     check_all_calls<float, hoft::col_major>(hoft::cpu{}, ranks, true, failures);
     // In pieces, since messages are larger than this, and without agreement.
     hoft::mpi::communicator few_bytes(MPI_COMM_WORLD, 1024);
+    check_sums<std::complex<float>>(hoft::cpu{}, few_bytes, failures);
     check_all_calls<Eigen::half, hoft::row_major>(hoft::cpu{}, few_bytes, false, failures);
     check_agreement(ranks, failures);
     failed = failures.count() > 0;

@@ -30,4 +30,6 @@ if(emulated)
   add_test(NAME nccl_ranks_differ COMMAND ${nccl_launcher} $<TARGET_FILE:nccl_ranks> 2 differs)
   set_tests_properties(nccl_ranks_differ PROPERTIES LABELS cuda TIMEOUT 120 PASS_REGULAR_EXPRESSION
                                                     "ptxemu: nccl: rank [01]: ncclAllGather of [0-9]+ bytes, and rank")
+  add_test(NAME nccl_ranks_nothing COMMAND ${nccl_launcher} $<TARGET_FILE:nccl_ranks> 2 nothing)
+  set_tests_properties(nccl_ranks_nothing PROPERTIES LABELS cuda TIMEOUT 120 PASS_REGULAR_EXPRESSION "(^|\n)2 ranks agree")
 endif()

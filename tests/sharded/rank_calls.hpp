@@ -157,9 +157,10 @@ class rank_calls {
     if (!work.intact()) report_.failures.push_back(std::string(name) + " wrote outside its workspace");
   }
   static auto in(matrix const& a) { return a.view(); }
-  /// This rank's part of the weight: a GPU has an operator of its own, dense(policy, M).
+  /// This rank's part of the weight: a GPU has an operator of its own, dense(policy, M). Asked by its tag: whether that
+  /// call compiles nvcc answers otherwise where it looks for kernels, and then leaves those of the operator out.
   auto dense_base() const {
-    if constexpr (requires { dense(policy_.local, in(M)); }) return dense(policy_.local, in(M));
+    if constexpr (requires { typename Policy::local_policy::cuda_device_tag; }) return dense(policy_.local, in(M));
     else return hoft::dense_operator(in(M));
   }
   static hoft::vector_view<A> vector(sums& a) { return {a.view().data, a.view().rows}; }

@@ -72,14 +72,15 @@ class thread_engine {
   }
   template <class Local>
   void scatter(Local const&, std::byte const* data, index_t size_, index_t part, std::byte* all) {
-    index_t const first = std::min(size_, part * rank_), mine = std::min(part, size_ - first);
-    exchange(data, [&](std::byte const* theirs, int rank) { copy(theirs + first, all + rank * mine, mine); });
+    hoft::part_of_message const mine(rank_, size_, part);
+    exchange(data,
+             [&](std::byte const* theirs, int rank) { copy(theirs + mine.first, all + rank * mine.size, mine.size); });
   }
   template <class Local>
   void gather(Local const&, std::byte* data, index_t size_, index_t part) {
     exchange(data, [&](std::byte const* theirs, int rank) {
-      index_t const first = std::min(size_, part * rank);
-      if (rank != rank_) copy(theirs + first, data + first, std::min(part, size_ - first));
+      hoft::part_of_message const of(rank, size_, part);
+      if (rank != rank_) copy(theirs + of.first, data + of.first, of.size);
     });
   }
 

@@ -14,8 +14,8 @@ namespace HOFT_NAMESPACE {
 /// What moves bytes between ranks, in memory of a local policy and in the order of its work.
 ///
 ///   e.all_gather(local, mine, all, bytes)    all := the `bytes` bytes of every rank, side by side
-///   e.scatter(local, data, size, part, all)  data [size] is cut into parts of `part` bytes, the last ones shorter or
-///                                            empty; all := part number rank() of every rank, side by side
+///   e.scatter(local, data, size, part, all)  data [size] is cut into parts of `part` bytes (part_of_message); all :=
+///                                            part number rank() of every rank, side by side
 ///   e.gather(local, data, size, part)        part i of data := that of rank i, in place
 ///   e.gather_records(mine, bytes, room)      the records of all ranks side by side in memory of the host; room: memory
 ///                                            for them where messages lie
@@ -40,6 +40,14 @@ namespace HOFT_TARGET_NAMESPACE {
   index_t const each = (std::max)(bytes, record) + index_t(ranks) * record;
   return 2 * ((each + arena::alignment - 1) / arena::alignment + 1) * arena::alignment;
 }
+
+/// Where part number `rank` lies in a message of `size` bytes or elements, cut into parts of `part`: the last ones are
+/// shorter, or empty.
+struct part_of_message {
+  index_t first, size;
+  part_of_message(int rank, index_t size_, index_t part)
+      : first((std::min)(size_, rank * part)), size((std::min)(part, size_ - first)) {}
+};
 
 /// to[i] := Σ over ranks of arrived[rank][i], from rank 0 upwards. A function object of columns: pieces of `width`
 /// elements, which stay in the nearest cache while ranks are added.
@@ -124,10 +132,10 @@ class rank_order_communicator {
   }
   template <class Local, class A>
   void add_parts(Local const& local, A* data, index_t count) {
-    index_t const part = (count + size() - 1) / size(), first = (std::min)(count, part * rank());
-    index_t const mine = (std::min)(part, count - first), bytes = index_t(sizeof(A));
+    index_t const part = (count + size() - 1) / size(), bytes = index_t(sizeof(A));
+    part_of_message const mine(rank(), count, part);
     engine_->scatter(local, bytes_of(data), count * bytes, part * bytes, arrived_.data);
-    if (mine > 0) add_arrived(local, data + first, mine);
+    if (mine.size > 0) add_arrived(local, data + mine.first, mine.size);
     engine_->gather(local, bytes_of(data), count * bytes, part * bytes);
   }
 
