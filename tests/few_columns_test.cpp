@@ -1,4 +1,6 @@
 // Products of a large matrix with few columns, or few rows, against plain loops in long double.
+#include "compiled.hpp"
+
 #include <hoft/cpu/kernel/product.hpp>
 
 #include <doctest/doctest.h>
