@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, installs hoft in build/prefix, builds this example on it in build/tensor_parallel, runs it on
-# 1, 2 and 4 ranks and compares their losses; draws them to build/tensor_parallel/losses.png.
+# Installs what is missing, installs hoft in build/prefix, builds this example on it in build/tensor_parallel, runs
+# one_weight on 2 ranks, trains on 1, 2 and 4 ranks and compares their losses; draws them to
+# build/tensor_parallel/losses.png.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/tensor_parallel
@@ -10,6 +11,7 @@ prefix=$(bash "$root/scripts/stage.sh")
 cmake -G Ninja -S "$root/examples/tensor_parallel" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
   -DMPI_CXX_COMPILER=mpicxx.openmpi -DCMAKE_CXX_FLAGS_RELEASE="${CXXFLAGS:--O3 -march=native}"
 cmake --build "$build"
+bash "$root/tests/sharded/mpirun.sh" mpirun.openmpi 2 "$build/one_weight"
 for ranks in 1 2 4; do
   bash "$root/tests/sharded/mpirun.sh" mpirun.openmpi "$ranks" "$build/tensor_parallel" "$build/losses_$ranks.csv"
 done

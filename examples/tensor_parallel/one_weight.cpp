@@ -1,0 +1,24 @@
+// one_weight: a weight whose rows lie on the ranks of MPI, adapted by HOFT, forward and backward.
+#include <hoft/hoft.hpp>
+#include <hoft/mpi.hpp>
+
+#include <cstdio>
+
+int main(int argc, char** argv) {
+  MPI_Init(&argc, &argv);
+  {  // the communicator ends before MPI does
+    hoft::mpi::communicator ranks(MPI_COMM_WORLD);
+    hoft::sharded const shards(hoft::cpu{}, ranks, hoft::split::rows);
+    // 32 rows of the weight and of U on each rank; V and x are the same on all of them.
+    Eigen::MatrixXf const M = Eigen::MatrixXf::Random(32, 48), x = Eigen::MatrixXf::Random(48, 10);
+    Eigen::MatrixXf const U = Eigen::MatrixXf::Random(32, 4), V = Eigen::MatrixXf::Random(48, 4);
+    auto const layer = hoft::bind_layer(shards, hoft::adapter(shards, U, V), hoft::dense(M));
+    auto const f = hoft::forward(shards, layer, x);  // f.y: 32 rows of Q_U M Q_V x
+    hoft::layer_gradient g(layer);
+    auto const dx = hoft::backward(shards, layer, x, f, f.y, g);  // of ‖y‖²/2: dx and dV whole, dU of these rows
+    auto const d = hoft::finish(shards, layer, g);  // Q_U keeps ‖y‖, so dU is 0 but for rounding
+    std::printf("rank %d of %d: ‖dx‖ = %.6f, ‖dU‖ = %.6f, ‖dV‖ = %.6f\n", ranks.rank(), ranks.size(), double(dx.norm()),
+                double(d.dU.norm()), double(d.dV.norm()));
+  }
+  MPI_Finalize();
+}
