@@ -3,9 +3,11 @@
 #include <hoft/cuda/abi.hpp>
 #include <hoft/view/matrix_view.hpp>
 
+#include <initializer_list>
+
 namespace HOFT_CUDA_NAMESPACE {
 
-/// Results differ in their last bits with them; all of them are right.
+/// Results differ in their last bits with them; all of them are right. Rows come in multiples of 32.
 struct tuning {
   index_t lone_threads = 512;              ///< of a block that is alone on its processor: 256 or 512
   index_t least_rows_apart = 128;          ///< of slices by themselves, as long as two fit a processor
@@ -23,6 +25,18 @@ struct tuning_of_architecture {
   tuning numbers;
 };
 inline constexpr tuning_of_architecture tunings[] = {{800, {}}, {900, {}}};
+
+constexpr bool is_possible(tuning const& t) {
+  bool in_warps = true;
+  for (index_t rows : {t.least_rows_apart, t.most_rows_apart, t.most_rows_projecting})
+    in_warps = in_warps && rows > 0 && rows % 32 == 0;
+  return in_warps && (t.lone_threads == 256 || t.lone_threads == 512);
+}
+static_assert([] {
+  for (auto const& row : tunings)
+    if (!is_possible(row.numbers)) return false;
+  return true;
+}());
 
 constexpr tuning tuning_for(int architecture) {
   tuning numbers;
