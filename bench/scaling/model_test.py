@@ -52,6 +52,16 @@ class Models(unittest.TestCase):
             self.assertEqual(in_layers + words + norms, numbers)
 
 
+class Hidden(unittest.TestCase):
+    def test_the_shorter_of_projection_and_message(self):
+        # Rows of q, k, v, gate and up: 2 + 1 + 1 + 3 + 3, three products of 2 m each.
+        with mock.patch.multiple(model, **{**TINY, **FREE, "FLOPS": 1, "LATENCY": 100}):
+            self.assertEqual(model.hidden_at_most("tiny", 1), 3 * 2 * 10)
+            self.assertEqual(model.hidden_at_most("tiny", 2), 3 * 10)
+        with mock.patch.multiple(model, **{**TINY, **FREE, "FLOPS": 1, "LATENCY": 0.25}):
+            self.assertEqual(model.hidden_at_most("tiny", 1), 3 * 5 * 0.5)
+
+
 class Step(unittest.TestCase):
     def test_flops(self):
         # Of m n: 4 + 2 + 2 + 6 + 6 by rows, 4 + 6 by columns. Of m: 10 and 4. Of n: 10 and 5.
