@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
     auto const f = hoft::forward(shards, layer, x);  // f.y: 32 rows of Q_U M Q_V x
     hoft::layer_gradient g(layer);
     auto const dx = hoft::backward(shards, layer, x, f, f.y, g);  // of ‖y‖²/2: dx and dV whole, dU of these rows
-    auto const d = hoft::finish(shards, layer, g);  // Q_U keeps ‖y‖, so dU is 0 but for rounding
+    auto const d = hoft::finish(shards, layer, g);                // Q_U keeps ‖y‖, so dU is 0 but for rounding
     std::printf("rank %d of %d: ‖dx‖ = %.6f, ‖dU‖ = %.6f, ‖dV‖ = %.6f\n", ranks.rank(), ranks.size(), double(dx.norm()),
                 double(d.dU.norm()), double(d.dV.norm()));
   }
