@@ -291,8 +291,9 @@ TEST_CASE("a form or a layer of another policy is refused") {
     rank_policy const rows(hoft::cpu{}, c, split::rows), columns(hoft::cpu{}, c, split::columns);
     hoft::adapter const alone(U, V), split_by_rows(rows, U, V);
     char const* const left_alone =
-        "hoft::bind_layer: a.left is accumulated by a policy whose rows lie on 1 rank(s), must be accumulated on 2, as "
-        "the policy of this call has its rows";
+        "hoft::bind_layer: a.left is accumulated with its rows on 1 rank, must be accumulated on 2 ranks, as the "
+        "policy "
+        "of this call has its rows";
     CHECK_THROWS_WITH_AS(hoft::bind_layer(rows, alone, hoft::dense(M)), left_alone, hoft::argument_error);
     CHECK_THROWS_AS(hoft::bind_layer(columns, alone, hoft::dense(M)), hoft::argument_error);
     CHECK_THROWS_AS(hoft::bind_layer(columns, split_by_rows, hoft::dense(M)), hoft::argument_error);

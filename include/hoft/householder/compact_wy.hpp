@@ -38,8 +38,8 @@ struct compact_wy_view {
   inverse kind;               ///< how T came from S
   bool explicit_tau = false;  ///< tau was given: columns are not normalised
   /// The memory holds a form: set by `accumulate`, asked by every call that reads one, for a GPU's memory as well.
-  /// Views copied before do not learn of it. Set it, `kind` and `explicit_tau` yourself where you put the arrays
-  /// together, or carve again what `accumulate` has filled.
+  /// Views copied before do not learn of it. Set it, `kind`, `explicit_tau` and `ranks` yourself where you put the
+  /// arrays together, or carve again what `accumulate` has filled.
   bool filled = false;
   index_t ranks = 1;  ///< on which its rows lie (sharded/policy.hpp): what it holds are sums over as many
 
@@ -157,6 +157,7 @@ void require_form_memory(char const* function, std::string_view name, compact_wy
   if (!has_form(Q, m, r))
     require_form_parts(function, name, Q.block, Q.vectors, Q.factor, Q.gram, Q.tau.size, Q.scales, m, r);
 }
+inline std::string on_ranks(index_t count) { return std::to_string(count) + (count == 1 ? " rank" : " ranks"); }
 /// A form, to be read by a policy whose rows lie on so many ranks. Without reflectors it is the identity, and has no
 /// memory to fill.
 template <class A>
@@ -168,9 +169,8 @@ void require_form(char const* function, std::string_view name, index_t ranks, co
     refuse<argument_error>(function, std::string(name).c_str(), "memory that has not been accumulated",
                            "filled by accumulate first");
   if (Q.ranks != ranks)
-    refuse<argument_error>(function, std::string(name).c_str(),
-                           "accumulated by a policy whose rows lie on " + std::to_string(Q.ranks) + " rank(s)",
-                           "accumulated on " + std::to_string(ranks) + ", as the policy of this call has its rows");
+    refuse<argument_error>(function, std::string(name).c_str(), "accumulated with its rows on " + on_ranks(Q.ranks),
+                           "accumulated on " + on_ranks(ranks) + ", as the policy of this call has its rows");
 }
 
 /// A form that multiplies something with `extent` rows (or columns): one without rows has never been given any.

@@ -38,7 +38,7 @@ struct operations : backend::defaults {
   }
   template <sharded_policy P>
   static index_t rank_count(P const& policy) {
-    return policy.sums() ? policy.ranks->size() : 1;
+    return policy.rank_count();
   }
   template <sharded_policy P>
   static auto const& of_base(P const& policy) {

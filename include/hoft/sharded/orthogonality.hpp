@@ -124,7 +124,7 @@ template <class Local, class Communicator, class A>
                                        index_t m) {
   using W = sharded_backend::measuring_t<std::remove_const_t<A>>;
   using R = real_t<W>;
-  detail::require_form("orthogonality_error", "Q", policy.sums() ? policy.ranks->size() : 1, Q, Q.rows(), Q.rank());
+  detail::require_form("orthogonality_error", "Q", policy.rank_count(), Q, Q.rows(), Q.rank());
   detail::require_at_least("orthogonality_error", "m", m, Q.rows());
   auto const gram = sharded_backend::measured_gram(policy, Q.vectors);
   auto const T = sharded_backend::whole_triangle(Q, gram);

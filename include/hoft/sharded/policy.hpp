@@ -61,6 +61,8 @@ struct sharded {
     if (of == split::rows || of == split::columns) refuse_weight();
     return of == split::tall && ranks->size() > 1;
   }
+  /// On how many ranks the rows of a tall matrix lie.
+  [[nodiscard]] index_t rank_count() const { return sums() ? ranks->size() : 1; }
 
  private:
   [[nodiscard]] sharded with(split what) const {
