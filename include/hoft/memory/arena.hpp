@@ -17,6 +17,9 @@ class arena {
   arena() = default;
   /// Carves from `memory`. The pieces must have been counted first (see `carve`).
   explicit arena(workspace memory) : begin_(memory.data), next_(begin_), end_(begin_ + memory.size), carving_(true) {}
+  /// Carves as long as `memory` lasts, then only counts: who carves compares size() with it.
+  struct counting {};
+  arena(workspace memory, counting) : arena(memory) { counts_on_ = true; }
 
   /// @throws hoft::shape_error if count is negative; hoft::workspace_error if the memory is used up: it is smaller than
   ///         what was counted
@@ -65,17 +68,23 @@ class arena {
     if (!carving_) return nullptr;
     auto const address = reinterpret_cast<std::uintptr_t>(next_);
     index_t const padding = index_t((alignment - address % alignment) % alignment);
-    if (bytes > 0) detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + padding + bytes);
+    if (bytes > 0 && padding + bytes > end_ - next_) return used_up(padding + bytes);
     std::byte* const aligned = next_ + padding;
     next_ = aligned + bytes;
     return aligned;
+  }
+
+  std::byte* used_up(index_t wanted) {
+    if (!counts_on_) detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + wanted);
+    carving_ = false;
+    return nullptr;
   }
 
   std::byte* begin_ = nullptr;
   std::byte* next_ = nullptr;
   std::byte* end_ = nullptr;
   index_t size_ = 0;
-  bool carving_ = false;
+  bool carving_ = false, counts_on_ = false;
 };
 
 namespace detail {
@@ -121,9 +130,10 @@ index_t workspace_size(Args const&... args) {
 /// The pieces, carved from the caller's workspace. @throws hoft::workspace_error if it is too small.
 template <class Pieces, class... Args>
 Pieces carve(char const* function, workspace work, Args const&... args) {
-  require_bytes(function, "work.size", work.size, workspace_size<Pieces>(args...));
-  arena memory(work);
-  return Pieces(memory, args...);
+  arena memory(work, arena::counting{});
+  Pieces pieces(memory, args...);
+  require_bytes(function, "work.size", work.size, memory.size());
+  return pieces;
 }
 
 }  // namespace detail
