@@ -88,6 +88,55 @@ class counted_layer {
   hoft::message_counts right_counts_;
 };
 
+/// The calls of a tall matrix, each by `counted`.
+template <class Policy, class Counted>
+void count_tall(Policy const& policy, Counted const& counted, index_t t, index_t ru) {
+  hoft::compact_wy const Q = hoft::accumulate(policy, gaussian<float>(5, ru, 1));
+  dense_matrix<float> const dY = gaussian<float>(5, t, 3);
+  dense_matrix<float> X = gaussian<float>(5, t, 2);
+  counted([&] { hoft::apply(policy, Q, X); });
+  counted([&] { static_cast<void>(hoft::apply_backward(policy, Q, X, dY)); });
+  counted([&] { static_cast<void>(hoft::apply_backward_from_output(policy, Q, X, dY)); });
+}
+/// The calls on a weight [12, 10], and the halves of a layer of it.
+template <class Policy, class Counted>
+void count_weight(Policy const& policy, Counted const& counted, index_t t, index_t ru, index_t rv) {
+  using namespace hoft;
+  auto const part = [&](split of, index_t extent) {
+    return policy.of == of ? part_on(extent, policy.ranks->rank(), policy.ranks->size()).count : extent;
+  };
+  index_t const m = part(split::rows, 12), n = part(split::columns, 10);
+  hoft::adapter const a(policy, gaussian<float>(m, ru, 1), gaussian<float>(n, rv, 2));
+  hoft_test::dense_matrix<float> M = gaussian<float>(m, n, 3);
+  hoft_test::dense_matrix<float> const dMhat = gaussian<float>(m, n, 4), x = gaussian<float>(n, t, 5);
+  counted([&] { merge(policy, a, M); });
+  counted([&] { unmerge(policy, a, M); });
+  counted([&] { static_cast<void>(merge_backward(policy, a, M, dMhat)); });
+  counted([&] { static_cast<void>(low_rank(policy, a, M)); });
+  auto const bound = bind_layer(policy, a, dense(M));
+  auto const layer = bound.view();
+  layer_gradient g(bound);
+  hoft_test::dense_matrix<float> y = M * x, dy = gaussian<float>(m, t, 6), dx = gaussian<float>(n, t, 7), dv(rv, t);
+  state_storage<float, float, col_major> saved(layer.adapter, t);
+  auto const state = saved.view();
+  auto const as_input = [](auto const& X) { return as_view(X); };
+  counted([&] {
+    project(policy, layer, as_input(x), state.v, guarded_workspace(project_workspace(policy, layer, as_input(x))));
+  });
+  counted([&] {
+    adapt(policy, layer, as_input(y), as_view(y), state,
+          guarded_workspace(adapt_workspace(policy, layer, as_input(y))));
+  });
+  counted([&] {
+    adapt_backward(policy, layer, as_input(y), state, as_input(dy), as_view(dy), as_view(dv), g.view(),
+                   guarded_workspace(adapt_backward_workspace(policy, layer, state)));
+  });
+  counted([&] {
+    project_backward(policy, layer, as_input(x), as_input(dv), as_view(dx), g.view(),
+                     guarded_workspace(project_backward_workspace(policy, layer, as_input(x))));
+  });
+}
+
 /// What `ranks` ranks throw in body(communicator), which must be the same on all.
 template <class Body>
 std::string thrown_by_all(int ranks, Body const& body) {
@@ -125,8 +174,39 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
         CHECK(counts[call].sums == expected.messages[call].first);
         CHECK(counts[call].numbers == expected.messages[call].second);
         CHECK(counts[call].bytes == 4 * counts[call].numbers);
-        CHECK(counts[call].agreements == counts[call].sums);
+        bool const begins = call < 2 ? counts[call].sums > 0 : call == 2 && expected.of != split::none;
+        CHECK(counts[call].agreements == counts[call].sums + (begins ? 1 : 0));
       }
+    });
+    for (auto const& text : thrown) CHECK(text == "");
+  }
+}
+
+TEST_CASE("messages of the calls on weights, of the halves and of gradients") {
+  index_t const m = 12, n = 10, t = 6, ru = 4, rv = 3;
+  using messages = std::vector<std::pair<index_t, index_t>>;  ///< sums and numbers of each call
+  // merge, unmerge, merge_backward, low_rank, project, adapt, adapt_backward, project_backward
+  messages const by_rows{{1, ru * n},        {1, ru * n}, {3, 2 * ru * n + n * rv + rv * rv + ru},
+                         {1, ru * n},        {0, 0},      {1, ru * t},
+                         {2, (ru + rv) * t}, {0, 0}};
+  index_t const sums_of_outputs = m * ru + 2 * ru * ru + m * rv;
+  messages const by_columns{
+      {1, m * rv}, {1, m * rv}, {3, m * rv + sums_of_outputs + rv}, {1, m * rv}, {1, rv * t}, {0, 0}, {0, 0}, {0, 0}};
+  // apply, apply_backward, apply_backward_from_output, orthogonality_error
+  messages const tall{{1, ru * t}, {2, 2 * ru * t + ru}, {2, 2 * ru * t + ru}};
+  for (split of : {split::rows, split::columns, split::tall}) {
+    auto const thrown = on_ranks(3, message_bytes, [&](thread_communicator& carrier) {
+      hoft::counting_communicator counting(carrier);
+      sharded const policy(hoft::cpu{}, counting, of);
+      messages found;
+      auto const counted = [&](auto const& call) {
+        counting.reset();
+        call();
+        found.emplace_back(counting.counts().sums, counting.counts().numbers);
+      };
+      if (of == split::tall) count_tall(policy, counted, t, ru);
+      else count_weight(policy, counted, t, ru, rv);
+      CHECK(found == (of == split::rows ? by_rows : of == split::columns ? by_columns : tall));
     });
     for (auto const& text : thrown) CHECK(text == "");
   }
@@ -208,7 +288,7 @@ TEST_CASE("ranks that differ are named on every rank") {
   };
   auto const odd = [](thread_communicator& c) { return c.rank() == 1; };
   CHECK(contains(thrown_by_all(3, [&](auto& c) { accumulated(c, odd(c) ? 4 : 3); }),
-                 "the columns of norms of reflectors: 3 on rank 0, 4 on rank 1"));
+                 "the columns of reflectors to accumulate: 3 on rank 0, 4 on rank 1"));
   CHECK(contains(thrown_by_all(3, [&](auto& c) { accumulated(c, 3, odd(c) ? split::columns : split::rows, !odd(c)); }),
                  "what is split: split::rows on rank 0, split::columns on rank 1"));
   CHECK(contains(thrown_by_all(3,
@@ -246,7 +326,69 @@ TEST_CASE("ranks that differ are named on every rank") {
                                  if (odd(c)) form_on_rank<float>(policy, form.U, 64);
                                  else applied(policy, form.Q, gaussian<float>(5, 2, 2));
                                }),
-                 "what is exchanged: a sum over ranks on rank 0, norms of reflectors on rank 1"));
+                 "what is exchanged: a sum over ranks on rank 0, reflectors to accumulate on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 hoft::inverse const kind = odd(c) ? hoft::inverse(hoft::neumann{2}) : hoft::exact{};
+                                 form_on_rank<float>(rank_policy(hoft::cpu{}, c), gaussian<float>(5, 3, 1), 3, kind);
+                               }),
+                 "the inverse of reflectors to accumulate: exact on rank 0, neumann{2} on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 dense_matrix<Eigen::half> h(4, 3);
+                                 dense_matrix<Eigen::bfloat16> b(4, 3);
+                                 using operations = hoft::sharded_backend::operations;
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 if (odd(c)) operations::sum_ranks<float>(policy, hoft::as_view(b));
+                                 else operations::sum_ranks<float>(policy, hoft::as_view(h));
+                               }),
+                 "the element type of a sum over ranks: numbers of 16 bits, 11 of them significant on rank 0, numbers "
+                 "of 16 bits, 8 of them significant on rank 1"));
+}
+
+TEST_CASE("ranks whose adapters differ are named on every rank") {
+  struct extents {
+    index_t m = 4, n = 3, ru = 2, rv = 2;
+    bool scaled = false;
+  };
+  auto const bound = [](thread_communicator& c, split of, extents const& e) {
+    rank_policy const policy(hoft::cpu{}, c, of);
+    dense_matrix<float> const U = gaussian<float>(e.m, e.ru, 1), V = gaussian<float>(e.n, e.rv, 2);
+    dense_matrix<float> const s = gaussian<float>(e.m, 1, 3), M = gaussian<float>(e.m, e.n, 4);
+    hoft::adapter const a = e.scaled ? hoft::adapter(policy, U, V, s.col(0)) : hoft::adapter(policy, U, V);
+    static_cast<void>(hoft::bind_layer(policy, a, hoft::dense(M)));
+  };
+  auto const with = [](auto change) {
+    extents e;
+    change(e);
+    return e;
+  };
+  struct {
+    split of;
+    extents odd;
+    char const* expected;
+  } const cases[] = {
+      {split::columns, with([](extents& e) { e.ru = 1; }), "the columns of U of an adapter: 2 on rank 0, 1 on rank 1"},
+      {split::columns, with([](extents& e) { e.m = 5; }), "the rows of U of an adapter: 4 on rank 0, 5 on rank 1"},
+      {split::rows, with([](extents& e) { e.rv = 1; }), "the columns of V of an adapter: 2 on rank 0, 1 on rank 1"},
+      {split::rows, with([](extents& e) { e.n = 5; }), "the rows of V of an adapter: 3 on rank 0, 5 on rank 1"},
+      {split::rows, with([](extents& e) { e.scaled = true; }),
+       "the columns of the scale of an adapter: 0 on rank 0, 1 on rank 1"},
+      {split::columns, with([](extents& e) { e.scaled = true; }),
+       "the columns of the scale of an adapter: 0 on rank 0, 1 on rank 1"}};
+  for (auto const& wrong : cases) {
+    INFO(wrong.expected);
+    CHECK(contains(thrown_by_all(3, [&](auto& c) { bound(c, wrong.of, c.rank() == 1 ? wrong.odd : extents{}); }),
+                   wrong.expected));
+  }
+  // A rank without rows has no scale, and agrees with both.
+  extents const none = with([](extents&e) { e.m = 0; }), scaled = with([](extents&e) { e.scaled = true; });
+  CHECK(thrown_by_all(3, [&](auto& c) { bound(c, split::rows, c.rank() == 0 ? none : scaled); }) == "");
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 bound(c, split::rows, c.rank() == 0 ? none : c.rank() == 1 ? scaled : extents{});
+                               }),
+                 "the columns of the scale of an adapter: 1 on rank 1, 0 on rank 2"));
 }
 
 TEST_CASE("a rank that ends early ends the others") {

@@ -63,7 +63,7 @@ void check_ranks(index_t bytes = message_bytes, hoft::cpu const& where = {}) {
             auto const& report = reports[rank];
             bool const has_rows = of == split::columns || of == split::none || part_on(s.m, int(rank), ranks).count > 0;
             for (auto const& failure : report.failures) CHECK_MESSAGE(failure.empty(), "rank ", rank, ": ", failure);
-            CHECK(report.judged == (of == split::tall ? 7 : v.scaled && has_rows ? 12 : 10));
+            CHECK(report.judged == (of == split::tall ? 7 : v.scaled && has_rows ? 17 : 14));
             CHECK(report.shared.size() >= 2);
             for (auto const& of_first : reports[0].shared)  // by name
               CHECK_MESSAGE(report.shared.at(of_first.first) == of_first.second, of_first.first, " differs on rank ",
@@ -83,7 +83,9 @@ struct cpu_alone : hoft::cpu {
 
 }  // namespace
 
+#if !defined(HOFT_TEST_SANITIZED)  // the other two take the same ways through messages
 TEST_CASE("all calls on ranks: float") { check_ranks<float, col_major>(); }
+#endif
 TEST_CASE("all calls on ranks: 16 bits, row by row, several threads a rank") {
   check_ranks<Eigen::half, row_major>(message_bytes, {.threads = 3});
 }

@@ -97,7 +97,7 @@ void check_refusals(hoft::cuda::device const& gpu, hoft::nccl::communicator& ran
   rank_policy const policy(gpu, ranks);
   if (ranks.size() > 1)
     expect_error<hoft::shape_error>(
-        failures, "ranks do not agree on the columns of norms of reflectors: 3 on rank 0, 4 on rank 1",
+        failures, "ranks do not agree on the columns of reflectors to accumulate: 3 on rank 0, 4 on rank 1",
         [&] { product_on_rank(policy, ranks.rank() == 1 ? 4 : 3).run(policy); });
   hoft::cuda::device other = gpu;
   other.stream = nullptr;
@@ -151,12 +151,12 @@ int run_rank(ncclUniqueId const& id, int rank, int size, std::string const& what
       return failures.count() == 0 ? 0 : 1;
     }
     check_sums<float, memory>(gpu, ranks, failures, finish), check_sums<double, memory>(gpu, ranks, failures, finish);
-    check_all_calls<float, hoft::col_major, memory>(gpu, ranks, true, failures, finish);
+    check_all_calls<float, hoft::col_major, memory>(gpu, ranks, true, failures, 0, finish);
     // In pieces, in the caller's memory, and without agreement.
     bytes few(std::size_t(hoft::message_memory_for(1024, size)));
     hoft::nccl::communicator few_bytes(comm, gpu.stream, hoft::workspace{few.data(), index_t(few.size())});
     check_sums<std::complex<float>, memory>(gpu, few_bytes, failures, finish);
-    check_all_calls<Eigen::half, hoft::row_major, memory>(gpu, few_bytes, false, failures, finish);
+    check_all_calls<Eigen::half, hoft::row_major, memory>(gpu, few_bytes, false, failures, 0, finish);
     check_graph(gpu, ranks, failures);
     // The least memory: records fill it, and sums are parts that ranks send each other.
     bytes least(std::size_t(hoft::message_memory_for(0, size)));

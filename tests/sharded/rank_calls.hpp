@@ -280,6 +280,36 @@ class rank_calls {
       finish<T, L>(policy_, of, base, sums, dU.view(), dV.view(), vector(ds), w);
     });
     judge_gradient("backward", dU, dV, ds);
+    run_on_halves(base, layer, state, g);
+  }
+
+  /// `forward` and `backward` by their halves, around a base whose outputs the caller sums.
+  template <class Base, class Layer, class State, class Gradient>
+  void run_on_halves(Base const& base, Layer const& layer, State const& state, Gradient const& g) {
+    using namespace hoft;
+    matrix y = result(rows_.count, s_.t), dbase = result(rows_.count, s_.t), dx = result(cols_.count, s_.t);
+    padded<A, L, Memory<A>> dv(s_.rv, s_.t, padding_);
+    using operations = typename Policy::backend;
+    call("project", project_workspace(policy_, layer, in(x)),
+         [&](workspace w) { project(policy_, layer, in(x), state.v, w); });
+    hoft::detail::apply_base(policy_, base, in(x), y.view());
+    operations::template sum_ranks<A>(policy_.right(), y.view());
+    call("adapt", adapt_workspace(policy_, layer, in(y)),
+         [&](workspace w) { adapt(policy_, layer, in(y), y.view(), state, w); });
+    judge("forward y", y, rows_, tokens());
+    set_zero(policy_, g);
+    call("adapt_backward", adapt_backward_workspace(policy_, layer, state),
+         [&](workspace w) { adapt_backward(policy_, layer, in(y), state, in(dy), dbase.view(), dv.view(), g, w); });
+    hoft::detail::apply_base_adjoint(policy_, base, in(dbase), dx.view());
+    operations::template sum_ranks<A>(policy_.left(), dx.view());
+    call("project_backward", project_backward_workspace(policy_, layer, in(x)),
+         [&](workspace w) { project_backward(policy_, layer, in(x), std::as_const(dv).view(), dx.view(), g, w); });
+    judge("backward dx", dx, cols_, tokens());
+    sums dU = result_sums(rows_.count, s_.ru), dV = result_sums(cols_.count, s_.rv),
+         ds = result_sums(scale.view().rows, 1);
+    call("finish", finish_workspace<T, L>(policy_, layer),
+         [&](workspace w) { finish<T, L>(policy_, layer, base, g, dU.view(), dV.view(), vector(ds), w); });
+    judge_gradient("backward", dU, dV, ds);
   }
 
   Policy policy_;

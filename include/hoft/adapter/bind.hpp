@@ -69,6 +69,7 @@ void bind_layer(Policy const& policy, adapter_view<A> const& a, Base&& base,
   detail::require_bind(detail::ranks_of(policy), a, base, layer);
   using pieces_type = detail::bind_pieces<acc, T, L>;
   auto const pieces = detail::carve<pieces_type>("bind_layer", work, adapter_view<acc const>(a));
+  ops<Policy>::agree_on_adapter(policy, a);
   layer.adapter = a;
   layer.bound = false;
   if (a.right.rank() > 0) {

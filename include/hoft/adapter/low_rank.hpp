@@ -68,6 +68,7 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   detail::require_shape(function, "right", right, ru + rv, a.cols());
   using pieces_type = detail::low_rank_pieces<Policy, acc, std::remove_const_t<TM>, L>;
   auto const pieces = detail::carve<pieces_type>(function, work, policy, view);
+  ops<Policy>::agree_on_adapter(policy, view);
   bound_layer_view<acc const> const layer = pieces.layer.parts;
   pieces.layer.bind(policy, M);
   detail::pack_layer(policy, layer, detail::updates_together(view, false), pieces.adapt.packed);

@@ -78,6 +78,7 @@ void merge(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M,
   adapter_view<acc const> const view = a;
   detail::require_merge(detail::ranks_of(policy), a, M, Mhat);
   auto const pieces = detail::carve<detail::merge_pieces<Policy, acc, T, L>>("merge", work, policy, view);
+  ops<Policy>::agree_on_adapter(policy, view);
   pieces.layer.bind(policy, M);
   pieces.adapt.run(ops<Policy>::of_left(policy), pieces.layer.parts,
                    detail::adjoint_vectors<acc, L>{view.right.vectors}, M, Mhat, matrix_view<acc, L>{},
@@ -158,6 +159,7 @@ void merge_backward(Policy const& policy, adapter_view<A> const& a, matrix_view<
   detail::require_merge_backward(detail::ranks_of(policy), a, M, dMhat, dU, dV, ds);
   auto const pieces =
       detail::carve<detail::merge_backward_pieces<Policy, acc, T, L>>("merge_backward", work, policy, view);
+  ops<Policy>::agree_on_adapter(policy, view);
   auto const& D = pieces.D;
   auto const& sums = pieces.sums;
   decltype(auto) of_left = ops<Policy>::of_left(policy);

@@ -59,6 +59,7 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   vector_view<acc const> const s = a.scale;
   detail::require_unmerge(detail::ranks_of(policy), a, M);
   detail::require_bytes("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
+  ops<Policy>::agree_on_adapter(policy, a);
   detail::require_no_zero(policy, a);
   apply(ops<Policy>::of_left(policy), a.left, M, M, side::left, op::adjoint, work);
   if (a.scaled()) ops<Policy>::divide_rows(policy, s, M);

@@ -83,6 +83,12 @@ struct defaults {
   static P const& of_base(P const& policy) {
     return policy;
   }
+  /// Ranks compare r reflectors that they are about to accumulate, before anything is exchanged.
+  template <class A, class P>
+  static void agree_on_form(P const&, index_t /*r*/, index_t /*block*/, inverse) {}
+  /// Ranks compare what of an adapter no later message would show, before anything is exchanged.
+  template <class P, class Adapter>
+  static void agree_on_adapter(P const&, Adapter const&) {}
   /// Each of the matrices := its sum over ranks, computed in A; together, so that they are one message.
   template <class A, class P, class... Matrices>
   static void sum_ranks(P const&, Matrices const&...) {}

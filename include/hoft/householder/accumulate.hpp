@@ -109,6 +109,7 @@ void accumulate(Policy const& policy, matrix_view<TU, LU> U, compact_wy_view<A>&
                 "hoft::accumulate: Q must hold the accumulator type of U.");
   detail::require_accumulate(U, Q, kind);
   auto const pieces = detail::carve<detail::accumulate_pieces<A>>("accumulate", work, policy, U.cols, Q.block, kind);
+  ops<Policy>::template agree_on_form<A>(policy, U.cols, Q.block, kind);
   Q.kind = kind;
   Q.explicit_tau = Q.filled = false;
   Q.ranks = ops<Policy>::rank_count(policy);

@@ -68,6 +68,17 @@ struct forward_state {
   bool wanted = false;  ///< leave the input of the whole product in `rewind`
 };
 
+/// W := UᴴX, if it has data, and P := UᴴG. Where their rows lie on several ranks both are one message.
+template <class Policy, class Packed, class A, class L>
+void project_both(Policy const& policy, Packed const& U, matrix_view<A const, L> X, matrix_view<A const, L> G,
+                  matrix_view<A, L> W, matrix_view<A, L> P) {
+  if (W.data == nullptr) return ops<Policy>::project_packed(policy, U, G, P);
+  decltype(auto) of_rank = ops<Policy>::of_rank(policy);
+  ops<Policy>::project_packed(of_rank, U, X, W);
+  ops<Policy>::project_packed(of_rank, U, G, P);
+  ops<Policy>::template sum_ranks<A>(policy, W, P);
+}
+
 /// One panel: dX := op(Q)ᴴ G, and the panel's terms added to `sums`. dX may be G. U holds the vectors of Q.
 /// scratch [4 b, w].
 template <class Policy, class A, class Packed, class L>
@@ -83,17 +94,16 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
     auto const rows = [&](index_t part) { return scratch.block(part * Q.block, 0, q.rank, w); };
     auto const minus_Z = rows(0), P = rows(1), dW = rows(2);
     matrix_view<A const, L> W = rows(3);
-    if (state.W.data != nullptr) W = state.W.block(q.first, 0, q.rank, w);
-    else if (state.is_input) ops<Policy>::project_packed(policy, vectors, state.X, rows(3));
-    if (state.W.data != nullptr || state.is_input) {
+    bool const knows_W = state.W.data != nullptr;
+    if (knows_W) W = state.W.block(q.first, 0, q.rank, w);
+    project_both(policy, vectors, state.X, G, knows_W ? matrix_view<A, L>{} : rows(3), P);
+    if (knows_W || state.is_input) {
       ops<Policy>::multiply(policy, A(-1), q.T, o, W, minus_Z);
     } else {  // op(Q)ᴴ is the inverse: X = Y + U Z with Z = −Fᴴ UᴴY, and W = F⁻¹ Z
-      ops<Policy>::project_packed(policy, vectors, state.X, P);
-      ops<Policy>::multiply(policy, A(-1), q.T, adjoint_of(o), P, minus_Z);
+      ops<Policy>::multiply(policy, A(-1), q.T, adjoint_of(o), W, minus_Z);
       ops<Policy>::multiply_inverse_factor(policy, q.gram, q.tau, o, minus_Z, rows(3));
       ops<Policy>::negate(policy, minus_Z);
     }
-    ops<Policy>::project_packed(policy, vectors, G, P);
     ops<Policy>::multiply(policy, A(-1), q.T, adjoint_of(o), P, dW);
     ops<Policy>::outer_packed_both(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
     ops<Policy>::outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));

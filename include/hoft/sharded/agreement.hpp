@@ -3,16 +3,16 @@
 #include <hoft/sharded/policy.hpp>
 #include <hoft/view/matrix_view.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <type_traits>
 
 namespace HOFT_TARGET_NAMESPACE::sharded_backend {
 
 /// What is about to be exchanged.
-enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing };
+enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing, form, adapter };
 
 inline char const* name_of(exchange what) {
   switch (what) {
@@ -28,6 +28,10 @@ inline char const* name_of(exchange what) {
       return "a look at the scale";
     case exchange::nothing:
       return "nothing, of no columns";
+    case exchange::form:
+      return "reflectors to accumulate";
+    case exchange::adapter:
+      return "an adapter";
   }
   return "something else";
 }
@@ -46,73 +50,138 @@ inline char const* name_of(split what) {
 }
 
 /// The element type as a number, and its name.
-template <class A>
+template <class T>
 constexpr std::int64_t type_code() {
-  return std::int64_t(sizeof(A)) * 2 + (is_complex<A> ? 1 : 0);
+  return std::int64_t(sizeof(T)) * 64 + (sizeof(T) == 2 ? significand_bits<T> * 2 : 0) + (is_complex<T> ? 1 : 0);
 }
 inline std::string type_name(std::int64_t code) {
-  std::int64_t const bytes = code / 2;
-  return code % 2 == 0 ? "real numbers of " + std::to_string(bytes) + " bytes"
-                       : "complex numbers of " + std::to_string(bytes) + " bytes";
+  if (std::int64_t const bits = code % 64 / 2; bits > 0)
+    return "numbers of 16 bits, " + std::to_string(bits) + " of them significant";
+  return (code % 2 == 0 ? "real numbers of " : "complex numbers of ") + std::to_string(code / 64) + " bytes";
 }
+inline std::int64_t inverse_code(inverse kind) { return kind.truncated ? kind.terms : 0; }
+inline std::string inverse_name(std::int64_t code) {
+  return code == 0 ? "exact" : "neumann{" + std::to_string(code) + "}";
+}
+inline std::string layout_name(std::int64_t code) { return code == 0 ? "col_major" : "row_major"; }
+inline std::string number_name(std::int64_t number) { return std::to_string(number); }
+
+/// Four numbers of a matrix or of a form: field_of says which.
+using part_record = std::array<std::int64_t, 4>;
 
 /// What a rank is about to exchange. A record has the same size whatever it says.
 struct agreement {
-  static constexpr std::size_t most_parts = 6;
+  static constexpr std::size_t most_parts = 6, part_size = std::tuple_size_v<part_record>;
+  static constexpr std::int64_t unknown = -1;  ///< agrees with everything
   std::int64_t what = 0, type = 0, of = 0, ranks = 0, memory = 0, parts = 0;
-  std::array<std::int64_t, 3 * most_parts> extents{};  ///< rows, columns, layout
+  std::array<std::int64_t, part_size * most_parts> values{};  ///< of parts, side by side
 
+  void add(part_record const& part) { std::copy(part.begin(), part.end(), values.begin() + part_size * parts++); }
   template <class T, class L>
-  void add(matrix_view<T, L> part) {
-    auto* const to = extents.data() + 3 * parts++;
-    to[0] = part.rows, to[1] = part.cols, to[2] = part.is_col_major ? 0 : 1;
+  void add(matrix_view<T, L> X) {
+    add({X.rows, X.cols, X.is_col_major ? 0 : 1, type_code<std::remove_const_t<T>>()});
   }
-  bool operator==(agreement const&) const = default;
+  bool knows_all() const { return std::find(values.begin(), values.end(), unknown) == values.end(); }
 };
 static_assert(sizeof(agreement) <= 256, "hoft: message_memory_for counts 256 bytes for each rank's record.");
 
-/// What differs between a record and that of rank 0.
-inline std::string difference(agreement const& here, agreement const& first, int rank) {
-  auto const differs = [rank](std::string const& what, std::string const& of_first, std::string const& of_here) {
-    return what + ": " + of_first + " on rank 0, " + of_here + " on rank " + std::to_string(rank);
-  };
-  if (here.ranks != first.ranks)
-    return differs("the number of ranks", std::to_string(first.ranks), std::to_string(here.ranks));
-  if (here.of != first.of) return differs("what is split", name_of(split(first.of)), name_of(split(here.of)));
-  if (here.what != first.what)
-    return differs("what is exchanged", name_of(exchange(first.what)), name_of(exchange(here.what)));
-  if (here.type != first.type) return differs("the element type", type_name(first.type), type_name(here.type));
-  if (here.memory != first.memory)
-    return differs("the bytes of message memory", std::to_string(first.memory), std::to_string(here.memory));
-  std::string const of = std::string(" of ") + name_of(exchange(first.what));
-  auto const part = [&](std::size_t i) { return first.parts > 1 ? of + ", part " + std::to_string(i / 3 + 1) : of; };
-  if (here.parts != first.parts)
-    return differs("the number of parts" + of, std::to_string(first.parts), std::to_string(here.parts));
-  static constexpr char const* names[] = {"the rows", "the columns"};
-  for (std::size_t i = 0; i < here.extents.size(); ++i) {
-    if (here.extents[i] == first.extents[i]) continue;
-    if (i % 3 == 2)
-      return differs("the layout" + part(i), first.extents[i] == 0 ? "col_major" : "row_major",
-                     here.extents[i] == 0 ? "col_major" : "row_major");
-    return differs(names[i % 3] + part(i), std::to_string(first.extents[i]), std::to_string(here.extents[i]));
-  }
-  return {};
+/// A number of a part: what it is called, and how it is printed.
+struct part_field {
+  char const* name;
+  std::string (*text)(std::int64_t);
+};
+inline part_field const& field_of(exchange what, std::size_t i) {
+  static constexpr part_field matrix[] = {{"the rows", number_name},
+                                          {"the columns", number_name},
+                                          {"the layout", layout_name},
+                                          {"the element type", type_name}};
+  static constexpr part_field form[] = {{"the rows", number_name},
+                                        {"the columns", number_name},
+                                        {"the block", number_name},
+                                        {"the inverse", inverse_name}};
+  return (what == exchange::form || what == exchange::adapter ? form : matrix)[i % agreement::part_size];
+}
+/// The name of value number i.
+inline std::string name_of(agreement const& record, std::size_t i) {
+  auto const what = exchange(record.what);
+  std::size_t const part = i / agreement::part_size;
+  std::string text = std::string(field_of(what, i).name) + " of ";
+  if (what == exchange::adapter) return text + (part == 0 ? "U" : part == 1 ? "V" : "the scale") + " of an adapter";
+  text += name_of(what);
+  return record.parts > 1 ? text + ", part " + std::to_string(part + 1) : text;
 }
 
-/// Every rank is about to exchange the same parts. @throws hoft::shape_error on every rank, which names the first rank
-/// that differs from rank 0 and in what.
-template <class A, class Policy, class... Views>
-void agree(Policy const& policy, exchange what, Views const&... parts) {
-  static_assert(sizeof...(Views) <= agreement::most_parts);
+/// What differs between two records, or nothing.
+class agreement_difference {
+ public:
+  agreement_difference(agreement const& first, int first_rank, agreement const& other, int other_rank)
+      : first_(first), other_(other), first_rank_(first_rank), other_rank_(other_rank) {}
+
+  std::string text() const {
+    if (first_.ranks != other_.ranks) return differs("the number of ranks", number_name, &agreement::ranks);
+    if (first_.of != other_.of)
+      return differs(
+          "what is split", [](auto of) { return std::string(name_of(split(of))); }, &agreement::of);
+    if (first_.what != other_.what)
+      return differs(
+          "what is exchanged", [](auto of) { return std::string(name_of(exchange(of))); }, &agreement::what);
+    if (first_.type != other_.type) return differs("the element type", type_name, &agreement::type);
+    if (first_.memory != other_.memory) return differs("the bytes of message memory", number_name, &agreement::memory);
+    if (first_.parts != other_.parts)
+      return differs(std::string("the number of parts of ") + name_of(exchange(first_.what)), number_name,
+                     &agreement::parts);
+    std::size_t const i = first_that_differs();
+    return i < first_.values.size() ? differs(name_of(first_, i), field_of(exchange(first_.what), i).text,
+                                              first_.values[i], other_.values[i])
+                                    : std::string();
+  }
+  /// Without a text, which is memory that is allocated: for errors alone.
+  explicit operator bool() const {
+    auto const head = [](agreement const& a) { return std::array{a.what, a.type, a.of, a.ranks, a.memory, a.parts}; };
+    return head(first_) != head(other_) || first_that_differs() < first_.values.size();
+  }
+
+ private:
+  std::size_t first_that_differs() const {
+    std::size_t i = 0;
+    auto const same = [&] {
+      auto const a = first_.values[i], b = other_.values[i];
+      return a == b || a == agreement::unknown || b == agreement::unknown;
+    };
+    while (i < first_.values.size() && same()) ++i;
+    return i;
+  }
+  template <class Text>
+  std::string differs(std::string const& what, Text const& name, std::int64_t here, std::int64_t there) const {
+    return what + ": " + name(here) + " on rank " + std::to_string(first_rank_) + ", " + name(there) + " on rank " +
+           std::to_string(other_rank_);
+  }
+  template <class Text>
+  std::string differs(std::string const& what, Text const& name, std::int64_t agreement::*field) const {
+    return differs(what, name, first_.*field, other_.*field);
+  }
+
+  agreement const &first_, &other_;
+  int first_rank_, other_rank_;
+};
+
+/// Every rank is about to exchange the same parts: matrices, or what a record holds of something else.
+/// @throws hoft::shape_error on every rank, which names two ranks that differ, and in what
+template <class A, class Policy, class... Parts>
+void agree(Policy const& policy, exchange what, Parts const&... parts) {
+  static_assert(sizeof...(Parts) <= agreement::most_parts);
   if (!policy.agrees) return;
   agreement mine;
   mine.what = std::int64_t(what), mine.type = type_code<A>(), mine.of = std::int64_t(policy.declared);
   mine.ranks = policy.ranks->size(), mine.memory = policy.ranks->message_memory().size;
   (mine.add(parts), ...);
   auto const* const all = static_cast<agreement const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));
-  for (int rank = 1; rank < policy.ranks->size(); ++rank)
-    if (all[rank] != all[0])  // texts are memory that is allocated: for errors alone
-      throw shape_error("hoft::sharded: ranks do not agree on " + difference(all[rank], all[0], rank));
+  int const ranks = policy.ranks->size();
+  int first = 0;  // the first that knows all of it, to compare the others with
+  while (first + 1 < ranks && !all[first].knows_all()) ++first;
+  for (int rank = 0; rank < ranks; ++rank)
+    if (agreement_difference const difference(all[first], first, all[rank], rank); difference)
+      throw shape_error("hoft::sharded: ranks do not agree on " + difference.text());
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::sharded_backend

@@ -44,6 +44,21 @@ struct operations : backend::defaults {
   static auto const& of_base(P const& policy) {
     return policy.local;
   }
+  template <class A, sharded_policy P>
+  static void agree_on_form(P const& policy, index_t r, index_t block, inverse kind) {
+    if (policy.sums()) agree<A>(policy, exchange::form, part_record{0, r, block, inverse_code(kind)});
+  }
+  /// Rows of its own, and a scale where there are none, are a rank's own affair.
+  template <sharded_policy P, class Adapter>
+  static void agree_on_adapter(P const& policy, Adapter const& a) {
+    if (policy.declared == split::none || policy.ranks->size() == 1) return;
+    auto const record = [](auto const& Q) {
+      return part_record{Q.ranks > 1 ? 0 : Q.rows(), Q.rank(), Q.block, inverse_code(Q.kind)};
+    };
+    part_record const scale{0, a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0, 0, 0};
+    using A = typename decltype(a.left.tau)::value_type;
+    agree<A>(policy, exchange::adapter, record(a.left), record(a.right), scale);
+  }
   template <class A, sharded_policy P, class... Views>
   static void sum_ranks(P const& policy, Views const&... parts) {
     if (policy.sums()) sum_parts<A>(policy, exchange::sum, parts...);
