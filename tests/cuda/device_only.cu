@@ -171,9 +171,8 @@ std::string check_allocations(index_t block) {
   return before == after ? "" : "free memory went from " + std::to_string(before) + " to " + std::to_string(after);
 }
 
-/// A batch of more problems than one launch takes, against single calls.
-std::string check_batch() {
-  constexpr index_t m = 50, r = 6, count = 700;
+/// `count` problems together, against single calls.
+std::string check_batch(index_t m, index_t r, index_t count) {
   job j(16);
   device_bytes U{m * r * count * 4}, together{index_t{1} << 24}, alone{index_t{1} << 24};
   U.write(random(m * r * count, 5).data());
@@ -316,7 +315,8 @@ std::string check_adapters() {
 std::string check_graphs() { return check_graph(16) + check_graph(32); }
 std::string check_streams() { return check_streams(16) + check_streams(32); }
 std::string check_allocations() { return check_allocations(16) + check_allocations(32); }
-std::string check_batches() { return check_batch() + check_adapters(); }
+/// More problems than one launch takes, and problems for whole clusters, of which 8 processors have fewer.
+std::string check_batches() { return check_batch(50, 6, 700) + check_batch(4500, 16, 6) + check_adapters(); }
 
 std::string check_large() {
   constexpr index_t m = 4096, n = 530000, r = 16, last = 48;  // 2.17e9 elements of 2 bytes

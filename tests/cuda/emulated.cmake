@@ -41,7 +41,7 @@ emulated_test(
   "--test-case=clusters*<float>,apply and accumulate*,apply_backward*half>,columns of*,training*<float>,a graph*,two streams*")
 emulated_test(random random 43
               "--test-case=HOFT and SHOFT*half*,apply_backward*<float>,parts of*,every call*,a batch*,two streams*")
-emulated_test(8_processors 8_processors 30
-              "--test-case=clusters*half>,HOFT and SHOFT*bfloat16*,training*bfloat16>,apply*column*half>")
+emulated_test(8_processors 8_processors 36
+              "--test-case=a batch*,clusters*half>,HOFT and SHOFT*bfloat16*,training*bfloat16>,apply*column*half>")
 emulated_test(4_processors 4_processors 17
               "--test-case=HOFT and SHOFT*pair<float*,apply and accumulate*,apply_backward*half>")
