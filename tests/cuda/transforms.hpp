@@ -28,7 +28,7 @@ inline constexpr transform_shape transform_shapes[] = {
     {40, 33, 17, 0, 11},   {33, 40, 16, 10, 0},   {20, 20, 3, 0, 0},    {300, 70, 40, 16, 14},
     {64, 300, 35, 25, 16}, {90, 100, 50, 64, 33}, {40, 9, 5, 20, 3, 8},
 };
-#if defined(HOFT_TEST_FEW_SCALARS)
+#if defined(HOFT_TEST_FEW_SCALARS) || defined(HOFT_TEST_BESIDE_EMULATOR)
 #define HOFT_TRANSFORM_CASES std::pair<Eigen::half, row_major>
 #else
 #define HOFT_TRANSFORM_CASES \
