@@ -12,7 +12,7 @@
 namespace HOFT_TARGET_NAMESPACE::sharded_backend {
 
 /// What is about to be exchanged.
-enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing, form, adapter };
+enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing, panels, form, adapter };
 
 inline char const* name_of(exchange what) {
   switch (what) {
@@ -28,6 +28,8 @@ inline char const* name_of(exchange what) {
       return "a look at the scale";
     case exchange::nothing:
       return "nothing, of no columns";
+    case exchange::panels:
+      return "several panels";
     case exchange::form:
       return "reflectors to accumulate";
     case exchange::adapter:
