@@ -418,9 +418,9 @@ TEST_CASE("ranks whose adapters differ are named on every rank") {
       {split::rows, with([](extents& e) { e.rv = 1; }), "the columns of V of an adapter: 2 on rank 0, 1 on rank 1"},
       {split::rows, with([](extents& e) { e.n = 5; }), "the rows of V of an adapter: 3 on rank 0, 5 on rank 1"},
       {split::rows, with([](extents& e) { e.scaled = true; }),
-       "the columns of the scale of an adapter: 0 on rank 0, 1 on rank 1"},
+       "the kind of an adapter: HOFT on rank 0, SHOFT on rank 1"},
       {split::columns, with([](extents& e) { e.scaled = true; }),
-       "the columns of the scale of an adapter: 0 on rank 0, 1 on rank 1"}};
+       "the kind of an adapter: HOFT on rank 0, SHOFT on rank 1"}};
   for (auto const& wrong : cases) {
     INFO(wrong.expected);
     CHECK(contains(thrown_by_all(3, [&](auto& c) { bound(c, wrong.of, c.rank() == 1 ? wrong.odd : extents{}); }),
@@ -440,7 +440,10 @@ TEST_CASE("ranks whose adapters differ are named on every rank") {
                                [&](auto& c) {
                                  bound(c, split::rows, c.rank() == 0 ? none : c.rank() == 1 ? scaled : extents{});
                                }),
-                 "the columns of the scale of an adapter: 1 on rank 1, 0 on rank 2"));
+                 "the kind of an adapter: SHOFT on rank 1, HOFT on rank 2"));
+  extents const wider_none = with([](extents& e) { e.m = 0, e.rv = 3; });
+  CHECK(contains(thrown_by_all(3, [&](auto& c) { bound(c, split::rows, c.rank() == 0 ? wider_none : scaled); }),
+                 "the columns of V of an adapter: 2 on rank 1, 3 on rank 0"));
 }
 
 TEST_CASE("sides without reflectors are split too, and parts have any size") {

@@ -55,9 +55,9 @@ struct operations : backend::defaults {
     auto const record = [](P const& side, auto const& Q) {
       return part_record{side.sums() ? 0 : Q.rows(), Q.rank(), Q.block, inverse_code(Q.kind)};
     };
-    part_record const scale{0, a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0, 0, 0};
+    part_record const kind{a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0, 0, 0, 0};
     using A = typename decltype(a.left.tau)::value_type;
-    agree<A>(policy, exchange::adapter, record(policy.left(), a.left), record(policy.right(), a.right), scale);
+    agree<A>(policy, exchange::adapter, record(policy.left(), a.left), record(policy.right(), a.right), kind);
   }
   template <class A, sharded_policy P, class... Views>
   static void sum_ranks(P const& policy, Views const&... parts) {
