@@ -138,6 +138,24 @@ void count_weight(Policy const& policy, Counted const& counted, index_t t, index
   });
 }
 
+/// A communicator whose memory for messages ends early.
+struct shorter_communicator {
+  thread_communicator* carrier;
+  index_t missing;
+
+  int rank() const { return carrier->rank(); }
+  int size() const { return carrier->size(); }
+  hoft::workspace message_memory() const {
+    auto const memory = carrier->message_memory();
+    return {memory.data, memory.size - missing};
+  }
+  template <class A>
+  void all_reduce(hoft::cpu const& local, A* data, index_t count) {
+    carrier->all_reduce(local, data, count);
+  }
+  void const* all_gather(void const* record, index_t bytes) { return carrier->all_gather(record, bytes); }
+};
+
 /// An adapter of views. A side without reflectors is cut, but nobody accumulates it.
 struct adapter_on_rank {
   struct options {
@@ -389,6 +407,35 @@ TEST_CASE("ranks that differ are named on every rank") {
                                }),
                  "the element type of a sum over ranks: numbers of 16 bits, 11 of them significant on rank 0, numbers "
                  "of 16 bits, 8 of them significant on rank 1"));
+}
+
+TEST_CASE("ranks whose messages differ in how they are put together are named on every rank") {
+  using operations = hoft::sharded_backend::operations;
+  auto const odd = [](auto& c) { return c.rank() == 1; };
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 dense_matrix<float> y(4, 3), v(2, 3);
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 if (odd(c)) operations::sum_ranks<float>(policy, hoft::as_view(y));
+                                 else operations::sum_ranks<float>(policy, hoft::as_view(y), hoft::as_view(v));
+                               }),
+                 "the number of parts of a sum over ranks: 2 on rank 0, 1 on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 std::vector<float> y(9);
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 hoft::matrix_view<float, col_major> const by_columns(y.data(), 3, 3);
+                                 hoft::matrix_view<float, row_major> const by_rows(y.data(), 3, 3);
+                                 if (odd(c)) operations::sum_ranks<float>(policy, by_rows);
+                                 else operations::sum_ranks<float>(policy, by_columns);
+                               }),
+                 "the layout of a sum over ranks: col_major on rank 0, row_major on rank 1"));
+  auto const less = thrown_by_all(3, [&](auto& c) {
+    shorter_communicator shorter{&c, odd(c) ? 64 : 0};
+    dense_matrix<float> y(4, 3);
+    operations::sum_ranks<float>(hoft::sharded(hoft::cpu{}, shorter), hoft::as_view(y));
+  });
+  CHECK(contains(less, "the bytes of message memory: "));
 }
 
 TEST_CASE("ranks whose adapters differ are named on every rank") {
