@@ -405,8 +405,7 @@ TEST_CASE("ranks that differ are named on every rank") {
                                  if (odd(c)) operations::sum_ranks<float>(policy, hoft::as_view(b));
                                  else operations::sum_ranks<float>(policy, hoft::as_view(h));
                                }),
-                 "the element type of a sum over ranks: numbers of 16 bits, 11 of them significant on rank 0, numbers "
-                 "of 16 bits, 8 of them significant on rank 1"));
+                 "the element type of a sum over ranks: half on rank 0, bfloat16 on rank 1"));
 }
 
 TEST_CASE("ranks whose messages differ in how they are put together are named on every rank") {

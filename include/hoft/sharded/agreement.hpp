@@ -54,12 +54,12 @@ inline char const* name_of(split what) {
 /// The element type as a number, and its name.
 template <class T>
 constexpr std::int64_t type_code() {
-  return std::int64_t(sizeof(T)) * 64 + (sizeof(T) == 2 ? significand_bits<T> * 2 : 0) + (is_complex<T> ? 1 : 0);
+  bool const is_bfloat16 = sizeof(T) == 2 && significand_bits<T> == 8;
+  return std::int64_t(sizeof(T)) * 4 + (is_bfloat16 ? 2 : is_complex<T> ? 1 : 0);
 }
 inline std::string type_name(std::int64_t code) {
-  if (std::int64_t const bits = code % 64 / 2; bits > 0)
-    return "numbers of 16 bits, " + std::to_string(bits) + " of them significant";
-  return (code % 2 == 0 ? "real numbers of " : "complex numbers of ") + std::to_string(code / 64) + " bytes";
+  if (code / 4 == 2) return code % 4 == 2 ? "bfloat16" : "half";
+  return (code % 4 == 0 ? "real numbers of " : "complex numbers of ") + std::to_string(code / 4) + " bytes";
 }
 inline std::int64_t inverse_code(inverse kind) { return kind.truncated ? kind.terms : 0; }
 inline std::string inverse_name(std::int64_t code) {
@@ -69,7 +69,7 @@ inline std::string adapter_name(std::int64_t code) { return code == 0 ? "HOFT" :
 inline std::string layout_name(std::int64_t code) { return code == 0 ? "col_major" : "row_major"; }
 inline std::string number_name(std::int64_t number) { return std::to_string(number); }
 
-/// Four numbers of a matrix or of a form: field_of says which.
+/// Four numbers of a matrix or of a form, or an adapter's kind: field_of says which.
 using part_record = std::array<std::int64_t, 4>;
 
 /// What a rank is about to exchange. A record has the same size whatever it says.
