@@ -83,6 +83,10 @@ TEST_CASE("an arena refuses memory that is smaller than what was counted") {
   index_t const padding = index_t(-reinterpret_cast<std::uintptr_t>(memory.data()) % 64);
   refuses<workspace_error>("hoft::arena: memory.size is 100, must be >= " + std::to_string(padding + 192) + " bytes",
                            [&] { return little.array<double>(20); });
+  alignas(64) std::byte line[65];
+  arena whole({line, 64}), shifted({line + 1, 64});
+  CHECK(static_cast<void*>(whole.array<double>(8)) == line);
+  CHECK_THROWS_AS(shifted.array<double>(8), workspace_error);
 }
 
 TEST_CASE("the error tells the whole size wherever the memory ends") {

@@ -19,7 +19,7 @@ class arena {
   /// Carves from `memory`, which is as large as the same pieces were when they were counted.
   explicit arena(workspace memory)
       : begin_(memory.data), next_(begin_), end_(begin_ + (std::max)(index_t{0}, memory.size)), carving_(true) {}
-  /// Carves as long as `memory` lasts, then only counts: compare size() with it before the pieces are used.
+  /// Carves what `memory` has room for, and counts all: compare size() with it before the pieces are used.
   struct counting {};
   arena(workspace memory, counting) : arena(memory) { counts_when_used_up_ = true; }
 
@@ -69,16 +69,14 @@ class arena {
     if (!carving_) return nullptr;
     auto const address = reinterpret_cast<std::uintptr_t>(next_);
     index_t const padding = index_t((alignment - address % alignment) % alignment);
-    if (bytes > 0 && padding + bytes > end_ - next_) return used_up(padding + bytes);
+    if (bytes > 0 && padding + bytes > end_ - next_) {
+      if (!counts_when_used_up_)
+        detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + padding + bytes);
+      return nullptr;
+    }
     std::byte* const aligned = next_ + padding;
     next_ = aligned + bytes;
     return aligned;
-  }
-
-  std::byte* used_up(index_t wanted) {
-    if (!counts_when_used_up_) detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + wanted);
-    carving_ = false;
-    return nullptr;
   }
 
   std::byte* begin_ = nullptr;
