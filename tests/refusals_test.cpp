@@ -109,6 +109,7 @@ TEST_CASE("the error tells the whole size wherever the memory ends") {
       }
     }
   CHECK_NOTHROW(hoft::detail::carve<no_piece>("f", workspace{}));
+  CHECK_THROWS_AS(hoft::detail::carve<no_piece>("f", {nullptr, -1}), workspace_error);
 }
 
 TEST_CASE("a form that nobody accumulated is what the error is about, and not what it meets") {
