@@ -48,7 +48,7 @@ struct operations : backend::defaults {
   static void agree_on_form(P const& policy, index_t r, index_t block, inverse kind) {
     if (policy.sums()) agree<A>(policy, exchange::form, part_record{0, r, block, inverse_code(kind)});
   }
-  /// Rows that are a rank's own are not compared, and one without any is told from no scale as from one.
+  /// Rows of the side that is split are not compared, nor is the kind on a rank without rows, whose scale is empty.
   template <sharded_policy P, class Adapter>
   static void agree_on_adapter(P const& policy, Adapter const& a) {
     if (policy.of == split::none || policy.ranks->size() == 1) return;
