@@ -116,9 +116,10 @@ void refuses_little_work(call const& c) {
   arguments sizes;
   index_t const needed = c.bytes(sizes);
   CHECK(needed > 0);
-  refuses<workspace_error>(
-      c, "work.size is " + std::to_string(needed - 1) + ", must be >= " + std::to_string(needed) + " bytes",
-      [&](args& s) { s.work.size = needed - 1; });
+  for (index_t const little : {index_t{0}, needed / 4, needed / 2, needed - 1})
+    refuses<workspace_error>(
+        c, "work.size is " + std::to_string(little) + ", must be >= " + std::to_string(needed) + " bytes",
+        [&](args& s) { s.work.size = little; });
   sizes.work.size = needed;
   CHECK_NOTHROW(c.run(sizes));
 }

@@ -51,6 +51,25 @@ struct problem {
 auto const left = side::left, right = side::right;
 auto const plain = op::plain;
 
+struct compact_wy_pieces {
+  compact_wy_view<double> Q;
+  explicit compact_wy_pieces(arena& memory) : Q(carve_compact_wy<double>(memory, 9, 4, 4)) {}
+};
+struct long_piece {
+  double* data;
+  explicit long_piece(arena& memory) : data(memory.array<double>(40)) {}
+};
+struct no_piece {
+  double* data;
+  explicit no_piece(arena& memory) : data(memory.array<double>(0)) {}
+};
+/// The memory may end in either of two that share it, in what lies inside of one, or behind.
+struct nested_pieces {
+  hoft::detail::overlaid<long_piece, hoft::detail::overlaid<long_piece, compact_wy_pieces>> shared;
+  double* behind;
+  explicit nested_pieces(arena& memory) : shared(memory), behind(memory.array<double>(3)) {}
+};
+
 }  // namespace
 
 TEST_CASE("an arena refuses memory that is smaller than what was counted") {
@@ -64,6 +83,33 @@ TEST_CASE("an arena refuses memory that is smaller than what was counted") {
   index_t const padding = index_t(-reinterpret_cast<std::uintptr_t>(memory.data()) % 64);
   refuses<workspace_error>("hoft::arena: memory.size is 100, must be >= " + std::to_string(padding + 192) + " bytes",
                            [&] { return little.array<double>(20); });
+  alignas(64) std::byte line[65];
+  arena whole({line, 64}), shifted({line + 1, 64});
+  CHECK(static_cast<void*>(whole.array<double>(8)) == line);
+  CHECK_THROWS_AS(shifted.array<double>(8), workspace_error);
+}
+
+TEST_CASE("the error tells the whole size wherever the memory ends") {
+  index_t const needed = hoft::detail::workspace_size<nested_pieces>();
+  for (index_t const offset : {0, 1, 63})
+    for (index_t size = -1; size <= needed; ++size) {
+      std::vector<std::byte> memory(std::size_t(offset + needed));
+      auto const carved = [&] { return hoft::detail::carve<nested_pieces>("f", {memory.data() + offset, size}); };
+      if (size < needed) {
+        refuses<workspace_error>(
+            "hoft::f: work.size is " + std::to_string(size) + ", must be >= " + std::to_string(needed) + " bytes",
+            carved);
+      } else {
+        auto const pieces = carved();
+        CHECK(pieces.shared.first.data == pieces.shared.second.first.data);
+        CHECK(pieces.shared.second.second.Q.vectors.data == pieces.shared.first.data);
+        double const* const end = pieces.behind + 3;
+        CHECK(reinterpret_cast<std::byte const*>(end) <= memory.data() + memory.size());
+        CHECK(pieces.behind >= pieces.shared.first.data + 40);
+      }
+    }
+  CHECK_NOTHROW(hoft::detail::carve<no_piece>("f", workspace{}));
+  CHECK_THROWS_AS(hoft::detail::carve<no_piece>("f", {nullptr, -1}), workspace_error);
 }
 
 TEST_CASE("a form that nobody accumulated is what the error is about, and not what it meets") {

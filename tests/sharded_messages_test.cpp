@@ -5,6 +5,7 @@
 #include "sharded/thread_ranks.hpp"
 
 #include <algorithm>
+#include <array>
 #include <complex>
 #include <stdexcept>
 #include <type_traits>
@@ -137,6 +138,60 @@ void count_weight(Policy const& policy, Counted const& counted, index_t t, index
   });
 }
 
+/// A communicator whose memory for messages ends early.
+struct shorter_communicator {
+  thread_communicator* carrier;
+  index_t missing;
+
+  int rank() const { return carrier->rank(); }
+  int size() const { return carrier->size(); }
+  hoft::workspace message_memory() const {
+    auto const memory = carrier->message_memory();
+    return {memory.data, memory.size - missing};
+  }
+  template <class A>
+  void all_reduce(hoft::cpu const& local, A* data, index_t count) {
+    carrier->all_reduce(local, data, count);
+  }
+  void const* all_gather(void const* record, index_t bytes) { return carrier->all_gather(record, bytes); }
+};
+
+/// An adapter of views. A side without reflectors is cut, but nobody accumulates it.
+struct adapter_on_rank {
+  struct options {
+    index_t block_of_U = 64;
+    hoft::inverse kind_of_V = {};
+  };
+  form_memory memory;
+  hoft::adapter_view<float const> view;
+
+  template <class Policy>
+  adapter_on_rank(Policy const& policy, dense_matrix<float> const& U, dense_matrix<float> const& V, options const& o)
+      : view(form(policy.left(), U, o.block_of_U, {}), form(policy.right(), V, 64, o.kind_of_V)) {}
+
+ private:
+  template <class Policy>
+  hoft::compact_wy_view<float const> form(Policy const& policy, dense_matrix<float> const& U, index_t block,
+                                          hoft::inverse kind) {
+    auto Q = memory.cut<float>(U.rows(), U.cols(), block);
+    if (U.cols() == 0) return Q;
+    guarded_workspace work(hoft::accumulate_workspace<float>(policy, U.cols(), block, kind));
+    hoft::accumulate(policy, hoft::as_view(U), Q, kind, work);
+    return Q;
+  }
+};
+/// M := merge and unmerge of a random M [m, n] by such an adapter with ranks ru and rv.
+template <class Policy>
+dense_matrix<float> merged_and_back(Policy const& policy, index_t m, index_t n, index_t ru, index_t rv,
+                                    adapter_on_rank::options const& o = {}) {
+  adapter_on_rank const a(policy, gaussian<float>(m, ru, 1), gaussian<float>(n, rv, 2), o);
+  dense_matrix<float> storage = gaussian<float>(m, n, 3);
+  auto const M = hoft::as_view(storage);
+  hoft::merge(policy, a.view, M, M, guarded_workspace(hoft::merge_workspace(policy, a.view, M)));
+  hoft::unmerge(policy, a.view, M, guarded_workspace(hoft::unmerge_workspace(policy, a.view, M)));
+  return storage;
+}
+
 /// What `ranks` ranks throw in body(communicator), which must be the same on all.
 template <class Body>
 std::string thrown_by_all(int ranks, Body const& body) {
@@ -184,32 +239,36 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
 
 TEST_CASE("messages of the calls on weights, of the halves and of gradients") {
   index_t const m = 12, n = 10, t = 6, ru = 4, rv = 3;
-  using messages = std::vector<std::pair<index_t, index_t>>;  ///< sums and numbers of each call
+  using messages = std::vector<std::array<index_t, 3>>;  ///< sums, their numbers, and records more than sums
   // merge, unmerge, merge_backward, low_rank, project, adapt, adapt_backward, project_backward
-  messages const by_rows{{1, ru * n},        {1, ru * n}, {3, 2 * ru * n + n * rv + rv * rv + ru},
-                         {1, ru * n},        {0, 0},      {1, ru * t},
-                         {2, (ru + rv) * t}, {0, 0}};
+  messages const by_rows{{1, ru * n, 1},        {1, ru * n, 3}, {3, 2 * ru * n + n * rv + rv * rv + ru, 1},
+                         {1, ru * n, 1},        {0, 0, 0},      {1, ru * t, 0},
+                         {2, (ru + rv) * t, 0}, {0, 0, 0}};
   index_t const sums_of_outputs = m * ru + 2 * ru * ru + m * rv;
-  messages const by_columns{
-      {1, m * rv}, {1, m * rv}, {3, m * rv + sums_of_outputs + rv}, {1, m * rv}, {1, rv * t}, {0, 0}, {0, 0}, {0, 0}};
-  // apply, apply_backward, apply_backward_from_output, orthogonality_error
-  messages const tall{{1, ru * t}, {2, 2 * ru * t + ru}, {2, 2 * ru * t + ru}};
-  for (split of : {split::rows, split::columns, split::tall}) {
-    auto const thrown = on_ranks(3, message_bytes, [&](thread_communicator& carrier) {
-      hoft::counting_communicator counting(carrier);
-      sharded const policy(hoft::cpu{}, counting, of);
-      messages found;
-      auto const counted = [&](auto const& call) {
-        counting.reset();
-        call();
-        found.emplace_back(counting.counts().sums, counting.counts().numbers);
-      };
-      if (of == split::tall) count_tall(policy, counted, t, ru);
-      else count_weight(policy, counted, t, ru, rv);
-      CHECK(found == (of == split::rows ? by_rows : of == split::columns ? by_columns : tall));
-    });
-    for (auto const& text : thrown) CHECK(text == "");
-  }
+  messages const by_columns{{1, m * rv, 1}, {1, m * rv, 1}, {3, m * rv + sums_of_outputs + rv, 1},
+                            {1, m * rv, 1}, {1, rv * t, 0}, {0, 0, 0},
+                            {0, 0, 0},      {0, 0, 0}};
+  // apply, apply_backward, apply_backward_from_output
+  messages const tall{{1, ru * t, 0}, {2, 2 * ru * t + ru, 0}, {2, 2 * ru * t + ru, 0}};
+  for (split of : {split::rows, split::columns, split::tall})
+    for (int ranks : {1, 3}) {
+      auto const thrown = on_ranks(ranks, message_bytes, [&](thread_communicator& carrier) {
+        hoft::counting_communicator counting(carrier);
+        sharded const policy(hoft::cpu{}, counting, of);
+        messages found;
+        auto const counted = [&](auto const& call) {
+          counting.reset();
+          call();
+          auto const& counts = counting.counts();
+          found.push_back({counts.sums, counts.numbers, counts.agreements - counts.sums});
+        };
+        if (of == split::tall) count_tall(policy, counted, t, ru);
+        else count_weight(policy, counted, t, ru, rv);
+        auto const& expected = of == split::rows ? by_rows : of == split::columns ? by_columns : tall;
+        CHECK(found == (ranks == 1 ? messages(expected.size()) : expected));
+      });
+      for (auto const& text : thrown) CHECK(text == "");
+    }
 }
 
 TEST_CASE("projections of more columns than a panel are several messages") {
@@ -329,10 +388,16 @@ TEST_CASE("ranks that differ are named on every rank") {
                  "what is exchanged: a sum over ranks on rank 0, reflectors to accumulate on rank 1"));
   CHECK(contains(thrown_by_all(3,
                                [&](auto& c) {
-                                 hoft::inverse const kind = odd(c) ? hoft::inverse(hoft::neumann{2}) : hoft::exact{};
+                                 hoft::inverse const kind = hoft::neumann{odd(c) ? 2 : 3};
                                  form_on_rank<float>(rank_policy(hoft::cpu{}, c), gaussian<float>(5, 3, 1), 3, kind);
                                }),
-                 "the inverse of reflectors to accumulate: exact on rank 0, neumann{2} on rank 1"));
+                 "the inverse of reflectors to accumulate: neumann{3} on rank 0, neumann{2} on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 form_on_rank<float>(rank_policy(hoft::cpu{}, c), gaussian<float>(5, 3, 1),
+                                                     odd(c) ? 2 : 3);
+                               }),
+                 "the block of reflectors to accumulate: 3 on rank 0, 2 on rank 1"));
   CHECK(contains(thrown_by_all(3,
                                [&](auto& c) {
                                  dense_matrix<Eigen::half> h(4, 3);
@@ -342,8 +407,36 @@ TEST_CASE("ranks that differ are named on every rank") {
                                  if (odd(c)) operations::sum_ranks<float>(policy, hoft::as_view(b));
                                  else operations::sum_ranks<float>(policy, hoft::as_view(h));
                                }),
-                 "the element type of a sum over ranks: numbers of 16 bits, 11 of them significant on rank 0, numbers "
-                 "of 16 bits, 8 of them significant on rank 1"));
+                 "the element type of a sum over ranks: half on rank 0, bfloat16 on rank 1"));
+}
+
+TEST_CASE("ranks whose messages differ in how they are put together are named on every rank") {
+  using operations = hoft::sharded_backend::operations;
+  auto const odd = [](auto& c) { return c.rank() == 1; };
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 dense_matrix<float> y(4, 3), v(2, 3);
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 if (odd(c)) operations::sum_ranks<float>(policy, hoft::as_view(y));
+                                 else operations::sum_ranks<float>(policy, hoft::as_view(y), hoft::as_view(v));
+                               }),
+                 "the number of parts of a sum over ranks: 2 on rank 0, 1 on rank 1"));
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 std::vector<float> y(9);
+                                 rank_policy const policy(hoft::cpu{}, c);
+                                 hoft::matrix_view<float, col_major> const by_columns(y.data(), 3, 3);
+                                 hoft::matrix_view<float, row_major> const by_rows(y.data(), 3, 3);
+                                 if (odd(c)) operations::sum_ranks<float>(policy, by_rows);
+                                 else operations::sum_ranks<float>(policy, by_columns);
+                               }),
+                 "the layout of a sum over ranks: col_major on rank 0, row_major on rank 1"));
+  auto const less = thrown_by_all(3, [&](auto& c) {
+    shorter_communicator shorter{&c, odd(c) ? 64 : 0};
+    dense_matrix<float> y(4, 3);
+    operations::sum_ranks<float>(hoft::sharded(hoft::cpu{}, shorter), hoft::as_view(y));
+  });
+  CHECK(contains(less, "the bytes of message memory: "));
 }
 
 TEST_CASE("ranks whose adapters differ are named on every rank") {
@@ -373,14 +466,21 @@ TEST_CASE("ranks whose adapters differ are named on every rank") {
       {split::rows, with([](extents& e) { e.rv = 1; }), "the columns of V of an adapter: 2 on rank 0, 1 on rank 1"},
       {split::rows, with([](extents& e) { e.n = 5; }), "the rows of V of an adapter: 3 on rank 0, 5 on rank 1"},
       {split::rows, with([](extents& e) { e.scaled = true; }),
-       "the columns of the scale of an adapter: 0 on rank 0, 1 on rank 1"},
+       "the kind of an adapter: HOFT on rank 0, SHOFT on rank 1"},
       {split::columns, with([](extents& e) { e.scaled = true; }),
-       "the columns of the scale of an adapter: 0 on rank 0, 1 on rank 1"}};
+       "the kind of an adapter: HOFT on rank 0, SHOFT on rank 1"}};
   for (auto const& wrong : cases) {
     INFO(wrong.expected);
     CHECK(contains(thrown_by_all(3, [&](auto& c) { bound(c, wrong.of, c.rank() == 1 ? wrong.odd : extents{}); }),
                    wrong.expected));
   }
+  auto const merged = [](thread_communicator& c, split of, adapter_on_rank::options const& o) {
+    merged_and_back(rank_policy(hoft::cpu{}, c, of), 4, 3, 2, 2, c.rank() == 1 ? o : adapter_on_rank::options());
+  };
+  CHECK(contains(thrown_by_all(3, [&](auto& c) { merged(c, split::columns, {.block_of_U = 1}); }),
+                 "the block of U of an adapter: 64 on rank 0, 1 on rank 1"));
+  CHECK(contains(thrown_by_all(3, [&](auto& c) { merged(c, split::rows, {.kind_of_V = hoft::neumann{2}}); }),
+                 "the inverse of V of an adapter: exact on rank 0, neumann{2} on rank 1"));
   // A rank without rows has no scale, and agrees with both.
   extents const none = with([](extents&e) { e.m = 0; }), scaled = with([](extents&e) { e.scaled = true; });
   CHECK(thrown_by_all(3, [&](auto& c) { bound(c, split::rows, c.rank() == 0 ? none : scaled); }) == "");
@@ -388,7 +488,41 @@ TEST_CASE("ranks whose adapters differ are named on every rank") {
                                [&](auto& c) {
                                  bound(c, split::rows, c.rank() == 0 ? none : c.rank() == 1 ? scaled : extents{});
                                }),
-                 "the columns of the scale of an adapter: 1 on rank 1, 0 on rank 2"));
+                 "the kind of an adapter: SHOFT on rank 1, HOFT on rank 2"));
+  extents const wider_none = with([](extents& e) { e.m = 0, e.rv = 3; });
+  CHECK(contains(thrown_by_all(3, [&](auto& c) { bound(c, split::rows, c.rank() == 0 ? wider_none : scaled); }),
+                 "the columns of V of an adapter: 2 on rank 1, 3 on rank 0"));
+}
+
+TEST_CASE("sides without reflectors are split too, and parts have any size") {
+  auto const merged = [](thread_communicator& c, index_t m, index_t n, index_t ru, index_t rv, split of) {
+    auto const M = merged_and_back(rank_policy(hoft::cpu{}, c, of), m, n, ru, rv);
+    CHECK((M - gaussian<float>(m, n, 3)).cwiseAbs().maxCoeff() < 1e-4f);
+  };
+  for (index_t r : {0, 2}) {
+    CHECK(thrown_by_all(3, [&](auto& c) { merged(c, 4 + c.rank(), 3, 0, r, split::rows); }) == "");
+    CHECK(thrown_by_all(3, [&](auto& c) { merged(c, 4, 3 + c.rank(), r, 0, split::columns); }) == "");
+  }
+}
+
+TEST_CASE("a rank alone needs no others") {
+  CHECK(thrown_by_all(2, [](auto& c) {
+          for (split of : {split::rows, split::columns})
+            if (c.rank() == 1) merged_and_back(rank_policy(hoft::cpu{}, c, of).alone(), 4, 3, 2, 2);
+        }) == "");
+}
+
+TEST_CASE("several panels are not taken for one") {
+  auto const thrown = [](index_t here, index_t there) {
+    return thrown_by_all(3, [&](thread_communicator& c) {
+      rank_policy const policy(hoft::cpu{}, c);
+      form_on_rank<float> const form(policy, gaussian<float>(5, 2, 1), 64);
+      applied(policy, form.Q, gaussian<float>(5, c.rank() == 1 ? there : here, 2));
+    });
+  };
+  CHECK(thrown(5000, 5000) == "");
+  CHECK(contains(thrown(8192, 4096), "what is exchanged: several panels on rank 0, a sum over ranks on rank 1"));
+  CHECK(contains(thrown(8192, 5000), "the columns of several panels: 8192 on rank 0, 5000 on rank 1"));
 }
 
 TEST_CASE("a rank that ends early ends the others") {

@@ -5,6 +5,7 @@
 #include <hoft/view/matrix_view.hpp>
 #include <hoft/view/vector_view.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -15,14 +16,14 @@ class arena {
  public:
   /// Counts only.
   arena() = default;
-  /// Carves from `memory`. The pieces must have been counted first (see `carve`).
-  explicit arena(workspace memory) : begin_(memory.data), next_(begin_), end_(begin_ + memory.size), carving_(true) {}
-  /// Carves as long as `memory` lasts, then only counts: who carves compares size() with it.
+  /// Carves from `memory`, which is as large as the same pieces were when they were counted.
+  explicit arena(workspace memory)
+      : begin_(memory.data), next_(begin_), end_(begin_ + (std::max)(index_t{0}, memory.size)), carving_(true) {}
+  /// Carves what `memory` has room for, and counts all: compare size() with it before the pieces are used.
   struct counting {};
-  arena(workspace memory, counting) : arena(memory) { counts_on_ = true; }
+  arena(workspace memory, counting) : arena(memory) { counts_when_used_up_ = true; }
 
-  /// @throws hoft::shape_error if count is negative; hoft::workspace_error if the memory is used up: it is smaller than
-  ///         what was counted
+  /// @throws hoft::shape_error if count is negative; hoft::workspace_error if the memory is used up
   template <class T>
   T* array(index_t count) {
     static_assert(alignof(T) <= alignment);
@@ -68,23 +69,21 @@ class arena {
     if (!carving_) return nullptr;
     auto const address = reinterpret_cast<std::uintptr_t>(next_);
     index_t const padding = index_t((alignment - address % alignment) % alignment);
-    if (bytes > 0 && padding + bytes > end_ - next_) return used_up(padding + bytes);
+    if (bytes > 0 && padding + bytes > end_ - next_) {
+      if (!counts_when_used_up_)
+        detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + padding + bytes);
+      return nullptr;
+    }
     std::byte* const aligned = next_ + padding;
     next_ = aligned + bytes;
     return aligned;
-  }
-
-  std::byte* used_up(index_t wanted) {
-    if (!counts_on_) detail::require_bytes("arena", "memory.size", end_ - begin_, next_ - begin_ + wanted);
-    carving_ = false;
-    return nullptr;
   }
 
   std::byte* begin_ = nullptr;
   std::byte* next_ = nullptr;
   std::byte* end_ = nullptr;
   index_t size_ = 0;
-  bool carving_ = false, counts_on_ = false;
+  bool carving_ = false, counts_when_used_up_ = false;
 };
 
 namespace detail {

@@ -12,7 +12,7 @@
 namespace HOFT_TARGET_NAMESPACE::sharded_backend {
 
 /// What is about to be exchanged.
-enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing, form, adapter };
+enum class exchange : std::int64_t { sum, norms, gram, gradient, scale, nothing, panels, form, adapter };
 
 inline char const* name_of(exchange what) {
   switch (what) {
@@ -28,6 +28,8 @@ inline char const* name_of(exchange what) {
       return "a look at the scale";
     case exchange::nothing:
       return "nothing, of no columns";
+    case exchange::panels:
+      return "several panels";
     case exchange::form:
       return "reflectors to accumulate";
     case exchange::adapter:
@@ -52,21 +54,22 @@ inline char const* name_of(split what) {
 /// The element type as a number, and its name.
 template <class T>
 constexpr std::int64_t type_code() {
-  return std::int64_t(sizeof(T)) * 64 + (sizeof(T) == 2 ? significand_bits<T> * 2 : 0) + (is_complex<T> ? 1 : 0);
+  bool const is_bfloat16 = sizeof(T) == 2 && significand_bits<T> == 8;
+  return std::int64_t(sizeof(T)) * 4 + (is_bfloat16 ? 2 : is_complex<T> ? 1 : 0);
 }
 inline std::string type_name(std::int64_t code) {
-  if (std::int64_t const bits = code % 64 / 2; bits > 0)
-    return "numbers of 16 bits, " + std::to_string(bits) + " of them significant";
-  return (code % 2 == 0 ? "real numbers of " : "complex numbers of ") + std::to_string(code / 64) + " bytes";
+  if (code / 4 == 2) return code % 4 == 2 ? "bfloat16" : "half";
+  return (code % 4 == 0 ? "real numbers of " : "complex numbers of ") + std::to_string(code / 4) + " bytes";
 }
 inline std::int64_t inverse_code(inverse kind) { return kind.truncated ? kind.terms : 0; }
 inline std::string inverse_name(std::int64_t code) {
   return code == 0 ? "exact" : "neumann{" + std::to_string(code) + "}";
 }
+inline std::string adapter_name(std::int64_t code) { return code == 0 ? "HOFT" : "SHOFT"; }
 inline std::string layout_name(std::int64_t code) { return code == 0 ? "col_major" : "row_major"; }
 inline std::string number_name(std::int64_t number) { return std::to_string(number); }
 
-/// Four numbers of a matrix or of a form: field_of says which.
+/// Four numbers of a matrix or of a form, or an adapter's kind: field_of says which.
 using part_record = std::array<std::int64_t, 4>;
 
 /// What a rank is about to exchange. A record has the same size whatever it says.
@@ -99,6 +102,8 @@ inline part_field const& field_of(exchange what, std::size_t i) {
                                         {"the columns", number_name},
                                         {"the block", number_name},
                                         {"the inverse", inverse_name}};
+  static constexpr part_field adapter_kind{"the kind", adapter_name};
+  if (what == exchange::adapter && i >= 2 * agreement::part_size) return adapter_kind;  // behind U and V
   return (what == exchange::form || what == exchange::adapter ? form : matrix)[i % agreement::part_size];
 }
 /// The name of value number i.
@@ -106,12 +111,12 @@ inline std::string name_of(agreement const& record, std::size_t i) {
   auto const what = exchange(record.what);
   std::size_t const part = i / agreement::part_size;
   std::string text = std::string(field_of(what, i).name) + " of ";
-  if (what == exchange::adapter) return text + (part == 0 ? "U" : part == 1 ? "V" : "the scale") + " of an adapter";
+  if (what == exchange::adapter) return text + (part == 0 ? "U of " : part == 1 ? "V of " : "") + name_of(what);
   text += name_of(what);
   return record.parts > 1 ? text + ", part " + std::to_string(part + 1) : text;
 }
 
-/// What differs between two records, or nothing.
+/// What of a record differs from the first one, which knows all that any other knows; or nothing.
 class agreement_difference {
  public:
   agreement_difference(agreement const& first, int first_rank, agreement const& other, int other_rank)
@@ -143,13 +148,9 @@ class agreement_difference {
 
  private:
   std::size_t first_that_differs() const {
-    std::size_t i = 0;
-    auto const same = [&] {
-      auto const a = first_.values[i], b = other_.values[i];
-      return a == b || a == agreement::unknown || b == agreement::unknown;
-    };
-    while (i < first_.values.size() && same()) ++i;
-    return i;
+    auto const same = [](std::int64_t a, std::int64_t b) { return a == b || b == agreement::unknown; };
+    auto const found = std::mismatch(first_.values.begin(), first_.values.end(), other_.values.begin(), same).first;
+    return std::size_t(found - first_.values.begin());
   }
   template <class Text>
   std::string differs(std::string const& what, Text const& name, std::int64_t here, std::int64_t there) const {
@@ -177,7 +178,7 @@ void agree(Policy const& policy, exchange what, Parts const&... parts) {
   (mine.add(parts), ...);
   auto const* const all = static_cast<agreement const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));
   int const ranks = policy.ranks->size();
-  int first = 0;  // the first that knows all of it, to compare the others with
+  int first = 0;  // to compare the others with
   while (first + 1 < ranks && !all[first].knows_all()) ++first;
   for (int rank = 0; rank < ranks; ++rank)
     if (agreement_difference const difference(all[first], first, all[rank], rank); difference)

@@ -48,16 +48,16 @@ struct operations : backend::defaults {
   static void agree_on_form(P const& policy, index_t r, index_t block, inverse kind) {
     if (policy.sums()) agree<A>(policy, exchange::form, part_record{0, r, block, inverse_code(kind)});
   }
-  /// Rows of its own, and a scale where there are none, are a rank's own affair.
+  /// Rows of the side that is split are not compared, nor is the kind on a rank without rows, whose scale is empty.
   template <sharded_policy P, class Adapter>
   static void agree_on_adapter(P const& policy, Adapter const& a) {
-    if (policy.declared == split::none || policy.ranks->size() == 1) return;
-    auto const record = [](auto const& Q) {
-      return part_record{Q.ranks > 1 ? 0 : Q.rows(), Q.rank(), Q.block, inverse_code(Q.kind)};
+    if (policy.of == split::none || policy.ranks->size() == 1) return;
+    auto const record = [](P const& side, auto const& Q) {
+      return part_record{side.sums() ? 0 : Q.rows(), Q.rank(), Q.block, inverse_code(Q.kind)};
     };
-    part_record const scale{0, a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0, 0, 0};
+    part_record const kind{a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0, 0, 0, 0};
     using A = typename decltype(a.left.tau)::value_type;
-    agree<A>(policy, exchange::adapter, record(a.left), record(a.right), scale);
+    agree<A>(policy, exchange::adapter, record(policy.left(), a.left), record(policy.right(), a.right), kind);
   }
   template <class A, sharded_policy P, class... Views>
   static void sum_ranks(P const& policy, Views const&... parts) {
@@ -90,6 +90,8 @@ struct operations : backend::defaults {
   static void for_each_panel(P const& policy, index_t n, index_t width, Body const& body) {
     if (!policy.sums()) return local_ops<P>::for_each_panel(policy.local, n, width, body);
     if (n == 0) return agree<float>(policy, exchange::nothing);
+    // The first of several panels may look like the only one of another rank.
+    if (n > width) agree<float>(policy, exchange::panels, part_record{0, n, 0, 0});
     defaults::for_each_panel(policy, n, width, body);
   }
   template <sharded_policy P, class Clear, class Body, class Merge>
@@ -131,7 +133,7 @@ struct operations : backend::defaults {
   template <sharded_policy P, class T>
   static index_t find_zero(P const& policy, vector_view<T const> d) {
     index_t const zero = local_ops<P>::find_zero(policy.local, d);
-    if (policy.declared != split::rows || policy.ranks->size() == 1 || !policy.agrees) return zero;
+    if (policy.of != split::rows || policy.ranks->size() == 1 || !policy.agrees) return zero;
     agree<T>(policy, exchange::scale);
     std::int64_t const mine = zero;
     auto const* const all = static_cast<std::int64_t const*>(policy.ranks->all_gather(&mine, index_t(sizeof mine)));

@@ -34,7 +34,7 @@ struct operations;  // backend.hpp
 /// rank computes as the local policy does, to the bit.
 ///
 /// Before each message ranks agree on what it holds: who differs is named in an error on every rank. That is one small
-/// message more, which `agrees = false` leaves out; ranks that differ then hang or get nonsense.
+/// message more, which `agrees = false`, on all ranks alike, leaves out; ranks that differ then hang or get nonsense.
 template <execution_policy Local, communicator<Local> Communicator>
 struct sharded {
   using backend = operations;
