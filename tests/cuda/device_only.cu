@@ -3,6 +3,7 @@
 
 #include <hoft/cuda.hpp>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <span>
@@ -171,8 +172,20 @@ std::string check_allocations(index_t block) {
   return before == after ? "" : "free memory went from " + std::to_string(before) + " to " + std::to_string(after);
 }
 
-/// `count` problems together, against single calls.
-std::string check_batch(index_t m, index_t r, index_t count) {
+/// Whether all of X, a copy of which `memory` holds from `first` on, is a number.
+bool has_numbers(hoft::matrix_view<float const> X, std::byte const* first, std::vector<std::byte> const& memory) {
+  std::size_t const begin = std::size_t(reinterpret_cast<std::byte const*>(X.data) - first);
+  for (index_t j = 0; j < X.cols; ++j)
+    for (index_t i = 0; i < X.rows; ++i) {
+      float x = 0;
+      std::memcpy(&x, memory.data() + begin + std::size_t(i + j * X.ld) * sizeof x, sizeof x);
+      if (std::isnan(x)) return false;
+    }
+  return true;
+}
+
+/// `count` problems together, against single calls. Triangles are whole, those of a shorter last block as well.
+std::string check_batch(index_t m, index_t r, index_t block, index_t count) {
   job j(16);
   device_bytes U{m * r * count * 4}, together{index_t{1} << 24}, alone{index_t{1} << 24};
   U.write(random(m * r * count, 5).data());
@@ -180,19 +193,24 @@ std::string check_batch(index_t m, index_t r, index_t count) {
   std::vector<hoft::matrix_view<float const>> us;
   std::vector<hoft::compact_wy_view<float>> Q;
   hoft::arena a(together.work()), b(alone.work());
-  require(cudaMemset(together.as<void>(), 0, std::size_t{1} << 24), "cudaMemset");
-  require(cudaMemset(alone.as<void>(), 0, std::size_t{1} << 24), "cudaMemset");
+  require(cudaMemset(together.as<void>(), 0xFF, std::size_t{1} << 24), "cudaMemset");  // NaN
+  require(cudaMemset(alone.as<void>(), 0xFF, std::size_t{1} << 24), "cudaMemset");
   require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   for (index_t i = 0; i < count; ++i) {
     us.emplace_back(U.as<float const>() + i * m * r, m, r);
-    Q.push_back(hoft::carve_compact_wy<float>(a, m, r, r));
-    auto q = hoft::carve_compact_wy<float>(b, m, r, r);
+    Q.push_back(hoft::carve_compact_wy<float>(a, m, r, block));
+    auto q = hoft::carve_compact_wy<float>(b, m, r, block);
     hoft::accumulate(on, us.back(), q, hoft::exact{}, j.scratch.work());
   }
   hoft::accumulate(on, std::span<hoft::matrix_view<float const> const>(us), std::span(Q), hoft::exact{},
                    j.scratch.work());
   j.finish();
-  return together.read() == alone.read() ? "" : "a batch has other bits than single calls";
+  auto const all = together.read();
+  if (all != alone.read()) return "a batch has other bits than single calls; ";
+  for (auto const& q : Q)
+    if (!has_numbers(q.factor, together.work().data, all) || !has_numbers(q.gram, together.work().data, all))
+      return "a triangle is not written as a whole; ";
+  return "";
 }
 
 enum class manner { alone, together, captured };  ///< for each problem, for all of them, and the latter by a graph
@@ -316,7 +334,7 @@ std::string check_graphs() { return check_graph(16) + check_graph(32); }
 std::string check_streams() { return check_streams(16) + check_streams(32); }
 std::string check_allocations() { return check_allocations(16) + check_allocations(32); }
 /// More problems than one launch takes, and problems for whole clusters, of which 8 processors have fewer.
-std::string check_batches() { return check_batch(50, 6, 700) + check_batch(4500, 16, 6) + check_adapters(); }
+std::string check_batches() { return check_batch(50, 6, 4, 700) + check_batch(4500, 16, 16, 6) + check_adapters(); }
 
 std::string check_large() {
   constexpr index_t m = 4096, n = 530000, r = 16, last = 48;  // 2.17e9 elements of 2 bytes
