@@ -291,6 +291,23 @@ TEST_CASE("projections of more columns than a panel are several messages") {
   for (auto const& text : thrown) CHECK(text == "");
 }
 
+TEST_CASE("without reflectors no rank waits for another, whatever columns each has") {
+  auto const thrown = on_ranks(3, message_bytes, [](thread_communicator& carrier) {
+    index_t const m = 6, n = carrier.rank() == 0 ? 0 : carrier.rank() == 1 ? 3 : 5000;
+    hoft::counting_communicator counting(carrier);
+    sharded const policy(hoft::cpu{}, counting);
+    hoft::compact_wy const Q = hoft::accumulate(policy, gaussian<float>(m, 0, 1));
+    dense_matrix<float> const X = gaussian<float>(m, n, 2), dY = gaussian<float>(m, n, 3);
+    counting.reset();
+    CHECK(applied(policy, Q.view(), X) == X);
+    CHECK(counting.counts().agreements == 0);
+    CHECK(hoft::apply_backward(policy, Q, X, dY).dX == dY);
+    CHECK(counting.counts().agreements == 1);  // of every rank, before dU
+    CHECK(counting.counts().sums == 0);
+  });
+  for (auto const& text : thrown) CHECK(text == "");
+}
+
 TEST_CASE("sums have the order of the ranks, in one message or in pieces") {
   for (int ranks : {2, 3, 20})
     for (index_t bytes : {index_t{0}, message_bytes}) {

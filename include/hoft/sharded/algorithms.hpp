@@ -20,7 +20,14 @@ using local_panels = typename of_local<Panels>::type;
 template <class Panels>
 using local_ops_of = ops<typename Panels::policy_type::local_policy>;
 
-/// Either of two, chosen when its memory is cut.
+/// How many sums over rows each column takes, by what an algorithm is cut for.
+inline index_t sums_of(index_t /*m*/, index_t /*n*/, index_t r, index_t /*block*/) { return r; }
+template <class Adapter, class Last>
+index_t sums_of(Adapter const& a, index_t /*n*/, Last const& /*what is kept or known*/) {
+  return a.left.rank();
+}
+
+/// Either of two, chosen when its memory is cut. Without reflectors nothing is summed and no rank waits for another.
 template <class Local, class Panels>
 struct local_or_summed {
   std::optional<Local> local;
@@ -28,7 +35,7 @@ struct local_or_summed {
 
   template <class Policy, class... Extents>
   local_or_summed(arena& memory, Policy const& policy, Extents const&... extents) {
-    if (policy.sums()) panels.emplace(memory, policy, extents...);
+    if (policy.sums() && sums_of(extents...) > 0) panels.emplace(memory, policy, extents...);
     else local.emplace(memory, policy.local, extents...);
   }
   /// f(algorithm, policy) with the one that was chosen.
