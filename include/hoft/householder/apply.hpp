@@ -21,10 +21,8 @@ struct oriented_pieces {
 };
 
 template <class Policy, class A>
-compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> const& Q, side s,
-                                oriented_pieces<A> const& pieces) {
-  if (!is_complex<A> || s == side::left) return Q;
-  compact_wy_view<A> conj = pieces.conjugated;
+compact_wy_view<A const> conjugated(Policy const& policy, compact_wy_view<A const> const& Q,
+                                    compact_wy_view<A> conj) {
   ops<Policy>::conjugate_copy(policy, Q.vectors, conj.vectors);
   ops<Policy>::conjugate_copy(policy, Q.factor, conj.factor);
   ops<Policy>::conjugate_copy(policy, Q.gram, conj.gram);
@@ -37,6 +35,13 @@ compact_wy_view<A const> orient(Policy const& policy, compact_wy_view<A const> c
   oriented.filled = Q.filled;
   oriented.ranks = Q.ranks;
   return oriented;
+}
+/// The form that acts from that side. For a real Q it is Q itself, which is not copied.
+template <class Policy, class A>
+decltype(auto) orient(Policy const& policy, compact_wy_view<A const> const& Q, side s,
+                      oriented_pieces<A> const& pieces) {
+  if constexpr (!is_complex<A>) return (Q);
+  else return s == side::left ? Q : conjugated(policy, Q, pieces.conjugated);
 }
 
 /// Factors are applied from the last to the first for Q, from the first to the last for Qᴴ.
@@ -160,6 +165,21 @@ void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L
   require_shape(function, "Y", Y, X.rows, X.cols);
 }
 
+/// apply, of arguments that fit each other. `prepare` is called when nothing can be refused any more.
+template <class A, class T, class L, class Policy, class Prepare>
+void apply_checked(char const* function, Policy const& policy, compact_wy_view<A const> const& Q,
+                   matrix_view<T const, L> X, matrix_view<T, L> Y, side s, op o, workspace work, matrix_view<A> W,
+                   Prepare const& prepare) {
+  auto const run = [&](auto x, auto y, op oriented_op) {
+    using pieces_type = apply_pieces<Policy, A, T, typename decltype(x)::layout_type>;
+    auto const pieces = carve<pieces_type>(function, work, policy, Q.rows(), x.cols, Q.rank(), Q.block, s);
+    prepare();
+    pieces.algorithm.run(policy, orient(policy, Q, s, pieces.oriented), oriented_op, x, y, W);
+  };
+  if (s == side::left) run(X, Y, o);
+  else run(X.transposed(), Y.transposed(), adjoint_of(o));
+}
+
 }  // namespace detail
 
 /// Bytes of workspace for `apply` with X [m, n] of this element type and layout (its data is not read).
@@ -200,20 +220,10 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
   static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::apply: Q must hold the accumulator type of X.");
-  constexpr char const* function = "apply";
-  bool const left = s == side::left;
-  index_t const m = Q.rows(), n = left ? X.cols : X.rows;
   detail::require_apply(ops<Policy>::rank_count(policy), Q, X, Y, s);
   if (W.empty()) W = {};  // so that no part of it has columns
-  else detail::require_shape(function, "W", W, Q.rank(), n);
-  auto const run = [&](auto x, auto y, op oriented_op) {
-    using pieces_type = detail::apply_pieces<Policy, acc, T, typename decltype(x)::layout_type>;
-    auto const pieces = detail::carve<pieces_type>(function, work, policy, m, n, Q.rank(), Q.block, s);
-    auto const oriented = detail::orient(policy, compact_wy_view<acc const>(Q), s, pieces.oriented);
-    pieces.algorithm.run(policy, oriented, oriented_op, x, y, W);
-  };
-  if (left) run(X, Y, o);
-  else run(X.transposed(), Y.transposed(), adjoint_of(o));
+  else detail::require_shape("apply", "W", W, Q.rank(), s == side::left ? X.cols : X.rows);
+  detail::apply_checked<acc, T, L>("apply", policy, Q, X, Y, s, o, work, W, [] {});
 }
 
 /// Bytes of workspace for `materialize`.
@@ -239,9 +249,8 @@ void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<
   detail::require_not_empty(function, "Q", Q, E.rows);
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());
   detail::require_shape(function, "E", E, Q.rows(), E.cols);
-  detail::require_bytes(function, "work.size", work.size, materialize_workspace(policy, Q, E));
-  ops<Policy>::set_identity(policy, E);
-  apply(policy, Q, E, E, side::left, op::plain, work);
+  detail::apply_checked<std::remove_const_t<A>, T, L>(function, policy, Q, E, E, side::left, op::plain, work, {},
+                                                      [&] { ops<Policy>::set_identity(policy, E); });
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

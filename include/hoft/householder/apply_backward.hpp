@@ -138,7 +138,7 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
     using layout = typename decltype(x)::layout_type;
     using pieces_type = apply_backward_pieces<Policy, A, T, layout>;
     auto const pieces = carve<pieces_type>(function, work, policy, m, n, r, Q.block, Q.kind, Q.explicit_tau, s);
-    auto const oriented = orient(policy, Q, s, pieces.oriented);
+    auto const& oriented = orient(policy, Q, s, pieces.oriented);
     pieces.algorithm.run(policy, oriented, oriented_op, from, x, W, dy, dx, pieces.sums);
     finish_gradient(policy, oriented, oriented_op, pieces.sums, pieces.dtau, pieces.finish);
     if (!left) {
