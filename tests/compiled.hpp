@@ -31,8 +31,8 @@
 
 #define HOFT_COMPILED_FACTORS(declare, T)                                                                         \
   declare template void form_factors(cpu const&, compact_wy_view<T> const&, accumulate_pieces<T> const&);         \
-  declare template compact_wy_view<T const> orient(cpu const&, compact_wy_view<T const> const&, side,             \
-                                                   oriented_pieces<T> const&);                                    \
+  declare template compact_wy_view<T const> conjugated(cpu const&, compact_wy_view<T const> const&,               \
+                                                       compact_wy_view<T>);                                       \
   declare template void finish_gradient(cpu const&, compact_wy_view<T const> const&, op, gradient_sums<T> const&, \
                                         vector_view<T>, finish_pieces<T> const&);                                 \
   declare template void product_backward(cpu const&, adapter_view<T const> const&, matrix_view<T const>,          \

@@ -21,8 +21,7 @@ struct oriented_pieces {
 };
 
 template <class Policy, class A>
-compact_wy_view<A const> conjugated(Policy const& policy, compact_wy_view<A const> const& Q,
-                                    compact_wy_view<A> conj) {
+compact_wy_view<A const> conjugated(Policy const& policy, compact_wy_view<A const> const& Q, compact_wy_view<A> conj) {
   ops<Policy>::conjugate_copy(policy, Q.vectors, conj.vectors);
   ops<Policy>::conjugate_copy(policy, Q.factor, conj.factor);
   ops<Policy>::conjugate_copy(policy, Q.gram, conj.gram);
