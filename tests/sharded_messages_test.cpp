@@ -479,9 +479,11 @@ TEST_CASE("ranks whose adapters differ are named on every rank") {
     char const* expected;
   } const cases[] = {
       {split::columns, with([](extents& e) { e.ru = 1; }), "the columns of U of an adapter: 2 on rank 0, 1 on rank 1"},
-      {split::columns, with([](extents& e) { e.m = 5; }), "the rows of U of an adapter: 4 on rank 0, 5 on rank 1"},
+      {split::columns, with([](extents& e) { e.m = 5; }),
+       "the rows, whole under this split, of U of an adapter: 4 on rank 0, 5 on rank 1"},
       {split::rows, with([](extents& e) { e.rv = 1; }), "the columns of V of an adapter: 2 on rank 0, 1 on rank 1"},
-      {split::rows, with([](extents& e) { e.n = 5; }), "the rows of V of an adapter: 3 on rank 0, 5 on rank 1"},
+      {split::rows, with([](extents& e) { e.n = 5; }),
+       "the rows, whole under this split, of V of an adapter: 3 on rank 0, 5 on rank 1"},
       {split::rows, with([](extents& e) { e.scaled = true; }),
        "the kind of an adapter: HOFT on rank 0, SHOFT on rank 1"},
       {split::columns, with([](extents& e) { e.scaled = true; }),
@@ -509,6 +511,56 @@ TEST_CASE("ranks whose adapters differ are named on every rank") {
   extents const wider_none = with([](extents& e) { e.m = 0, e.rv = 3; });
   CHECK(contains(thrown_by_all(3, [&](auto& c) { bound(c, split::rows, c.rank() == 0 ? wider_none : scaled); }),
                  "the columns of V of an adapter: 2 on rank 1, 3 on rank 0"));
+}
+
+TEST_CASE("what is whole has the same numbers on every rank, or the split is another") {
+  index_t const m = 6, n = 6, r = 2;
+  struct seeds {
+    unsigned U = 1, V = 2, s = 3;
+  };
+  auto const refused = [&](split of, auto const& seeds_of) {
+    return thrown_by_all(3, [&](auto& c) {
+      seeds const own = seeds_of(c.rank());
+      rank_policy const policy(hoft::cpu{}, c, of);
+      dense_matrix<float> const U = gaussian<float>(m, r, own.U), V = gaussian<float>(n, r, own.V);
+      dense_matrix<float> const s = gaussian<float>(m, 1, own.s), M = gaussian<float>(m, n, 4);
+      static_cast<void>(hoft::bind_layer(policy, hoft::adapter(policy, U, V, s.col(0)), hoft::dense(M)));
+    });
+  };
+  auto const of_rows = [](int rank) { return seeds{unsigned(10 + rank), 2, unsigned(20 + rank)}; };
+  auto const of_columns = [](int rank) { return seeds{1, unsigned(10 + rank), 3}; };
+  CHECK(refused(split::rows, of_rows) == "");
+  CHECK(refused(split::columns, of_columns) == "");
+  CHECK(contains(refused(split::columns, of_rows),
+                 "ranks do not agree on the numbers of U, whole under this split, of an adapter: checksum "));
+  CHECK(
+      contains(refused(split::rows, of_columns), "the numbers of V, whole under this split, of an adapter: checksum "));
+  CHECK(contains(refused(split::columns,
+                         [](int rank) {
+                           return seeds{1, 2, rank == 2 ? 4u : 3u};
+                         }),
+                 "the scale, whole under this split, of an adapter: checksum "));
+}
+
+TEST_CASE("checksums tell one bit, an order and a shape from another, and look at no padding") {
+  using hoft::sharded_backend::checksum;
+  auto const check = [](auto zero) {
+    using T = decltype(zero);
+    std::vector<T> memory(8, T(1)), other(8, T(1));
+    hoft::matrix_view<T> const X(memory.data(), 2, 2, 4), Y(other.data(), 2, 2, 3);
+    X(0, 1) = Y(0, 1) = T(2);
+    CHECK(checksum(X) == checksum(Y));
+    CHECK(checksum(X) >= 0);
+    memory[2] = T(5);  // between the columns of X
+    CHECK(checksum(X) == checksum(Y));
+    CHECK(checksum(X) == checksum(hoft::matrix_view<T const>(X)));
+    X(0, 0) = T(2), X(0, 1) = T(1);
+    CHECK(checksum(X) != checksum(Y));
+    X(0, 0) = T(1), X(0, 1) = T(2);
+    reinterpret_cast<unsigned char&>(X(1, 1)) ^= 1;
+    CHECK(checksum(X) != checksum(Y));
+  };
+  check(float()), check(double()), check(std::complex<float>()), check(std::complex<double>());
 }
 
 TEST_CASE("sides without reflectors are split too, and parts have any size") {

@@ -20,8 +20,10 @@ def main() -> None:
     alone = losses[1]
     for ranks, of_ranks in losses.items():
         worst = max(abs(a - b) for a, b in zip(of_ranks, alone, strict=True)) / alone[0]
-        print(f"{ranks} ranks: the loss falls from {of_ranks[0]:.4f} to {of_ranks[-1]:.6f}, "
-              f"at most {worst:.1e} of the first loss from that of one rank")
+        curve = f"the loss falls from {of_ranks[0]:.4f} to {of_ranks[-1]:.6f}"
+        print(f"1 rank:  {curve}" if ranks == 1 else
+              f"{ranks} ranks: {curve}; away from one rank's curve by {worst:.1e} of its first loss at most, where "
+              f"{MOST_DIFFERENCE:.0e} is allowed (Adam multiplies rounding)")
         if not worst <= MOST_DIFFERENCE:
             sys.exit(f"{ranks} ranks leave the curve of one rank")
         if not of_ranks[-1] * LEAST_GAIN <= of_ranks[0]:
@@ -32,6 +34,7 @@ def main() -> None:
     plt.legend()
     plt.savefig(folder / "losses.png", dpi=150)
     print(f"wrote {folder / 'losses.png'}")
+    print(f"passed: all losses fall by a factor of {LEAST_GAIN} or more, along one curve")
 
 
 main()

@@ -106,8 +106,10 @@ struct network {
 /// A x rides on y where columns are split, and Bᵀ dy on dx where rows are.
 void print_costs(hoft::message_counts const& counts) {
   double const frozen = 4.0 * 2 * features * tokens, lora = frozen + 4.0 * 2 * rank * tokens;
-  std::printf("bytes in a step: frozen %.0f, LoRA %.0f, HOFT %.0f in %lld messages\n", frozen, lora,
-              double(counts.bytes) / steps, static_cast<long long>(counts.sums / steps));
+  std::printf(
+      "bytes that a step sums: HOFT %.0f in %td messages (counted, sums once in a step and all); by their "
+      "formulas the frozen layers %.0f, LoRA %.0f\n",
+      double(counts.bytes) / steps, counts.sums / steps, frozen, lora);
 }
 
 }  // namespace
@@ -131,7 +133,7 @@ int main(int argc, char** argv) {
     for (int step = 0; step < steps; ++step) {
       losses.push_back(trained.step(x, target));
       if (ranks.rank() == 0 && (step % report_every == 0 || step + 1 == steps))
-        std::printf("%d ranks, step %3d of %d, loss %.6f\n", ranks.size(), step + 1, steps, losses.back());
+        std::printf("ranks: %d, step %3d of %d, loss %.6f\n", ranks.size(), step + 1, steps, losses.back());
     }
     if (ranks.rank() == 0) {
       if (ranks.size() > 1) print_costs(ranks.counts());

@@ -8,7 +8,8 @@ int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
   {  // the communicator ends before MPI does
     hoft::mpi::communicator ranks(MPI_COMM_WORLD);
-    hoft::sharded const shards(hoft::cpu{}, ranks, hoft::split::rows);
+    hoft::counting_communicator counted(ranks);  // `ranks` itself where nobody wants to know what travels
+    hoft::sharded const shards(hoft::cpu{}, counted, hoft::split::rows);
     // 32 rows of the weight and of U on each rank; V and x are the same on all of them.
     Eigen::MatrixXf const M = Eigen::MatrixXf::Random(32, 48), x = Eigen::MatrixXf::Random(48, 10);
     Eigen::MatrixXf const U = Eigen::MatrixXf::Random(32, 4), V = Eigen::MatrixXf::Random(48, 4);
@@ -19,6 +20,9 @@ int main(int argc, char** argv) {
     auto const d = hoft::finish(shards, layer, g);                // Q_U keeps ‖y‖, so dU is 0 but for rounding
     std::printf("rank %d of %d: ‖dx‖ = %.6f, ‖dU‖ = %.6f, ‖dV‖ = %.6f\n", ranks.rank(), ranks.size(), double(dx.norm()),
                 double(d.dU.norm()), double(d.dV.norm()));
+    hoft::message_counts const& sent = counted.counts();  // records: by which ranks agree on what follows
+    if (ranks.rank() == 0)
+      std::printf("%td sums of %td numbers, %td records\n", sent.sums, sent.numbers, sent.agreements);
   }
   MPI_Finalize();
 }

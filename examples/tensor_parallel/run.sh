@@ -11,7 +11,9 @@ prefix=$(bash "$root/scripts/stage.sh")
 cmake -G Ninja -S "$root/examples/tensor_parallel" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
   -DMPI_CXX_COMPILER=mpicxx.openmpi -DCMAKE_CXX_FLAGS_RELEASE="${CXXFLAGS:--O3 -march=native}"
 cmake --build "$build"
+echo "one_weight.cpp on 2 ranks: ‖dx‖ and ‖dV‖ are whole, so alike on both; ‖dU‖ is 0 but for rounding"
 bash "$root/tests/sharded/mpirun.sh" mpirun.openmpi 2 "$build/one_weight"
+echo "main.cpp: two layers, trained on 1, 2 and 4 ranks"
 for ranks in 1 2 4; do
   bash "$root/tests/sharded/mpirun.sh" mpirun.openmpi "$ranks" "$build/tensor_parallel" "$build/losses_$ranks.csv"
 done

@@ -39,8 +39,13 @@ void check_agreement(hoft::mpi::communicator& ranks, rank_failures& failures) {
 /// mpi_ranks few     the same for the largest shape alone
 /// mpi_ranks leave   rank 1 ends without a word: the others must not wait for ever
 int main(int count, char** arguments) {
+  bool failed = true;
+  try {
+    hoft::mpi::communicator too_early(MPI_COMM_WORLD);
+  } catch (hoft::communication_error const&) {
+    failed = false;
+  }
   MPI_Init(&count, &arguments);
-  bool failed = false;
   {
     hoft::mpi::communicator ranks(MPI_COMM_WORLD);
     std::string const manner = count > 1 ? arguments[1] : "";
@@ -53,6 +58,7 @@ int main(int count, char** arguments) {
       std::_Exit(0);
     }
     rank_failures failures(ranks.rank());
+    if (failed) failures.add("a communicator was made before MPI_Init");
     check_sums<float>(hoft::cpu{}, ranks, failures), check_sums<double>(hoft::cpu{}, ranks, failures);
     bool const few = manner == "few";
     check_all_calls<float, hoft::col_major>(hoft::cpu{}, ranks, true, failures, few ? 3 : 0);

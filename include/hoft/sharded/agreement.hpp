@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <type_traits>
 
@@ -68,6 +69,26 @@ inline std::string inverse_name(std::int64_t code) {
 inline std::string adapter_name(std::int64_t code) { return code == 0 ? "HOFT" : "SHOFT"; }
 inline std::string layout_name(std::int64_t code) { return code == 0 ? "col_major" : "row_major"; }
 inline std::string number_name(std::int64_t number) { return std::to_string(number); }
+inline std::string checksum_name(std::int64_t sum) { return "checksum " + std::to_string(sum); }
+
+/// A policy whose matrices the host may read.
+template <class P>
+concept on_host = !requires {
+  typename P::cuda_device_tag;
+};
+
+/// A number that two matrices of other bits do not share by chance; never negative. One multiplication an element.
+template <class T, class L>
+std::int64_t checksum(matrix_view<T, L> X) {
+  std::uint64_t sum = 0;
+  for (index_t j = 0; j < X.cols; ++j)
+    for (index_t i = 0; i < X.rows; ++i) {
+      std::array<std::uint64_t, (sizeof(T) + 7) / 8> words{};
+      std::memcpy(words.data(), &X(i, j), sizeof(T));
+      for (auto word : words) sum = (sum ^ word ^ (sum >> 29)) * 0x9E3779B97F4A7C15u;
+    }
+  return std::int64_t(sum >> 1);
+}
 
 /// Four numbers of a matrix or of a form, or an adapter's kind: field_of says which.
 using part_record = std::array<std::int64_t, 4>;
@@ -102,9 +123,15 @@ inline part_field const& field_of(exchange what, std::size_t i) {
                                         {"the columns", number_name},
                                         {"the block", number_name},
                                         {"the inverse", inverse_name}};
-  static constexpr part_field adapter_kind{"the kind", adapter_name};
-  if (what == exchange::adapter && i >= 2 * agreement::part_size) return adapter_kind;  // behind U and V
-  return (what == exchange::form || what == exchange::adapter ? form : matrix)[i % agreement::part_size];
+  static constexpr part_field adapter[] = {{"the kind", adapter_name},  // behind U and V
+                                           {"the numbers of U, whole under this split,", checksum_name},
+                                           {"the numbers of V, whole under this split,", checksum_name},
+                                           {"the scale, whole under this split,", checksum_name}};
+  static constexpr part_field whole_rows{"the rows, whole under this split,", number_name};
+  std::size_t const field = i % agreement::part_size;
+  if (what != exchange::adapter) return (what == exchange::form ? form : matrix)[field];
+  if (i >= 2 * agreement::part_size) return adapter[field];
+  return field == 0 ? whole_rows : form[field];
 }
 /// The name of value number i.
 inline std::string name_of(agreement const& record, std::size_t i) {

@@ -48,16 +48,27 @@ struct operations : backend::defaults {
   static void agree_on_form(P const& policy, index_t r, index_t block, inverse kind) {
     if (policy.sums()) agree<A>(policy, exchange::form, part_record{0, r, block, inverse_code(kind)});
   }
-  /// Rows of the side that is split are not compared, nor is the kind on a rank without rows, whose scale is empty.
+  /// Rows of the side that is split are not compared, nor is the kind on a rank without rows, whose scale is empty. Of
+  /// the side that is whole the numbers are, where the host may read them: parts of one size fit the wrong split, too.
   template <sharded_policy P, class Adapter>
   static void agree_on_adapter(P const& policy, Adapter const& a) {
-    if (policy.of == split::none || policy.ranks->size() == 1) return;
+    if (!policy.agrees || policy.of == split::none || policy.ranks->size() == 1) return;
     auto const record = [](P const& side, auto const& Q) {
       return part_record{side.sums() ? 0 : Q.rows(), Q.rank(), Q.block, inverse_code(Q.kind)};
     };
-    part_record const kind{a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0, 0, 0, 0};
+    auto const numbers = [](P const& side, auto X) -> std::int64_t {
+      if constexpr (on_host<typename P::local_policy>)
+        if (!side.sums()) return checksum(X);
+      return 0;
+    };
+    P const left = policy.left(), right = policy.right();
+    part_record const both{a.rows() == 0 ? agreement::unknown
+                           : a.scaled()  ? 1
+                                         : 0,
+                           numbers(left, a.left.vectors), numbers(right, a.right.vectors),
+                           numbers(left, matrix_view(a.scale.data, a.scale.size, 1))};
     using A = typename decltype(a.left.tau)::value_type;
-    agree<A>(policy, exchange::adapter, record(policy.left(), a.left), record(policy.right(), a.right), kind);
+    agree<A>(policy, exchange::adapter, record(left, a.left), record(right, a.right), both);
   }
   template <class A, sharded_policy P, class... Views>
   static void sum_ranks(P const& policy, Views const&... parts) {

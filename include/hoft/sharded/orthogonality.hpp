@@ -47,9 +47,8 @@ class small_matrix {
 /// UᴴU over all ranks.
 template <class Policy, class T, class L>
 auto measured_gram(Policy const& policy, matrix_view<T, L> U) {
-  static_assert(
-      !requires { typename Policy::local_policy::cuda_device_tag; },
-      "hoft::orthogonality_error reads memory of the host: copy what a GPU holds.");
+  static_assert(on_host<typename Policy::local_policy>,
+                "hoft::orthogonality_error reads memory of the host: copy what a GPU holds.");
   using W = measuring_t<T>;
   using A = accumulator_t<T>;
   small_matrix<W> gram(U.cols);

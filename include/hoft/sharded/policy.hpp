@@ -33,8 +33,9 @@ struct operations;  // backend.hpp
 /// left() and right(). What is whole has the same bits on every rank, if ranks compute by the same instruction set. One
 /// rank computes as the local policy does, to the bit.
 ///
-/// Before each message ranks agree on what it holds: who differs is named in an error on every rank. That is one small
-/// message more, which `agrees = false`, on all ranks alike, leaves out; ranks that differ then hang or get nonsense.
+/// Before each message ranks agree on what it holds: an error on every rank names two that differ. On the CPU they
+/// compare checksums of what is whole of an adapter, too, which tell the wrong split. It costs a small message more,
+/// which `agrees = false`, on all ranks alike, leaves out; ranks that differ then hang or get nonsense.
 template <execution_policy Local, communicator<Local> Communicator>
 struct sharded {
   using backend = operations;
