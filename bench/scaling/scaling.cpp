@@ -51,100 +51,134 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-/// Seconds of f(), of which `communicating` in messages: medians over runs that all ranks begin together.
+/// Seconds, of which `communicating` in messages.
 struct times {
   double seconds, communicating;
 };
-template <class F>
-times measure(timed_communicator& ranks, int runs, F const& f) {
-  std::vector<double> all, messages;
+/// Of each f(): medians over runs that all ranks begin together, in which they take turns.
+template <class... F>
+std::vector<times> measure(timed_communicator& ranks, int runs, F const&... f) {
+  std::vector<double> all[sizeof...(F)], messages[sizeof...(F)];
   for (int run = 0; run < runs + 1; ++run) {
-    MPI_Barrier(MPI_COMM_WORLD);
-    ranks.seconds = 0;
-    double const start = now();
-    f();
-    if (run == 0) continue;  // memory is touched, caches are warm
-    all.push_back(now() - start), messages.push_back(ranks.seconds);
+    std::size_t i = 0;
+    auto const one = [&](auto const& call) {
+      MPI_Barrier(MPI_COMM_WORLD);
+      ranks.seconds = 0;
+      double const start = now();
+      call();
+      double const taken = now() - start;
+      if (run > 0) all[i].push_back(taken), messages[i].push_back(ranks.seconds);  // else memory is touched
+      ++i;
+    };
+    (one(f), ...);
   }
-  return {median(all), median(messages)};
+  std::vector<times> medians;
+  for (std::size_t i = 0; i < sizeof...(F); ++i) medians.push_back({median(all[i]), median(messages[i])});
+  return medians;
 }
 
 void measure_messages(timed_communicator& ranks, int runs, index_t most) {
   for (index_t count = 64; count <= most; count *= 4) {
     std::vector<float> numbers(static_cast<std::size_t>(count), 1.0f / float(ranks.size()));
-    auto const t = measure(ranks, runs, [&] { ranks.all_reduce(hoft::cpu{}, numbers.data(), count); });
+    auto const t = measure(ranks, runs, [&] { ranks.all_reduce(hoft::cpu{}, numbers.data(), count); })[0];
     if (ranks.rank() == 0)
-      std::printf("{\"kind\": \"message\", \"ranks\": %d, \"bytes\": %lld, \"seconds\": %.9f}\n", ranks.size(),
-                  static_cast<long long>(4 * count), t.seconds);
+      std::printf("{\"kind\": \"message\", \"ranks\": %d, \"bytes\": %td, \"seconds\": %.9f}\n", ranks.size(),
+                  4 * count, t.seconds);
   }
 }
 
-/// Forward and backward of a layer [m, n] on t tokens, split one way.
-struct step {
+/// A rank's part of a layer [m, n] and of t tokens, split one way. All methods write y and dx.
+struct part {
   policy shards;
-  matrix M, x, dy, U, V;
-  index_t m, n, t;
+  matrix M, x, dy, U, V, y, dx;
 
-  step(timed_communicator& ranks, split of, index_t m_, index_t n_, index_t t_, index_t r)
-      : shards(hoft::cpu{}, ranks, of), m(m_), n(n_), t(t_) {
+  part(timed_communicator& ranks, split of, index_t m, index_t n, index_t t, index_t r)
+      : shards(hoft::cpu{}, ranks, of) {
     index_t const p = ranks.size(), rows = of == split::rows ? m / p : m, cols = of == split::columns ? n / p : n;
     M = matrix::Random(rows, cols) / std::sqrt(float(n));
     x = matrix::Random(cols, t), dy = matrix::Random(rows, t);
     U = matrix::Random(rows, r), V = matrix::Random(cols, r);
+    y.resize(rows, t), dx.resize(cols, t);
   }
-  /// The frozen layer with its own sum.
-  times frozen(timed_communicator& ranks, int runs) {
-    matrix y(M.rows(), t), dx(M.cols(), t);
-    hoft::dense_operator const base(hoft::as_view(std::as_const(M)));
-    auto const sum = [&](matrix& part) { ranks.all_reduce(hoft::cpu{}, part.data(), part.size()); };
-    return measure(ranks, runs, [&] {
-      base.apply(hoft::as_view(std::as_const(x)), hoft::as_view(y));
-      if (shards.of == split::columns) sum(y);
-      base.apply_adjoint(hoft::as_view(std::as_const(dy)), hoft::as_view(dx));
-      if (shards.of == split::rows) sum(dx);
-    });
+  auto base() const { return hoft::dense_operator(hoft::as_view(M)); }
+  void sum(matrix& numbers) { shards.ranks->all_reduce(hoft::cpu{}, numbers.data(), numbers.size()); }
+};
+
+/// Forward and backward of the frozen layer with its own sum.
+struct frozen {
+  part& p;
+  void operator()() const {
+    p.base().apply(hoft::as_view(std::as_const(p.x)), hoft::as_view(p.y));
+    if (p.shards.of == split::columns) p.sum(p.y);
+    p.base().apply_adjoint(hoft::as_view(std::as_const(p.dy)), hoft::as_view(p.dx));
+    if (p.shards.of == split::rows) p.sum(p.dx);
   }
-  /// M x + B A x of rank r, and all gradients: B's rows lie as M's, or A's columns do, and r t numbers are summed more.
-  times lora(timed_communicator& ranks, int runs) {
-    matrix y(M.rows(), t), dx(M.cols(), t), z(U.cols(), t), dz(U.cols(), t), dA(U.cols(), M.cols()),
-        dB(M.rows(), U.cols());
-    matrix const A = V.transpose();
-    hoft::dense_operator const base(hoft::as_view(std::as_const(M)));
-    auto const sum = [&](matrix& part) { ranks.all_reduce(hoft::cpu{}, part.data(), part.size()); };
-    return measure(ranks, runs, [&] {
-      z.noalias() = A * x;
-      base.apply(hoft::as_view(std::as_const(x)), hoft::as_view(y));
-      if (shards.of == split::columns) sum(z), sum(y);
-      y.noalias() += U * z;
-      dz.noalias() = U.transpose() * dy;
-      base.apply_adjoint(hoft::as_view(std::as_const(dy)), hoft::as_view(dx));
-      if (shards.of == split::rows) sum(dz), sum(dx);
-      dx.noalias() += A.transpose() * dz;
-      dA.noalias() = dz * x.transpose(), dB.noalias() = dy * z.transpose();
-    });
+};
+
+/// M x + B A x of rank r, and all gradients: B's rows lie as M's, or A's columns do, and r t numbers are summed more.
+struct lora {
+  part& p;
+  matrix A, z, dz, dA, dB;
+  explicit lora(part& of) : p(of), A(of.V.transpose()), z(A.rows(), of.x.cols()), dz(z), dA(A), dB(of.U) {}
+
+  void operator()() {
+    z.noalias() = A * p.x;
+    p.base().apply(hoft::as_view(std::as_const(p.x)), hoft::as_view(p.y));
+    if (p.shards.of == split::columns) p.sum(z), p.sum(p.y);
+    p.y.noalias() += p.U * z;
+    dz.noalias() = p.U.transpose() * p.dy;
+    p.base().apply_adjoint(hoft::as_view(std::as_const(p.dy)), hoft::as_view(p.dx));
+    if (p.shards.of == split::rows) p.sum(dz), p.sum(p.dx);
+    p.dx.noalias() += A.transpose() * dz;
+    dA.noalias() = dz * p.x.transpose(), dB.noalias() = p.dy * z.transpose();
   }
-  times adapted(timed_communicator& ranks, int runs) {
-    auto const layer = hoft::bind_layer(shards, hoft::adapter(shards, U, V), hoft::dense(M));
-    hoft::layer_gradient g(layer);
-    return measure(ranks, runs, [&] {
-      auto const f = hoft::forward(shards, layer, x);
-      static_cast<void>(hoft::backward(shards, layer, x, f, dy, g));
-    });
+};
+
+/// HOFT, bound before.
+struct adapted {
+  part& p;
+  decltype(hoft::bind_layer(p.shards, std::declval<hoft::adapter<float>>(), p.base())) layer;
+  hoft::layer_gradient<float> sums;
+  hoft::state_storage<float, float, hoft::col_major> state;
+  matrix dbase;
+  std::vector<std::byte> memory;
+
+  explicit adapted(part& of)
+      : p(of),
+        layer(hoft::bind_layer(p.shards, hoft::adapter(p.shards, p.U, p.V), p.base())),
+        sums(layer),
+        state(layer.view().adapter, p.x.cols()),
+        dbase(p.dy) {
+    auto const x = hoft::as_view(std::as_const(p.x));
+    memory.resize(std::size_t((std::max)(hoft::forward_workspace(p.shards, layer.view(), x),
+                                         hoft::backward_workspace(p.shards, layer.view(), state.view()))));
+  }
+  void operator()() {
+    hoft::workspace const work{memory.data(), index_t(memory.size())};
+    auto const x = hoft::as_view(std::as_const(p.x)), dy = hoft::as_view(std::as_const(p.dy));
+    auto const y = hoft::as_view(p.y);
+    hoft::forward(p.shards, layer.view(), p.base(), x, y, state.view(), work);
+    hoft::backward(p.shards, layer.view(), p.base(), x, hoft::as_view(std::as_const(p.y)), state.view(), dy,
+                   hoft::as_view(dbase), hoft::as_view(p.dx), sums.view(), work);
   }
 };
 
 void measure_step(timed_communicator& ranks, char const* scaling, split of, index_t m, index_t n, int runs) {
   constexpr index_t t = 256, r = 16;
-  step layer(ranks, of, m, n, t, r);
-  times const frozen = layer.frozen(ranks, runs), lora = layer.lora(ranks, runs), adapted = layer.adapted(ranks, runs);
+  part p(ranks, of, m, n, t, r);
+  frozen without{p};
+  lora with_lora(p);
+  adapted with_hoft(p);
+  auto const all = measure(
+      ranks, runs, [&] { without(); }, [&] { with_lora(); }, [&] { with_hoft(); });
   if (ranks.rank() != 0) return;
-  for (auto const& [name, of_name] : {std::pair{"frozen", frozen}, std::pair{"lora", lora}, std::pair{"hoft", adapted}})
+  char const* const names[] = {"frozen", "lora", "hoft"};
+  for (std::size_t i = 0; i < all.size(); ++i)
     std::printf(
-        "{\"kind\": \"step\", \"scaling\": \"%s\", \"split\": \"%s\", \"ranks\": %d, \"m\": %lld, \"n\": %lld, "
-        "\"t\": %lld, \"r\": %lld, \"method\": \"%s\", \"seconds\": %.6f, \"communicating\": %.6f}\n",
-        scaling, of == split::rows ? "rows" : "columns", ranks.size(), static_cast<long long>(m),
-        static_cast<long long>(n), static_cast<long long>(t), static_cast<long long>(r), name, of_name.seconds,
-        of_name.communicating);
+        "{\"kind\": \"step\", \"scaling\": \"%s\", \"split\": \"%s\", \"ranks\": %d, \"m\": %td, \"n\": %td, "
+        "\"t\": %td, \"r\": %td, \"method\": \"%s\", \"seconds\": %.6f, \"communicating\": %.6f}\n",
+        scaling, of == split::rows ? "rows" : "columns", ranks.size(), m, n, t, r, names[i], all[i].seconds,
+        all[i].communicating);
 }
 
 }  // namespace

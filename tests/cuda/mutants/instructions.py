@@ -83,3 +83,48 @@ def write_changed(program, place, to):
     to.unlink(missing_ok=True)
     to.write_bytes(data)
     os.chmod(to, 0o755)
+
+
+def entry_before(data, first):
+    """The name of the kernel whose text holds that byte, and where its text begins."""
+    begin = data.rindex(b".entry ", 0, first)
+    return data[begin + len(b".entry ") : data.index(b"(", begin)], begin
+
+
+def instruction_lines(data, begin):
+    """Where the lines of a kernel lie that hold no place in a source, and what they say whatever stands around it."""
+    end = data.find(b".entry ", begin + 1)
+    for line in re.finditer(rb"[^\n]*\n", data[begin : end if end >= 0 else len(data)]):
+        if b".loc" not in line[0] and b"$L__tmp" not in line[0]:
+            yield begin + line.start(), re.sub(rb"\$L__BB\d+_", b"$L__BB_", line[0])
+
+
+def in_other(program, place, other):
+    """The same instruction in another program that has the same kernel, or None."""
+    kind, kernel, line, first, last = place
+    data, others = program.read_bytes(), other.read_bytes()
+    name, begin = entry_before(data, first)
+    start = others.find(b".entry " + name + b"(")
+    if start < 0:
+        return None
+    moved = None
+    for (at, here), (there_at, there) in zip(instruction_lines(data, begin), instruction_lines(others, start)):
+        if at > first:
+            break
+        if here != there:
+            return None
+        moved = there_at + first - at
+    pattern = re.compile(RULES[kind][0], re.S)
+    same = moved is not None and pattern.match(others, moved)
+    return (kind, kernel, line, *same.span()) if same else None
+
+
+def source_of(program, place):
+    """The header below include/ and its line that the instruction was made from."""
+    data = program.read_bytes()
+    _, begin = entry_before(data, place[3])
+    module = next(first for first, last in modules(data) if first <= place[3] < last)
+    file, line = re.findall(rb"\.loc\s+(\d+) (\d+)", data[begin : place[3]])[-1]
+    named = re.search(rb'\.file\s+' + file + rb'\s+"([^"]*)"', data[module:])
+    path = named[1].decode() if named else "?"
+    return f"{path.rsplit('/include/', 1)[-1]}:{int(line)}"
