@@ -196,8 +196,10 @@ TEST_CASE("apply and materialize refuse") {
     Matrix E(5, 2);
     materialize(p.policy, q, as_view(E), p.work());
   });
+  Matrix const X0 = p.X;
   refuses<workspace_error>("hoft::materialize: work.size is 0, must be >= " + std::to_string(needed) + " bytes",
                            [&] { materialize(p.policy, q, as_view(p.X), workspace{}); });
+  CHECK(same_bits(p.X, X0));
 }
 
 TEST_CASE("apply_backward refuses") {

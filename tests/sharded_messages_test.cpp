@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 #include <complex>
+#include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <type_traits>
 
@@ -308,6 +310,23 @@ TEST_CASE("without reflectors no rank waits for another, whatever columns each h
   for (auto const& text : thrown) CHECK(text == "");
 }
 
+TEST_CASE("by rows without reflectors of U no rank waits for another's tokens") {
+  auto const thrown = on_ranks(3, message_bytes, [](thread_communicator& carrier) {
+    index_t const m = 4, n = 5, t = carrier.rank() == 0 ? 0 : carrier.rank() == 1 ? 3 : 5000;
+    hoft::counting_communicator counting(carrier);
+    sharded const policy(hoft::cpu{}, counting, split::rows);
+    dense_matrix<float> const M = gaussian<float>(m, n, 3), V = gaussian<float>(n, 2, 2), x = gaussian<float>(n, t, 5);
+    hoft::adapter const a(policy, gaussian<float>(m, 0, 1), V);
+    auto const layer = hoft::bind_layer(policy, a, hoft::dense(M));
+    counting.reset();
+    auto const f = hoft::forward(policy, layer, x);
+    CHECK(counting.counts().agreements == 0);
+    dense_matrix<float> const expected = hoft::forward(hoft::bind_layer(a, hoft::dense(M)), x).y;
+    CHECK(f.y == expected);
+  });
+  for (auto const& text : thrown) CHECK(text == "");
+}
+
 TEST_CASE("sums have the order of the ranks, in one message or in pieces") {
   for (int ranks : {2, 3, 20})
     for (index_t bytes : {index_t{0}, message_bytes}) {
@@ -527,6 +546,15 @@ TEST_CASE("what is whole has the same numbers on every rank, or the split is ano
       static_cast<void>(hoft::bind_layer(policy, hoft::adapter(policy, U, V, s.col(0)), hoft::dense(M)));
     });
   };
+  CHECK(contains(thrown_by_all(3,
+                               [&](auto& c) {
+                                 rank_policy const policy(hoft::cpu{}, c, split::rows);
+                                 dense_matrix<float> const U = gaussian<float>(m, r, 1), M = gaussian<float>(m, n, 4);
+                                 dense_matrix<float> const V = gaussian<float>(n, r, 2) * (c.rank() == 1 ? 2.0f : 1.0f);
+                                 static_cast<void>(
+                                     hoft::bind_layer(policy, hoft::adapter(policy, U, V), hoft::dense(M)));
+                               }),
+                 "the numbers of V, whole under this split, of an adapter: checksum "));  // directions alone are alike
   auto const of_rows = [](int rank) { return seeds{unsigned(10 + rank), 2, unsigned(20 + rank)}; };
   auto const of_columns = [](int rank) { return seeds{1, unsigned(10 + rank), 3}; };
   CHECK(refused(split::rows, of_rows) == "");
@@ -542,25 +570,38 @@ TEST_CASE("what is whole has the same numbers on every rank, or the split is ano
                  "the scale, whole under this split, of an adapter: checksum "));
 }
 
-TEST_CASE("checksums tell one bit, an order and a shape from another, and look at no padding") {
+TEST_CASE("checksums tell numbers and their order, and look at no padding") {
   using hoft::sharded_backend::checksum;
   auto const check = [](auto zero) {
     using T = decltype(zero);
-    std::vector<T> memory(8, T(1)), other(8, T(1));
+    using R = hoft::real_t<T>;
+    constexpr std::size_t count = 8;
+    std::vector<T> memory(count), other(count);
+    std::memset(static_cast<void*>(memory.data()), 0xFF, count * sizeof(T));  // in the padding of long double, too
+    std::fill(memory.begin(), memory.end(), T(1)), std::fill(other.begin(), other.end(), T(1));
     hoft::matrix_view<T> const X(memory.data(), 2, 2, 4), Y(other.data(), 2, 2, 3);
+    auto const differ = [&](auto const& change) {
+      std::vector<T> const before = memory;
+      change();
+      bool const found = checksum(X) != checksum(Y);
+      memory = before;
+      return found;
+    };
     X(0, 1) = Y(0, 1) = T(2);
     CHECK(checksum(X) == checksum(Y));
-    CHECK(checksum(X) >= 0);
-    memory[2] = T(5);  // between the columns of X
-    CHECK(checksum(X) == checksum(Y));
     CHECK(checksum(X) == checksum(hoft::matrix_view<T const>(X)));
-    X(0, 0) = T(2), X(0, 1) = T(1);
-    CHECK(checksum(X) != checksum(Y));
-    X(0, 0) = T(1), X(0, 1) = T(2);
-    reinterpret_cast<unsigned char&>(X(1, 1)) ^= 1;
-    CHECK(checksum(X) != checksum(Y));
+    CHECK(checksum(X) >= 0);
+    CHECK(!differ([&] { memory[2] = T(5); }));  // between the columns of X
+    CHECK(differ([&] { std::swap(X(0, 0), X(0, 1)); }));
+    CHECK(differ([&] { X(1, 1) += std::numeric_limits<R>::epsilon(); }));
+    CHECK(differ([&] { X(1, 0) = -X(1, 0), X(1, 1) = -X(1, 1); }));
+    CHECK(differ([&] { X(1, 1) = std::numeric_limits<R>::quiet_NaN(); }));
+    if constexpr (hoft::is_complex<T>) CHECK(differ([&] { X(1, 1) = T(1, 1); }));
+    X(1, 1) = T(0), Y(1, 1) = T(-R(0));
+    CHECK(checksum(X) == checksum(Y));
   };
-  check(float()), check(double()), check(std::complex<float>()), check(std::complex<double>());
+  check(float()), check(double()), check((long double)(0));
+  check(std::complex<float>()), check(std::complex<double>()), check(std::complex<long double>());
 }
 
 TEST_CASE("sides without reflectors are split too, and parts have any size") {

@@ -169,7 +169,8 @@ def page(records: list[dict], about: dict[str, str], image: str) -> str:
 
 Ranks are processes of one machine, connected by its memory; with more ranks than cores they would take turns, so there
 are no more. The methods of a case take turns; medians. "In messages" is the share of rank 0's time in communication,
-waiting included. All work in memory that is kept, on 256 tokens; HOFT is bound before.
+waiting included. All work in memory that is kept, on 256 tokens; HOFT is bound before, and ranks do
+not agree before each message.
 
 {measured(records)}
 ## Bytes a token

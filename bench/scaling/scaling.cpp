@@ -93,7 +93,7 @@ struct part {
   matrix M, x, dy, U, V, y, dx;
 
   part(timed_communicator& ranks, split of, index_t m, index_t n, index_t t, index_t r)
-      : shards(hoft::cpu{}, ranks, of) {
+      : shards(hoft::cpu{}, ranks, of, false) {
     index_t const p = ranks.size(), rows = of == split::rows ? m / p : m, cols = of == split::columns ? n / p : n;
     M = matrix::Random(rows, cols) / std::sqrt(float(n));
     x = matrix::Random(cols, t), dy = matrix::Random(rows, t);

@@ -107,7 +107,7 @@ struct network {
 void print_costs(hoft::message_counts const& counts) {
   double const frozen = 4.0 * 2 * features * tokens, lora = frozen + 4.0 * 2 * rank * tokens;
   std::printf(
-      "bytes that a step sums: HOFT %.0f in %td messages (counted, sums once in a step and all); by their "
+      "bytes that a step sums: HOFT %.0f in %td messages (counted, with those of bind and finish); by their "
       "formulas the frozen layers %.0f, LoRA %.0f\n",
       double(counts.bytes) / steps, counts.sums / steps, frozen, lora);
 }

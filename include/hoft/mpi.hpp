@@ -29,9 +29,9 @@ inline void require(int code, char const* call) {
 class engine {
  public:
   explicit engine(MPI_Comm parent) {
-    int running = 0;
-    if (MPI_Initialized(&running) != MPI_SUCCESS || running == 0)
-      throw communication_error("hoft::mpi: communicator: made before MPI_Init");
+    int begun = 0, ended = 0;
+    if (MPI_Initialized(&begun) != MPI_SUCCESS || MPI_Finalized(&ended) != MPI_SUCCESS || begun == 0 || ended != 0)
+      throw communication_error("hoft::mpi: communicator: made before MPI_Init or after MPI_Finalize");
     require(MPI_Comm_dup(parent, &comm_), "MPI_Comm_dup");
     require(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     require(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");

@@ -11,6 +11,7 @@
 // refused: hoft: this argument is written, but it is a temporary
 // refused: hoft: this argument is written, but it is a temporary
 // refused: hoft: this argument is written, but it is a temporary
+// refused: hoft::materialize: Q must hold the accumulator type of E
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -51,5 +52,7 @@ void f(hoft::compact_wy<double> const& Q, Eigen::MatrixXd& X, Eigen::MatrixXd co
   hoft::apply(hoft::cpu{}, Q, X.eval().transpose().eval(), hoft::side::right);
 #elif REFUSED == 13
   hoft::apply(Q, C, Eigen::MatrixXd(X));
+#elif REFUSED == 14
+  hoft::materialize(hoft::cpu{}, Q.view(), hoft::as_view(F), {});
 #endif
 }

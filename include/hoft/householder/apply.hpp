@@ -27,12 +27,8 @@ compact_wy_view<A const> conjugated(Policy const& policy, compact_wy_view<A cons
   ops<Policy>::conjugate_copy(policy, Q.gram, conj.gram);
   ops<Policy>::conjugate_copy(policy, matrix_view<A const>(Q.tau.data, Q.rank(), 1),
                               matrix_view<A>(conj.tau.data, Q.rank(), 1));
-  compact_wy_view<A const> oriented = conj;
-  oriented.scales = Q.scales;
-  oriented.kind = Q.kind;
-  oriented.explicit_tau = Q.explicit_tau;
-  oriented.filled = Q.filled;
-  oriented.ranks = Q.ranks;
+  compact_wy_view<A const> oriented = Q;
+  oriented.vectors = conj.vectors, oriented.factor = conj.factor, oriented.gram = conj.gram, oriented.tau = conj.tau;
   return oriented;
 }
 /// The form that acts from that side. For a real Q it is Q itself, which is not copied.
@@ -164,7 +160,7 @@ void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L
   require_shape(function, "Y", Y, X.rows, X.cols);
 }
 
-/// apply, of arguments that fit each other. `prepare` is called when nothing can be refused any more.
+/// apply, of arguments that fit each other. `prepare` is called behind all checks, before anything is written.
 template <class A, class T, class L, class Policy, class Prepare>
 void apply_checked(char const* function, Policy const& policy, compact_wy_view<A const> const& Q,
                    matrix_view<T const, L> X, matrix_view<T, L> Y, side s, op o, workspace work, matrix_view<A> W,
@@ -244,6 +240,8 @@ template <execution_policy Policy, class A, class T, class L>
 template <execution_policy Policy, class A, class T, class L>
 void materialize(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<T, L> E, workspace work) {
   constexpr char const* function = "materialize";
+  static_assert(std::same_as<accumulator_t<T>, std::remove_const_t<A>>,
+                "hoft::materialize: Q must hold the accumulator type of E.");
   detail::require_form(function, "Q", ops<Policy>::rank_count(policy), Q, Q.rows(), Q.rank());
   detail::require_not_empty(function, "Q", Q, E.rows);
   detail::require_at_most(function, "E.cols", E.cols, Q.rows());

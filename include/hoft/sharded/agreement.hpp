@@ -77,17 +77,33 @@ concept on_host = !requires {
   typename P::cuda_device_tag;
 };
 
-/// A number that two matrices of other bits do not share by chance; never negative. One multiplication an element.
+/// `sum` and the numbers of X, column by column: other numbers, or another order, have another checksum but by chance.
+/// A zero has no sign. Never negative.
 template <class T, class L>
-std::int64_t checksum(matrix_view<T, L> X) {
-  std::uint64_t sum = 0;
+std::int64_t checksum(matrix_view<T, L> X, std::int64_t sum = 0) {
+  using R = real_t<std::remove_const_t<T>>;
+  auto const add = [&](double part) {
+    std::uint64_t word;
+    part += 0.0;
+    std::memcpy(&word, &part, sizeof word);
+    std::uint64_t const before = std::uint64_t(sum);
+    sum = std::int64_t(((before ^ word ^ (before >> 29)) * 0x9E3779B97F4A7C15u) >> 1);
+  };
+  auto const add_real = [&](R x) {
+    add(double(x));
+    if constexpr (sizeof(R) > sizeof(double)) add(double(x - R(double(x))));  // its bytes hold more than its bits
+  };
   for (index_t j = 0; j < X.cols; ++j)
     for (index_t i = 0; i < X.rows; ++i) {
-      std::array<std::uint64_t, (sizeof(T) + 7) / 8> words{};
-      std::memcpy(words.data(), &X(i, j), sizeof(T));
-      for (auto word : words) sum = (sum ^ word ^ (sum >> 29)) * 0x9E3779B97F4A7C15u;
+      if constexpr (is_complex<std::remove_const_t<T>>) add_real(X(i, j).real()), add_real(X(i, j).imag());
+      else add_real(X(i, j));
     }
-  return std::int64_t(sum >> 1);
+  return sum;
+}
+/// Of what the caller gave as U or V: directions, norms and taus.
+template <class A>
+std::int64_t checksum(compact_wy_view<A> const& Q) {
+  return checksum(matrix_view<A>(Q.tau.data, Q.tau.size, 1), checksum(Q.scales, checksum(Q.vectors)));
 }
 
 /// Four numbers of a matrix or of a form, or an adapter's kind: field_of says which.

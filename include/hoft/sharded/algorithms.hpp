@@ -20,14 +20,15 @@ using local_panels = typename of_local<Panels>::type;
 template <class Panels>
 using local_ops_of = ops<typename Panels::policy_type::local_policy>;
 
-/// How many sums over rows each column takes, by what an algorithm is cut for.
+/// The reflectors on which an algorithm projects each column, a sum over rows for each; by what it is cut for.
 inline index_t sums_of(index_t /*m*/, index_t /*n*/, index_t r, index_t /*block*/) { return r; }
 template <class Adapter, class Last>
 index_t sums_of(Adapter const& a, index_t /*n*/, Last const& /*what is kept or known*/) {
   return a.left.rank();
 }
 
-/// Either of two, chosen when its memory is cut. Without reflectors nothing is summed and no rank waits for another.
+/// Either of two, chosen when its memory is cut. Without reflectors, of which accumulate has made all ranks have as
+/// many, nothing is summed and no rank waits for another.
 template <class Local, class Panels>
 struct local_or_summed {
   std::optional<Local> local;

@@ -56,16 +56,14 @@ struct operations : backend::defaults {
     auto const record = [](P const& side, auto const& Q) {
       return part_record{side.sums() ? 0 : Q.rows(), Q.rank(), Q.block, inverse_code(Q.kind)};
     };
-    auto const numbers = [](P const& side, auto X) -> std::int64_t {
+    auto const numbers = [](P const& side, auto const& what) -> std::int64_t {
       if constexpr (on_host<typename P::local_policy>)
-        if (!side.sums()) return checksum(X);
+        if (!side.sums()) return checksum(what);
       return 0;
     };
     P const left = policy.left(), right = policy.right();
-    part_record const both{a.rows() == 0 ? agreement::unknown
-                           : a.scaled()  ? 1
-                                         : 0,
-                           numbers(left, a.left.vectors), numbers(right, a.right.vectors),
+    std::int64_t const kind = a.rows() == 0 ? agreement::unknown : a.scaled() ? 1 : 0;
+    part_record const both{kind, numbers(left, a.left), numbers(right, a.right),
                            numbers(left, matrix_view(a.scale.data, a.scale.size, 1))};
     using A = typename decltype(a.left.tau)::value_type;
     agree<A>(policy, exchange::adapter, record(left, a.left), record(right, a.right), both);

@@ -30,12 +30,13 @@ struct operations;  // backend.hpp
 ///
 /// Calls are collective: every rank makes the same ones in the same order, with the same ranks, tokens and types. Base
 /// operators are this rank's part of M alone: hoft adds up what they return. Forms of an adapter are accumulated with
-/// left() and right(). What is whole has the same bits on every rank, if ranks compute by the same instruction set. One
+/// left() and right(). What is whole has the same bits on every rank: they compute by the same instruction set. One
 /// rank computes as the local policy does, to the bit.
 ///
-/// Before each message ranks agree on what it holds: an error on every rank names two that differ. On the CPU they
-/// compare checksums of what is whole of an adapter, too, which tell the wrong split. It costs a small message more,
-/// which `agrees = false`, on all ranks alike, leaves out; ranks that differ then hang or get nonsense.
+/// Before each message ranks agree on what it holds: an error on every rank names two that differ. It costs a small
+/// message more. On the CPU calls that begin with an adapter compare checksums of what is whole of it, one pass over
+/// that, which tells the wrong split. `agrees = false`, on all ranks alike, leaves out both; ranks that differ then
+/// hang or get nonsense.
 template <execution_policy Local, communicator<Local> Communicator>
 struct sharded {
   using backend = operations;

@@ -104,9 +104,14 @@ def in_other(program, place, other):
     kind, kernel, line, first, last = place
     data, others = program.read_bytes(), other.read_bytes()
     name, begin = entry_before(data, first)
-    start = others.find(b".entry " + name + b"(")
-    if start < 0:
-        return None
+    for begins in re.finditer(re.escape(b".entry " + name + b"("), others):
+        if found := in_kernel(data, begin, first, others, begins.start(), kind):
+            return (kind, kernel, line, *found)
+    return None
+
+
+def in_kernel(data, begin, first, others, start, kind):
+    """Where that instruction of one kernel lies in another one of the same text, or None."""
     moved = None
     for (at, here), (there_at, there) in zip(instruction_lines(data, begin), instruction_lines(others, start)):
         if at > first:
@@ -114,9 +119,8 @@ def in_other(program, place, other):
         if here != there:
             return None
         moved = there_at + first - at
-    pattern = re.compile(RULES[kind][0], re.S)
-    same = moved is not None and pattern.match(others, moved)
-    return (kind, kernel, line, *same.span()) if same else None
+    same = moved is not None and re.compile(RULES[kind][0], re.S).match(others, moved)
+    return same.span() if same else None
 
 
 def source_of(program, place):

@@ -176,8 +176,7 @@ def seen_instruction(how, program, place, changed):
     whole = how.build / "tests/cuda_device_test"
     same = instructions.in_other(program, place, whole)
     if same is None:
-        print("  not the same kernel in the whole program", flush=True)
-        return None
+        return "another kernel"
     instructions.write_changed(whole, same, changed)
     return (seen_by(changed, how.runs, 900) or {"by": None})["by"]
 
@@ -198,8 +197,9 @@ def run_instructions(options, how, work):
         of = {"executed": counts.get(kind, 0), "changed": len(places), "checks": 0, "numbers": 0, "not seen": []}
         for place in places:
             by = seen_instruction(how, program, place, changed)
-            if by is None:
-                of["not seen"].append(f"{instructions.source_of(program, place)}, of {short_name(place[1])}")
+            if by is None or by == "another kernel":
+                where = f"{instructions.source_of(program, place)}, of {short_name(place[1])}"
+                of["not seen"].append(where + (", by the small program alone" if by else ""))
                 print(f"  not seen: {kind}, {of['not seen'][-1]}", flush=True)
             else:
                 of["numbers" if by == "numbers" else "checks"] += 1
