@@ -55,11 +55,8 @@ if [[ -n $gpu ]] && ! nvidia-smi >/dev/null 2>&1; then
   if [[ ${HOFT_REQUIRE_GPU:-} == 1 ]]; then exit 1; else exit 77; fi
 fi
 
-# OpenBLAS knows the processors of its year, and on later ones takes kernels without AVX-512: hoft is held against the
-# best that it has.
-if [[ -z ${OPENBLAS_CORETYPE:-} ]] && grep --quiet --word-regexp --no-messages avx512bw /proc/cpuinfo; then
-  export OPENBLAS_CORETYPE=SkylakeX
-fi
+# OpenBLAS takes the kernels that it finds best for the processor, whatever the environment says of others.
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 # build <target>: the machine's own optimised binary of that name. HOFT_BENCH_CXXFLAGS: other flags than those of Release,
 # where no time counts.
