@@ -50,8 +50,9 @@ OPERATIONS = {
 
 METHOD = """\
 One process holds hoft and all its peers, and their results are compared before anything is timed. In each case the repetitions of all contestants
-alternate in random order, at least three of each and mostly 15, and **a ratio is the ratio of medians**: above 1, hoft is faster. Times are processor
-times of the only thread, which a busy machine disturbs little; two threads are compared by the wall clock. float and one thread unless said otherwise.
+alternate in random order, at least three of each and mostly 15, and **a ratio is the ratio of medians**: "against" a peer hoft is faster above 1,
+"over" something hoft's time is divided by its. Times are processor times of the only thread, which a busy machine disturbs little; two threads are
+compared by the wall clock. float and one thread unless said otherwise.
 
 Flops and bytes are counted as in [cost.hpp](../../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes), both of one thread:
 two threads may pass it. Peak (multiply-adds

@@ -3,6 +3,7 @@
 #include <hoft/mpi.hpp>
 
 #include <cstdio>
+#include <cstdlib>
 
 int main(int argc, char** argv) {
   MPI_Init(&argc, &argv);
@@ -10,9 +11,10 @@ int main(int argc, char** argv) {
     hoft::mpi::communicator ranks(MPI_COMM_WORLD);
     hoft::counting_communicator counted(ranks);  // `ranks` itself where nobody wants to know what travels
     hoft::sharded const shards(hoft::cpu{}, counted, hoft::split::rows);
-    // 32 rows of the weight and of U on each rank; V and x are the same on all of them.
-    Eigen::MatrixXf const M = Eigen::MatrixXf::Random(32, 48), x = Eigen::MatrixXf::Random(48, 10);
-    Eigen::MatrixXf const U = Eigen::MatrixXf::Random(32, 4), V = Eigen::MatrixXf::Random(48, 4);
+    // V and x are the same on all ranks; the weight and U have 32 rows on each, its own.
+    Eigen::MatrixXf const V = Eigen::MatrixXf::Random(48, 4), x = Eigen::MatrixXf::Random(48, 10);
+    std::srand(unsigned(ranks.rank()) + 2);
+    Eigen::MatrixXf const M = Eigen::MatrixXf::Random(32, 48), U = Eigen::MatrixXf::Random(32, 4);
     auto const layer = hoft::bind_layer(shards, hoft::adapter(shards, U, V), hoft::dense(M));
     auto const f = hoft::forward(shards, layer, x);  // f.y: 32 rows of Q_U M Q_V x
     hoft::layer_gradient g(layer);

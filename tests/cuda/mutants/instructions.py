@@ -124,11 +124,12 @@ def in_kernel(data, begin, first, others, start, kind):
 
 
 def source_of(program, place):
-    """The header below include/ and its line that the instruction was made from."""
+    """The line below include/hoft/cuda that the instruction was made from, and the one where that was inlined."""
     data = program.read_bytes()
     _, begin = entry_before(data, place[3])
     module = next(first for first, last in modules(data) if first <= place[3] < last)
-    file, line = re.findall(rb"\.loc\s+(\d+) (\d+)", data[begin : place[3]])[-1]
-    named = re.search(rb'\.file\s+' + file + rb'\s+"([^"]*)"', data[module:])
-    path = named[1].decode() if named else "?"
-    return f"{path.rsplit('/include/', 1)[-1]}:{int(line)}"
+    names = dict(re.findall(rb'\.file\s+(\d+)\s+"([^"]*)"', data[module:]))
+    locations = re.findall(rb"\.loc\s+(\d+) (\d+)[^\n]*?(?:inlined_at (\d+) (\d+)[^\n]*)?\n", data[begin : place[3]])
+    file, line, outer, outer_line = locations[-1]
+    named = lambda file, line: f"{names[file].decode().rsplit('/cuda/', 1)[-1]}:{int(line)}"
+    return named(file, line) + (f" in {named(outer, outer_line)}" if outer else "")
