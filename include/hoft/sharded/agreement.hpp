@@ -1,5 +1,6 @@
 // hoft/sharded/agreement.hpp: ranks tell each other what they are about to exchange, and name what differs.
 #pragma once
+#include <hoft/householder/compact_wy.hpp>
 #include <hoft/sharded/policy.hpp>
 #include <hoft/view/matrix_view.hpp>
 
