@@ -212,6 +212,8 @@ struct cuda_tests {
       U(i, 2) = static_cast<T>(columns(i, 2) * A(far));                              // squares overflow
       U(i, 3) = static_cast<T>(columns(i, 3) / A(far) / A(far < 2 ? 1 : 16));        // squares underflow
       U(i, 4) = i + 1 == m ? static_cast<T>(columns(i, 4) / A(far) / A(16)) : T(0);  // all of it in the last rows
+      for (index_t j = 8; j < 16; ++j)  // all of it in rows of one of the blocks of a cluster
+        U(i, j) = i == (j - 8) * m / 8 + 1 ? static_cast<T>(columns(i, j) / A(far) / A(16)) : T(0);
       for (index_t j = 20; j < r; ++j) U(i, j) = U(i, 0);
     }
     form const Q = accumulated(U, 64);

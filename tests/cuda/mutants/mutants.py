@@ -6,7 +6,7 @@
   mutants.py [name...]            tries these changes, or all that have no result yet; --few: by the small program alone,
                                   --whole: by the whole one at once
   mutants.py --instructions N [kind...]  changes N instructions of these kinds, or of all (instructions.py), among those
-                                  that the small program executes; the whole one is tried where it sees nothing
+                                  that the small program executes; unless --few the whole one is tried where it sees nothing
   mutants.py --save               writes the tables of docs/internals/device-tests.md from the results
 
 The changes are in mutants.json: a header below include/hoft/cuda, a text of it, and what takes its place. The folder
@@ -168,15 +168,15 @@ def run(options, how, work, mutants):
               f"{result.get('case', '')} ({time.time() - begun:.0f} s)", flush=True)
 
 
-def seen_instruction(how, program, place, changed):
-    """By the small program, or else by the whole one, where its kernel is the same."""
+def seen_instruction(how, program, place, changed, few):
+    """By the small program, or else, unless `few`, by the whole one, where its kernel is the same."""
     instructions.write_changed(program, place, changed)
     if result := seen_by(changed, how.runs, 300):
         return result["by"]
     whole = how.build / "tests/cuda_device_test"
-    same = instructions.in_other(program, place, whole)
+    same = None if few else instructions.in_other(program, place, whole)
     if same is None:
-        return "another kernel"
+        return "not tried"
     instructions.write_changed(whole, same, changed)
     return (seen_by(changed, how.runs, 900) or {"by": None})["by"]
 
@@ -196,8 +196,8 @@ def run_instructions(options, how, work):
         places = chosen.get(kind, [])
         of = {"executed": counts.get(kind, 0), "changed": len(places), "checks": 0, "numbers": 0, "not seen": []}
         for place in places:
-            by = seen_instruction(how, program, place, changed)
-            if by is None or by == "another kernel":
+            by = seen_instruction(how, program, place, changed, options.few)
+            if by is None or by == "not tried":
                 where = f"{instructions.source_of(program, place)}, of {short_name(place[1])}"
                 of["not seen"].append(where + (", by the small program alone" if by else ""))
                 print(f"  not seen: {kind}, {of['not seen'][-1]}", flush=True)
