@@ -179,9 +179,8 @@ class communicator {
   [[nodiscard]] workspace message_memory() const { return ordered_.message_memory(); }
   template <class Local, class A>
   void all_reduce(Local const& local, A* data, index_t count) {
-    static_assert(
-        requires { typename Local::cuda_device_tag; },
-        "hoft::nccl: messages lie in memory of a GPU, which this policy does not write.");
+    static_assert(!sharded_backend::on_host<Local>,
+                  "hoft::nccl: messages lie in memory of a GPU, which this policy does not write.");
     ordered_.all_reduce(local, data, count);
   }
   void const* all_gather(void const* record, index_t bytes) { return ordered_.all_gather(record, bytes); }

@@ -72,12 +72,6 @@ inline std::string layout_name(std::int64_t code) { return code == 0 ? "col_majo
 inline std::string number_name(std::int64_t number) { return std::to_string(number); }
 inline std::string checksum_name(std::int64_t sum) { return "checksum " + std::to_string(sum); }
 
-/// A policy whose matrices the host may read.
-template <class P>
-concept on_host = !requires {
-  typename P::cuda_device_tag;
-};
-
 /// `sum` and the numbers of X, column by column: other numbers, or another order, have another checksum but by chance.
 /// A zero has no sign. Never negative.
 template <class T, class L>

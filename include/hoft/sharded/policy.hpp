@@ -21,6 +21,12 @@ namespace sharded_backend {
 
 struct operations;  // backend.hpp
 
+/// A policy whose matrices the host may read.
+template <class P>
+concept on_host = !requires {
+  typename P::cuda_device_tag;
+};
+
 /// Compute on each rank by the policy `local`, and add up over ranks where a sum runs over an extent that is split.
 ///
 ///   split::tall     accumulate, apply and its gradients: U, X, dU and dX are this rank's rows
