@@ -6,4 +6,4 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${1:-/usr/bin/python3}
 
 if [[ $python == /usr/bin/python3 ]]; then bash "$root/scripts/install_packages.sh" compare; fi
-"$python" "$root/examples/pytorch/test_hoft_torch.py"
+"$python" -m unittest discover --start-directory "$root/examples/pytorch/tests"

@@ -1,0 +1,428 @@
+"""HOFTLinear around bases of all kinds, with PyTorch as the judge of values and gradients."""
+
+import copy
+import io
+import itertools
+import pickle
+import unittest
+import unittest.mock
+
+import torch
+import torch.nn.utils.prune
+import torch.utils.checkpoint
+
+from common import DOUBLE, Case, Quantised, adapted, half_products
+import hoft_torch
+from hoft_torch import HOFTLinear, householder_apply, merge
+
+
+class Module(Case):
+    @staticmethod
+    def randomise(layer):
+        with torch.no_grad():
+            layer.u.normal_(), layer.v.normal_()
+            if layer.s is not None:
+                layer.s.uniform_(0.5, 1.5)
+        return layer
+
+    def layer(self, scaled=True, bias=True, rank=4, dtype=torch.float32):
+        base = torch.nn.Linear(10, 7, bias=bias).to(dtype)
+        return self.randomise(HOFTLinear(base, rank, scaled))
+
+    def formula(self, layer, x):
+        """The layer in double, by plain PyTorch."""
+        base = layer.base.dequantised() if isinstance(layer.base, Quantised) else layer.base.weight
+        wide = [None if a is None else a.double() for a in (base, layer.u, layer.v, layer.s)]
+        return torch.nn.functional.linear(
+            x.double(), adapted(*wide), None if layer.base.bias is None else layer.base.bias.double()
+        )
+
+    def test_begins_as_its_base(self):
+        x = torch.randn(5, 10)
+        for scaled in (False, True):
+            for rank in (4, (2, 6), (0, 2), (2, 0), 0):
+                base = torch.nn.Linear(10, 7)
+                layer = HOFTLinear(base, rank, scaled)
+                self.assertClose(layer(x), base(x), base(x).detach().norm() + x.norm(), 12)
+                if rank != 0:
+                    self.assertGreater(float(layer.u.detach().norm() + layer.v.detach().norm()), 0)
+
+    def test_is_its_formula_around_any_base(self):
+        for make in (lambda linear: linear, Quantised):
+            for scaled in (False, True):
+                for bias in (False, True):
+                    layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7, bias=bias)), 4, scaled))
+                    x = torch.randn(2, 3, 10, requires_grad=True)
+                    y, expected = layer(x), self.formula(layer, x)
+                    size = expected.detach().norm()
+                    self.assertClose(
+                        y.double(), expected, size * torch.finfo(torch.float32).eps / torch.finfo(DOUBLE).eps, 11
+                    )
+                    g = torch.randn_like(y)
+                    inputs = [x, *(p for p in layer.parameters() if p.requires_grad)]
+                    self.assertEqual(len(inputs), 4 if scaled else 3)
+                    for a, b in zip(
+                        torch.autograd.grad(y, inputs, g), torch.autograd.grad(expected, inputs, g.double())
+                    ):
+                        self.assertClose(a, b, g.norm() * x.detach().norm(), 11)
+
+    def test_bias_may_be_trained(self):
+        layer = self.layer()
+        layer.base.bias.requires_grad_()
+        x = torch.randn(6, 10)
+        g = torch.randn(6, 7)
+        (got,) = torch.autograd.grad(layer(x), layer.base.bias, g)
+        self.assertClose(got, g.sum(0), g.norm(), 20)
+
+    def test_the_base_is_called(self):
+        """On x as it is, and with the directions of v where these or the weight are new."""
+        layer, calls = self.layer(), []
+        layer.base.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0]))
+        x = torch.randn(2, 3, 10)
+        layer(x)
+        self.assertEqual([tuple(a.shape) for a in calls], [(2, 3, 10), (4, 10)])
+        self.assertIs(calls[0], x)
+        layer(x)
+        self.assertIs(calls[-1], x)
+        self.assertEqual(len(calls), 3)
+
+    def test_hooks_change_nothing(self):
+        """A base that is called as a module gives what the product with its weight gives, gradients too."""
+        for scaled, bias, dtype in itertools.product((False, True), (False, True), (torch.float32, DOUBLE)):
+            layer = self.layer(scaled, bias, dtype=dtype)
+            hooked = copy.deepcopy(layer)
+            hooked.base.register_forward_hook(lambda module, inputs, output: None)
+            x, g = torch.randn(6, 10, dtype=dtype, requires_grad=True), torch.randn(6, 7, dtype=dtype)
+            results = []
+            for one in (layer, hooked):
+                inputs = [x, *(p for p in one.parameters() if p.requires_grad)]
+                y = one(x)
+                results.append((y, *torch.autograd.grad(y, inputs, g)))
+            for a, b in zip(*results):
+                self.assertClose(a, b, 3 * g.norm() * x.detach().norm(), 11)
+
+    def test_x_is_only_read(self):
+        for make in (lambda linear: linear, Quantised):
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4))
+            room = torch.randn(4, 6, 25)
+            before = room.clone()
+            for x in (room[:, :, 2:12], room[:, 1, :10], room[..., ::2][..., :10], room[0, :, :10].unsqueeze(1)):
+                y = layer(x)
+                y.sum().backward()
+                self.assertTrue(torch.equal(room, before))
+                self.assertClose(y, layer(x.contiguous()), 20 * x.norm(), 11)
+
+    def bindings(self, layer, x):
+        """How often a call makes the layer anew; and it gives what a copy that knows nothing yet gives."""
+        make = hoft_torch.module.BoundLayer
+        with unittest.mock.patch.object(hoft_torch.module, "BoundLayer", side_effect=make) as count:
+            y = layer(x)
+        fresh = copy.deepcopy(layer)
+        self.assertIsNone(fresh._bound.entry)
+        self.assertTrue(torch.equal(y, fresh(x)))
+        return count.call_count
+
+    def test_bound_once_in_a_step(self):
+        """u, v, s and the weight are looked at once; whatever changes them is noticed."""
+        x = torch.randn(5, 10)
+        for make in (lambda linear: linear, Quantised):
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
+            again = lambda: self.bindings(layer, x)
+            self.assertEqual([again(), again()], [1, 0])
+            self.assertEqual(self.bindings(layer, torch.randn(2, 3, 10)), 0)
+            with torch.no_grad():
+                self.assertEqual(again(), 0)
+            with torch.inference_mode():
+                self.assertEqual(again(), 0)
+            layer(x).sum().backward()
+            self.assertEqual(again(), 0)
+            for optimiser in (torch.optim.SGD, torch.optim.AdamW, lambda p, lr: torch.optim.Adam(p, lr, foreach=True)):
+                before = layer(x).detach()
+                optimiser([layer.u, layer.v, layer.s], lr=0.1).step()
+                self.assertEqual([again(), again()], [1, 0])
+                self.assertFalse(torch.equal(layer(x), before))
+            for parameter in (layer.u, layer.v, layer.s):
+                parameter.data[-1] += 1  # behind autograd's back
+                self.assertEqual([again(), again()], [1, 0])
+                with torch.inference_mode():
+                    parameter.mul_(1.25)
+                    self.assertEqual([again(), again()], [1, 0])
+                parameter.data = parameter.data.clone() * 1.25  # as fully sharded layers do
+                self.assertEqual([again(), again()], [1, 0])
+            other = self.randomise(copy.deepcopy(layer))
+            layer.load_state_dict(other.state_dict())
+            self.assertEqual([again(), again()], [1, 0])
+            self.assertTrue(torch.equal(layer(x), other(x)))
+            with torch.no_grad():
+                (layer.base.scale if make is Quantised else layer.base.weight).mul_(1.5)
+            self.assertEqual([again(), again()], [1, 0])
+            layer.float()
+            self.assertEqual([again(), again()], [1, 0])
+            layer.rebind()
+            self.assertEqual(again(), 1)
+
+    def test_bound_after_a_change_of_type(self):
+        """The weight may come back to the same address with other elements."""
+        layer, x = self.layer(), torch.randn(5, 10)
+        layer(x)
+        self.assertEqual(self.bindings(layer.to(torch.bfloat16).to(torch.float32), x), 1)
+        layer.base.weight = torch.nn.Parameter(torch.randn(7, 10), requires_grad=False)
+        self.assertEqual(self.bindings(layer, x), 1)
+        self.assertEqual(self.bindings(layer.double(), x.double()), 1)
+
+    def test_bound_in_inference_mode_it_can_be_trained(self):
+        layer, x = self.layer(scaled=False), torch.randn(5, 10)
+        with torch.inference_mode():
+            before = layer(x)
+        y = layer(x)
+        self.assertTrue(torch.equal(y, before))
+        y.sum().backward()
+        self.assertGreater(float(layer.u.grad.norm()), 0)
+
+    def test_backward_after_a_step(self):
+        """What a forward pass was made of stays as it was: its gradients are those of then."""
+        layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
+        expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.u, layer.v, layer.s))
+        y = layer(x)
+        with torch.no_grad():
+            layer.u.add_(1)
+        layer(x)
+        for a, b in zip(torch.autograd.grad(y.square().sum(), (x, layer.u, layer.v, layer.s)), expected):
+            self.assertTrue(torch.equal(a, b))
+
+    def test_micro_batches(self):
+        """Their gradients add up in .grad to those of the batch."""
+        for make in (lambda linear: linear, Quantised):
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
+            x, g = torch.randn(64, 10), torch.randn(64, 7)
+            parameters = [layer.u, layer.v, layer.s]
+            expected = torch.autograd.grad(layer(x), parameters, g)
+            for part, cotangent in zip(x.split(16), g.split(16)):
+                layer(part).backward(cotangent)
+            for parameter, b in zip(parameters, expected):
+                self.assertClose(parameter.grad, b, 3 * g.norm() * x.norm(), 11 + 4)
+
+    def test_a_weight_that_is_trained_is_refused(self):
+        x = torch.randn(5, 10)
+        for hooked in (False, True):
+            layer = self.layer()
+            if hooked:
+                layer.base.register_forward_hook(lambda module, inputs, output: None)
+            layer.base.weight.requires_grad_()
+            with self.assertRaisesRegex(ValueError, "the weight requires a gradient"):
+                layer(x)
+            with torch.no_grad():
+                layer(x)
+
+    def test_merge_and_unmerge(self):
+        for scaled in (False, True):
+            layer, x = self.layer(scaled), torch.randn(5, 10)
+            before, weight = layer(x).detach(), layer.base.weight.clone()
+            layer.merge()
+            self.assertClose(layer(x).detach(), before, before.norm(), 12)
+            self.assertGreater(float((layer.base.weight - weight).norm()), 0.1)
+            with self.assertRaisesRegex(RuntimeError, "already merged"):
+                layer.merge()
+            layer.unmerge()
+            self.assertClose(layer.base.weight.detach(), weight, 3 * weight.norm(), 12)
+            with self.assertRaisesRegex(RuntimeError, "not merged"):
+                layer.unmerge()
+
+    def test_only_a_plain_matrix_is_merged(self):
+        """Where more than weight and bias makes the product, another weight would be forgotten or only half of it."""
+
+        class LowRank(torch.nn.Linear):
+            def __init__(self):
+                super().__init__(10, 7)
+                self.low_rank = torch.nn.Parameter(torch.randn(7, 10))
+
+            def forward(self, x):
+                return super().forward(x) + x @ self.low_rank.t()
+
+        class Doubled(torch.nn.Module):
+            """Its weight is made anew each time."""
+
+            def __init__(self):
+                super().__init__()
+                self.in_features, self.out_features, self.bias = 10, 7, None
+                self.one_half = torch.nn.Parameter(torch.randn(7, 10))
+
+            @property
+            def weight(self):
+                return 2 * self.one_half
+
+            def forward(self, x):
+                return x @ self.weight.t()
+
+        pruned = torch.nn.utils.prune.l1_unstructured(torch.nn.Linear(10, 7), "weight", amount=0.3)
+        for base in (LowRank(), Doubled(), pruned, Quantised(torch.nn.Linear(10, 7))):
+            layer, x = self.randomise(HOFTLinear(base, 4)), torch.randn(5, 10)
+            before = layer(x)
+            with self.assertRaisesRegex(TypeError, f"HOFTLinear.merge: the weight of a {type(base).__name__} is no plain"):
+                layer.merge()
+            self.assertFalse(layer.merged)
+            self.assertTrue(torch.equal(layer(x), before))
+
+    def test_state_dict(self):
+        x = torch.randn(5, 10)
+        for merged in (False, True):
+            layer, other = self.layer(), self.layer()
+            if merged:
+                layer.merge()
+            stream = io.BytesIO()
+            torch.save(layer.state_dict(), stream)
+            stream.seek(0)
+            other.load_state_dict(torch.load(stream))
+            self.assertEqual(other.merged, merged)
+            self.assertTrue(torch.equal(layer(x), other(x)))
+        self.assertEqual(set(layer.state_dict()), {"u", "v", "s", "base.weight", "base.bias", "_extra_state"})
+        with self.assertRaisesRegex(RuntimeError, "size mismatch for u"):
+            self.layer(rank=2).load_state_dict(layer.state_dict())
+
+    def test_copies(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        before = layer(x).detach()
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            self.assertTrue(torch.equal(twin(x), before))
+            twin(x).sum().backward()
+            with torch.no_grad():
+                twin.u.add_(1)
+            self.assertIsNone(layer.u.grad)
+            self.assertTrue(torch.equal(layer(x), before))
+
+    def test_without_gradients(self):
+        """The same bits for HOFT. SHOFT saves one more product for gradients, and rounds elsewhere then."""
+        for scaled in (False, True):
+            layer, x = self.layer(scaled), torch.randn(5, 10)
+            with torch.no_grad():
+                y = layer(x)
+            self.assertFalse(y.requires_grad)
+            self.assertClose(y, layer(x), 20 * x.norm(), 11)
+            if not scaled:
+                self.assertTrue(torch.equal(y, layer(x)))
+
+    def test_sixteen_bits(self):
+        for dtype in (torch.bfloat16, torch.float16):
+            layer = self.randomise(HOFTLinear(torch.nn.Linear(40, 24).to(dtype), 4, scaled=True))
+            self.assertEqual({p.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
+            x = torch.randn(9, 40).to(dtype).requires_grad_()
+            if dtype == torch.float16 and not half_products():
+                self.assertEqual(householder_apply(x, layer.v).dtype, dtype)
+                continue
+            y, expected = layer(x), self.formula(layer, x)
+            self.assertEqual(y.dtype, dtype)
+            # z, M z + b, s ∘ p, Q_U p, the correction of the bias and the sum are rounded to 16 bits once each; errors
+            # before Q_U grow by ‖diag(s) M‖ and max s at most.
+            weight = layer.base.weight.detach().double()
+            size = (
+                1.5 * torch.linalg.matrix_norm(weight, 2) * x.detach().double().norm()
+                + 4 * layer.base.bias.detach().double().norm() * 3
+            )
+            error = (y.double() - expected).detach().norm()
+            self.assertTrue(float(error) <= 6 * float(torch.finfo(dtype).eps) / 2 * float(size), f"{error} {size}")
+            y.float().sum().backward()
+            self.assertEqual({p.grad.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
+            self.assertEqual(x.grad.dtype, dtype)
+            x.grad = None
+
+    def test_scales_are_not_rounded_to_sixteen_bits(self):
+        """1.003 is 1 in bfloat16, but 1.003 · 1.9921875 = 1.998 is 2."""
+        base = torch.nn.Linear(2, 2, bias=False).bfloat16()
+        layer = HOFTLinear(base, 0, scaled=True)
+        with torch.no_grad():
+            base.weight.copy_(torch.eye(2)), layer.s.fill_(1.003)
+            y = layer(torch.full((3, 2), 1.9921875, dtype=torch.bfloat16))
+        self.assertTrue(torch.equal(y, torch.full_like(y, 2)))
+
+    def test_autocast(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+        self.assertEqual(y.dtype, torch.bfloat16)
+        y.float().sum().backward()
+        self.assertTrue(bool(torch.isfinite(layer.u.grad).all()))
+
+    def test_checkpoint(self):
+        """Forward twice, what is kept dropped between: the same bits, and nothing is bound again."""
+        for make, reentrant in itertools.product((lambda linear: linear, Quantised), (False, True)):
+            # The first pass of a reentrant one has no gradients, and other bits for SHOFT.
+            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=not reentrant))
+            x = torch.randn(5, 10, requires_grad=True)
+            layer(x).square().sum().backward()
+            inputs = (x, *(p for p in layer.parameters() if p.requires_grad))
+            expected = [a.grad.clone() for a in inputs]
+            for a in inputs:
+                a.grad = None
+            with unittest.mock.patch.object(hoft_torch.module, "BoundLayer") as count:
+                torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=reentrant).square().sum().backward()
+            self.assertEqual(count.call_count, 0)
+            for a, b in zip(inputs, expected):
+                self.assertTrue(torch.equal(a.grad, b))
+
+    def test_learns_a_rotation(self):
+        """Targets from the base behind two reflections: only u and v are trained, and they find them."""
+        layer, x = HOFTLinear(torch.nn.Linear(10, 7, bias=False), 4), torch.randn(100, 10)
+        frozen = layer.base.weight.clone()
+        with torch.no_grad():
+            target = householder_apply(layer.base(householder_apply(x, torch.randn(2, 10))), torch.randn(2, 7))
+        optimiser = torch.optim.Adam([p for p in layer.parameters() if p.requires_grad], lr=0.03)
+        losses = []
+        for _ in range(250):
+            loss = (layer(x) - target).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        self.assertLess(losses[-1], 0.05 * losses[0])
+        self.assertTrue(torch.equal(layer.base.weight, frozen))
+        drift = torch.linalg.svdvals(merge(frozen, layer.u, layer.v)) - torch.linalg.svdvals(frozen)
+        self.assertClose(drift.detach(), torch.zeros_like(drift), frozen.norm(), 12)
+
+    @unittest.skipUnless(hasattr(torch, "compile"), "this PyTorch has no torch.compile")
+    def test_compile(self):
+        layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
+        model = torch.nn.Sequential(layer, torch.nn.ReLU())
+        compiled = torch.compile(model, backend="aot_eager")
+        g = torch.randn(5, 7)
+        first = torch.autograd.grad(model(x), (x, layer.u, layer.v, layer.s), g)
+        second = torch.autograd.grad(compiled(x), (x, layer.u, layer.v, layer.s), g)
+        self.assertClose(compiled(x), model(x), 10)
+        for a, b in zip(first, second):
+            self.assertClose(a, b, 10 * a.norm())
+
+    @unittest.skipUnless(torch.cuda.is_available(), "no GPU")
+    def test_on_a_gpu(self):
+        layer, x = self.layer(), torch.randn(5, 10)
+        expected = layer(x).detach()
+        layer.cuda()
+        y = layer(x.cuda())
+        self.assertClose(y.cpu().detach(), expected, expected.norm(), 12)
+        y.sum().backward()
+        self.assertTrue(layer.u.grad.is_cuda)
+        with self.assertRaisesRegex(ValueError, "v is on cuda:0, must be on cpu"):
+            layer(x)
+
+    def test_bad_arguments(self):
+        base = torch.nn.Linear(10, 7)
+        refused = [
+            (ValueError, "the rank is 3, must be even", lambda: HOFTLinear(base, 3)),
+            (ValueError, "the rank is -2", lambda: HOFTLinear(base, (4, -2))),
+            (ValueError, r"the rank is \(2, 2, 2\), must be", lambda: HOFTLinear(base, (2, 2, 2))),
+            (TypeError, "a ReLU, has no in_features", lambda: HOFTLinear(torch.nn.ReLU(), 4)),
+            (ValueError, "the number of features of x is 9, must be 10", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
+            (
+                TypeError,
+                "u holds torch.float32, must hold torch.float64",
+                lambda: HOFTLinear(base, 4)(torch.randn(3, 10).double()),
+            ),
+        ]
+        for error, message, call in refused:
+            with self.subTest(message), self.assertRaisesRegex(error, message):
+                call()
+
+    def test_representation(self):
+        self.assertIn("rank=(4, 4), scaled=True, merged=False", repr(self.layer()))
+
+
+if __name__ == "__main__":
+    unittest.main()
