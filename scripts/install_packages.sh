@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, libtorch, embed,
-# tensor_parallel, docs, fuzz, ci.
+# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, python, libtorch,
+# embed, tensor_parallel, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing.
 set -euo pipefail
 
@@ -17,6 +17,7 @@ for set_name in "$@"; do
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;
+    python) wanted+=("${build[@]}" python3-dev python3-venv) ;;
     libtorch) wanted+=("${build[@]}" libtorch-dev dataset-fashion-mnist) ;;
     tensor_parallel) wanted+=("${build[@]}" openmpi-bin libopenmpi-dev python3-matplotlib) ;;
     embed) wanted+=("${build[@]}" libceres-dev) ;;
@@ -27,7 +28,7 @@ for set_name in "$@"; do
       if [[ $(uname -m) != aarch64 ]]; then wanted+=(g++-aarch64-linux-gnu qemu-user-static); fi
       ;;
     *)
-      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, libtorch, embed, tensor_parallel, docs, fuzz and ci" >&2
+      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, python, libtorch, embed, tensor_parallel, docs, fuzz and ci" >&2
       exit 2
       ;;
   esac
