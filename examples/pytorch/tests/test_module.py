@@ -21,8 +21,8 @@ class Module(Case):
     def randomise(layer):
         with torch.no_grad():
             layer.u.normal_(), layer.v.normal_()
-            if layer.s is not None:
-                layer.s.uniform_(0.5, 1.5)
+            if layer.d is not None:
+                layer.d.uniform_(-0.5, 0.5)
         return layer
 
     def layer(self, scaled=True, bias=True, rank=4, dtype=torch.float32):
@@ -114,11 +114,11 @@ class Module(Case):
 
     def bindings(self, layer, x):
         """How often a call makes the layer anew; and it gives what a copy that knows nothing yet gives."""
-        make = hoft_torch.module.BoundLayer
-        with unittest.mock.patch.object(hoft_torch.module, "BoundLayer", side_effect=make) as count:
+        make = hoft_torch.around.BoundLayer
+        with unittest.mock.patch.object(hoft_torch.around, "BoundLayer", side_effect=make) as count:
             y = layer(x)
         fresh = copy.deepcopy(layer)
-        self.assertIsNone(fresh._bound.entry)
+        self.assertIsNone(fresh._around._bound.entry)
         self.assertTrue(torch.equal(y, fresh(x)))
         return count.call_count
 
@@ -138,10 +138,10 @@ class Module(Case):
             self.assertEqual(again(), 0)
             for optimiser in (torch.optim.SGD, torch.optim.AdamW, lambda p, lr: torch.optim.Adam(p, lr, foreach=True)):
                 before = layer(x).detach()
-                optimiser([layer.u, layer.v, layer.s], lr=0.1).step()
+                optimiser([layer.u, layer.v, layer.d], lr=0.1).step()
                 self.assertEqual([again(), again()], [1, 0])
                 self.assertFalse(torch.equal(layer(x), before))
-            for parameter in (layer.u, layer.v, layer.s):
+            for parameter in (layer.u, layer.v, layer.d):
                 parameter.data[-1] += 1  # behind autograd's back
                 self.assertEqual([again(), again()], [1, 0])
                 with torch.inference_mode():
@@ -182,12 +182,12 @@ class Module(Case):
     def test_backward_after_a_step(self):
         """What a forward pass was made of stays as it was: its gradients are those of then."""
         layer, x = self.layer(), torch.randn(5, 10, requires_grad=True)
-        expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.u, layer.v, layer.s))
+        expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.u, layer.v, layer.d))
         y = layer(x)
         with torch.no_grad():
             layer.u.add_(1)
         layer(x)
-        for a, b in zip(torch.autograd.grad(y.square().sum(), (x, layer.u, layer.v, layer.s)), expected):
+        for a, b in zip(torch.autograd.grad(y.square().sum(), (x, layer.u, layer.v, layer.d)), expected):
             self.assertTrue(torch.equal(a, b))
 
     def test_micro_batches(self):
@@ -195,7 +195,7 @@ class Module(Case):
         for make in (lambda linear: linear, Quantised):
             layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
             x, g = torch.randn(64, 10), torch.randn(64, 7)
-            parameters = [layer.u, layer.v, layer.s]
+            parameters = [layer.u, layer.v, layer.d]
             expected = torch.autograd.grad(layer(x), parameters, g)
             for part, cotangent in zip(x.split(16), g.split(16)):
                 layer(part).backward(cotangent)
@@ -258,7 +258,7 @@ class Module(Case):
         for base in (LowRank(), Doubled(), pruned, Quantised(torch.nn.Linear(10, 7))):
             layer, x = self.randomise(HOFTLinear(base, 4)), torch.randn(5, 10)
             before = layer(x)
-            with self.assertRaisesRegex(TypeError, f"HOFTLinear.merge: the weight of a {type(base).__name__} is no plain"):
+            with self.assertRaisesRegex(TypeError, f"merge: the weight of a {type(base).__name__} is no plain"):
                 layer.merge()
             self.assertFalse(layer.merged)
             self.assertTrue(torch.equal(layer(x), before))
@@ -275,7 +275,7 @@ class Module(Case):
             other.load_state_dict(torch.load(stream))
             self.assertEqual(other.merged, merged)
             self.assertTrue(torch.equal(layer(x), other(x)))
-        self.assertEqual(set(layer.state_dict()), {"u", "v", "s", "base.weight", "base.bias", "_extra_state"})
+        self.assertEqual(set(layer.state_dict()), {"u", "v", "d", "base.weight", "base.bias", "_extra_state"})
         with self.assertRaisesRegex(RuntimeError, "size mismatch for u"):
             self.layer(rank=2).load_state_dict(layer.state_dict())
 
@@ -304,7 +304,7 @@ class Module(Case):
     def test_sixteen_bits(self):
         for dtype in (torch.bfloat16, torch.float16):
             layer = self.randomise(HOFTLinear(torch.nn.Linear(40, 24).to(dtype), 4, scaled=True))
-            self.assertEqual({p.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
+            self.assertEqual({p.dtype for p in (layer.u, layer.v, layer.d)}, {torch.float32})
             x = torch.randn(9, 40).to(dtype).requires_grad_()
             if dtype == torch.float16 and not half_products():
                 self.assertEqual(householder_apply(x, layer.v).dtype, dtype)
@@ -321,7 +321,7 @@ class Module(Case):
             error = (y.double() - expected).detach().norm()
             self.assertTrue(float(error) <= 6 * float(torch.finfo(dtype).eps) / 2 * float(size), f"{error} {size}")
             y.float().sum().backward()
-            self.assertEqual({p.grad.dtype for p in (layer.u, layer.v, layer.s)}, {torch.float32})
+            self.assertEqual({p.grad.dtype for p in (layer.u, layer.v, layer.d)}, {torch.float32})
             self.assertEqual(x.grad.dtype, dtype)
             x.grad = None
 
@@ -330,7 +330,7 @@ class Module(Case):
         base = torch.nn.Linear(2, 2, bias=False).bfloat16()
         layer = HOFTLinear(base, 0, scaled=True)
         with torch.no_grad():
-            base.weight.copy_(torch.eye(2)), layer.s.fill_(1.003)
+            base.weight.copy_(torch.eye(2)), layer.d.fill_(0.003)
             y = layer(torch.full((3, 2), 1.9921875, dtype=torch.bfloat16))
         self.assertTrue(torch.equal(y, torch.full_like(y, 2)))
 
@@ -353,7 +353,7 @@ class Module(Case):
             expected = [a.grad.clone() for a in inputs]
             for a in inputs:
                 a.grad = None
-            with unittest.mock.patch.object(hoft_torch.module, "BoundLayer") as count:
+            with unittest.mock.patch.object(hoft_torch.around, "BoundLayer") as count:
                 torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=reentrant).square().sum().backward()
             self.assertEqual(count.call_count, 0)
             for a, b in zip(inputs, expected):
@@ -384,8 +384,8 @@ class Module(Case):
         model = torch.nn.Sequential(layer, torch.nn.ReLU())
         compiled = torch.compile(model, backend="aot_eager")
         g = torch.randn(5, 7)
-        first = torch.autograd.grad(model(x), (x, layer.u, layer.v, layer.s), g)
-        second = torch.autograd.grad(compiled(x), (x, layer.u, layer.v, layer.s), g)
+        first = torch.autograd.grad(model(x), (x, layer.u, layer.v, layer.d), g)
+        second = torch.autograd.grad(compiled(x), (x, layer.u, layer.v, layer.d), g)
         self.assertClose(compiled(x), model(x), 10)
         for a, b in zip(first, second):
             self.assertClose(a, b, 10 * a.norm())

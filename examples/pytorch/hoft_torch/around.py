@@ -1,0 +1,172 @@
+"""A frozen base called as Q_U diag(s) M Q_V, whoever owns u, v and s; and the same merged into the base's weight."""
+
+import warnings
+from typing import Any, Callable, Optional, Sequence, Tuple
+
+import torch
+
+from . import bases, functional
+from .functional import Adapted, BoundLayer, dense_product, linear, merge, unmerge
+
+Tensor = torch.Tensor
+
+
+class _Bound:
+    """The bound layer of the last call, and how to recognise what it was made of. Copies begin empty."""
+
+    def __init__(self):
+        self.entry = None
+
+    def __reduce__(self):
+        return _Bound, ()
+
+    def layer(self, trained, frozen, kind, make):
+        """make(), or what it gave before if no tensor has changed since and `kind` is the same.
+
+        Trained tensors on the host are compared with copies: optimisers, and what gathers shards, may write them
+        behind autograd's back. That would wait for a GPU: there the address and autograd's count of changes must do,
+        and where processes exchange tensors, which does not count, nothing is kept. Frozen ones are recognised so
+        everywhere. An alias keeps their memory from being given to others.
+        """
+        key = kind, *(_identity(a) for a in frozen), *(_trained_identity(a) for a in trained)
+        entry = self.entry
+        if entry is not None and entry[0] == key and all(_unchanged(a, b) for a, b in zip(trained, entry[1])):
+            return entry[2]
+        layer = make()
+        with torch.inference_mode(False), torch.no_grad():
+            seen = [a.clone() if a.device.type == "cpu" else a.detach() for a in trained]
+            self.entry = key, seen, layer, [a.detach() for a in frozen]
+        return layer
+
+
+def _identity(a):
+    """What changes with the elements of a tensor; something new each time where that is not known."""
+    if a.is_inference():
+        return object()
+    try:
+        return a.data_ptr(), a._version, a.dtype, a.device, a.shape, a.stride()
+    except (RuntimeError, NotImplementedError):  # a tensor of another kind
+        return object()
+
+
+def _trained_identity(a):
+    if a.device.type == "cpu":  # `_unchanged` compares the elements
+        return a.dtype, a.device, a.shape
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return object() if distributed else _identity(a)
+
+
+def _unchanged(a, seen):
+    return a.device.type != "cpu" or torch.equal(a.detach(), seen)
+
+
+class Around:
+    """A frozen base called as Q_U diag(s) M Q_V x + b. Keeps between calls what depends on weights alone.
+
+    name: how errors call the caller.
+    """
+
+    def __init__(self, name: str = "hoft"):
+        self.name = name
+        self._bound = _Bound()
+
+    def __call__(
+        self, base: Callable, x: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor] = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """x [..., in] to [..., out] with u [ru, out], v [rv, in] and s [out]; HOFT has no s. Extra arguments go to the
+        base. Where s is computed anew for each call, `call` can be told what it was made of."""
+        return self.call(base, x, u, v, s, (u, v) if s is None else (u, v, s), args, kwargs)
+
+    @functional._uncompiled
+    def call(
+        self,
+        base: Callable,
+        x: Tensor,
+        u: Tensor,
+        v: Tensor,
+        s: Optional[Tensor],
+        trained: Sequence[Tensor],
+        args: Tuple = (),
+        kwargs: Optional[dict] = None,
+    ) -> Tensor:
+        """The same. trained: the tensors by whose change a change of u, v and s is seen."""
+        rows = functional._tokens(self.name, x)
+        functional._require_size(self.name, "the number of features of x", x.shape[-1], bases.features(base)[0])
+        u, v = (functional._parameter(self.name, n, a, 2, x) for n, a in (("u", u), ("v", v)))
+        s = u.new_empty(0) if s is None else functional._parameter(self.name, "s", s, 1, x)
+        if not args and not kwargs and bases.is_plain(base, x):
+            weight = base.weight
+            layer = self._layer(base, u, v, s, trained, [weight], x.dtype, dense_product(weight))
+            return linear(x, rows, u, v, s, weight, layer, base.bias)
+        return self._around(base, x, rows, u, v, s, trained, args, kwargs or {})
+
+    def rebind(self) -> None:
+        """Forgets what was made of u, v, s and the weight. Needed only after changes that cannot be seen: of elements
+        behind autograd's back (weight.data; on a GPU also those of u, v and s), and of what the base's call reads
+        beside its parameters and buffers (a plain attribute with the state of a quantisation, a hook of its own)."""
+        self._bound.entry = None
+
+    def _layer(self, base, u, v, s, trained, frozen, kind, product):
+        bias = bases.bias(base)
+        if torch.is_grad_enabled() and any(a.requires_grad and a is not bias for a in frozen):
+            raise ValueError(f"{self.name}: the weight requires a gradient, which is not computed")
+        return self._bound.layer(trained, frozen, kind, lambda: BoundLayer(u, v, s, product))
+
+    def _around(self, base, x, rows, u, v, s, trained, args, kwargs):
+        """The base called as a module."""
+        bias = bases.bias(base)
+
+        def product(directions):
+            out = base(directions.to(x.dtype), *args, **kwargs).to(u.dtype)
+            return out if bias is None else out - bias.to(u.dtype)
+
+        def adjoint(dB):  # the base is linear: where its derivative is taken does not matter
+            with torch.enable_grad():
+                z = torch.zeros(len(dB), rows.shape[1], dtype=x.dtype, device=x.device, requires_grad=True)
+                out = base(z, *args, **kwargs)
+                return torch.autograd.grad(out, z, dB.to(out.dtype))[0]
+
+        out = base(x, *args, **kwargs)
+        # What the base makes of extra arguments is not known: nothing is kept then.
+        kind = object() if args or kwargs else (x.dtype, bases.autocast(x.device))
+        layer = self._layer(base, u, v, s, trained, bases.tensors(base), kind, product)
+        keep_q = torch.is_grad_enabled() and any(a.requires_grad for a in (out, x, u, v, s))
+        if bias is not None:  # it must not go through Q_U
+            out = out - bias.to(out.dtype)
+        y = Adapted.apply(functional._rows(out), rows, u, v, s, adjoint, layer, keep_q).reshape(out.shape)
+        return y if bias is None else y + bias.to(y.dtype)
+
+
+@torch.no_grad()
+def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> None:
+    """Puts Q_U diag(s) M Q_V in the place of the weight M of `base`, so that its call is the adapted one.
+
+    Everything is checked before the weight is written.
+
+    Raises:
+        TypeError: the base has anything but a weight [out, in] and a bias: only it knows what its call does with it.
+        ValueError: an element of u, v, s or of the adapted weight is not finite.
+    """
+    weight = bases.matrix("merge", base)
+    merged = _finite("merge", merge(weight, u, v, s), u, v, s)
+    if s is not None and bool((s == 0).any()):
+        warnings.warn(f"hoft merge: {int((s == 0).sum())} elements of s are 0; unmerging will not be possible")
+    weight.copy_(merged)
+
+
+@torch.no_grad()
+def unmerge_from(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> None:
+    """The inverse of `merge_into`, to the rounding of the weight's type. Raises as it does, and where an s is 0."""
+    weight = bases.matrix("unmerge", base)
+    if s is not None and bool((s == 0).any()):
+        raise ValueError(f"unmerge: s has zeros (the first is s[{int((s == 0).nonzero()[0])}]), M is lost there")
+    weight.copy_(_finite("unmerge", unmerge(weight, u, v, s), u, v, s))
+
+
+def _finite(name, result, u, v, s):
+    """`result`, if it and what it was made of are finite."""
+    for what, a in (("u", u), ("v", v), ("s", s), ("the new weight", result)):
+        if a is not None and not bool(torch.isfinite(a).all()):
+            count = int((~torch.isfinite(a)).sum())
+            raise ValueError(f"{name}: {count} of {a.numel()} elements of {what} are not finite; nothing was written")
+    return result
