@@ -5,7 +5,7 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 import torch
 
-from . import bases, functional
+from . import bases, functional, parallel
 from .functional import Adapted, BoundLayer, dense_product, linear, merge, unmerge
 
 Tensor = torch.Tensor
@@ -90,6 +90,8 @@ class Around:
         kwargs: Optional[dict] = None,
     ) -> Tensor:
         """The same. trained: the tensors by whose change a change of u, v and s is seen."""
+        if parallel.is_split(base, u, self.name):
+            return parallel.call(base, x, u, v, s, *args, function=self.name, **(kwargs or {}))
         rows = functional._tokens(self.name, x)
         functional._require_size(self.name, "the number of features of x", x.shape[-1], bases.features(base)[0])
         u, v = (functional._parameter(self.name, n, a, 2, x) for n, a in (("u", u), ("v", v)))
@@ -147,6 +149,8 @@ def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] 
         TypeError: the base has anything but a weight [out, in] and a bias: only it knows what its call does with it.
         ValueError: an element of u, v, s or of the adapted weight is not finite.
     """
+    if parallel.is_spread(base):
+        return parallel.merge_into(base, u, v, s)
     weight = bases.matrix("merge", base)
     merged = _finite("merge", merge(weight, u, v, s), u, v, s)
     if s is not None and bool((s == 0).any()):
@@ -157,6 +161,8 @@ def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] 
 @torch.no_grad()
 def unmerge_from(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> None:
     """The inverse of `merge_into`, to the rounding of the weight's type. Raises as it does, and where an s is 0."""
+    if parallel.is_spread(base):
+        return parallel.unmerge_from(base, u, v, s)
     weight = bases.matrix("unmerge", base)
     if s is not None and bool((s == 0).any()):
         raise ValueError(f"unmerge: s has zeros (the first is s[{int((s == 0).nonzero()[0])}]), M is lost there")

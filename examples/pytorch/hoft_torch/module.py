@@ -5,7 +5,7 @@ from typing import Any, Optional, Tuple, Union
 
 import torch
 
-from . import bases
+from . import bases, parallel
 from .around import Around, merge_into, unmerge_from
 from .functional import master_dtype, paired_gaussian
 
@@ -55,6 +55,7 @@ class HOFTLinear(torch.nn.Module):
         self.u = torch.nn.Parameter(paired_gaussian(ranks[0], m, **options).mul_(std))
         self.v = torch.nn.Parameter(paired_gaussian(ranks[1], n, **options).mul_(std))
         self.d = torch.nn.Parameter(torch.zeros(m, **options)) if scaled else None
+        self.u, self.v, self.d = parallel.place(base, self.u, self.v, self.d)
         self.merged = False
         self._around = Around("HOFTLinear")
 

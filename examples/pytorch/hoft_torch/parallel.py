@@ -1,0 +1,348 @@
+"""Layers whose frozen base is split over ranks: tensor parallelism through DTensor, and merging under FSDP2.
+
+A base is split by `parallelize_module` with ColwiseParallel or RowwiseParallel, or by a tp_plan of transformers. What is
+trained lies where the weight does:
+
+    base              weight [m, n]       u [ru, m]        v [rv, n]        s [m]
+    ColwiseParallel   rows on each rank   split            whole            split
+    RowwiseParallel   columns             whole            split            whole
+
+They are DTensors, so optimisers, clipping of gradients and distributed checkpoints treat them as the rest of the model.
+On the side that is whole, the operators of hoft apply the reflectors. On the split side it is done here in PyTorch's own
+operations: Q = I − Aᵀ T A for the rows a of A, each a reflector over its largest element, with
+T = (striu(A Aᵀ) + ½ diag(A Aᵀ))⁻¹. A call sums over ranks r numbers (largest elements), r² (A Aᵀ), and r for each token
+(A x), and the last again in the backward pass, in float or double. In time it costs two more passes over the tokens than
+hoft's operator does, and for 16-bit tokens a copy of them in float. The base is called once, on Q_V x.
+"""
+
+import contextlib
+import sys
+
+import torch
+
+from .functional import householder_apply, master_dtype
+
+_uncompiled = torch.compiler.disable if hasattr(torch, "compiler") else lambda function: function
+
+
+def _is_dtensor(value):
+    module = sys.modules.get("torch.distributed.tensor")  # without it there is none; importing it takes a second
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def _all_reduce(a, operation, mesh):
+    from torch.distributed import _functional_collectives as collectives
+
+    return collectives.wait_tensor(collectives.all_reduce(a.contiguous(), operation, (mesh, 0)))
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over ranks of their parts. What is made of it is the same on every rank, and so is its gradient, which is
+    the gradient of each part."""
+
+    @staticmethod
+    def forward(ctx, part, mesh):
+        ctx.mesh = mesh
+        return _all_reduce(part, "sum", mesh)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Shared.apply(gradient, ctx.mesh), None
+
+
+class _Shared(torch.autograd.Function):
+    """What is the same on every rank, of which each makes something else: its gradient is the sum over ranks."""
+
+    @staticmethod
+    def forward(ctx, whole, mesh):
+        ctx.mesh = mesh
+        return whole.view_as(whole)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Summed.apply(gradient, ctx.mesh), None
+
+
+class Split:
+    """How the weight [m, n] of a base lies on the ranks of `mesh`: its rows or its columns."""
+
+    def __init__(self, base, function):
+        from torch.distributed.tensor import Replicate, Shard
+
+        weight = base.weight
+        name = f"{function}: the weight of the base, a {type(base).__name__},"
+        if not isinstance(base, torch.nn.Linear) or weight.dim() != 2:
+            raise TypeError(f"{name} is a DTensor, for which the base must be a torch.nn.Linear")
+        placement = weight.placements[0]
+        if weight.device_mesh.ndim != 1 or type(placement) is not Shard:
+            raise ValueError(
+                f"{name} has the placements {weight.placements} on a mesh of {weight.device_mesh.ndim} dimensions, must "
+                "have Shard(0) or Shard(1) on one (ColwiseParallel, RowwiseParallel; 'colwise', 'rowwise' in a tp_plan)"
+            )
+        self.mesh, self.by_rows, self.function = weight.device_mesh, placement.dim % 2 == 0, function
+        self.whole, self.local = tuple(weight.shape), tuple(weight.to_local().shape)
+        whole = [Replicate()]
+        self.placements = {
+            "u": [Shard(1)] if self.by_rows else whole,
+            "v": whole if self.by_rows else [Shard(1)],
+            "s": [Shard(0)] if self.by_rows else whole,
+        }
+
+    def part(self, name, value):
+        """What this rank has of a parameter in training."""
+        wanted = self.placements[name]
+        if not _is_dtensor(value) or value.device_mesh != self.mesh or list(value.placements) != wanted:
+            what = f"split as {value.placements}" if _is_dtensor(value) else "whole"
+            raise ValueError(
+                f"{self.function}: {name} is {what}, must be split as {tuple(wanted)} on the mesh of the base: "
+                "hoft_torch.parallel.distribute(model) does that after the base has been split"
+            )
+        return value.to_local()
+
+    def moved_part(self, name, value):
+        """The same of a parameter that lies in any way, without gradients. All ranks take part."""
+        if value is None:
+            return None
+        if _is_dtensor(value) and value.device_mesh == self.mesh:
+            return value.redistribute(placements=self.placements[name]).to_local()
+        whole = value.full_tensor() if _is_dtensor(value) else value.detach()
+        return _distributed(whole, self.mesh, self.placements[name], None).to_local()
+
+    def splits(self, name):
+        """Whether the features of u or v are split."""
+        return (name == "u") == self.by_rows
+
+    def product(self, name, part):
+        """The product of the reflectors of u or v, of which this rank has a part."""
+        return _SplitProduct(part, self.mesh) if self.splits(name) else _WholeProduct(part)
+
+
+def _distributed(value, mesh, placements, source):
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, mesh, placements, src_data_rank=source)
+
+
+class _WholeProduct:
+    def __init__(self, u):
+        self.u = u
+
+    def __call__(self, x, adjoint=False):
+        return householder_apply(x, self.u, adjoint=adjoint)
+
+
+class _SplitProduct:
+    """Q of reflectors whose features are split, for tokens [..., features of this rank]."""
+
+    def __init__(self, u, mesh):
+        self.mesh, self.rank = mesh, len(u)
+        if self.rank == 0:
+            return
+        with torch.autocast(u.device.type, enabled=False):
+            # Q does not depend on the lengths of reflectors, so these take no part in gradients.
+            largest = u.detach().abs().amax(1) if u.shape[1] else u.new_zeros(len(u))
+            largest = _all_reduce(largest, "max", mesh)
+            self.rows = u / torch.where(largest == 0, torch.ones_like(largest), largest)[:, None]
+            wide = self.rows.double()
+            gram = _Summed.apply(wide @ wide.t(), mesh)
+            squares = gram.diagonal()
+            # A zero row is the identity: it is orthogonal to the others, and whatever stands here is multiplied by it.
+            inverse = gram.triu(1) + torch.diag(torch.where(squares == 0, torch.ones_like(squares), squares / 2))
+            identity = torch.eye(len(u), dtype=inverse.dtype, device=u.device)
+            self.triangle = torch.linalg.solve_triangular(inverse, identity, upper=True).to(u.dtype)
+
+    def __call__(self, x, adjoint=False):
+        if self.rank == 0:
+            return x
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(self.rows.dtype)
+            projected = _Summed.apply(wide @ self.rows.t(), self.mesh)
+            projected = projected @ (self.triangle if adjoint else self.triangle.t())
+            return (wide - _Shared.apply(projected, self.mesh) @ self.rows).to(x.dtype)
+
+
+def is_split(base, u, function="HOFTLinear"):
+    """Whether `call` must be taken for this base and u in the place of an ordinary call.
+
+    Raises ValueError where the base is split over ranks and u is not.
+    """
+    if not _is_dtensor(getattr(base, "weight", None)):
+        return False
+    if _is_dtensor(u):
+        return True
+    if getattr(base, "_is_fsdp_managed_module", False):  # whole as soon as it is called
+        return False
+    return Split(base, function).part("u", u) is not None
+
+
+@_uncompiled
+def call(base, x, u, v, s=None, *args, function="HOFTLinear", **kwargs):
+    """Q_U diag(s) M Q_V x + b for the base's M and b, which are split over ranks. u, v and s are DTensors as `place` makes
+    them; s is None for HOFT. x and what is returned are what the base takes and returns: local tensors or DTensors, in the
+    layouts that its parallel style was given. Other arguments go to the base.
+
+    The base is called once as a module. Its style's hooks stay around what is done here. While it is called it has no bias.
+
+    Raises ValueError where parameters or tokens are split in another way than the weight.
+    Cost beside the base's call: see above. All ranks of the mesh take part, in the backward pass too.
+    """
+    split = Split(base, function)
+    left, right = (split.product(name, split.part(name, value)) for name, value in (("u", u), ("v", v)))
+    scale = None if s is None else split.part("s", s)
+    tokens = []
+
+    def before(module, arguments):
+        z = _through(split, "v", arguments[0], right)
+        tokens.append(z.shape[:-1])
+        return (z, *arguments[1:])
+
+    bias = base._parameters.get("bias")
+
+    def adapt(p):
+        if scale is not None:
+            p = (p * scale).to(p.dtype)
+        y = left(p)
+        return y if bias is None else y + (bias.to_local() if _is_dtensor(bias) else bias).to(y.dtype)
+
+    def after(module, arguments, out):
+        y = _through(split, "u", out, adapt)
+        if y.shape[:-1] != tokens[0]:
+            raise ValueError(
+                f"{function}: the base was given {list(tokens[0])} tokens and returned {list(y.shape[:-1])}, must return as "
+                "many: where tokens are split as well, split the base by parallelize_module"
+            )
+        return y
+
+    # Inside the hooks of ColwiseParallel and RowwiseParallel, which turn tokens into DTensors and back.
+    hooks = [base.register_forward_pre_hook(before), base.register_forward_hook(after, prepend=True)]
+    try:
+        with _without_bias(base):
+            return base(x, *args, **kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextlib.contextmanager
+def _without_bias(base):
+    """The bias does not go through Q_U; and a base that sums over ranks would add it on each."""
+    bias = base._parameters.get("bias")
+    if bias is None:
+        yield
+        return
+    base._parameters["bias"] = None
+    try:
+        yield
+    finally:
+        base._parameters["bias"] = bias
+
+
+def _through(split, side, tokens, function):
+    """`function` of this rank's part of the tokens [..., features] of M's side of u or v, in the kind of the tokens."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    name, dimension = ("x", 1) if side == "v" else ("the base's output", 0)
+    local = split.local[dimension] if split.splits(side) else split.whole[dimension]
+    features = split.whole[dimension] if _is_dtensor(tokens) else local
+    if tokens.shape[-1] != features:
+        raise ValueError(
+            f"{split.function}: {name} has {tokens.shape[-1]} features on this rank, must have {features}, since "
+            f"{'rows' if split.by_rows else 'columns'} of the weight {list(split.whole)} are split"
+        )
+    if not _is_dtensor(tokens):
+        return function(tokens)
+    wanted = [Shard(tokens.dim() - 1) if split.splits(side) else Replicate()]
+    tokens = tokens.redistribute(placements=wanted)
+    result = function(tokens.to_local())
+    return DTensor.from_local(
+        result, tokens.device_mesh, wanted, run_check=False, shape=tokens.shape, stride=tokens.stride()
+    )
+
+
+def place(base, u, v, s=None, function="HOFTLinear"):
+    """u, v and s (or None; or s − 1) as parameters that lie as the weight of `base` does, with the values of the mesh's
+    first rank: DTensors. As they came where the base is not split.
+
+    Raises ValueError where the base is split in a way that is not known, or by FSDP2, which must come last.
+    """
+    if getattr(base, "_is_fsdp_managed_module", False):
+        raise ValueError(f"{function}: the base belongs to fully_shard already, which must be called after this")
+    if not _is_dtensor(getattr(base, "weight", None)):
+        return u, v, s
+    split = Split(base, function)
+
+    def placed(name, value):
+        if value is None or _is_dtensor(value):
+            return value
+        source = None if value.is_meta else 0
+        split_value = _distributed(value.detach(), split.mesh, split.placements[name], source)
+        return torch.nn.Parameter(split_value, requires_grad=value.requires_grad)
+
+    return placed("u", u), placed("v", v), placed("s", s)
+
+
+def _local_merge(base, u, v, s, function, inverse):
+    """The new values of this rank's part of the weight. All ranks raise where one has values that are not finite."""
+    weight = base.weight
+    if not _is_dtensor(weight):
+        raise RuntimeError(
+            f"{function}: FSDP has gathered the weight, and would forget what is written to it: call reshard() of the "
+            "modules that fully_shard was called for"
+        )
+    split = Split(base, function)
+    parts = {name: split.moved_part(name, value) for name, value in (("u", u), ("v", v), ("s", s))}
+    kind = master_dtype(weight.dtype)
+    left, right = (split.product(name, parts[name].to(kind)) for name in "uv")
+    scale = None if s is None else parts["s"].to(kind)[:, None]
+    M = weight.to_local().to(kind)
+    if inverse:
+        M = left(M.t().contiguous(), adjoint=True).t()
+        M = right((M if scale is None else M / scale).contiguous())
+    else:
+        M = right(M, adjoint=True)
+        M = left((M if scale is None else M * scale).t().contiguous()).t()
+    M = M.to(weight.dtype)
+    if _all_reduce(torch.isfinite(M).all().to(torch.int32), "min", split.mesh).item() == 0:
+        raise ValueError(f"{function}: the weight would hold values that are not finite; nothing was written")
+    return M
+
+
+@_uncompiled
+@torch.no_grad()
+def merge_into(base, u, v, s=None, function="merge"):
+    """Puts Q_U diag(s) M Q_V in the place of the base's M, which is split over ranks by its rows or columns: by tensor
+    parallelism, or by FSDP2 before and between calls. All ranks of the mesh take part.
+
+    u, v, s: whole or split in any way, on every rank.
+    Raises before anything is written: where FSDP has gathered the weight, where values are not finite.
+    Cost: 4 (ru + rv) flops for each element that this rank has, whose copies in float or double are kept meanwhile;
+    rank × features numbers are summed, of the side that is not split.
+    """
+    base.weight.to_local().copy_(_local_merge(base, u, v, s, function, inverse=False))
+
+
+@_uncompiled
+@torch.no_grad()
+def unmerge_from(base, u, v, s=None, function="unmerge"):
+    """The inverse of `merge_into`, to the rounding of the weight's type. Raises where an s is 0."""
+    base.weight.to_local().copy_(_local_merge(base, u, v, s, function, inverse=True))
+
+
+def is_spread(base):
+    """Whether merging must be done by `merge_into`: other ranks have parts of the weight, or wait for its changes."""
+    return _is_dtensor(getattr(base, "weight", None)) or getattr(base, "_is_fsdp_managed_module", False)
+
+
+def require_used(parameters, function="HOFTLinear"):
+    """Raises RuntimeError inside the forward pass of DistributedDataParallel if one of `parameters`, which the layer is
+    merged and does not use, is trained: DDP would wait for its gradient and fail in the next step."""
+    parallel = torch.nn.parallel.DistributedDataParallel
+    ddp = getattr(parallel, "_active_ddp_module", None)
+    if ddp is None or not torch.is_grad_enabled() or ddp.find_unused_parameters or ddp.static_graph:
+        return
+    if any(a is not None and a.requires_grad for a in parameters):
+        raise RuntimeError(
+            f"{function}: DistributedDataParallel waits for the gradients of u and v, which a merged layer does not use: "
+            "unmerge it; or call requires_grad_(False) of u and v before the model is given to DDP; or give DDP "
+            "find_unused_parameters=True"
+        )
