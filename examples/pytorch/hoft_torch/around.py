@@ -35,18 +35,32 @@ class _Bound:
         layer = make()
         with torch.inference_mode(False), torch.no_grad():
             seen = [a.clone() if a.device.type == "cpu" else a.detach() for a in trained]
-            self.entry = key, seen, layer, [a.detach() for a in frozen]
+            self.entry = key, seen, layer, [a.detach() for a in frozen if torch.is_tensor(a)]
         return layer
+
+
+class _Same:
+    """Equal to what holds the very same object, which it keeps alive."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self.held is other.held
 
 
 def _identity(a):
     """What changes with the elements of a tensor; something new each time where that is not known."""
+    if not torch.is_tensor(a):
+        return _Same(a)
     if a.is_inference():
         return object()
     try:
-        return a.data_ptr(), a._version, a.dtype, a.device, a.shape, a.stride()
-    except (RuntimeError, NotImplementedError):  # a tensor of another kind
-        return object()
+        address = a.data_ptr()
+    except (RuntimeError, NotImplementedError):
+        address = 0
+    # Tensors that wrap others, as quantised ones do, have no address of their own.
+    return address or _Same(a), a._version, a.dtype, a.device, a.shape, a.stride()
 
 
 def _trained_identity(a):
@@ -92,15 +106,24 @@ class Around:
         """The same. trained: the tensors by whose change a change of u, v and s is seen."""
         if parallel.is_split(base, u, self.name):
             return parallel.call(base, x, u, v, s, *args, function=self.name, **(kwargs or {}))
-        rows = functional._tokens(self.name, x)
-        functional._require_size(self.name, "the number of features of x", x.shape[-1], bases.features(base)[0])
+        base = bases.of(base)
+        rows = self._tokens(x, base.features[0], u)
         u, v = (functional._parameter(self.name, n, a, 2, x) for n, a in (("u", u), ("v", v)))
         s = u.new_empty(0) if s is None else functional._parameter(self.name, "s", s, 1, x)
-        if not args and not kwargs and bases.is_plain(base, x):
-            weight = base.weight
-            layer = self._layer(base, u, v, s, trained, [weight], x.dtype, dense_product(weight))
-            return linear(x, rows, u, v, s, weight, layer, base.bias)
+        if not args and not kwargs and base.is_plain(x):
+            layer = self._layer(base, u, v, s, trained, [base.weight], x.dtype, dense_product(base.weight))
+            return linear(x, rows, u, v, s, base.weight, layer, base.bias)
         return self._around(base, x, rows, u, v, s, trained, args, kwargs or {})
+
+    def _tokens(self, x, features, u):
+        rows = functional._tokens(self.name, x)
+        functional._require_size(self.name, "the number of features of x", x.shape[-1], features)
+        if x.device != u.device:
+            raise ValueError(f"{self.name}: x is on {x.device}, must be on {u.device} as u")
+        if (x.dtype == torch.float64) != (u.dtype == torch.float64):
+            wanted = "torch.float64" if u.dtype == torch.float64 else "float, bfloat16 or half"
+            raise TypeError(f"{self.name}: x is {x.dtype}, must be {wanted} beside u of {u.dtype}")
+        return rows
 
     def rebind(self) -> None:
         """Forgets what was made of u, v, s and the weight. Needed only after changes that cannot be seen: of elements
@@ -109,34 +132,26 @@ class Around:
         self._bound.entry = None
 
     def _layer(self, base, u, v, s, trained, frozen, kind, product):
-        bias = bases.bias(base)
-        if torch.is_grad_enabled() and any(a.requires_grad and a is not bias for a in frozen):
+        if torch.is_grad_enabled() and any(torch.is_tensor(a) and a.requires_grad and a is not base.bias for a in frozen):
             raise ValueError(f"{self.name}: the weight requires a gradient, which is not computed")
         return self._bound.layer(trained, frozen, kind, lambda: BoundLayer(u, v, s, product))
 
     def _around(self, base, x, rows, u, v, s, trained, args, kwargs):
-        """The base called as a module."""
-        bias = bases.bias(base)
-
-        def product(directions):
-            out = base(directions.to(x.dtype), *args, **kwargs).to(u.dtype)
-            return out if bias is None else out - bias.to(u.dtype)
-
-        def adjoint(dB):  # the base is linear: where its derivative is taken does not matter
-            with torch.enable_grad():
-                z = torch.zeros(len(dB), rows.shape[1], dtype=x.dtype, device=x.device, requires_grad=True)
-                out = base(z, *args, **kwargs)
-                return torch.autograd.grad(out, z, dB.to(out.dtype))[0]
-
-        out = base(x, *args, **kwargs)
+        """The base called as a module, without its bias where that can be had."""
+        out, added = base.call(x, args, kwargs)
+        if torch.is_grad_enabled() and x.requires_grad and not out.requires_grad:
+            raise RuntimeError(
+                f"{self.name}: x requires a gradient, but what the base, a {type(base.module).__name__}, makes of it has none"
+            )
         # What the base makes of extra arguments is not known: nothing is kept then.
         kind = object() if args or kwargs else (x.dtype, bases.autocast(x.device))
-        layer = self._layer(base, u, v, s, trained, bases.tensors(base), kind, product)
+        product, adjoint = (lambda rows, f=f: f(rows, x.dtype, args, kwargs) for f in (base.product, base.adjoint))
+        layer = self._layer(base, u, v, s, trained, base.tensors(), kind, product)
+        if added is not None:  # it must not go through Q_U
+            out = out - added.to(out.dtype)
         keep_q = torch.is_grad_enabled() and any(a.requires_grad for a in (out, x, u, v, s))
-        if bias is not None:  # it must not go through Q_U
-            out = out - bias.to(out.dtype)
         y = Adapted.apply(functional._rows(out), rows, u, v, s, adjoint, layer, keep_q).reshape(out.shape)
-        return y if bias is None else y + bias.to(y.dtype)
+        return y if base.bias is None else y + base.bias.to(y.dtype)
 
 
 @torch.no_grad()
@@ -151,7 +166,7 @@ def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] 
     """
     if parallel.is_spread(base):
         return parallel.merge_into(base, u, v, s)
-    weight = bases.matrix("merge", base)
+    weight = bases.of(base).matrix("merge")
     merged = _finite("merge", merge(weight, u, v, s), u, v, s)
     if s is not None and bool((s == 0).any()):
         warnings.warn(f"hoft merge: {int((s == 0).sum())} elements of s are 0; unmerging will not be possible")
@@ -163,7 +178,7 @@ def unmerge_from(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor
     """The inverse of `merge_into`, to the rounding of the weight's type. Raises as it does, and where an s is 0."""
     if parallel.is_spread(base):
         return parallel.unmerge_from(base, u, v, s)
-    weight = bases.matrix("unmerge", base)
+    weight = bases.of(base).matrix("unmerge")
     if s is not None and bool((s == 0).any()):
         raise ValueError(f"unmerge: s has zeros (the first is s[{int((s == 0).nonzero()[0])}]), M is lost there")
     weight.copy_(_finite("unmerge", unmerge(weight, u, v, s), u, v, s))

@@ -1,27 +1,230 @@
-"""What a base is: a frozen linear layer of any kind, how to call it and where its weight is."""
+"""What a base is: a frozen linear layer of any kind, how it is called and where its weight is.
 
-from typing import Callable, List, Optional, Tuple, Union
+`of(module)` is the base around a module. Types that are known by name are called without their bias, which must not go
+through Q_U; of any other module the bias is taken out of what it returns. Nothing of other packages is imported.
+"""
+
+import copy
+import gc
+import math
+import sys
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
 
 import torch
 
 Tensor = torch.Tensor
 
 
-def features(base: Callable) -> Tuple[int, int]:
-    """(in, out) of a base; TypeError where it does not say."""
-    if isinstance(getattr(base, "in_features", None), int) and isinstance(getattr(base, "out_features", None), int):
-        return base.in_features, base.out_features
-    raise TypeError(f"hoft: the base, a {type(base).__name__}, has no in_features and out_features")
+class Base:
+    """Any module with in_features, out_features and bias that is linear but for its bias."""
+
+    def __init__(self, module: Callable):
+        self.module = module
+
+    @property
+    def features(self) -> Tuple[int, int]:
+        """(in, out); TypeError where the module does not say."""
+        sizes = getattr(self.module, "in_features", None), getattr(self.module, "out_features", None)
+        if not all(isinstance(size, int) for size in sizes):
+            raise TypeError(f"hoft: the base, a {type(self.module).__name__}, has no in_features and out_features")
+        return sizes
+
+    @property
+    def bias(self) -> Optional[Tensor]:
+        """What the module adds to M x, if anything."""
+        return getattr(self.module, "bias", None)
+
+    @property
+    def weight(self) -> Optional[Tensor]:
+        """The tensor that holds M in whatever form, where there is one."""
+        weight = getattr(self.module, "weight", None)
+        return weight if torch.is_tensor(weight) else None
+
+    def tensors(self) -> List[Any]:
+        """All that a call depends on, tensors or whole objects."""
+        return [*self.module.parameters(), *self.module.buffers()]
+
+    def call(self, x: Tensor, args: Tuple = (), kwargs: Dict[str, Any] = {}) -> Tuple[Tensor, Optional[Tensor]]:
+        """(output, the bias that is in it)"""
+        return self.module(x, *args, **kwargs), self.bias
+
+    def product(self, rows: Tensor, dtype: torch.dtype, args: Tuple = (), kwargs: Dict[str, Any] = {}) -> Tensor:
+        """M times each of the rows, which the module sees in `dtype`; in the type of the rows."""
+        out, added = self.call(rows.to(dtype), args, kwargs)
+        out = out.to(rows.dtype)
+        return out if added is None else out - added.to(rows.dtype)
+
+    def adjoint(self, rows: Tensor, dtype: torch.dtype, args: Tuple = (), kwargs: Dict[str, Any] = {}) -> Tensor:
+        """Mᵀ times each of the rows: the module is linear, so where its derivative is taken does not matter."""
+        with torch.enable_grad():
+            zero = torch.zeros(len(rows), self.features[0], dtype=dtype, device=rows.device, requires_grad=True)
+            out, _ = self.call(zero, args, kwargs)
+            return torch.autograd.grad(out, zero, rows.to(out.dtype))[0]
+
+    def is_plain(self, x: Tensor) -> bool:
+        """Whether a call does nothing but multiply x with `weight`, a dense matrix [out, in] of its type."""
+        return False
+
+    def matrix(self, name: str) -> Tensor:
+        """A view [out, in] of the weight, to be written to. `name` is the caller.
+
+        Raises:
+            TypeError: the module has more than a weight and a bias, or its weight is no matrix of floating-point
+                numbers, or its call is not x Wᵀ + b (which is tried).
+        """
+        kept = dict([*self.module.named_parameters(), *self.module.named_buffers()])
+        weight, shape = kept.get("weight"), self.features[::-1]
+        plain = weight is not None and _is_matrix(weight) and kept.keys() <= {"weight", "bias"}
+        views = [a for a in ([weight, weight.t()] if plain else []) if tuple(a.shape) == shape]
+        if not views:
+            kind = "" if weight is None else f" ({type(weight).__name__} of {weight.dtype}, {list(weight.shape)})"
+            raise TypeError(
+                f"{name}: the weight of a {type(self.module).__name__} is no plain matrix{kind}; to merge, put a"
+                " torch.nn.Linear with the dequantised or gathered weight in its place"
+            )
+        found = [view for view in views if self._computes(view)]
+        if not found:
+            raise TypeError(f"{name}: a {type(self.module).__name__} does something else with its weight than x Wᵀ + b")
+        if len(found) == 2 and not torch.equal(*found):
+            raise TypeError(f"{name}: whether a {type(self.module).__name__} stores W or Wᵀ cannot be told")
+        return found[0]
+
+    @torch.no_grad()
+    def _computes(self, weight: Tensor) -> bool:
+        """Whether the module's call is x Wᵀ + b, up to the rounding of its type."""
+        m, n = weight.shape
+        draw = torch.Generator().manual_seed(0)
+        x = torch.randn(4, n, generator=draw).to(weight.device, weight.dtype)
+        out = self.module(x)
+        if not (torch.is_tensor(out) and tuple(out.shape) == (4, m)):
+            return False
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        expected, scale = x.to(wide) @ weight.to(wide).t(), x.to(wide).norm(dim=1, keepdim=True) * weight.to(wide).norm(dim=1)
+        if self.bias is not None:
+            expected, scale = expected + self.bias.to(wide), scale + self.bias.to(wide).abs()
+        # A sum of n products in `wide`, or in the 10 bits of TF32 on a GPU, rounded to the weight's type.
+        eps = max(torch.finfo(out.dtype).eps, 2 * math.sqrt(n) * torch.finfo(wide).eps, 2.0**-10 * weight.is_cuda)
+        return bool(((out.to(wide) - expected).abs() <= 8 * eps * scale).all())
 
 
-def bias(base: Callable) -> Optional[Tensor]:
-    """What the base adds to M x, if anything."""
-    return getattr(base, "bias", None)
+class Dense(Base):
+    """torch.nn.Linear, whose weight may be any tensor that torch.nn.functional.linear takes: torchao's are."""
+
+    def call(self, x, args=(), kwargs={}):
+        if args or kwargs or is_watched(self.module):
+            return super().call(x, args, kwargs)
+        weight = self.module.weight
+        if weight.dtype != x.dtype and not autocast(x.device):
+            hint = " (torch multiplies no plain float8 matrix: convert it, or quantise by torchao)"
+            raise TypeError(
+                f"hoft: x is {x.dtype}, the weight of the base {weight.dtype}; they must be the same"
+                + hint * str(weight.dtype).startswith("torch.float8")
+            )
+        return torch.nn.functional.linear(x, weight), None
+
+    def is_plain(self, x):
+        if is_watched(self.module) or autocast(x.device):
+            return False
+        weight = self.module.weight
+        same = weight.dtype == x.dtype and weight.device == x.device and weight.layout == torch.strided
+        return same and type(weight) is torch.nn.Parameter
 
 
-def tensors(base: Callable) -> List[Tensor]:
-    """What the base's call depends on."""
-    return [*base.parameters(), *base.buffers()]
+class Transposed(Base):
+    """GPT-2's Conv1D: weight [in, out]."""
+
+    @property
+    def features(self):
+        return tuple(self.module.weight.shape)
+
+    def call(self, x, args=(), kwargs={}):
+        if args or kwargs or is_watched(self.module):
+            return super().call(x, args, kwargs)
+        return torch.matmul(x, self.module.weight), None
+
+
+class BitsAndBytes(Base):
+    """The 8 and 4 bit layers of bitsandbytes."""
+
+    def call(self, x, args=(), kwargs={}):
+        if torch.is_grad_enabled() and (x.requires_grad or self.module.training):
+            self._unpack()
+        if args or kwargs or is_watched(self.module):
+            return super().call(x, args, kwargs)
+        twin = copy.copy(self.module)  # has the same tensors and state
+        twin._parameters = {**self.module._parameters, "bias": None}
+        return twin(x), None
+
+    def product(self, rows, dtype, args=(), kwargs={}):
+        # The 4 bit layer packs its weight for inference where x requires no gradient, which a training step needs as
+        # it was.
+        return super().product(rows.detach().requires_grad_(), dtype, args, kwargs).detach()
+
+    def _unpack(self):
+        """The 4 bit layer has no gradients while its weight is packed for inference on a CPU, as its first call in
+        eval mode leaves it."""
+        weight = self.module.weight
+        if getattr(getattr(weight, "quant_state", None), "packing_format_for_cpu", False):
+            unpack = sys.modules["bitsandbytes.nn.modules"]._convert_weight_packed_for_cpu_inverse
+            weight.data, weight.quant_state = unpack(weight.data, weight.quant_state)
+
+
+class _Dynamic(torch.autograd.Function):
+    """A dynamically quantised layer as the product with its weight, which its own call has no gradient of."""
+
+    @staticmethod
+    def forward(ctx, x, module):
+        ctx.module, ctx.dtype = module, x.dtype
+        return module(x)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return torch.matmul(dy, ctx.module.weight().dequantize().to(dy.dtype)).to(ctx.dtype), None
+
+
+class Dynamic(Base):
+    """torch.ao's dynamically quantised Linear, whose weight and bias are methods. The directions of v and gradients see
+    its weight alone, not the rounding of the activations."""
+
+    @property
+    def bias(self):
+        bias = self.module.bias()
+        return None if bias is None else bias.detach()
+
+    @property
+    def weight(self):
+        return self.module.weight()
+
+    def tensors(self):
+        return [self.module._packed_params._packed_params]  # anew where the weight is
+
+    def call(self, x, args=(), kwargs={}):
+        return _Dynamic.apply(x, self.module), self.bias
+
+    def product(self, rows, dtype, args=(), kwargs={}):
+        return rows @ self.module.weight().dequantize().to(rows.dtype).t()
+
+    def adjoint(self, rows, dtype, args=(), kwargs={}):
+        return rows @ self.module.weight().dequantize().to(rows.dtype)
+
+
+KNOWN: Dict[str, Type[Base]] = {
+    "torch.nn.modules.linear.Linear": Dense,
+    "torch.nn.modules.linear.NonDynamicallyQuantizableLinear": Dense,
+    "transformers.pytorch_utils.Conv1D": Transposed,
+    "bitsandbytes.nn.modules.Linear8bitLt": BitsAndBytes,
+    "bitsandbytes.nn.modules.Linear4bit": BitsAndBytes,
+    "bitsandbytes.nn.modules.LinearNF4": BitsAndBytes,
+    "bitsandbytes.nn.modules.LinearFP4": BitsAndBytes,
+    "torch.ao.nn.quantized.dynamic.modules.linear.Linear": Dynamic,
+    "torch.nn.quantized.dynamic.modules.linear.Linear": Dynamic,
+}
+
+
+def of(module: Callable) -> Base:
+    """The base around a module, by its exact type: a subclass may have a call of its own."""
+    kind = type(module)
+    return KNOWN.get(f"{kind.__module__}.{kind.__qualname__}", Base)(module)
 
 
 def autocast(device: torch.device) -> Union[bool, torch.dtype]:
@@ -34,27 +237,33 @@ def autocast(device: torch.device) -> Union[bool, torch.dtype]:
         return torch.is_autocast_enabled() and torch.get_autocast_gpu_dtype()
 
 
-def _has_hooks(module):
-    """Anything that watches or changes calls of a module."""
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+def is_watched(module: torch.nn.Module) -> bool:
+    """Whether anything beside the module's class sees or changes its calls."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_compiled_call_impl")
     everywhere = (getattr(torch.nn.modules.module, "_global" + name, None) for name in names)
     return any(getattr(module, name, None) for name in names) or any(everywhere) or "forward" in vars(module)
 
 
-def is_plain(base: Callable, x: Tensor) -> bool:
-    """Whether the base does nothing but multiply x with a dense matrix of its type."""
-    if type(base) is not torch.nn.Linear or _has_hooks(base) or autocast(x.device):
+def _is_matrix(weight: Tensor) -> bool:
+    wide = weight.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return wide and weight.dim() == 2 and type(weight) in (torch.Tensor, torch.nn.Parameter) and not weight.is_meta
+
+
+def shared(module: torch.nn.Module) -> List[str]:
+    """The parameters of `module` that other modules hold as well, as tied embeddings do."""
+    mine = [part._parameters for part in module.modules()]
+    names, parameters = zip(*module.named_parameters()) if any(mine) else ((), ())
+    return [name for name, p in zip(names, parameters) if _held_elsewhere(p, mine)]
+
+
+def _held_elsewhere(parameter, mine):
+    # Held by its module, by the tuple of the caller, by a loop there and here, and by the call below. Only where there is
+    # more, all objects of the process are looked through.
+    if sys.getrefcount(parameter) <= 6:
         return False
-    weight = base.weight
-    same = weight.dtype == x.dtype and weight.device == x.device and weight.layout == torch.strided
-    return same and type(weight) is torch.nn.Parameter
-
-
-def matrix(name: str, base: torch.nn.Module) -> Tensor:
-    """The weight [out, in] as it is in memory, to be written to; TypeError where the base has no such thing."""
-    kept = dict([*base.named_parameters(), *base.named_buffers()])
-    weight, (n, m) = kept.get("weight"), features(base)
-    plain = weight is not None and weight.is_floating_point() and tuple(weight.shape) == (m, n)
-    if not (plain and kept.keys() <= {"weight", "bias"}):
-        raise TypeError(f"{name}: the weight of a {type(base).__name__} is no plain matrix")
-    return weight
+    holders = [a for a in gc.get_referrers(parameter) if isinstance(a, dict) and not any(a is own for own in mine)]
+    return any(
+        isinstance(owner, torch.nn.Module) or isinstance(owner, dict) and owner.get("_parameters") is holder
+        for holder in holders
+        for owner in gc.get_referrers(holder)
+    )

@@ -7,7 +7,7 @@ import torch
 
 from . import bases, parallel
 from .around import Around, merge_into, unmerge_from
-from .functional import master_dtype, paired_gaussian
+from .functional import paired_gaussian
 
 Tensor = torch.Tensor
 
@@ -44,13 +44,10 @@ class HOFTLinear(torch.nn.Module):
 
     def __init__(self, base: torch.nn.Module, rank: Union[int, Tuple[int, int]], scaled: bool = False, std: float = 0.1):
         super().__init__()
-        ranks, (n, m) = _ranks(rank), bases.features(base)
-        weight = getattr(base, "weight", None)
-        options = {"dtype": torch.float32}
-        if torch.is_tensor(weight):
-            options["device"] = weight.device
-            if weight.dtype == torch.float64:
-                options["dtype"] = torch.float64
+        ranks, (n, m) = _ranks(rank), bases.of(base).features
+        weight = bases.of(base).weight
+        double = weight is not None and weight.dtype == torch.float64
+        options = {"dtype": torch.float64 if double else torch.float32, "device": None if weight is None else weight.device}
         self.base = base.requires_grad_(False)
         self.u = torch.nn.Parameter(paired_gaussian(ranks[0], m, **options).mul_(std))
         self.v = torch.nn.Parameter(paired_gaussian(ranks[1], n, **options).mul_(std))

@@ -399,7 +399,7 @@ class Module(Case):
         self.assertClose(y.cpu().detach(), expected, expected.norm(), 12)
         y.sum().backward()
         self.assertTrue(layer.u.grad.is_cuda)
-        with self.assertRaisesRegex(ValueError, "v is on cuda:0, must be on cpu"):
+        with self.assertRaisesRegex(ValueError, "x is on cpu, must be on cuda:0 as u"):
             layer(x)
 
     def test_bad_arguments(self):
@@ -412,7 +412,7 @@ class Module(Case):
             (ValueError, "the number of features of x is 9, must be 10", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
             (
                 TypeError,
-                "u holds torch.float32, must hold torch.float64",
+                "x is torch.float64, must be float",
                 lambda: HOFTLinear(base, 4)(torch.randn(3, 10).double()),
             ),
         ]
