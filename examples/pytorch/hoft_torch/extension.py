@@ -26,7 +26,7 @@ def build(cuda, verbose=False):
     os.environ.setdefault("MAX_JOBS", "2")
     torch.utils.cpp_extension.load(
         name=name,
-        sources=[str(SOURCES / source) for source in ["cpu.cpp"] + cuda * ["cuda.cu"]],
+        sources=[str(SOURCES / source) for source in ["cpu.cpp", "cpu_linalg.cpp"] + cuda * ["cuda.cu"]],
         extra_include_paths=[str(ROOT / "include"), os.environ.get("EIGEN_INCLUDE_DIR", "/usr/include/eigen3")],
         # Without OpenMP at::parallel_for, a template, uses one thread. Linking with it would bring a second runtime
         # beside PyTorch's.

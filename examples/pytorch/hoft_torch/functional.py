@@ -34,12 +34,13 @@ def _tokens(function, x):
     return _rows(x)
 
 
-def _parameter(function, name, value, dimensions, like):
+def _parameter(function, name, value, dimensions, like, or_more=False):
     """`value` as the type that `like` is computed in. Only what loses nothing is converted."""
     if not torch.is_tensor(value):
         raise TypeError(f"{function}: {name} is {_kind(value)}, must be a tensor")
-    if value.dim() != dimensions:
-        raise ValueError(f"{function}: {name} has the shape {list(value.shape)}, must have {dimensions} dimensions")
+    if not (value.dim() == dimensions or or_more and value.dim() > dimensions):
+        wanted = f"{dimensions}{' or more' * or_more}"
+        raise ValueError(f"{function}: {name} has the shape {list(value.shape)}, must have {wanted} dimensions")
     if value.device != like.device:
         raise ValueError(f"{function}: {name} is on {value.device}, must be on {like.device}")
     wanted = master_dtype(like.dtype)
@@ -60,19 +61,17 @@ def _kind(value):
 class _Householder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, u, tau, adjoint, from_output):
-        y, form = operators().householder_forward(x, u, tau, adjoint)
-        ctx.save_for_backward(y if from_output else x, form)
-        ctx.rank, ctx.explicit_tau, ctx.adjoint, ctx.from_output = len(u), tau.numel() > 0, adjoint, from_output
+        y = operators().householder_forward(x, u, tau, adjoint)
+        ctx.save_for_backward(y if from_output else x, u, tau)
+        ctx.adjoint, ctx.from_output = adjoint, from_output
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        known, form = ctx.saved_tensors
-        dx, du, dtau = operators().householder_backward(
-            _rows(dy), known, form, ctx.rank, ctx.explicit_tau, ctx.from_output, ctx.adjoint
-        )
-        return dx, du, dtau, None, None
+        known, u, tau = ctx.saved_tensors
+        dx, du, dtau = operators().householder_backward(dy, known, u, tau, ctx.from_output, ctx.adjoint)
+        return dx, du, None if tau is None else dtau, None, None
 
 
 class BoundLayer:
@@ -179,25 +178,46 @@ class _Merge(torch.autograd.Function):
 
 @_uncompiled
 def householder_apply(x, u, tau=None, *, adjoint=False, from_output=False):
-    """y = Q x for every token x [..., m], Q = H(u₁) ⋯ H(u_r) with H(u) = I − 2 u uᵀ/(uᵀu), u [r, m]; Qᵀ x if `adjoint`.
+    """y = Q x for every token x [..., m], Q = H(u₁) ⋯ H(u_r) with H(u) = I − 2 u uᴴ/(uᴴu), u [r, m]; Qᴴ x if `adjoint`.
 
-    With tau [r], H_i = I − tau_i v_i v_iᵀ for the rows v_i of u as LAPACK's geqrf leaves them (columns of the input of
+    A batch of products: u [*, r, m] and x [*, t, m], whose extents in front are broadcast. Complex x and u, of one
+    type, are taken as well; rows of u are the vectors, not their conjugates.
+
+    With tau [*, r], H_i = I − tau_i v_i v_iᴴ for the rows v_i of u as LAPACK's geqrf leaves them (columns of the input of
     torch.linalg.householder_product): zero before element i, one there; what u holds there is not read.
 
     from_output: keep y instead of x for the backward pass, where x is needed by nobody else. Not with tau.
     """
     name = "householder_apply"
-    rows = _tokens(name, x)
-    u = _parameter(name, "u", u, 2, x)
-    _require_size(name, "the number of features of u", u.shape[1], x.shape[-1])
-    if tau is None:
-        tau = u.new_empty(0)
-    else:
-        tau = _parameter(name, "tau", tau, 1, x)
-        _require_size(name, "the length of tau", len(tau), len(u))
+    if not (torch.is_tensor(x) and (x.is_floating_point() or x.is_complex())):
+        raise TypeError(f"{name}: x is {_kind(x)}, must be a tensor of real or complex numbers")
+    if x.dim() == 0:
+        raise ValueError(f"{name}: x has no dimension, must be [..., features]")
+    u = _parameter(name, "u", u, 2, x, or_more=True)
+    _require_size(name, "the number of features of u", u.shape[-1], x.shape[-1])
+    if tau is not None:
+        tau = _parameter(name, "tau", tau, u.dim() - 1, x)
+        _require_size(name, "the length of tau", tau.shape[-1], u.shape[-2])
         if from_output:
             raise ValueError(f"{name}: from_output takes no tau: such a product need not be orthogonal")
-    return _Householder.apply(rows, u, tau, adjoint, from_output).reshape(x.shape)
+    if u.dim() == 2:
+        return _Householder.apply(_rows(x), u, tau, adjoint, from_output).reshape(x.shape)
+    return _Householder.apply(*_broadcast(name, x, u, tau), adjoint, from_output)
+
+
+def _broadcast(name, x, u, tau):
+    """x [*, t, m], u [*, r, m] and tau [*, r] with the same extents in front."""
+    if x.dim() < 2:
+        raise ValueError(f"{name}: x has the shape {list(x.shape)}, must be [..., tokens, features] beside a batch of u")
+    try:
+        batch = torch.broadcast_shapes(x.shape[:-2], u.shape[:-2], tau.shape[:-1] if tau is not None else ())
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: the batch of x is {list(x.shape[:-2])}, which does not broadcast with {list(u.shape[:-2])} of u"
+            + ("" if tau is None else f" and {list(tau.shape[:-1])} of tau")
+        ) from None
+    tau = tau if tau is None else tau.expand(*batch, -1)
+    return x.expand(*batch, -1, -1), u.expand(*batch, -1, -1), tau
 
 
 @_uncompiled

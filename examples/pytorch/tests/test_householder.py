@@ -154,7 +154,7 @@ class Householder(Case):
             (TypeError, "u is a list", lambda: householder_apply(x, [1.0])),
             (ValueError, "u is on meta, must be on cpu", lambda: householder_apply(x, u.to("meta"))),
             (TypeError, "x is a tensor of torch.int64", lambda: householder_apply(x.long(), u)),
-            (TypeError, "x is a tensor of torch.complex64", lambda: householder_apply(x * 1j, u)),
+            (TypeError, "x is a tensor of torch.bool", lambda: householder_apply(x > 0, u)),
             (ValueError, "x has no dimension", lambda: householder_apply(x[0, 0], u)),
             (ValueError, "length of tau is 3, must be 4", lambda: householder_apply(x, u, torch.ones(3))),
             (ValueError, "from_output takes no tau", lambda: householder_apply(x, u, torch.ones(4), from_output=True)),

@@ -2,7 +2,8 @@
 // torch's allocator, over what householder.hpp asks for. weight [m, n], x and dx [t, n], y and dy [t, m], u [ru, m] and
 // v [rv, n] (a reflector is a row), s [m] or empty for HOFT. u, v and s have the type that the others are computed in.
 #pragma once
-#include "householder.hpp"
+#include "form.hpp"
+#include "tensors.hpp"
 
 #include <hoft/adapter/adapt.hpp>
 #include <hoft/adapter/bind.hpp>

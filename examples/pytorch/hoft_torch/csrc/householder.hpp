@@ -1,9 +1,10 @@
-// householder.hpp: a product of reflectors on the rows of a tensor, for the backend of the one source that includes
-// this and has declared before, in hoft_torch,
-//   policy()                              on torch's current stream
-//   dispatch(function, type, body)        body(T{}) for hoft's name of torch's element type
+// householder.hpp: products of reflectors on the rows of a tensor, one product or a batch of them, for the backend of
+// the one source that includes this and has declared before, in hoft_torch,
+//   dispatch_householder(function, type, body)   body(T{}) for hoft's name of torch's element type
+//   share_problems(count, body)                  body(policy, first, last) on parts that make up [0, count)
 #pragma once
-#include "tensors.hpp"
+#include "batch.hpp"
+#include "form.hpp"
 
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
@@ -15,75 +16,109 @@
 
 namespace hoft_torch {
 
-inline hoft::op operation(bool adjoint) { return adjoint ? hoft::op::adjoint : hoft::op::plain; }
+/// The tensors of one call, [count, rows, features] each; `tau` is undefined where it is not given.
+struct householder_call {
+  at::Tensor x, u, tau;
+  index_t count, m, r;
 
-template <class A>
-hoft::compact_wy_view<A> carve_form(hoft::arena& memory, index_t m, index_t r) {
-  return hoft::carve_compact_wy<A>(memory, m, r, hoft::block_for(r, hoft::exact{}));
+  householder_call(char const* function, at::Tensor const& x_, at::Tensor const& u_,
+                   c10::optional<at::Tensor> const& tau_) {
+    auto const type = accumulator_of(x_.scalar_type());
+    TORCH_CHECK(x_.dim() >= 2, function, ": x has the shape ", x_.sizes(), ", must have 2 dimensions or more");
+    TORCH_CHECK(u_.dim() >= 2, function, ": u has the shape ", u_.sizes(), ", must have 2 dimensions or more");
+    require_type(function, "u", u_, x_, type);
+    require_shape(function, "u", u_, shape(batch_shape(x_, 2), {u_.size(-2), x_.size(-1)}));
+    x = rows_of_each(x_), u = rows_of_each(u_);
+    count = x.size(0), m = x.size(2), r = u.size(1);
+    if (!tau_.has_value()) return;
+    require_type(function, "tau", *tau_, x_, type);
+    require_shape(function, "tau", *tau_, shape(batch_shape(x_, 2), {r}));
+    tau = elements_of_each(*tau_);
+    // Said by hoft as well, but not where the batch is empty.
+    TORCH_CHECK(r <= m, function, ": V.cols is ", r, ", must be <= ", m,
+                ": tau takes no more reflectors than features");
+  }
+};
+
+/// Q of the reflectors in the columns of U.
+template <class Policy, class A>
+void accumulate_given(Policy const& policy, matrix_view<A const> U, hoft::vector_view<A const> tau, bool explicit_tau,
+                      hoft::compact_wy_view<A>& Q, hoft::workspace work) {
+  if (explicit_tau) hoft::accumulate(policy, U, tau, Q, work);
+  else hoft::accumulate(policy, U, Q, hoft::exact{}, work);
 }
 
-/// {y, form}: row i of y [t, m] is Q (adjoint: Qᴴ) times row i of x [t, m], and what `householder_backward` needs of Q.
-/// u [r, m] has a reflector in each row; tau [r] makes them LAPACK's (v, tau), an empty one says that it is not given.
-inline std::tuple<at::Tensor, at::Tensor> householder_forward(at::Tensor const& x, at::Tensor const& u,
-                                                              at::Tensor const& tau, bool adjoint) {
+/// Row i of y [..., t, m] is Q (adjoint: Qᴴ) times row i of x [..., t, m]. u [..., r, m] has a reflector in each row;
+/// tau [..., r] makes them LAPACK's (v, tau). The extents in front are those of a batch.
+inline at::Tensor householder_forward(at::Tensor const& x, at::Tensor const& u, c10::optional<at::Tensor> const& tau,
+                                      bool adjoint) {
   constexpr char const* function = "householder_apply";
-  auto const type = x.scalar_type();
-  require_rows(function, "x", x, x, type);
-  require_rows(function, "u", u, x, accumulator_of(type));
-  require_vector(function, "tau", tau, x, accumulator_of(type));
-  require_size(function, "the number of features of u", u.size(1), x.size(1));
-  if (tau.numel() > 0) require_size(function, "the length of tau", tau.numel(), u.size(0));
+  householder_call const call(function, x, u, tau);
   c10::OptionalDeviceGuard const guard(x.device());
   at::Tensor const y = at::empty(x.sizes(), x.options());
-  at::Tensor form;
-  dispatch(function, type, [&]<class T>(T) {
+  dispatch_householder(function, x.scalar_type(), [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
-    auto const device = policy();
-    index_t const m = u.size(1), r = u.size(0);
-    form = bytes_for(x, [&](hoft::arena& memory) { carve_form<A>(memory, m, r); });
-    hoft::arena memory(memory_of(form));
-    auto Q = carve_form<A>(memory, m, r);
-    auto const X = columns_of<T const>(x);
-    at::Tensor const work =
-        bytes(std::max(hoft::accumulate_workspace<A>(device, r, Q.block), hoft::apply_workspace(device, Q, X)), x);
-    auto const U = columns_of<A const>(u);
-    if (tau.numel() > 0) hoft::accumulate(device, U, vector_of<A const>(tau), Q, memory_of(work));
-    else hoft::accumulate(device, U, Q, hoft::exact{}, memory_of(work));
-    hoft::apply(device, Q, X, columns_of<T>(y), hoft::side::left, operation(adjoint), memory_of(work));
+    auto const X = columns_of_each<T const>(call.x);
+    auto const Y = columns_of_each<T>(batch_of_matrices(y));
+    auto const U = columns_of_each<A const>(call.u);
+    auto const taus = vectors_of_each<A const>(call.tau);
+    share_problems(call.count, [&](auto const& policy, index_t first, index_t last) {
+      at::Tensor const form = bytes_for(x, [&](hoft::arena& memory) { carve_form<A>(memory, call.m, call.r); });
+      hoft::arena memory(memory_of(form));
+      auto Q = carve_form<A>(memory, call.m, call.r);
+      at::Tensor const work = bytes(
+          std::max(hoft::accumulate_workspace<A>(policy, call.r, Q.block), hoft::apply_workspace(policy, Q, X(first))),
+          x);
+      for (index_t i = first; i < last; ++i) {
+        accumulate_given(policy, U(i), taus(i), call.tau.defined(), Q, memory_of(work));
+        hoft::apply(policy, Q, X(i), Y(i), hoft::side::left, operation(adjoint), memory_of(work));
+      }
+    });
   });
-  return {y, form};
+  return y;
 }
 
-/// {dx, du, dtau} from dy and what the forward pass had (x), or what it gave (y) with `from_output`.
+/// {dx, du, dtau} from dy and what the forward pass had (x), or what it gave (y) with `from_output`, as `known`. The
+/// form is made again: beside the products with t rows it costs little, and memory would hold it in between.
 inline std::tuple<at::Tensor, at::Tensor, at::Tensor> householder_backward(at::Tensor const& dy,
-                                                                           at::Tensor const& known,
-                                                                           at::Tensor const& form, index_t r,
-                                                                           bool explicit_tau, bool from_output,
-                                                                           bool adjoint) {
+                                                                           at::Tensor const& known, at::Tensor const& u,
+                                                                           c10::optional<at::Tensor> const& tau,
+                                                                           bool from_output, bool adjoint) {
   constexpr char const* function = "householder_apply's gradient";
-  auto const type = known.scalar_type();
-  require_rows(function, "x", known, known, type);
-  require_rows(function, "dy", dy, known, type);
+  householder_call const call(function, known, u, tau);
+  require_type(function, "dy", dy, known, known.scalar_type());
+  require_shape(function, "dy", dy, known.sizes());
   c10::OptionalDeviceGuard const guard(known.device());
-  auto const parameters = known.options().dtype(accumulator_of(type));
+  bool const explicit_tau = call.tau.defined();
   at::Tensor const dx = at::empty(dy.sizes(), known.options());
-  at::Tensor const du = at::empty({r, known.size(1)}, parameters);
-  at::Tensor const dtau = at::empty({explicit_tau ? r : 0}, parameters);
-  dispatch(function, type, [&]<class T>(T) {
+  at::Tensor const du = at::empty(u.sizes(), u.options());
+  at::Tensor const dtau = explicit_tau ? at::empty(tau->sizes(), u.options()) : at::empty({0}, u.options());
+  at::Tensor const dy_rows = rows_of_each(dy), dtau_each = explicit_tau ? batch_of_vectors(dtau) : at::Tensor();
+  dispatch_householder(function, known.scalar_type(), [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
-    auto const device = policy();
-    hoft::arena memory(memory_of(form));
-    auto Q = carve_form<A>(memory, known.size(1), r);
-    Q.explicit_tau = explicit_tau, Q.filled = true;  // by the forward pass
-    auto const X = columns_of<T const>(known), dY = columns_of<T const>(dy);
-    auto const dX = columns_of<T>(dx);
-    auto const dU = columns_of<A>(du);
-    at::Tensor const work = bytes(hoft::apply_backward_workspace(device, Q, X), known);
-    auto const run = [&](auto const& backward) {
-      backward(device, Q, X, dY, dX, dU, vector_of<A>(dtau), hoft::side::left, operation(adjoint), memory_of(work));
-    };
-    if (from_output) run([](auto const&... a) { hoft::apply_backward_from_output(a...); });
-    else run([](auto const&... a) { hoft::apply_backward(a...); });
+    auto const X = columns_of_each<T const>(call.x), dY = columns_of_each<T const>(dy_rows);
+    auto const dX = columns_of_each<T>(batch_of_matrices(dx));
+    auto const U = columns_of_each<A const>(call.u);
+    auto const dU = columns_of_each<A>(batch_of_matrices(du));
+    auto const taus = vectors_of_each<A const>(call.tau);
+    auto const dtaus = vectors_of_each<A>(dtau_each);
+    share_problems(call.count, [&](auto const& policy, index_t first, index_t last) {
+      at::Tensor const form = bytes_for(known, [&](hoft::arena& memory) { carve_form<A>(memory, call.m, call.r); });
+      hoft::arena memory(memory_of(form));
+      auto Q = carve_form<A>(memory, call.m, call.r);
+      Q.explicit_tau = explicit_tau;
+      at::Tensor const work = bytes(std::max(hoft::accumulate_workspace<A>(policy, call.r, Q.block),
+                                             hoft::apply_backward_workspace(policy, Q, X(first))),
+                                    known);
+      auto const o = operation(adjoint);
+      for (index_t i = first; i < last; ++i) {
+        accumulate_given(policy, U(i), taus(i), explicit_tau, Q, memory_of(work));
+        if (from_output)
+          hoft::apply_backward_from_output(policy, Q, X(i), dY(i), dX(i), dU(i), dtaus(i), hoft::side::left, o,
+                                           memory_of(work));
+        else hoft::apply_backward(policy, Q, X(i), dY(i), dX(i), dU(i), dtaus(i), hoft::side::left, o, memory_of(work));
+      }
+    });
   });
   return {dx, du, dtau};
 }

@@ -8,10 +8,10 @@ namespace hoft_torch {
 
 /// Shapes and meanings stand beside the functions in householder.hpp and adapter.hpp.
 inline void declare(torch::Library& library) {
-  library.def("householder_forward(Tensor x, Tensor u, Tensor tau, bool adjoint) -> (Tensor y, Tensor form)");
+  library.def("householder_forward(Tensor x, Tensor u, Tensor? tau, bool adjoint) -> Tensor y");
   library.def(
-      "householder_backward(Tensor dy, Tensor known, Tensor form, int r, bool explicit_tau, bool from_output,"
-      " bool adjoint) -> (Tensor dx, Tensor du, Tensor dtau)");
+      "householder_backward(Tensor dy, Tensor known, Tensor u, Tensor? tau, bool from_output, bool adjoint)"
+      " -> (Tensor dx, Tensor du, Tensor dtau)");
   library.def("accumulate(Tensor u, Tensor v) -> Tensor");
   library.def("begin_layer(Tensor u, Tensor v, Tensor s) -> (Tensor layer, Tensor directions)");
   library.def("bind_layer(Tensor(a!) layer, int[] sizes, Tensor product) -> ()");
@@ -36,8 +36,6 @@ inline void declare(torch::Library& library) {
 }
 
 inline void implement(torch::Library& library) {
-  library.impl("householder_forward", householder_forward);
-  library.impl("householder_backward", householder_backward);
   library.impl("accumulate", accumulate);
   library.impl("begin_layer", begin_layer);
   library.impl("bind_layer", bind_layer);
