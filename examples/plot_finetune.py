@@ -6,28 +6,10 @@ import pathlib
 import statistics
 import sys
 
-try:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-except ImportError:
-    sys.exit("plot_finetune.py: matplotlib is missing for this Python: apt-get install python3-matplotlib, "
-             "and use /usr/bin/python3")
+from plot_style import COLOURS, plt, style
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 NAMES = {"frozen": "frozen", "full": "full fine-tuning", "lora": "LoRA", "hoft": "HOFT", "shoft": "SHOFT"}
-# Okabe and Ito's colours, which colour-blind readers can tell apart; each method has its own dashes too.
-COLOURS = {"frozen": "#000000", "full": "#009E73", "lora": "#E69F00", "hoft": "#0072B2", "shoft": "#D55E00"}
-DASHES = {"frozen": (0, (1, 2)), "full": "-", "lora": (0, (5, 2)), "hoft": "-", "shoft": (0, (6, 2, 1, 2))}
-
-plt.rcParams.update({"figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
-                     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-                     "axes.titlesize": 10, "lines.linewidth": 1.6})
-
-
-def style(method):
-    return {"color": COLOURS[method], "linestyle": DASHES[method]}
 
 
 def methods_of(entries):

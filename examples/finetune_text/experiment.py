@@ -1,0 +1,323 @@
+"""Fine-tunes all-MiniLM-L6-v2 on Debian's package descriptions by nine methods and compares them.
+
+Each method tries the same learning rates, one training each, judged on the validation split.
+With the best it is trained again by every seed and judged on the test split. The head, which all
+methods train, has the rate that is best when it is trained alone. Then come a step's time and
+memory, the exported adapters served by PEFT without hoft, and trainings on a 4-bit base.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import data
+import measure
+import report
+import serving
+import torch
+from labels import LABELS
+from model import model_folder
+from progress import Progress
+from training import Schedule, Task, run
+
+ROOT = Path(__file__).resolve().parents[2]
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+# Seconds of a training relative to LoRA's, for the time left until the first have shown theirs.
+COSTS = {"head": 0.5, "full": 1.6, "boft": 3.0, "hra": 3.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run does. The defaults are the whole comparison."""
+
+    methods: tuple[str, ...] = tuple(LABELS)
+    schedule: Schedule = Schedule()
+    rates: tuple[float, ...] = RATES
+    seeds: int = 5
+    rounds: int = 15  # of the times of a step
+    four_bit: tuple[str, ...] = ("lora", "hoft", "shoft")
+    largest: int | None = None  # examples of a split that a model is judged on; None: all
+
+
+QUICK = Settings(
+    methods=("head", "full", "lora", "dora", "oft", "hoft", "shoft"),
+    schedule=Schedule(steps=60),
+    rates=(3e-4, 1e-3, 3e-3, 1e-2),
+    seeds=2,
+    rounds=3,
+    four_bit=("lora", "hoft"),
+    largest=500,
+)
+SMOKE = Settings(
+    methods=("head", "lora", "hoft", "shoft"),
+    schedule=Schedule(steps=3, batch=4),
+    rates=(3e-3,),
+    seeds=1,
+    rounds=1,
+    four_bit=("hoft",),
+    largest=24,
+)
+
+_data: dict = {}  # of a worker
+
+
+def start_worker(tokens: Path, largest: int | None) -> None:
+    """Makes a process ready for trainings on one thread, so that their bits do not depend on how
+    many run at once."""
+    torch.set_num_threads(1)
+    splits = torch.load(tokens)
+    for name in ("validation", "test"):
+        splits[name] = part_of(splits[name], largest)
+    _data.update(splits)
+
+
+def part_of(split: tuple, largest: int | None) -> tuple:
+    """`largest` examples of all sections, always the same."""
+    if largest is None:
+        return split
+    order = torch.randperm(len(split[2]), generator=torch.Generator().manual_seed(0))
+    return tuple(part[order[:largest]] for part in split)
+
+
+def work(task: Task, schedule: Schedule, folder: Path | None) -> dict:
+    start = time.perf_counter()
+    result = run(task, _data, schedule, folder)
+    return result | {"seconds": time.perf_counter() - start}
+
+
+class Experiment:
+    """The stages of a comparison, which add to `results`."""
+
+    def __init__(self, settings: Settings, out: Path, jobs: int):
+        self.settings, self.out, self.jobs = settings, out, jobs
+        self.results: dict = {}
+        self.tokens = out / "tokens.pt"
+
+    def prepare(self) -> None:
+        """Makes the data and says what it is."""
+        examples = data.examples_of(data.read_lists())
+        parts = data.splits_of(examples)
+        data.write_tokens(parts, model_folder(), self.tokens)
+        print(
+            f"{len(examples)} descriptions of {len(data.SECTIONS)} sections: "
+            + ", ".join(f"{len(part)} {name}" for name, part in parts.items()),
+            flush=True,
+        )
+        self.results["data"] = {
+            "fingerprint": data.fingerprint(examples),
+            "sections": len(data.SECTIONS),
+            **{name: len(part) for name, part in parts.items()},
+        }
+        self.results["settings"] = dataclasses.asdict(self.settings)
+
+    def trainings(self, tasks: Sequence[Task], progress: Progress) -> Iterator[dict]:
+        """Their results as they end; the longest begin first. Of the first seed on the test
+        split, what was trained is kept."""
+        ready = (start_worker, (self.tokens, self.settings.largest))
+        with concurrent.futures.ProcessPoolExecutor(
+            self.jobs, measure.processes(), *ready
+        ) as pool:
+            jobs = [
+                pool.submit(work, task, self.settings.schedule, self.folder(task))
+                for task in sorted(tasks, key=cost, reverse=True)
+            ]
+            for job in concurrent.futures.as_completed(jobs):
+                result = job.result()
+                progress.done(result["method"], result.pop("seconds"), describe(result))
+                yield result
+
+    def folder(self, task: Task) -> Path | None:
+        if task.split != "test" or task.seed != 1:
+            return None
+        return self.out / "trained" / (task.method + ("_4_bit" if task.four_bit else ""))
+
+    def choose(self, names: Sequence[str], head_rate: float | None, progress: Progress) -> None:
+        """Tries all rates for these methods; the head alone has but its own."""
+        tasks = [
+            Task(name, rate, head_rate or rate, 1, "validation")
+            for name in names
+            for rate in self.settings.rates
+        ]
+        self.results.setdefault("trials", []).extend(self.trainings(tasks, progress))
+
+    def rate(self, name: str) -> float:
+        return report.best_rate(self.results["trials"], name)
+
+    def judge(self, progress: Progress) -> None:
+        """Trains each method with its rate by every seed; on a 4-bit base by the first seed."""
+        head = self.rate("head")
+        seeds = range(1, self.settings.seeds + 1)
+        tasks = [
+            Task(name, self.rate(name), head, seed, "test")
+            for name in self.settings.methods
+            for seed in seeds
+        ]
+        tasks += [
+            Task(name, self.rate(name), head, 1, "test", four_bit=True)
+            for name in self.settings.four_bit
+        ]
+        self.results["runs"] = sorted(
+            self.trainings(tasks, progress),
+            key=lambda r: (r["four_bit"], list(LABELS).index(r["method"]), r["seed"]),
+        )
+
+    def times(self) -> None:
+        self.results["times"] = {}
+        for shape, size in measure.SHAPES.items():
+            rounds = self.settings.rounds
+            progress = Progress({"round": 1.0}, ["round"] * (rounds + 1))
+            text = f"a step of {size[0]} texts of {size[1]} tokens, each method once"
+
+            def done(progress=progress, text=text):
+                progress.done("round", progress.since_last(), text)
+
+            self.results["times"][shape] = measure.step_times(
+                self.settings.methods, size, rounds, done
+            )
+
+    def memory(self) -> None:
+        """The peak of each method, and of some on a 4-bit base."""
+        wanted = [(name, False) for name in self.settings.methods]
+        wanted += [(name, True) for name in self.settings.four_bit]
+        progress = Progress({"process": 1.0}, ["process"] * len(wanted))
+        self.results["memory"] = []
+        for name, four_bit in wanted:
+            found = measure.alone(measure.peak_memory, name, four_bit)
+            self.results["memory"].append(found)
+            text = f"{LABELS[name]}{', 4-bit base' if four_bit else ''}"
+            progress.done(
+                "process",
+                progress.since_last(),
+                f"{text}: {found['peak'] / 2**20:.0f} MiB above the frozen model",
+            )
+
+    def serve(self) -> None:
+        """Exports the adapters of the first seed and reads them where hoft cannot be imported."""
+        start_worker(self.tokens, self.settings.largest)
+        self.results["served"] = []
+        for name in self.settings.methods:
+            if name not in serving.SERVED_AS:
+                continue
+            trained, exported = self.out / "trained" / name, self.out / "exported" / name
+            serving.export(trained, exported)
+            ours = serving.scores_of(trained, _data["test"])
+            theirs = measure.alone(serving.scores_without_hoft, exported, _data["test"])
+            found = serving.compare(name, ours, theirs, _data["test"])
+            self.results["served"].append(found)
+            print(
+                f"{LABELS[name]} served by PEFT as {found['served_as']}: "
+                f"{found['accuracy_served']:.1f} % (before: {found['accuracy']:.1f} %), scores "
+                f"differ by {found['difference']:.1e}",
+                flush=True,
+            )
+
+
+def cost(task: Task) -> float:
+    return COSTS.get(task.method, 1.0)
+
+
+def describe(result: dict) -> str:
+    base = ", 4-bit base" if result["four_bit"] else ""
+    return (
+        f"{LABELS[result['method']]}{base}, rate {result['rate']:.0e}, "
+        f"seed {result['seed']}: {result['split']} {result['accuracy']:.1f} %"
+    )
+
+
+def trainings_of(settings: Settings) -> list[str]:
+    """The method of each training of a run."""
+    each = len(settings.rates) + settings.seeds
+    return list(settings.methods) * each + list(settings.four_bit)
+
+
+def machine() -> dict:
+    """What the results depend on, as far as the system says."""
+    from quietly import peft, transformers
+
+    return {
+        "processor": report.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "peft": peft.__version__,
+        "transformers": transformers.__version__,
+        "date": datetime.date.today().isoformat(),
+        "commit": report.commit(ROOT),
+    }
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer steps, rates and seeds, without BOFT and HRA: under 6 minutes on 2 cores",
+    )
+    size.add_argument(
+        "--smoke",
+        action="store_true",
+        help="all stages, each as short as it can be: under a minute; its numbers say nothing",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count(),
+        help="trainings at a time; accuracies do not depend on it (default: one a core)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build/finetune_text", help="folder for the results"
+    )
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="writes the results, the plots and README.md's table into the repository",
+    )
+    parsed = parser.parse_args()
+    if parsed.jobs < 1:
+        parser.error(f"--jobs is {parsed.jobs}, must be at least 1")
+    if parsed.save and (parsed.quick or parsed.smoke):
+        parser.error("--save takes the whole comparison: without --quick and --smoke")
+    return parsed
+
+
+def main() -> None:
+    options = arguments()
+    settings = SMOKE if options.smoke else QUICK if options.quick else Settings()
+    options.out.mkdir(parents=True, exist_ok=True)
+    experiment = Experiment(settings, options.out, options.jobs)
+    start = time.perf_counter()
+    try:
+        experiment.prepare()
+    except data.DataError as error:
+        sys.exit(f"finetune_text: {error}")
+    costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
+    progress = Progress(costs, trainings_of(settings), options.jobs)
+    experiment.choose(["head"], None, progress)
+    rest = [name for name in settings.methods if name != "head"]
+    experiment.choose(rest, experiment.rate("head"), progress)
+    experiment.judge(progress)
+    experiment.serve()
+    experiment.memory()
+    experiment.times()
+
+    results = {"machine": machine()} | experiment.results
+    results["minutes"] = (time.perf_counter() - start) / 60
+    path = options.out / "results.json"
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print("\n" + report.page(results))
+    print(f"Results: {path}")
+    if options.save:
+        report.save(results, ROOT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The tables of a comparison, in Markdown, and where they are saved."""
+
+import json
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from labels import LABELS, methods_of
+
+MARKS = (
+    "<!-- written by examples/finetune_text/run.sh --save -->",
+    "<!-- end of what examples/finetune_text/run.sh writes -->",
+)
+
+
+def best_rate(trials: Sequence[dict], name: str) -> float:
+    """The rate of a method with the best accuracy, the smaller one where two are equal."""
+    own = [trial for trial in trials if trial["method"] == name]
+    return max(own, key=lambda trial: (trial["accuracy"], -trial["rate"]))["rate"]
+
+
+def processor() -> str:
+    """The processor's name, as far as the system says it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "an unknown processor"
+
+
+def commit(root: Path) -> str:
+    """The commit that is checked out, where this is a checkout."""
+    command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
+    text = f"{statistics.fmean(values):.{digits}f}"
+    return text + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def runs_of(results: dict, name: str, four_bit: bool = False) -> list[dict]:
+    return [r for r in results["runs"] if r["method"] == name and r["four_bit"] == four_bit]
+
+
+def against_lora(results: dict, name: str) -> str:
+    """The difference from LoRA's accuracy, seed by seed: same head, same batches."""
+    lora = {run["seed"]: run["accuracy"] for run in runs_of(results, "lora")}
+    own = {run["seed"]: run["accuracy"] for run in runs_of(results, name)}
+    shared = sorted(lora.keys() & own.keys())
+    if name == "lora" or not shared:
+        return ""
+    text = mean_and_spread([own[seed] - lora[seed] for seed in shared], 1)
+    return text if text.startswith("-") else "+" + text
+
+
+def peak_of(results: dict, name: str, four_bit: bool = False) -> dict:
+    same = (m for m in results["memory"] if m["method"] == name and m["four_bit"] == four_bit)
+    return next(same)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def main_table(results: dict) -> str:
+    rows = []
+    times = results["times"]
+    lora = {shape: of["lora"] for shape, of in times.items()}
+    for name in methods_of(results):
+        runs = runs_of(results, name)
+        rows.append([
+            LABELS[name],
+            f"{runs[0]['parameters']:,}",
+            f"{runs[0]['rate']:.0e}",
+            mean_and_spread([run["accuracy"] for run in runs]),
+            against_lora(results, name),
+            *(f"{of[name]:.0f} ({of[name] / lora[shape]:.2f})" for shape, of in times.items()),
+            f"{peak_of(results, name)['peak'] / 2**20:.0f}",
+            size(runs[0]["bytes"]),
+        ])
+    head = ["method", "parameters", "rate", "test accuracy, %", "− LoRA's",
+            "ms a small step (/ LoRA)", "ms a large step (/ LoRA)", "memory, MiB", "on disk"]
+    return table(head, rows)
+
+
+def served_table(results: dict) -> str:
+    rows = [[
+        LABELS[s["method"]],
+        s["served_as"],
+        f"{s['accuracy']:.2f}",
+        f"{s['accuracy_served']:.2f}",
+        f"{s['difference']:.0e}",
+    ] for s in results["served"]]
+    head = ["trained as", "served as", "accuracy, %", "accuracy served, %",
+            "largest difference of a score / largest score"]
+    return table(head, rows)
+
+
+def four_bit_table(results: dict) -> str:
+    rows = []
+    for name in results["settings"]["four_bit"]:
+        cells = [f"Q{LABELS[name]}"]
+        for four_bit in (False, True):
+            run = next(r for r in runs_of(results, name, four_bit) if r["seed"] == 1)
+            peak = peak_of(results, name, four_bit)
+            cells += [f"{run['accuracy']:.1f}", f"{peak['weights'] / 2**20:.0f}",
+                      f"{peak['peak'] / 2**20:.0f}"]
+        rows.append(cells)
+    head = ["method", "accuracy, float base, %", "weights, MiB", "memory, MiB",
+            "accuracy, 4-bit base, %", "weights, MiB", "memory, MiB"]
+    return table(head, rows)
+
+
+def page(results: dict) -> str:
+    """All tables, and what they are of."""
+    machine, settings, data = results["machine"], results["settings"], results["data"]
+    schedule = settings["schedule"]
+    return f"""\
+{schedule['steps']} steps of {schedule['batch']} texts, {data['train']} to train on, {data['test']} to test;
+mean ± standard deviation of {settings['seeds']} seeds; {machine['cores']} cores of {machine['processor']};
+PyTorch {machine['torch']}, PEFT {machine['peft']}; {machine['date']}, commit `{machine['commit']}`, data
+`{data['fingerprint']}`.
+
+{main_table(results)}
+Served by PEFT in a process that cannot import hoft (seed 1):
+
+{served_table(results)}
+On a base in 4 bits (bitsandbytes, NF4; seed 1, the rates chosen in float):
+
+{four_bit_table(results)}"""
+
+
+def save(results: dict, root: Path) -> None:
+    """Writes the results, their plot and the tables of README.md. RuntimeError where README.md
+    has no marks."""
+    import plot
+
+    target = root / "bench/results/finetune_text.json"
+    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    plot.draw(results, target.with_suffix(".png"))
+    readme = Path(__file__).with_name("README.md")
+    text = readme.read_text(encoding="utf-8")
+    before, mark, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not mark or not end:
+        raise RuntimeError(f"{readme} lacks the lines {MARKS[0]} and {MARKS[1]}")
+    readme.write_text(f"{before}{mark}\n{page(results)}{end}{after}", encoding="utf-8")
+    print(f"Saved: {target}, {target.with_suffix('.png')}, {readme}")
