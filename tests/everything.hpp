@@ -52,6 +52,8 @@ class everything {
         dx(s.n, s.t),
         left(s.m, s.ru + s.rv),
         right(s.ru + s.rv, s.n),
+        dleft(s.m, s.ru + s.rv),
+        dright(s.ru + s.rv, s.n),
         W(s.ru, s.t),
         dU(s.m, s.ru),
         dUout(s.m, s.ru),
@@ -60,6 +62,7 @@ class everything {
         wV(s.n, s.rv),
         fU(s.m, s.ru),
         fV(s.n, s.rv),
+        magnitude(s.m, 1),
         dtau(s.ru, 1),
         ws(scaled ? s.m : 0, 1),
         fs(scaled ? s.m : 0, 1) {}
@@ -127,6 +130,8 @@ class everything {
          [&](workspace w) { merge_backward(policy, a, in(M), in(dMhat), wU.view(), wV.view(), vector(ws), w); });
     call("low_rank", low_rank_workspace(policy, a, in(M)),
          [&](workspace w) { low_rank(policy, a, in(M), left.view(), right.view(), w); });
+    call("scaled_low_rank", scaled_low_rank_workspace(policy, a, in(M)),
+         [&](workspace w) { scaled_low_rank(policy, a, in(M), dleft.view(), dright.view(), vector(magnitude), w); });
     auto const base = base_of(policy, in(M));
     arena count;
     auto const carve = [&](arena& from) {
@@ -168,15 +173,16 @@ class everything {
     f("merge", Mhat.map()), f("unmerge", Mback.map()), f("merge dU", wU.map()), f("merge dV", wV.map()),
         f("merge ds", ws.map());
     f("low rank L", left.map()), f("low rank R", right.map());
+    f("scaled low rank L", dleft.map()), f("scaled low rank R", dright.map()), f("magnitude", magnitude.map());
     f("forward y", y.map()), f("forward y, nothing saved", yu.map()), f("backward dx", dx.map());
     f("backward dU", fU.map()), f("backward dV", fV.map()), f("backward ds", fs.map());
   }
   bool intact() const {
     bool all = true;
-    for (auto const* a : {&U,  &V,     &geqrf, &M,    &X,     &dY, &dMhat, &x,     &dy, &Y,    &Xr,   &E,
-                          &dX, &dXout, &dXt,   &Mhat, &Mback, &y,  &yu,    &dbase, &dx, &left, &right})
+    for (auto const* a : {&U,     &V,   &geqrf, &M,     &X, &dY, &dMhat, &x,  &dy,   &Y,     &Xr,    &E,     &dX,
+                          &dXout, &dXt, &Mhat,  &Mback, &y, &yu, &dbase, &dx, &left, &right, &dleft, &dright})
       all = all && a->intact();
-    for (auto const* a : {&tau, &scale, &W, &dU, &dUout, &dV, &wU, &wV, &fU, &fV, &dtau, &ws, &fs})
+    for (auto const* a : {&tau, &scale, &W, &dU, &dUout, &dV, &wU, &wV, &fU, &fV, &dtau, &ws, &fs, &magnitude})
       all = all && a->intact();
     return all;
   }
@@ -202,8 +208,8 @@ class everything {
   bool keep_q_;
   out U, V, geqrf, M, X, dY, dMhat, x, dy;
   acc tau, scale;
-  out Y, Xr, E, dX, dXout, dXt, Mhat, Mback, y, yu, dbase, dx, left, right;
-  acc W, dU, dUout, dV, wU, wV, fU, fV, dtau, ws, fs;
+  out Y, Xr, E, dX, dXout, dXt, Mhat, Mback, y, yu, dbase, dx, left, right, dleft, dright;
+  acc W, dU, dUout, dV, wU, wV, fU, fV, magnitude, dtau, ws, fs;
   dense_matrix<T, L> Ytau, Yneumann;
   std::vector<std::vector<std::byte, Memory<std::byte>>> kept_;
 };

@@ -129,6 +129,9 @@ TEST_CASE("a form that nobody accumulated is refused by every call that reads it
       merge_backward(cpu{}, a, x, x, as_view(dU), as_view(dV), vector_view<double>{}, p.work());
     });
     says_that_it_is_not_filled("low_rank", side_of, [&] { low_rank(cpu{}, a, x, as_view(L), as_view(R), p.work()); });
+    says_that_it_is_not_filled("scaled_low_rank", side_of, [&] {
+      scaled_low_rank(cpu{}, a, x, as_view(L), as_view(R), vector_view<double>(L.data(), p.m), p.work());
+    });
     arena kept({p.memory.data(), 50000});
     auto const state = carve_layer_state<double, col_major>(kept, a, 4);
     auto const g = carve_layer_gradient(kept, a);

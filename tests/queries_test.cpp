@@ -50,6 +50,7 @@ std::vector<std::pair<std::string, index_t>> answers(Policy const& policy, bool 
           {"unmerge", unmerge_workspace(policy, a, M)},
           {"merge_backward", merge_backward_workspace(policy, a, M)},
           {"low_rank", low_rank_workspace(policy, a, M)},
+          {"scaled_low_rank", scaled_low_rank_workspace(policy, a, M)},
           {"bind_layer", bind_workspace<std::remove_const_t<E>, row_major>(policy, a)},
           {"project", project_workspace(policy, layer, x)},
           {"adapt", adapt_workspace(policy, layer, base_output)},
@@ -202,6 +203,8 @@ TEST_CASE("queries refuse sizes that no call would take") {
     refuses<shape_error>(std::string("merge_backward") + message,
                          [&] { return merge_backward_workspace(cpu{}, b, M); });
     refuses<shape_error>(std::string("low_rank") + message, [&] { return low_rank_workspace(cpu{}, b, M); });
+    refuses<shape_error>(std::string("scaled_low_rank") + message,
+                         [&] { return scaled_low_rank_workspace(cpu{}, b, M); });
     refuses<shape_error>(std::string("bind") + message, [&] { return hoft::bind_workspace<double>(cpu{}, b); });
     auto changed = layer;
     changed.adapter = b;
@@ -224,6 +227,8 @@ TEST_CASE("queries refuse sizes that no call would take") {
                        [&] { return merge_backward_workspace(cpu{}, a, negative); });
   refuses<shape_error>("low_rank_workspace: M.cols is -5, must be >= 0",
                        [&] { return low_rank_workspace(cpu{}, a, negative); });
+  refuses<shape_error>("scaled_low_rank_workspace: M.cols is -5, must be >= 0",
+                       [&] { return scaled_low_rank_workspace(cpu{}, a, negative); });
   refuses<shape_error>("forward_workspace: x.rows is 7, must be == 5",
                        [&] { return forward_workspace(cpu{}, layer, negative); });
   refuses<shape_error>("forward_workspace: x.cols is -4, must be >= 0",

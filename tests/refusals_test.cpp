@@ -284,7 +284,7 @@ TEST_CASE("adapters refuse") {
                        [&] { return paired_gaussian<double>(3, -1, 1); });
 }
 
-TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {
+TEST_CASE("merge, unmerge, merge_backward, low_rank and scaled_low_rank refuse") {
   problem p;
   Matrix tall = gaussian<double>(p.m + 1, p.n, 1);
   Matrix const tall0 = tall;
@@ -318,20 +318,34 @@ TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {
   Matrix L5(p.m, p.r + p.rv);
   refuses<shape_error>("hoft::low_rank: right.rows is 7, must be == 5",
                        [&] { return low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(L), p.work()); });
-  for (auto const& [function,
-                    needed, call] : {std::tuple<std::string, index_t, std::function<void(workspace)>>{
-                                         "merge", merge_workspace(p.policy, a, as_view(p.X)),
-                                         [&](workspace w) { merge(p.policy, a, as_view(p.X), as_view(p.X), w); }},
-                                     {"unmerge", unmerge_workspace(p.policy, a, as_view(p.X)),
-                                      [&](workspace w) { unmerge(p.policy, a, as_view(p.X), w); }},
-                                     {"merge_backward", merge_backward_workspace(p.policy, a, as_view(p.X)),
-                                      [&](workspace w) {
-                                        merge_backward(p.policy, a, as_view(p.X), as_view(p.dY), as_view(p.dU),
-                                                       as_view(p.dV), as_vector_view(ds), w);
-                                      }},
-                                     {"low_rank", low_rank_workspace(p.policy, a, as_view(p.X)), [&](workspace w) {
-                                        low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(R), w);
-                                      }}})
+  Vector magnitude(p.m);
+  refuses<shape_error>("hoft::scaled_low_rank: right.rows is 7, must be == 5", [&] {
+    scaled_low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(L), as_vector_view(magnitude), p.work());
+  });
+  refuses<shape_error>("hoft::scaled_low_rank: magnitude.size is 0, must be == 7", [&] {
+    scaled_low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(R), as_vector_view(p.none), p.work());
+  });
+  for (auto const& [function, needed, call] : {std::tuple<std::string, index_t, std::function<void(workspace)>>{
+                                                   "merge", merge_workspace(p.policy, a, as_view(p.X)),
+                                                   [&](workspace w) {
+                                                     merge(p.policy, a, as_view(p.X), as_view(p.X), w);
+                                                   }},
+                                               {"unmerge", unmerge_workspace(p.policy, a, as_view(p.X)),
+                                                [&](workspace w) { unmerge(p.policy, a, as_view(p.X), w); }},
+                                               {"merge_backward", merge_backward_workspace(p.policy, a, as_view(p.X)),
+                                                [&](workspace w) {
+                                                  merge_backward(p.policy, a, as_view(p.X), as_view(p.dY),
+                                                                 as_view(p.dU), as_view(p.dV), as_vector_view(ds), w);
+                                                }},
+                                               {"low_rank", low_rank_workspace(p.policy, a, as_view(p.X)),
+                                                [&](workspace w) {
+                                                  low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(R), w);
+                                                }},
+                                               {"scaled_low_rank", scaled_low_rank_workspace(p.policy, a, as_view(p.X)),
+                                                [&](workspace w) {
+                                                  scaled_low_rank(p.policy, a, as_view(p.X), as_view(L5), as_view(R),
+                                                                  as_vector_view(magnitude), w);
+                                                }}})
     refuses<workspace_error>("hoft::" + function + ": work.size is " + std::to_string(needed - 1) +
                                  ", must be >= " + std::to_string(needed) + " bytes",
                              [&, &call = call, needed = needed] {
@@ -349,6 +363,8 @@ TEST_CASE("merge, unmerge, merge_backward and low_rank refuse") {
   zero[4] = 0;
   adapter<double> const singular{p.U, p.V, zero};
   refuses<argument_error>("hoft::unmerge: a.scale[4] is 0, must be != 0", [&] { return unmerge(singular, p.X); });
+  refuses<argument_error>("hoft::scaled_low_rank: a.scale[4] is 0, must be != 0",
+                          [&] { return scaled_low_rank(singular, p.X); });
   auto blocked = a;
   blocked.right.block = 1;
   refuses<shape_error>("hoft::merge: a.right.block is 1, must be >= 2",

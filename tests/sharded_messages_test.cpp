@@ -116,6 +116,7 @@ void count_weight(Policy const& policy, Counted const& counted, index_t t, index
   counted([&] { unmerge(policy, a, M); });
   counted([&] { static_cast<void>(merge_backward(policy, a, M, dMhat)); });
   counted([&] { static_cast<void>(low_rank(policy, a, M)); });
+  counted([&] { static_cast<void>(scaled_low_rank(policy, a, M)); });
   auto const bound = bind_layer(policy, a, dense(M));
   auto const layer = bound.view();
   layer_gradient g(bound);
@@ -242,14 +243,20 @@ TEST_CASE("messages are as promised: one of r t numbers each way by rows, none b
 TEST_CASE("messages of the calls on weights, of the halves and of gradients") {
   index_t const m = 12, n = 10, t = 6, ru = 4, rv = 3;
   using messages = std::vector<std::array<index_t, 3>>;  ///< sums, their numbers, and records more than sums
-  // merge, unmerge, merge_backward, low_rank, project, adapt, adapt_backward, project_backward
-  messages const by_rows{{1, ru * n, 1},        {1, ru * n, 3}, {3, 2 * ru * n + n * rv + rv * rv + ru, 1},
-                         {1, ru * n, 1},        {0, 0, 0},      {1, ru * t, 0},
-                         {2, (ru + rv) * t, 0}, {0, 0, 0}};
+  // merge, unmerge, merge_backward, low_rank, scaled_low_rank, project, adapt, adapt_backward, project_backward
+  messages const by_rows{{1, ru * n, 1}, {1, ru * n, 3},        {3, 2 * ru * n + n * rv + rv * rv + ru, 1},
+                         {1, ru * n, 1}, {1, ru * n, 3},        {0, 0, 0},
+                         {1, ru * t, 0}, {2, (ru + rv) * t, 0}, {0, 0, 0}};
   index_t const sums_of_outputs = m * ru + 2 * ru * ru + m * rv;
-  messages const by_columns{{1, m * rv, 1}, {1, m * rv, 1}, {3, m * rv + sums_of_outputs + rv, 1},
-                            {1, m * rv, 1}, {1, rv * t, 0}, {0, 0, 0},
-                            {0, 0, 0},      {0, 0, 0}};
+  messages const by_columns{{1, m * rv, 1},
+                            {1, m * rv, 1},
+                            {3, m * rv + sums_of_outputs + rv, 1},
+                            {1, m * rv, 1},
+                            {2, m * rv + 3 * m, 1},
+                            {1, rv * t, 0},
+                            {0, 0, 0},
+                            {0, 0, 0},
+                            {0, 0, 0}};
   // apply, apply_backward, apply_backward_from_output
   messages const tall{{1, ru * t, 0}, {2, 2 * ru * t + ru, 0}, {2, 2 * ru * t + ru, 0}};
   for (split of : {split::rows, split::columns, split::tall})
@@ -666,6 +673,8 @@ TEST_CASE("what cannot be asked of shards is refused in words") {
     if (c.rank() == 1) s(2, 0) = 0;
     hoft::adapter const a(weight, U, V, s.col(0));
     CHECK_THROWS_WITH_AS(hoft::unmerge(weight, a, M), "hoft::sharded: scale[2] of rank 1 is 0, must be != 0",
+                         hoft::argument_error);
+    CHECK_THROWS_WITH_AS(hoft::scaled_low_rank(weight, a, M), "hoft::sharded: scale[2] of rank 1 is 0, must be != 0",
                          hoft::argument_error);
   });
 }

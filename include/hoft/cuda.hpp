@@ -6,6 +6,7 @@
 #include <hoft/adapter/low_rank.hpp>
 #include <hoft/adapter/merge.hpp>
 #include <hoft/adapter/paired_gaussian.hpp>
+#include <hoft/adapter/scaled_low_rank.hpp>
 #include <hoft/adapter/unmerge.hpp>
 #include <hoft/core/cost.hpp>
 #include <hoft/cuda/dense.hpp>

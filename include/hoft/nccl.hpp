@@ -4,6 +4,7 @@
 #include <hoft/adapter/batch.hpp>
 #include <hoft/adapter/layer_batch.hpp>
 #include <hoft/adapter/low_rank.hpp>
+#include <hoft/adapter/scaled_low_rank.hpp>
 #include <hoft/cuda.hpp>
 #include <hoft/sharded/backend.hpp>
 #include <hoft/sharded/rank_order.hpp>

@@ -61,6 +61,13 @@ class judged_calls {
     judge_activations(scaled);
   }
 
+  /// diag(s) X or diag(conj(s)) X.
+  matrix scaled(matrix const& of, bool conjugated = false) const {
+    matrix Y = of;
+    for (index_t i = 0; i < Y.rows(); ++i) Y.row(i) *= conjugated ? conjugate_of(scale(i, 0)) : scale(i, 0);
+    return Y;
+  }
+
  private:
   static long double root(index_t n) { return std::sqrt(static_cast<long double>(n)); }
   void by_entry(char const* name, matrix const& value, bound_matrix const& bound) { results[name] = {value, bound, 0}; }
@@ -114,12 +121,6 @@ class judged_calls {
     by_entry("neumann dU", g.U, bound);
   }
 
-  /// diag(s) X or diag(conj(s)) X.
-  matrix scaled(matrix const& of, bool conjugated = false) const {
-    matrix Y = of;
-    for (index_t i = 0; i < Y.rows(); ++i) Y.row(i) *= conjugated ? conjugate_of(scale(i, 0)) : scale(i, 0);
-    return Y;
-  }
   /// ds_i = Σ_j conj(q_ij) dp_ij.
   matrix row_dots(matrix const& q, matrix const& dp) const {
     matrix ds = matrix::Zero(q.rows(), 1);
@@ -140,7 +141,12 @@ class judged_calls {
     long double const size = M.norm(), both = size * dMhat.norm();
     by_norm("merge", Mhat, relative_ * largest_ * size);
     by_norm("unmerge", M, relative_ * largest_ / smallest_ * size);
-    by_norm("low rank", Mhat - scaled(M), relative_ * largest_ * size);  // and what L R multiplies
+    // And what L R multiplies. A row's norm is off by no more than the row.
+    by_norm("low rank", Mhat - scaled(M), relative_ * largest_ * size);
+    by_norm("scaled low rank", Mhat - scaled(M), relative_ * largest_ * size);
+    matrix magnitude(s_.m, 1);
+    for (index_t i = 0; i < s_.m; ++i) magnitude(i, 0) = scale(i, 0) / std::abs(scale(i, 0)) * Mhat.row(i).norm();
+    by_norm("magnitude", magnitude, relative_ * largest_ * size);
     by_entry("merge dU", reference_backward(U, p, dMhat).U, gradient(U, largest_ * both));
     by_entry("merge dV", reference_backward(V, M, scaled(dp, true), side::right).U, gradient(V, largest_ * both));
     if (with_scale) by_norm("merge ds", row_dots(q, dp), relative_ * both);
@@ -193,17 +199,20 @@ void check_calls(Policy const& policy, std::span<shape const> shapes = conforman
       CHECK(all.intact());
       judged_calls<T> expected(s, scaled, keep_q, seed);
       deducible<W> left;
+      long double of_factors = 0;  // what rounding the last ones to storage may change
       std::size_t judged = 0;
       all.for_each_result([&](char const* name, auto const& result) {
         deducible<W> actual = widen(result);
         std::string key = name;
-        long double more = 0;
         if (key == "low rank L") left = actual;
-        if (key == "low rank R") {
-          key = "low rank";
-          more = 2 * storage_rounding<T>() * left.norm() * actual.norm();
+        if (key == "scaled low rank L") left = expected.scaled(actual);
+        if (key == "low rank R" || key == "scaled low rank R") {
+          key.resize(key.size() - 2);
+          of_factors = 2 * storage_rounding<T>() * left.norm() * actual.norm();
           actual = times(left, actual);
         }
+        bool const has_factors = key == "low rank" || key == "scaled low rank" || key == "magnitude";
+        long double const more = has_factors ? of_factors : 0;
         auto const found = expected.results.find(key);
         if (found == expected.results.end()) return;
         ++judged;

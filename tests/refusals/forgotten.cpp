@@ -16,6 +16,7 @@
 // refused: hoft: a must be a hoft::adapter
 // refused: hoft: a must be a hoft::adapter
 // refused: hoft: a must be a hoft::adapter
+// refused: hoft: a must be a hoft::adapter
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -98,5 +99,7 @@ void f(Eigen::MatrixXd const& U, Eigen::MatrixXd& X, Eigen::MatrixXd const& Y) {
   auto const d = hoft::backward(U, base, X, X, Y);
 #elif REFUSED == 18
   auto const layer = hoft::bind_layer(U, base);
+#elif REFUSED == 19
+  auto const d = hoft::scaled_low_rank(policy, U, X);
 #endif
 }

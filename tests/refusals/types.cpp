@@ -18,6 +18,7 @@
 // refused: hoft: this argument is no Eigen matrix
 // refused: hoft::unmerge: the adapter must hold the accumulator type of M
 // refused among others: hoft: dU, dV and ds are written
+// refused: hoft::scaled_low_rank: the adapter must hold the accumulator type of M and of the factors
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -81,5 +82,7 @@ void f(MatrixXf const& U, MatrixXf const& M, MatrixXf const& x, MatrixXf const& 
 #elif REFUSED == 20
   hoft::finish<float>(hoft::cpu{}, layer.view(), base, g.view(), hoft::as_view(U), hoft::as_view(U),
                       hoft::vector_view<float>{}, {});
+#elif REFUSED == 21
+  auto const d = hoft::scaled_low_rank(a, xd);
 #endif
 }

@@ -234,6 +234,31 @@ class rank_calls {
                 2 * storage_rounding<T>() * l.norm() * r.norm());
     if (policy_.of == split::columns) same_everywhere("low rank L", left.view());
     else same_everywhere("low rank R", right.view());
+    run_scaled_low_rank(a, left, right);
+  }
+
+  void run_scaled_low_rank(hoft::adapter_view<A const> const& a, matrix& left, matrix& right) {
+    using namespace hoft;
+    sums magnitude = result_sums(rows_.count, 1);
+    call("scaled_low_rank", scaled_low_rank_workspace(policy_, a, in(M)),
+         [&](workspace w) { scaled_low_rank(policy_, a, in(M), left.view(), right.view(), vector(magnitude), w); });
+    report_.results["scaled low rank"] = bits_of(left.view(), right.view(), magnitude.view());
+    deducible<W> const r = widen(right.map());
+    deducible<W> l = deducible<W>::Zero(s_.m, s_.ru + s_.rv);  // among the whole's rows, which have the scale
+    l.middleRows(rows_.first, rows_.count) = widen(left.map());
+    l = deducible<W>(judges_.scaled(l).middleRows(rows_.first, rows_.count));
+    long double const of_factors = 2 * storage_rounding<T>() * l.norm() * r.norm();
+    judge_value("scaled low rank", judges_.results.at("scaled low rank"), times(l, r), rows_, cols_, of_factors);
+    // Norms run over the columns of all ranks: V̂ has columns of norm 1, and |T_U| ≤ 4 in Z = T_U Ûᴴ P with ‖P‖ = ‖M̂‖.
+    auto const& magnitudes = judges_.results.at("magnitude");
+    auto const ru = static_cast<long double>(s_.ru), rv = static_cast<long double>(s_.rv);
+    long double const whole_r =
+        policy_.of == split::columns ? std::sqrt(rv) + 4 * ru * std::sqrt(ru) * magnitudes.value.norm() : r.norm();
+    long double const of_norms = 2 * storage_rounding<T>() * l.norm() * whole_r;
+    judge_value("magnitude", magnitudes, widen(magnitude.map()), rows_, {0, 1}, of_norms);
+    if (!magnitude.intact()) report_.failures.push_back("magnitude was written beside its elements");
+    if (policy_.of == split::columns) same_everywhere("scaled low rank L", left.view(), magnitude.view());
+    else same_everywhere("scaled low rank R", right.view());
   }
 
   void judge_gradient(std::string const& pass, sums const& dU, sums const& dV, sums const& ds) {

@@ -61,5 +61,13 @@ void require_adapter(char const* function, side_ranks ranks, adapter_view<A> con
                              "built from reflectors alone");
 }
 
+/// Asked last: ranks that share a weight tell each other what they find.
+template <class Policy, class A>
+void require_no_zero(char const* function, Policy const& policy, adapter_view<A> const& a) {
+  if (index_t const zero = ops<Policy>::find_zero(policy, vector_view<std::remove_const_t<A> const>(a.scale));
+      zero >= 0)
+    refuse<argument_error>(function, ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
+}
+
 }  // namespace detail
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -76,7 +76,7 @@ void unmerge(Policy const& policy, Adapters const& all_a, Weights const& all_M, 
       function, count, work, [&](std::size_t i) { detail::require_unmerge(detail::ranks_of(policy), a[i], M[i]); },
       [&] { return unmerge_workspace(policy, a, M); });
   for (index_t i = 0; i < count; ++i)
-    detail::require_problem(i, [&] { detail::require_no_zero(policy, a[std::size_t(i)]); });
+    detail::require_problem(i, [&] { detail::require_no_zero(function, policy, a[std::size_t(i)]); });
   detail::run_batch(policy, count, work, bytes,
                     [&](auto const& one, std::size_t i, workspace part) { unmerge(one, a[i], M[i], part); });
 }

@@ -23,6 +23,47 @@ struct low_rank_pieces {
         z(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())) {}
 };
 
+template <class A, class TM, class L, class T, class LL, class LR>
+void require_low_rank(char const* function, side_ranks ranks, adapter_view<A> const& a, matrix_view<TM, L> M,
+                      matrix_view<T, LL> left, matrix_view<T, LR> right) {
+  index_t const rank = a.left.rank() + a.right.rank();
+  require_adapter(function, ranks, a);
+  require_not_empty(function, "a.left", a.left, M.rows);
+  require_not_empty(function, "a.right", a.right, M.cols);
+  require_shape(function, "M", M, a.rows(), a.cols());
+  require_shape(function, "left", left, a.rows(), rank);
+  require_shape(function, "right", right, rank, a.cols());
+}
+
+/// Binds the layer of M, and makes the right factor: [−Z; Vᴴ].
+template <class Policy, class A, class T, class L, class TR, class LR>
+void bind_and_factor(Policy const& policy, adapter_view<A const> const& a, matrix_view<T const, L> M,
+                     matrix_view<TR, LR> right, low_rank_pieces<Policy, A, T, L> const& pieces) {
+  index_t const ru = a.left.rank(), rv = a.right.rank();
+  bound_layer_view<A const> const layer = pieces.layer.parts;
+  pieces.layer.bind(policy, M);
+  pack_layer(policy, layer, updates_together(a, false), pieces.adapt.packed);
+  adjoint_vectors<A, L> const vectors{a.right.vectors};
+  decltype(auto) of_left = ops<Policy>::of_left(policy);
+  ops<Policy>::for_each_panel(of_left, a.cols(), pieces.adapt.width, [&](index_t worker, auto p) {
+    auto const local = ops<Policy>::serial(of_left);
+    index_t const j = p.first, w = p.count;
+    auto const y = pieces.panel(worker).columns(0, w);
+    auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
+    matrix_view<A const, L> const x = staged(local, M.columns(j, w), y);
+    matrix_view<A const, L> const v = vectors.columns(local, j, w, pieces.adapt.v(worker));
+    adapt_panel(local, layer, pieces.adapt.packed, v, x, y, W, matrix_view<A, L>{},
+                pieces.adapt.scratch(worker).columns(0, w), {}, false);
+    for (index_t i = 0; i < a.left.blocks(); ++i) {
+      auto const q = a.left.at(i);
+      ops<Policy>::multiply(local, A(-1), q.T, op::plain, W.block(q.first, 0, q.rank, w),
+                            Z.block(q.first, 0, q.rank, w));
+    }
+    ops<Policy>::copy(local, Z, right.block(0, j, ru, w));
+    ops<Policy>::copy(local, v, right.block(ru, j, rv, w));
+  });
+}
+
 }  // namespace detail
 
 /// Bytes of workspace for `low_rank` with M of this element type and layout.
@@ -44,7 +85,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param M      [m, n] In: the base weight
 /// @param left   [m, ru + rv] Out: B
 /// @param right  [ru + rv, n] Out: A. Neither may overlap M
-/// @param work   at least low_rank_workspace bytes: no m×n temporary
+/// @param work   at least low_rank_workspace bytes: on the CPU no m×n temporary
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or one not
 ///         accumulated), before anything is written
 ///
@@ -60,39 +101,14 @@ void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L>
   constexpr char const* function = "low_rank";
   adapter_view<acc const> const view = a;
   index_t const ru = a.left.rank(), rv = a.right.rank();
-  detail::require_adapter(function, detail::ranks_of(policy), view);
-  detail::require_not_empty(function, "a.left", a.left, M.rows);
-  detail::require_not_empty(function, "a.right", a.right, M.cols);
-  detail::require_shape(function, "M", M, a.rows(), a.cols());
-  detail::require_shape(function, "left", left, a.rows(), ru + rv);
-  detail::require_shape(function, "right", right, ru + rv, a.cols());
-  using pieces_type = detail::low_rank_pieces<Policy, acc, std::remove_const_t<TM>, L>;
+  detail::require_low_rank(function, detail::ranks_of(policy), view, M, left, right);
+  using value = std::remove_const_t<TM>;
+  using pieces_type = detail::low_rank_pieces<Policy, acc, value, L>;
   auto const pieces = detail::carve<pieces_type>(function, work, policy, view);
   ops<Policy>::agree_on_adapter(policy, view);
-  bound_layer_view<acc const> const layer = pieces.layer.parts;
-  pieces.layer.bind(policy, M);
-  detail::pack_layer(policy, layer, detail::updates_together(view, false), pieces.adapt.packed);
-  detail::adjoint_vectors<acc, L> const vectors{view.right.vectors};
-  decltype(auto) of_left = ops<Policy>::of_left(policy);
-  ops<Policy>::for_each_panel(of_left, a.cols(), pieces.adapt.width, [&](index_t worker, auto p) {
-    auto const local = ops<Policy>::serial(of_left);
-    index_t const j = p.first, w = p.count;
-    auto const y = pieces.panel(worker).columns(0, w);
-    auto const W = pieces.w(worker).columns(0, w), Z = pieces.z(worker).columns(0, w);
-    matrix_view<acc const, L> const x = detail::staged(local, M.columns(j, w), y);
-    matrix_view<acc const, L> const v = vectors.columns(local, j, w, pieces.adapt.v(worker));
-    detail::adapt_panel(local, layer, pieces.adapt.packed, v, x, y, W, matrix_view<acc, L>{},
-                        pieces.adapt.scratch(worker).columns(0, w), {}, false);
-    for (index_t i = 0; i < a.left.blocks(); ++i) {
-      auto const q = view.left.at(i);
-      ops<Policy>::multiply(local, acc(-1), q.T, op::plain, W.block(q.first, 0, q.rank, w),
-                            Z.block(q.first, 0, q.rank, w));
-    }
-    ops<Policy>::copy(local, Z, right.block(0, j, ru, w));
-    ops<Policy>::copy(local, v, right.block(ru, j, rv, w));
-  });
+  detail::bind_and_factor(policy, view, matrix_view<value const, L>(M), right, pieces);
   ops<Policy>::copy(policy, a.left.vectors, left.columns(0, ru));
-  ops<Policy>::copy(policy, layer.minus_scaled_K, left.columns(ru, rv));
+  ops<Policy>::copy(policy, pieces.layer.parts.minus_scaled_K, left.columns(ru, rv));
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -19,14 +19,6 @@ void require_unmerge(side_ranks ranks, adapter_view<A> const& a, matrix_view<T, 
       refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with neumann{k}",
                              "built with exact{}");
 }
-/// Asked last: ranks that share a weight tell each other what they find.
-template <class Policy, class A>
-void require_no_zero(Policy const& policy, adapter_view<A> const& a) {
-  if (index_t const zero = ops<Policy>::find_zero(policy, vector_view<std::remove_const_t<A> const>(a.scale));
-      zero >= 0)
-    refuse<argument_error>("unmerge", ("a.scale[" + std::to_string(zero) + "]").c_str(), "0", "!= 0");
-}
-
 }  // namespace detail
 
 /// Bytes of workspace for `unmerge` with M of this element type and layout.
@@ -60,7 +52,7 @@ void unmerge(Policy const& policy, adapter_view<A> const& a, matrix_view<T, L> M
   detail::require_unmerge(detail::ranks_of(policy), a, M);
   detail::require_bytes("unmerge", "work.size", work.size, unmerge_workspace(policy, a, M));
   ops<Policy>::agree_on_adapter(policy, a);
-  detail::require_no_zero(policy, a);
+  detail::require_no_zero("unmerge", policy, a);
   apply(ops<Policy>::of_left(policy), a.left, M, M, side::left, op::adjoint, work);
   if (a.scaled()) ops<Policy>::divide_rows(policy, s, M);
   apply(ops<Policy>::of_right(policy), a.right, M, M, side::right, op::adjoint, work);

@@ -2,6 +2,7 @@
 #pragma once
 #include <hoft/adapter/low_rank.hpp>
 #include <hoft/adapter/merge.hpp>
+#include <hoft/adapter/scaled_low_rank.hpp>
 #include <hoft/adapter/unmerge.hpp>
 #include <hoft/eigen/adapter.hpp>
 
@@ -100,6 +101,34 @@ template <class A, class DM>
   return low_rank(cpu{}, a, M);
 }
 
+/// The factors and magnitudes of a low-rank update with scaled rows: M̂ = diag(magnitude / ‖rows of M + L R‖) (M + L R).
+template <class T>
+struct scaled_low_rank_update {
+  dense_matrix<T> L;                         ///< [m, ru + rv]
+  dense_matrix<T> R;                         ///< [ru + rv, n]
+  dense_vector<accumulator_t<T>> magnitude;  ///< [m]
+};
+
+/// The adapter as a DoRA adapter of rank ru + rv for the weight M, without loss. @see scaled_low_rank with views.
+template <execution_policy Policy, class A, class DM>
+[[nodiscard]] auto scaled_low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
+  auto const m = as_view(M);
+  auto const view = a.view();
+  index_t const rank = a.left().rank() + a.right().rank();
+  scaled_low_rank_update<detail::value_of<DM const>> update;
+  update.L.resize(a.rows(), rank);
+  update.R.resize(rank, a.cols());
+  update.magnitude.resize(a.rows());
+  scaled_low_rank(policy, view, m, as_view(update.L), as_view(update.R), as_vector_view(update.magnitude),
+                  detail::scratch(scaled_low_rank_workspace(policy, view, m)));
+  return update;
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM>
+[[nodiscard]] auto scaled_low_rank(adapter<A> const& a, DM const& M) {
+  return scaled_low_rank(cpu{}, a, M);
+}
+
 // A matrix or a form where the adapter must stand, with and without a policy.
 template <class Wrong = void>
 void merge(detail::no_adapter, detail::anything) {
@@ -136,6 +165,17 @@ template <execution_policy Policy>
 auto low_rank(Policy const&, detail::no_adapter, detail::anything) {
   detail::refuse_adapter<Policy>();
   return low_rank_update<double>();
+}
+
+template <class Wrong = void>
+auto scaled_low_rank(detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Wrong>();
+  return scaled_low_rank_update<double>();
+}
+template <execution_policy Policy>
+auto scaled_low_rank(Policy const&, detail::no_adapter, detail::anything) {
+  detail::refuse_adapter<Policy>();
+  return scaled_low_rank_update<double>();
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -92,6 +92,7 @@ void use_all(Policy policy) {
     auto const lr = hoft::low_rank(policy, a, M);
     expect_shape(lr.L, m, 2 * r);
     expect_shape(lr.R, 2 * r, n);
+    expect_shape(hoft::scaled_low_rank(policy, a, M).magnitude, m, 1);
   }
 }
 
