@@ -125,7 +125,7 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: torch.nn.Module, adapter_name: str, ranks: tuple[int, int], config: HoftConfig, **kwargs):
         super().__init__()
         self.base_layer = base_layer
-        self.in_features, self.out_features = bases.features(base_layer)
+        self.in_features, self.out_features = bases.of(base_layer).features
         self.quantization_backend = resolve_quantization_backend(base_layer, **kwargs)
         self.hoft_u = torch.nn.ParameterDict()
         self.hoft_v = torch.nn.ParameterDict()
@@ -200,10 +200,11 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
 
     def _outer(self, y, u, s):
         """Q_U diag(s) (y - b) + b: an adapter around an adapted layer."""
-        y = y if self.bias is None else y - self.bias
+        bias = bases.of(self.base_layer).bias
+        y = y if bias is None else y - bias
         y = y if s is None else (y * s).to(y.dtype)
         y = functional.householder_apply(y, u)
-        return y if self.bias is None else y + self.bias
+        return y if bias is None else y + bias
 
     def merge(self, safe_merge: bool = False, adapter_names: Optional[list[str]] = None) -> None:
         """Puts the adapted weight in the place of the base's. What is not finite is refused before anything is written,
@@ -243,7 +244,7 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         """The base's weight [out_features, in_features], dequantised if need be; not to be written to."""
         if self.quantization_backend is not None:
             return self.get_base_weight().detach()
-        return bases.matrix("HoftLayer", self.get_base_layer()).detach()
+        return bases.of(self.get_base_layer()).matrix("HoftLayer").detach()
 
     @torch.no_grad()
     def get_delta_weight(self, adapter_name: str) -> torch.Tensor:

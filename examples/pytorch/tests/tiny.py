@@ -67,7 +67,7 @@ def _vit():
 
 
 # What GPT-2 has are Conv1D's, with weights stored transposed, one of them square.
-MODELS = {"BERT": _bert, "LLaMA": _llama, "T5": _t5, "ViT": _vit}
+MODELS = {"BERT": _bert, "LLaMA": _llama, "T5": _t5, "GPT-2": _gpt2, "ViT": _vit}
 
 
 def make(name, dtype=torch.float64, seed=5):
