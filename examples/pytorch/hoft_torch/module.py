@@ -52,9 +52,15 @@ class HOFTLinear(torch.nn.Module):
         self.u = torch.nn.Parameter(paired_gaussian(ranks[0], m, **options).mul_(std))
         self.v = torch.nn.Parameter(paired_gaussian(ranks[1], n, **options).mul_(std))
         self.d = torch.nn.Parameter(torch.zeros(m, **options)) if scaled else None
-        self.u, self.v, self.d = parallel.place(base, self.u, self.v, self.d)
+        self.distribute()
         self.merged = False
         self._around = Around("HOFTLinear")
+
+    def distribute(self) -> "HOFTLinear":
+        """Splits u, v and d over ranks as the base's weight is split: for a base that was split after it was wrapped.
+        Before an optimiser is told of them, since they are new parameters. Raises as `parallel.place`."""
+        self.u, self.v, self.d = parallel.place(self.base, self.u, self.v, self.d)
+        return self
 
     @property
     def s(self) -> Optional[Tensor]:

@@ -95,7 +95,7 @@ class Split:
             what = f"split as {value.placements}" if _is_dtensor(value) else "whole"
             raise ValueError(
                 f"{self.function}: {name} is {what}, must be split as {tuple(wanted)} on the mesh of the base: "
-                "hoft_torch.parallel.distribute(model) does that after the base has been split"
+                "the layer's distribute() does that, after its base has been split"
             )
         return value.to_local()
 
