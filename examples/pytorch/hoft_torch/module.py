@@ -69,6 +69,7 @@ class HOFTLinear(torch.nn.Module):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.merged:
+            parallel.require_used((self.u, self.v, self.d))
             return self.base(x, *args, **kwargs)
         trained = [a for a in (self.u, self.v, self.d) if a is not None]
         return self._around.call(self.base, x, self.u, self.v, self.s, trained, args, kwargs)

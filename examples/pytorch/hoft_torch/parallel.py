@@ -103,8 +103,6 @@ class Split:
         """The same of a parameter that lies in any way, without gradients. All ranks take part."""
         if value is None:
             return None
-        if _is_dtensor(value) and value.device_mesh == self.mesh:
-            return value.redistribute(placements=self.placements[name]).to_local()
         whole = value.full_tensor() if _is_dtensor(value) else value.detach()
         return _distributed(whole, self.mesh, self.placements[name], None).to_local()
 
@@ -318,14 +316,16 @@ def merge_into(base, u, v, s=None, function="merge"):
     Cost: 4 (ru + rv) flops for each element that this rank has, whose copies in float or double are kept meanwhile;
     rank × features numbers are summed, of the side that is not split.
     """
-    base.weight.to_local().copy_(_local_merge(base, u, v, s, function, inverse=False))
+    M = _local_merge(base, u, v, s, function, inverse=False)
+    base.weight.to_local().copy_(M)
 
 
 @_uncompiled
 @torch.no_grad()
 def unmerge_from(base, u, v, s=None, function="unmerge"):
     """The inverse of `merge_into`, to the rounding of the weight's type. Raises where an s is 0."""
-    base.weight.to_local().copy_(_local_merge(base, u, v, s, function, inverse=True))
+    M = _local_merge(base, u, v, s, function, inverse=True)
+    base.weight.to_local().copy_(M)
 
 
 def is_spread(base):
