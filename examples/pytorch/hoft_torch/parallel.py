@@ -240,21 +240,23 @@ def _through(split, side, tokens, function):
     from torch.distributed.tensor import DTensor, Replicate, Shard
 
     name, dimension = ("x", 1) if side == "v" else ("the base's output", 0)
-    local = split.local[dimension] if split.splits(side) else split.whole[dimension]
-    features = split.whole[dimension] if _is_dtensor(tokens) else local
-    if tokens.shape[-1] != features:
+    whole, local = split.whole[dimension], split.local[dimension] if split.splits(side) else split.whole[dimension]
+    plain, features = not _is_dtensor(tokens), tokens.shape[-1]
+    if features != whole and not (plain and features == local):
         raise ValueError(
-            f"{split.function}: {name} has {tokens.shape[-1]} features on this rank, must have {features}, since "
-            f"{'rows' if split.by_rows else 'columns'} of the weight {list(split.whole)} are split"
+            f"{split.function}: {name} has {features} features on this rank, must have {whole if not plain else local}, "
+            f"since {'rows' if split.by_rows else 'columns'} of the weight {list(split.whole)} are split"
         )
-    if not _is_dtensor(tokens):
+    if plain and features == local:
         return function(tokens)
+    if plain:  # whole on every rank, though the weight's features are split: 'colwise_gather_output' of a tp_plan
+        tokens = DTensor.from_local(tokens, split.mesh, [Replicate()], run_check=False)
     wanted = [Shard(tokens.dim() - 1) if split.splits(side) else Replicate()]
-    tokens = tokens.redistribute(placements=wanted)
-    result = function(tokens.to_local())
-    return DTensor.from_local(
-        result, tokens.device_mesh, wanted, run_check=False, shape=tokens.shape, stride=tokens.stride()
+    parts = tokens.redistribute(placements=wanted)
+    result = DTensor.from_local(
+        function(parts.to_local()), split.mesh, wanted, run_check=False, shape=tokens.shape, stride=tokens.stride()
     )
+    return result.redistribute(placements=[Replicate()]).to_local() if plain else result
 
 
 def place(base, u, v, s=None, function="HOFTLinear"):

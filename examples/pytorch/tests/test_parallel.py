@@ -1,7 +1,7 @@
 """Layers that are split over ranks beside the whole ones: processes on this machine, which exchange by gloo."""
 
-import contextlib
-import copy
+import importlib.util
+import os
 import pathlib
 import tempfile
 import unittest
@@ -30,6 +30,7 @@ judge = Case()
 def _work(rank, ranks, store, check, arguments):
     torch.set_num_threads(1)
     torch.manual_seed(3)  # the same numbers on every rank
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))  # as torchrun sets them
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     try:
         check(init_device_mesh("cpu", (ranks,)), *arguments)
@@ -336,6 +337,57 @@ class TensorParallel(Parallel):
         self.run_on(2, check_sixteen_bits)
 
 
+def llama(folder=None, mesh=None):
+    """A small LLaMA with random weights, the same whole or read split over ranks by its own tp_plan."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if mesh is not None:
+        from transformers.distributed import DistributedConfig
+
+        return LlamaForCausalLM.from_pretrained(folder, distributed_config=DistributedConfig(tp_size=mesh.size()))
+    if folder is not None:
+        return LlamaForCausalLM.from_pretrained(folder)
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=32, num_hidden_layers=2, **sizes))
+
+
+def wrap_llama(model):
+    """All its kinds of layers: by rows, by columns, and by rows with a gathered output."""
+    layers = [model.model.layers[0].mlp, model.model.layers[1].self_attn, model]
+    for owner, names in zip(layers, (("gate_proj", "up_proj", "down_proj"), ("q_proj", "k_proj", "o_proj"), ("lm_head",))):
+        for name in names:
+            module = HOFTLinear(getattr(owner, name), (4, 2), scaled=True)
+            generator = torch.Generator().manual_seed(7)
+            for parameter in (module.u, module.v, module.d):
+                value = torch.randn(parameter.shape, generator=generator) / 4
+                assign(parameter, value) if isinstance(parameter, DTensor) else parameter.data.copy_(value)
+            setattr(owner, name, module)
+    return model
+
+
+def check_transformers(mesh, folder):
+    model, whole = wrap_llama(llama(folder, mesh)), wrap_llama(llama(folder))
+    tokens = torch.arange(12).reshape(2, 6)
+    judge.assertTrue(isinstance(model.lm_head.u, DTensor))
+    loss, expected = (m(tokens, labels=tokens).loss for m in (model, whole))
+    judge.assertClose(loss, expected, expected.detach(), 100)
+    loss.backward(), expected.backward()
+    others = dict(whole.named_parameters())
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] in ("u", "v", "d"):
+            gradient = parameter.grad.full_tensor() if isinstance(parameter.grad, DTensor) else parameter.grad
+            # Two blocks of a transformer in float: some hundred roundings on the way.
+            judge.assertClose(gradient, others[name].grad, max(1, float(others[name].grad.norm())), 100)
+    with torch.no_grad():  # without gradients transformers takes another way through its split layers
+        logits = model(tokens).logits
+        judge.assertClose(logits, whole(tokens).logits, logits.norm(), 100)
+        for module in model.modules():
+            if isinstance(module, HOFTLinear):
+                module.merge()
+        judge.assertClose(model(tokens).logits, logits, logits.norm(), 100)
+
+
 def network(dtype):
     """The same on every rank."""
     torch.manual_seed(5)
@@ -428,6 +480,14 @@ def check_ddp(mesh):
         first = gradient.clone()
         torch.distributed.broadcast(first, 0)
         judge.assertTrue(torch.equal(gradient, first) and float(first.norm()) > 0)
+
+
+@unittest.skipIf(importlib.util.find_spec("transformers") is None, "without transformers")
+class Transformers(Parallel):
+    def test_layers_of_a_tp_plan(self):
+        with tempfile.TemporaryDirectory() as folder:
+            llama().save_pretrained(folder)
+            self.run_on(2, check_transformers, folder)
 
 
 class DataParallel(Parallel):
