@@ -34,7 +34,7 @@ except ImportError:
 
 import formulas  # noqa: E402
 import peers  # noqa: E402
-from hoft_torch import extension  # noqa: E402
+from hoft_torch import _extension as extension  # noqa: E402
 
 LLAMA = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336)]  # out, in
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -338,7 +338,7 @@ def main(arguments=None):
     operators, why = None, ""
     if not options.only or any("hoft" in name for name in options.only):
         try:
-            operators = extension.operators()
+            operators = extension.load()
         except (RuntimeError, OSError, ImportError) as error:
             why = "the extension does not build"
             print(f"compare_torch.py: {why}: {error}", file=sys.stderr)

@@ -49,9 +49,10 @@ void accumulate_given(Policy const& policy, matrix_view<A const> U, hoft::vector
 }
 
 /// Row i of y [..., t, m] is Q (adjoint: Qᴴ) times row i of x [..., t, m]. u [..., r, m] has a reflector in each row;
-/// tau [..., r] makes them LAPACK's (v, tau). The extents in front are those of a batch.
-inline at::Tensor householder_forward(at::Tensor const& x, at::Tensor const& u, c10::optional<at::Tensor> const& tau,
-                                      bool adjoint) {
+/// tau [..., r] makes them LAPACK's (v, tau). The extents in front are those of a batch. from_output says what the
+/// backward pass is to have, and changes nothing here.
+inline at::Tensor householder(at::Tensor const& x, at::Tensor const& u, c10::optional<at::Tensor> const& tau,
+                              bool adjoint, bool /*from_output*/) {
   constexpr char const* function = "householder_apply";
   householder_call const call(function, x, u, tau);
   c10::OptionalDeviceGuard const guard(x.device());

@@ -7,7 +7,7 @@
 namespace hoft_torch {
 
 inline void implement_linalg(torch::Library& library) {
-  library.impl("householder_forward", householder_forward);
+  library.impl("householder", householder);
   library.impl("householder_backward", householder_backward);
 }
 

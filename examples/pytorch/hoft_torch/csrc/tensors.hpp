@@ -47,6 +47,12 @@ inline void require_rows(char const* function, char const* name, at::Tensor cons
   TORCH_CHECK(rows || a.numel() == 0, function, ": ", name, " has the strides [", a.stride(0), ", ", a.stride(1),
               "], its rows must be contiguous");
 }
+/// `a` itself, or a copy whose rows are contiguous.
+inline at::Tensor with_rows(at::Tensor const& a) {
+  bool const rows =
+      a.dim() == 2 && (a.size(1) <= 1 || a.stride(1) == 1) && (a.size(0) <= 1 || a.stride(0) >= a.size(1));
+  return rows ? a : a.contiguous();
+}
 inline void require_size(char const* function, char const* name, index_t got, index_t expected) {
   TORCH_CHECK(got == expected, function, ": ", name, " is ", got, ", must be ", expected);
 }

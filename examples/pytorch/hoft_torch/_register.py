@@ -1,0 +1,117 @@
+"""Operators of torch.ops.hoft as PyTorch wants them described, once for all its versions: what shapes they give (so that
+torch.compile, torch.export and tensors without memory work), what their gradients are, and what vmap makes of them.
+
+torch.library takes these where it can; a PyTorch before 2.4 gets the gradients by an autograd.Function.
+"""
+
+from typing import Any, Callable, Optional, Sequence, Tuple
+
+import torch
+
+HAS_LIBRARY = hasattr(torch.library, "register_autograd")
+
+
+class Operator:
+    """One of torch.ops.hoft, called with positional arguments.
+
+    fake(*args): empty outputs of the right shapes, types and strides, from arguments without memory.
+    save(ctx, args, outputs): what the backward pass needs, through ctx.save_for_backward. None: no gradients.
+    backward(ctx, *doutputs): one gradient or None for each argument. It is called with gradients enabled where it
+        is itself to be differentiated (create_graph=True), and answers with what can be: see `derivative`.
+    tokens: positions of the arguments [t, features] of which each row is treated alone, and whose rows vmap joins.
+    joined: positions of the outputs that are so as well. Over other arguments vmap calls the operator in turn.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fake: Callable[..., Any],
+        save: Optional[Callable[..., None]] = None,
+        backward: Optional[Callable[..., Any]] = None,
+        tokens: Sequence[int] = (),
+        joined: Sequence[int] = (),
+    ) -> None:
+        self.call = getattr(torch.ops.hoft, name)
+        if HAS_LIBRARY:
+            qualified = f"hoft::{name}"
+            torch.library.register_fake(qualified, fake)
+            if backward is not None:
+                torch.library.register_autograd(
+                    qualified, backward, setup_context=lambda ctx, inputs, output: save(ctx, inputs, output)
+                )
+            torch.library.register_vmap(qualified, _vmap(self, tuple(tokens), tuple(joined)))
+        elif backward is not None:
+            self.call = _function(name, self.call, save, backward)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
+
+
+def _function(name: str, call: Callable[..., Any], save: Callable[..., None], backward: Callable[..., Any]) -> Any:
+    """The operator with its gradients, without torch.library."""
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        outputs = call(*args)
+        save(ctx, args, outputs)
+        return outputs
+
+    functions = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    return type(name, (torch.autograd.Function,), functions).apply
+
+
+def _vmap(operator: Operator, tokens: Tuple[int, ...], joined: Tuple[int, ...]) -> Callable[..., Any]:
+    def rule(info: Any, in_dims: Tuple[Optional[int], ...], *args: Any) -> Any:
+        batched = [i for i, dim in enumerate(in_dims) if dim is not None]
+        size = info.batch_size
+        if batched and set(batched) <= set(tokens):
+            rows = list(args)
+            for i in tokens:
+                moved = args[i].expand(size, *args[i].shape) if in_dims[i] is None else args[i].movedim(in_dims[i], 0)
+                rows[i] = moved.flatten(0, 1)
+            outputs = operator(*rows)
+            if torch.is_tensor(outputs):
+                return _apart(outputs, size), 0
+            # An output that was not asked for is an empty vector, and alike for all.
+            split = [i in joined and o.dim() > 1 for i, o in enumerate(outputs)]
+            apart = tuple(_apart(o, size) if of_each else o for o, of_each in zip(outputs, split))
+            return apart, tuple(0 if of_each else None for of_each in split)
+        each = [
+            operator(*(a if dim is None else a.select(dim, i) for a, dim in zip(args, in_dims))) for i in range(size)
+        ]
+        if torch.is_tensor(each[0]):
+            return torch.stack(each), 0
+        return tuple(torch.stack(outputs) for outputs in zip(*each)), (0,) * len(each[0])
+
+    return rule
+
+
+def _apart(rows: torch.Tensor, size: int) -> torch.Tensor:
+    return rows.reshape(size, rows.shape[0] // size, *rows.shape[1:])
+
+
+def transforms() -> str:
+    """Which of torch.func's transforms are at work: "none", "vmap" alone, or "others" as well."""
+    functorch = torch._C._functorch
+    if not hasattr(functorch, "peek_interpreter_stack"):  # before PyTorch 2 vmap runs over formulas as the others do
+        return "others" if functorch.are_transforms_active() else "none"
+    if functorch.peek_interpreter_stack() is None:
+        return "none"
+    stack = functorch.get_interpreter_stack()
+    return "vmap" if all(level.key() == functorch.TransformType.Vmap for level in stack) else "others"
+
+
+def derivative(
+    function: Callable[..., torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    wanted: Sequence[bool],
+    cotangent: torch.Tensor,
+) -> Tuple[Optional[torch.Tensor], ...]:
+    """Gradients of function(*inputs) for the wanted inputs, None for others, that can be differentiated again."""
+    with torch.enable_grad():
+        # Views, so that an input that was computed from another one does not count for that as well.
+        apart = [a.view_as(a) if want else a for a, want in zip(inputs, wanted)]
+        apart = [a if a.requires_grad or not want else a.requires_grad_() for a, want in zip(apart, wanted)]
+        y = function(*apart)
+        sought = [a for a, want in zip(apart, wanted) if want]
+        found = iter(torch.autograd.grad(y, sought, cotangent, create_graph=True, allow_unused=True))
+    return tuple(next(found) if want else None for want in wanted)
