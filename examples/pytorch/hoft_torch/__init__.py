@@ -5,6 +5,7 @@ from .module import HOFTLinear
 
 __all__ = [
     "HOFTLinear",
+    "export_lora",
     "hoft_linear",
     "householder_apply",
     "merge",
@@ -12,3 +13,11 @@ __all__ = [
     "shoft_linear",
     "unmerge",
 ]
+
+
+def __getattr__(name):
+    if name == "export_lora":  # only now: `python -m hoft_torch.export` wants to be the first to import it
+        from .export import export_lora
+
+        return export_lora
+    raise AttributeError(f"module 'hoft_torch' has no attribute {name!r}")

@@ -180,8 +180,12 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
             y = self._outer(y, u, s)
         return y
 
+    def has(self, adapter_name: str) -> bool:
+        """Whether this layer has a part of the adapter."""
+        return adapter_name in self._around
+
     def _known(self, names):
-        return [name for name in names if name in self._around]
+        return [name for name in names if self.has(name)]
 
     def _with_dropout(self, name):
         """The factors with pairs of reflectors left out: a reflector of zeros is the identity."""
