@@ -60,6 +60,23 @@ long double kernel_line_bound(index_t m, index_t r) {
   return line_bound<T>(m, r) + 2 * static_cast<long double>(r) * (projection_in_parts<T>(m) + products);
 }
 
+/// Columns of Û have norm 1, and scales μ ν = ‖u‖, or are zero. No product with Q tells: another length of û is in tau
+/// too. The square is a sum over m, with roundings of it, of the root, the quotient and of μ ν.
+template <class A, class DU>
+void check_norms(Eigen::MatrixBase<DU> const& U, hoft::compact_wy_view<A> const& Q) {
+  if (U.rows() == 0) return;
+  auto const columns = widen(U), unit = widen(hoft::as_eigen(Q.vectors)), scales = widen(hoft::as_eigen(Q.scales));
+  long double const relative = (2 * std::sqrt(static_cast<long double>(U.rows())) + 10) * eps_of<A>();
+  for (index_t j = 0; j < U.cols(); ++j) {
+    long double const norm = columns.col(j).norm(), length = unit.col(j).norm(),
+                      stored = std::abs(scales(0, j) * scales(1, j));
+    if (std::isnan(norm)) continue;
+    CAPTURE(j);
+    CHECK(std::abs(length - (norm > 0 ? 1 : 0)) <= relative);
+    CHECK(std::abs(stored - norm) <= relative * norm);
+  }
+}
+
 template <class Machine, class T, class L>
 struct cuda_tests {
   using A = hoft::accumulator_t<T>;
@@ -101,6 +118,7 @@ struct cuda_tests {
     machine.finish();
     CHECK(u.intact());
     CHECK(scratch.intact());
+    check_norms(U, Q.view);
     return Q;
   }
 
@@ -336,9 +354,11 @@ struct cuda_tests {
     return Q;
   }
   /// Part p of number n, a float in [1, 2): it fits bfloat16, and the number is cut and rounded to the same parts.
+  /// Beside another one it differs 2, 4 or 8 numbers further, where a tile that is taken for another has its own.
   static float part(int p, index_t n) {
     if (p == 0) return 1 + float(n * 37 % 128) / 128;
-    return p == 1 ? float(2 + n % 2) * 0x1p-10f : float(64 + n * 29 % 64) * 0x1p-23f;
+    if (p == 2) return float(64 + n * 29 % 64) * 0x1p-23f;
+    return sizeof(T) == 4 ? float(128 + n * 29 % 128) * 0x1p-16f : float(1 + n % 3) * 0x1p-10f;  // half has 11 bits
   }
   static float up_to(int p, index_t n) { return p < 0 ? 0 : up_to(p - 1, n) + part(p, n); }
   /// Four factors, e of them, whose products with four others sum up to part(p, n) part(q, l): in AB − A'B − AB' +
@@ -430,6 +450,12 @@ struct cuda_tests {
     call::apply(machine, Q.view, x.view(), y.view(), side::left, op::plain, scratch, W.view());
     machine.finish();
     CHECK(are_parts(W.map(), p, q, (m - r) / 4, [](index_t, index_t) { return 1.0f; }));
+    // And −P = −UᴴdY in the upper rows of dX.
+    matrix<T> const zero = as_padded(parts_matrix::Zero(m, n));
+    matrix<T> dX = room_for(m, n), dU(m, r);
+    work scratch_back(call::apply_backward_size(machine, Q.view, x.view(), side::left));
+    back(Q, false, zero.view(), x.view(), dX.view(), dU.view(), side::left, op::plain, scratch_back);
+    CHECK(are_parts(dX.map().topRows(r), p, q, (m - r) / 4, [](index_t, index_t) { return -1.0f; }));
   }
   /// The lower rows of dU: Σ X dWᴴ over the columns, where dW is −Tᴴ dY of the upper rows, and −Σ dY Zᴴ, where Z is T X
   /// of the upper rows.

@@ -38,8 +38,8 @@ struct scaled_low_rank_pieces {
 };
 
 /// magnitude_i := s_i ‖row i of M + B A‖, of the factors in `pieces`. s may be empty, for ones.
-template <class Policy, class A, class T, class L>
-void row_magnitudes(Policy const& policy, vector_view<A const> s, matrix_view<T const, L> M, vector_view<A> magnitude,
+template <class Policy, class A, class T, class L, class S>
+void row_magnitudes(Policy const& policy, vector_view<A const> s, matrix_view<T const, L> M, vector_view<S> magnitude,
                     scaled_low_rank_pieces<Policy, A, T, L> const& pieces) {
   decltype(auto) of_right = ops<Policy>::of_right(policy);
   auto const turned = M.transposed();
@@ -53,8 +53,8 @@ void row_magnitudes(Policy const& policy, vector_view<A const> s, matrix_view<T 
       ops<Policy>::update(local, A(1), pieces.right_turned, pieces.left.transposed().columns(i, w), rows, rows);
     ops<Policy>::normalise_columns(local, rows, pieces.unit(worker).columns(0, w), norms);
     vector_view<A const> const factor = s.size > 0 ? s.part(i, w) : s;
-    ops<Policy>::for_each_element(local, matrix_view<A>(magnitude.data + i, w, 1),
-                                  backend::magnitude_element<A>{norms, factor, magnitude.part(i, w)});
+    ops<Policy>::for_each_element(local, matrix_view<S>(magnitude.data + i, w, 1),
+                                  backend::magnitude_element<A, S>{norms, factor, magnitude.part(i, w)});
   });
 }
 
@@ -92,13 +92,15 @@ template <execution_policy Policy, class A, class T, class L>
 /// Cost: that of low_rank and 2 m n (ru + rv) flops; M is read three times. Accuracy: as of merge; a magnitude is
 /// within a small multiple of √(n + ru + rv) ε |s_i| (‖M_i‖ + ‖|B_i| |A|‖). Factors in 16 bits are rounded once each.
 /// Source: math in docs/reference/mathematics.md (section 3); DoRA: Liu et al., arXiv 2402.09353 (2024).
-template <execution_policy Policy, class A, class TM, class L, class T, class LL, class LR>
+template <execution_policy Policy, class A, class TM, class L, class T, class LL, class LR, class S>
 void scaled_low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, LL> left,
-                     matrix_view<T, LR> right, vector_view<std::remove_const_t<A>> magnitude, workspace work) {
+                     matrix_view<T, LR> right, vector_view<S> magnitude, workspace work) {
   using acc = std::remove_const_t<A>;
   using value = std::remove_const_t<TM>;
-  static_assert(std::same_as<accumulator_t<TM>, acc> && std::same_as<accumulator_t<T>, acc>,
-                "hoft::scaled_low_rank: the adapter must hold the accumulator type of M and of the factors.");
+  static_assert(
+      std::same_as<accumulator_t<TM>, acc> && std::same_as<accumulator_t<T>, acc> && std::same_as<S, acc>,
+      "hoft::scaled_low_rank: the adapter must hold the accumulator type of M and of the factors, and the type "
+      "of the magnitudes.");
   constexpr char const* function = "scaled_low_rank";
   adapter_view<acc const> const view = a;
   matrix_view<value const, L> const weight = M;

@@ -145,11 +145,11 @@ struct divide_row_element {
 };
 
 /// magnitude_i := s_i μ_i ν_i, norms as normalise_column leaves them; without s if it has no size.
-template <class A>
+template <class A, class S>
 struct magnitude_element {
   matrix_view<real_t<A> const> norms;
   vector_view<A const> s;
-  vector_view<A> magnitude;
+  vector_view<S> magnitude;
   HOFT_HOST_DEVICE void operator()(index_t i, index_t) const {
     real_t<A> const norm = norms(0, i) * norms(1, i);
     magnitude[i] = s.size > 0 ? times_real(A(s[i]), norm) : A(norm);
