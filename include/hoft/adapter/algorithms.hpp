@@ -46,7 +46,8 @@ struct project_panels {
   project_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
       : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}
+        buffer(memory, ops<Policy>::worker_count(policy),
+               copies_panels<Policy, T, L>(n > ops<Policy>::few_columns) ? m : 0, (std::min)(width, n)) {}
 
   template <class LW>
   void run(Policy const& policy, matrix_view<A const> U, matrix_view<T const, L> X, matrix_view<A, LW> W,
@@ -63,8 +64,10 @@ struct project_panels {
   void run_with(Policy const& policy, Matrix const& U, matrix_view<T const, L> X, matrix_view<A, LW> W) const {
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
-      auto const x = staged(local, X.columns(p.first, p.count), buffer(worker));
-      ops<Policy>::project_packed(local, U, x, W.columns(p.first, p.count));
+      auto const panel = X.columns(p.first, p.count);
+      auto const project = [&](auto x) { ops<Policy>::project_packed(local, U, x, W.columns(p.first, p.count)); };
+      if constexpr (takes_panels<Policy, Matrix, T, L>) project(panel);
+      else project(staged(local, panel, buffer(worker)));
     });
   }
 };
@@ -103,20 +106,22 @@ struct adapt_panels {
   }
 
  private:
-  template <class Matrices>
-  void run_with(Policy const& policy, bound_layer_view<A const> const& layer, Matrices const& matrices,
+  template <class Matrix>
+  void run_with(Policy const& policy, bound_layer_view<A const> const& layer, packed_layer<Matrix> const& matrices,
                 V const& projections, matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W,
                 matrix_view<T, L> q) const {
     index_t const written = written_by(X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       index_t const j = p.first, w = p.count;
-      matrix_view<A const, L> const x = staged(local, X.columns(j, w), panel(worker));
-      auto const y = destination(Y.columns(j, w), panel(worker));
-      adapt_panel(local, layer, matrices, projections.columns(local, j, w, v(worker)), x, y,
-                  W.empty() ? W : W.columns(j, w), q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w),
-                  {next_panel<A>(X, p), {}, written});
-      ops<Policy>::copy(local, y, Y.columns(j, w));
+      auto const of_v = projections.columns(local, j, w, v(worker));
+      auto const once = adapts_at_once(layer.adapter);
+      on_panel<Matrix>(local, once, X.columns(j, w), Y.columns(j, w), panel(worker), [&](auto x, auto y) {
+        using value = typename decltype(y)::value_type;
+        adapt_panel(local, layer, matrices, of_v, matrix_view<value const, L>(x), y, W.empty() ? W : W.columns(j, w),
+                    q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w),
+                    {next_panel<value>(X, p), {}, written});
+      });
     });
   }
 
@@ -126,7 +131,9 @@ struct adapt_panels {
         packed(carve_packed_layer<L>(policy, memory, a)),
         scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),
         v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
-        panel(memory, workers, std::same_as<T, A> ? 0 : a.rows(), (std::min)(width, n)) {}
+        panel(memory, workers,
+              copies_panels<Policy, T, L>(adapts_at_once(a) && n > ops<Policy>::few_columns) ? a.rows() : 0,
+              (std::min)(width, n)) {}
 };
 template <class Policy, class A, class T, class L, class V>
 using adapt_algorithm =
@@ -169,15 +176,23 @@ struct adapt_backward_panels {
         [&](index_t worker, auto p) {
           index_t const j = p.first, w = p.count;
           auto const of_v = projected.columns(local, j, w, v(worker));
-          matrix_view<A const, L> const g = staged(local, G.columns(j, w), gradient(worker));
           auto const buffer = gradient(worker).columns(0, w);
-          auto const dq = dX.empty() ? buffer : destination(dX.columns(j, w), buffer);
-          auto const [known, known_q] = what == saved_quantity::base
-                                            ? from_base(local, a, of_v, X.columns(j, w), worker)
-                                            : from_saved(local, a, W.columns(j, w), X.columns(j, w),
-                                                         q_saved.empty() ? q_saved : q_saved.columns(j, w), worker);
-          adapt_backward_panel(local, a, packed, of_v, known, known_q, g, dq, parts(worker),
-                               scratch(worker).columns(0, w), {next_panel<A>(G, p), next_panel<A>(X, p), 0});
+          matrix_view<A, L> dq = buffer;  // in the type that all of its uses compute in
+          if constexpr (std::same_as<T, A>)
+            if (!dX.empty()) dq = dX.columns(j, w);
+          auto const with = [&](auto const& known, auto g) {
+            using value = typename decltype(g)::value_type;
+            adapt_backward_panel(local, a, packed, of_v, known.state, known.q, matrix_view<value const, L>(g), dq,
+                                 parts(worker), scratch(worker).columns(0, w),
+                                 {next_panel<value>(G, p), next_panel<value>(X, p), 0});
+          };
+          auto const x = X.columns(j, w), g = G.columns(j, w);
+          auto const known_q = q_saved.empty() ? q_saved : q_saved.columns(j, w);
+          if (what == saved_quantity::base) with(from_base(local, a, of_v, x, worker), staged(local, g, buffer));
+          else if (reads_copies(a))
+            with(from_saved(local, a, W.columns(j, w), x, known_q, worker), staged(local, g, buffer));
+          else if constexpr (!accumulating<T> && ops<Policy>::template takes_panels_of<T, L>)
+            with(known_panel<T>{{x, {}, W.columns(j, w)}, known_q}, g);
           project_on_K(local, layer, dq, dv.columns(j, w));
           if (!dX.empty()) ops<Policy>::copy(local, dq, dX.columns(j, w));
         },
@@ -185,9 +200,10 @@ struct adapt_backward_panels {
   }
 
  private:
+  template <class Value = A>
   struct known_panel {
-    forward_state<A, L> state;
-    matrix_view<A const, L> q;  ///< base − K v where it is at hand
+    forward_state<A, L, Value> state;
+    matrix_view<Value const, L> q;  ///< base − K v where it is at hand
   };
 
   adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, saved_quantity what_,
@@ -216,20 +232,25 @@ struct adapt_backward_panels {
     ops<Policy>::project_packed(ops<Policy>::of_rank(local), packed.minus_K, dq, dv);
   }
 
+  /// Panels of y, q and G are needed in A: they hold it, or are converted.
+  bool reads_copies(adapter_view<A const> const& a) const {
+    return accumulating<T> || copies_panels<Policy, T, L>(a.left.blocks() <= 1 && !recovers_q(a));
+  }
   /// The panel's y, or p = s ∘ q, is needed apart from X.
   bool takes_state(adapter_view<A const> const& a) const {
     if (what == saved_quantity::base) return a.scaled();
-    return a.left.blocks() > 1 || recovers_q(a) || !std::same_as<T, A>;
+    return a.left.blocks() > 1 || recovers_q(a) || copies_panels<Policy, T, L>(true);
   }
   bool takes_q(adapter_view<A const> const& a) const {
-    return what == saved_quantity::base || (what == saved_quantity::q && a.scaled() && !std::same_as<T, A>);
+    return what == saved_quantity::base ||
+           (what == saved_quantity::q && a.scaled() && !accumulating<T> && reads_copies(a));
   }
   bool recovers_q(adapter_view<A const> const& a) const { return what == saved_quantity::y && a.scaled(); }
 
   /// From a panel X of the base: q = X − K v, p = s ∘ q, and the factors once forward where there are several.
   template <class Local>
-  known_panel from_base(Local const& local, adapter_view<A const> const& a, matrix_view<A const, L> of_v,
-                        matrix_view<T const, L> X, index_t worker) const {
+  known_panel<> from_base(Local const& local, adapter_view<A const> const& a, matrix_view<A const, L> of_v,
+                          matrix_view<T const, L> X, index_t worker) const {
     index_t const w = X.cols;
     auto const of_q = q(worker).columns(0, w);
     ops<Policy>::copy(local, X, of_q);
@@ -239,7 +260,7 @@ struct adapt_backward_panels {
       p = state(worker).columns(0, w);
       ops<Policy>::scale_rows(local, a.scale, op::plain, of_q, p);
     }
-    known_panel known{{}, of_q};
+    known_panel<> known{{}, of_q};
     known.state.X = known.state.rewind = p;
     known.state.is_input = a.left.blocks() <= 1;
     if (a.left.blocks() > 1) {
@@ -251,10 +272,10 @@ struct adapt_backward_panels {
   }
   /// From a panel Y of y, and the saved projections W and q (if it has data).
   template <class Local>
-  known_panel from_saved(Local const& local, adapter_view<A const> const& a, matrix_view<A const, L> W,
-                         matrix_view<T const, L> Y, matrix_view<T const, L> q_saved, index_t worker) const {
+  known_panel<> from_saved(Local const& local, adapter_view<A const> const& a, matrix_view<A const, L> W,
+                           matrix_view<T const, L> Y, matrix_view<T const, L> q_saved, index_t worker) const {
     auto const buffer = state(worker).columns(0, Y.cols);
-    known_panel known{};
+    known_panel<> known{};
     known.state.wanted = recovers_q(a);
     known.state.W = W;
     known.state.X = staged(local, Y, buffer);
@@ -286,8 +307,9 @@ struct update_panels {
   update_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
       : width(ops<Policy>::template panel_width<T, L>(policy, m, r)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        x(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)),
-        gradient(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)),
+        x(memory, ops<Policy>::worker_count(policy), copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(width, n)),
+        gradient(memory, ops<Policy>::worker_count(policy), copies_panels<Policy, T, L>(true) ? m : 0,
+                 (std::min)(width, n)),
         parts(ops<Policy>::template carve_packed_each<A, L>(policy, memory, m, r)) {}
 
   void run(Policy const& policy, matrix_view<A const> V, matrix_view<A const, L> P, matrix_view<T const, L> X,
@@ -298,11 +320,17 @@ struct update_panels {
         policy, X.cols, width, [&](index_t worker) { ops<Policy>::clear_packed(local, parts(worker)); },
         [&](index_t worker, auto p) {
           index_t const j = p.first, w = p.count;
-          ops<Policy>::outer_packed(local, staged(local, X.columns(j, w), x(worker)), P.columns(j, w), parts(worker));
-          auto const panel = staged(local, dX.columns(j, w), gradient(worker));
-          ops<Policy>::update_packed(local, packed, P.columns(j, w), panel, panel,
-                                     {next_panel<A>(dX, p), next_panel<A>(X, p), 0});
-          ops<Policy>::copy(local, panel, dX.columns(j, w));
+          auto const of_P = P.columns(j, w);
+          auto const of_X = X.columns(j, w);
+          if constexpr (takes_panels<Policy, packed_t<Policy, A, L>, T, L>)
+            ops<Policy>::outer_packed(local, of_X, of_P, parts(worker));
+          else ops<Policy>::outer_packed(local, staged(local, of_X, x(worker)), of_P, parts(worker));
+          auto const dx = dX.columns(j, w);
+          on_panel<packed_t<Policy, A, L>>(local, true, dx, dx, gradient(worker), [&](auto before, auto after) {
+            using value = typename decltype(after)::value_type;
+            ops<Policy>::update_packed(local, packed, of_P, before, after,
+                                       {next_panel<value>(dX, p), next_panel<value>(X, p), 0});
+          });
         },
         [&](index_t worker) { ops<Policy>::add_packed(local, parts(worker), D); });
   }

@@ -36,35 +36,55 @@ void pack_layer(Policy const& policy, bound_layer_view<A const> const& layer, bo
   ops<Policy>::pack(policy, scaled_K ? layer.minus_scaled_K : layer.minus_K, to.minus_K);
 }
 
+/// A panel is met once: nothing is done to it between its updates, which are one.
+template <class A>
+bool adapts_at_once(adapter_view<A> const& a) {
+  return !a.scaled() && a.left.blocks() <= 1;
+}
+
+/// Both updates of a panel together: Y := Q_U (X − K v), where X and K are scaled. Ûᴴ(X − K v) = ÛᴴX − (ÛᴴK) v.
+template <class Policy, class A, class Packed, class T, class L>
+void adapt_together(Policy const& policy, bound_layer_view<A const> const& layer, packed_layer<Packed> const& packed,
+                    matrix_view<A const, L> v, matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W,
+                    matrix_view<A, L> scratch, prefetch_hint<T, L> const& hint, bool last_update) {
+  auto const& left = layer.adapter.left;
+  auto const f = left.at(0);
+  auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
+  auto const projections = W.empty() ? scratch.block(left.block, 0, f.rank, X.cols) : W;
+  ops<Policy>::project_packed(ops<Policy>::of_rank(policy), packed.U, X, projections);
+  ops<Policy>::update(policy, A(1), layer.minus_UK, v, projections, projections);
+  ops<Policy>::template sum_ranks<A>(policy, projections);
+  if (!last_update) return;
+  ops<Policy>::multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
+  ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
+}
+
 /// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.
 /// W [ru, w], if it has data, receives the projections on U; q [m, w], likewise, receives base − K v.
 /// Without the last update, W is all that is wanted. `packed` is of this layer, with diag(s) K where both updates are
-/// made together.
-template <class Policy, class A, class Packed, class T, class L>
+/// made together. X and Y hold A unless the layer adapts_at_once.
+template <class Policy, class A, class Packed, class T, class TQ, class L>
 void adapt_panel(Policy const& policy, bound_layer_view<A const> const& layer, packed_layer<Packed> const& packed,
-                 matrix_view<A const, L> v, matrix_view<A const, L> X, matrix_view<A, L> Y, matrix_view<A, L> W,
-                 matrix_view<T, L> q, matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<A, L>> const& hint,
+                 matrix_view<A const, L> v, matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W,
+                 matrix_view<TQ, L> q, matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<T, L>> const& hint,
                  bool last_update = true) {
   auto const& a = layer.adapter;
-  if (updates_together(a, !q.empty())) {  // Ûᴴ diag(s) (base − K v) = Ûᴴ (diag(s) base) − (Ûᴴ diag(s) K) v
-    auto const f = a.left.at(0);
-    auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
-    auto const projections = W.empty() ? scratch.block(a.left.block, 0, f.rank, X.cols) : W;
+  bool const together = updates_together(a, !q.empty());
+  if constexpr (std::same_as<T, A>)
     if (a.scaled()) {
-      ops<Policy>::scale_rows(policy, a.scale, op::plain, X, Y);
-      X = Y;
+      if (together) {
+        ops<Policy>::scale_rows(policy, a.scale, op::plain, X, Y);
+        return adapt_together<Policy, A, Packed, T, L>(policy, layer, packed, v, Y, Y, W, scratch, hint, last_update);
+      }
+      if (a.right.rank() > 0) ops<Policy>::update_packed(policy, packed.minus_K, v, X, Y);
+      else ops<Policy>::copy(policy, X, Y);
+      if (!q.empty()) ops<Policy>::copy(policy, Y, q);
+      ops<Policy>::scale_rows(policy, a.scale, op::plain, Y, Y);
+      return apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, hint, last_update);
     }
-    ops<Policy>::project_packed(ops<Policy>::of_rank(policy), packed.U, X, projections);
-    ops<Policy>::update(policy, A(1), layer.minus_UK, v, projections, projections);
-    ops<Policy>::template sum_ranks<A>(policy, projections);
-    if (!last_update) return;
-    ops<Policy>::multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
-    return ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint);
-  }
-  if (a.right.rank() > 0) ops<Policy>::update_packed(policy, packed.minus_K, v, X, Y);
-  else ops<Policy>::copy(policy, X, Y);
-  if (!q.empty()) ops<Policy>::copy(policy, Y, q);
-  if (a.scaled()) ops<Policy>::scale_rows(policy, a.scale, op::plain, Y, Y);
+  if (together) return adapt_together(policy, layer, packed, v, X, Y, W, scratch, hint, last_update);
+  if (a.right.rank() == 0) return apply_panel(policy, a.left, packed.U, op::plain, X, Y, W, scratch, hint, last_update);
+  ops<Policy>::update_packed(policy, packed.minus_K, v, X, Y);
   apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, hint, last_update);
 }
 
@@ -127,17 +147,18 @@ struct adapter_parts {
 
 /// One panel backward through Q_U, diag(s) and − K v: from G = ∂L/∂y to dq [m, w] (may be G), adding to `sums`.
 /// q [m, w] is base − K v for SHOFT; without data it is recovered from the panel's p, which `state` then has to leave.
-template <class Policy, class A, class Packed, class L>
+template <class Policy, class A, class Packed, class T, class L>
 void adapt_backward_panel(Policy const& policy, adapter_view<A const> const& a, packed_layer<Packed> const& packed,
-                          matrix_view<A const, L> v, forward_state<A, L> state, matrix_view<A const, L> q,
-                          matrix_view<A const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
-                          matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<A, L>> const& hint) {
+                          matrix_view<A const, L> v, forward_state<A, L, T> state, matrix_view<T const, L> q,
+                          matrix_view<T const, L> G, matrix_view<A, L> dq, adapter_sums<A, Packed> const& sums,
+                          matrix_view<A, L> scratch, std::type_identity_t<prefetch_hint<T, L>> const& hint) {
   backward_panel(policy, a.left, packed.U, op::plain, state, G, dq, sums.left, scratch, hint);
   if (a.scaled()) {
-    if (q.empty()) {
-      ops<Policy>::divide_rows(policy, a.scale, state.rewind);
-      q = state.rewind;
-    }
+    if constexpr (std::same_as<T, A>)
+      if (q.empty()) {
+        ops<Policy>::divide_rows(policy, a.scale, state.rewind);
+        q = state.rewind;
+      }
     ops<Policy>::add_row_dots(policy, matrix_view<A const, L>(dq), q, sums.ds);
     ops<Policy>::scale_rows(policy, a.scale, op::adjoint, dq, dq);
   }

@@ -255,6 +255,10 @@ struct defaults {
   /// Tokens up to which a matrix is multiplied as it lies, since packing it would cost more than it saves. Where this
   /// is not 0, project_packed, update_packed and update_packed_both take plain matrices too.
   static constexpr index_t few_columns = 0;
+  /// Panels of T in this layout may be given to the products below as they lie, also where T is not the type that they
+  /// compute in: X, and Y beside an X of the same type or of the accumulator's. Others are converted in copies.
+  template <class T, class L>
+  static constexpr bool takes_panels_of = accumulating<T>;
   /// Cuts a packed matrix [rows, cols] for panels of layout L from `memory`. It has .columns(j, count).
   template <class A, class L, class P>
   static matrix_view<A> carve_packed(P const&, arena& memory, index_t rows, index_t cols) {

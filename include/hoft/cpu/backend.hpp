@@ -8,9 +8,6 @@
 #include <hoft/cpu/packing.hpp>
 #include <hoft/view/eigen.hpp>
 
-#include <bit>
-#include <cstdint>
-
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
@@ -45,17 +42,12 @@ struct column_team {
   }
 };
 
-/// y[i] := x[i]: a float's upper half, and back rounded to the nearest even one. Eigen converts bfloat16 one by one;
-/// the compiler makes vectors of these loops.
+/// y[i] := x[i]. Eigen converts bfloat16 one by one; compilers make vectors of these loops.
 inline void convert(index_t n, Eigen::bfloat16 const* x, float* y) {
-  for (index_t i = 0; i < n; ++i) y[i] = std::bit_cast<float>(std::uint32_t{x[i].value} << 16);
+  for (index_t i = 0; i < n; ++i) y[i] = kernel::widened(x[i]);
 }
 inline void convert(index_t n, float const* x, Eigen::bfloat16* y) {
-  for (index_t i = 0; i < n; ++i) {
-    auto const bits = std::bit_cast<std::uint32_t>(x[i]), sign = bits & 0x80000000u;
-    std::uint32_t const rounded = bits + 0x7fffu + (bits >> 16 & 1u), nan = sign | 0x7fc00000u;
-    y[i].value = static_cast<std::uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded) >> 16);
-  }
+  for (index_t i = 0; i < n; ++i) y[i] = kernel::rounded(x[i]);
 }
 /// One of the two conversions above.
 template <class TX, class TY>
@@ -122,12 +114,21 @@ struct operations : packing {
   }
 
   /// d_i := d_i + Σ_j X(i, j) conj(Y(i, j)).
-  template <class T, class Layout>
-  static void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<T const, Layout> Y,
+  template <class T, class TY, class Layout>
+  static void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<TY const, Layout> Y,
                            vector_view<T> d) {
     if constexpr (X.is_col_major) {
+      index_t first = 0;
+      if constexpr (!is_complex<T>) {
+        constexpr index_t lane = kernel::lanes<T>;
+        kernel::for_each_group_run<kernel::tile_vectors<T>>(X.rows / lane, [&](index_t v, auto size, index_t count) {
+          kernel::add_row_dots<size>(count, X.cols, X.data + v * lane, X.ld, Y.data + v * lane, Y.ld,
+                                     d.data + v * lane);
+        });
+        first = X.rows / lane * lane;
+      }
       for (index_t j = 0; j < X.cols; ++j)
-        for (index_t i = 0; i < X.rows; ++i) d[i] += X(i, j) * conjugate(Y(i, j));
+        for (index_t i = first; i < X.rows; ++i) d[i] += X(i, j) * conjugate(static_cast<T>(Y(i, j)));
     } else {
       for (index_t i = 0; i < X.rows; ++i) d[i] += dot(X.cols, Y.data + i * Y.ld, X.data + i * X.ld);
     }

@@ -47,27 +47,31 @@ struct packing : walks {
     });
   }
 
+  /// Panels of T in this layout may be given to the products below as they lie: numbers are converted in registers.
+  template <class T, class L>
+  static constexpr bool takes_panels_of = accumulating<T> ||
+                                          (kernel::converts<T, accumulator_t<T>> && std::same_as<L, col_major>);
+
   /// W := UᴴX. X [m, w], W [r, w].
   template <class T, class L, class TX, class LW>
   static void project_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_view<T, LW> W) {
-    detail::project_panel<T>(U, X, W);
+    detail::project_panel<T>(U, constant(X), W);
   }
 
   /// Y := X + U Z, or X + U Z + V S, in one pass over X where columns are contiguous. X may be Y, or have no data for
   /// zero. X and Y [m, w], Z [r, w].
-  template <class T, class L, class TZ>
-  static void update_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z,
-                            std::type_identity_t<matrix_view<T const, L>> X, matrix_view<T, L> Y,
-                            std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
+  template <class T, class L, class TZ, class TX, class TY>
+  static void update_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, matrix_view<TX, L> X,
+                            matrix_view<TY, L> Y, prefetch_hint<std::remove_const_t<TX>, L> const& hint = {}) {
     update_term<T, L> const term{U, Z};
-    detail::update_panel<T>(1, &term, X, Y, hint);
+    detail::update_panel<T>(1, &term, constant(X), Y, hint);
   }
-  template <class T, class L, class TZ, class TS>
+  template <class T, class L, class TZ, class TS, class TX, class TY>
   static void update_packed_both(cpu const&, packed_matrix<T, L> U, matrix_view<TZ, L> Z, packed_matrix<T, L> V,
-                                 matrix_view<TS, L> S, std::type_identity_t<matrix_view<T const, L>> X,
-                                 matrix_view<T, L> Y, std::type_identity_t<prefetch_hint<T, L>> const& hint = {}) {
+                                 matrix_view<TS, L> S, matrix_view<TX, L> X, matrix_view<TY, L> Y,
+                                 prefetch_hint<std::remove_const_t<TX>, L> const& hint = {}) {
     update_term<T, L> const terms[2] = {{U, Z}, {V, S}};
-    detail::update_panel<T>(2, terms, X, Y, hint);
+    detail::update_panel<T>(2, terms, constant(X), Y, hint);
   }
 
   // The same with matrices as they lie.
@@ -93,15 +97,21 @@ struct packing : walks {
   template <class T, class L, class TX, class TZ>
   static void outer_packed(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, packed_matrix<T, L> D) {
     if (X.cols == 0) return;  // nothing to add, and perhaps no address to begin at
-    outer_term<T, L> const term{X, Z};
+    outer_term<T, L, std::remove_const_t<TX>> const term{X, Z};
     detail::outer_panel<T>(1, &term, D);
   }
   template <class T, class L, class TX, class TZ, class TG, class TP>
   static void outer_packed_both(cpu const&, matrix_view<TX, L> X, matrix_view<TZ, L> Z, matrix_view<TG, L> G,
                                 matrix_view<TP, L> P, packed_matrix<T, L> D) {
     if (X.cols == 0) return;
-    outer_term<T, L> const terms[2] = {{X, Z}, {G, P}};
+    outer_term<T, L, std::remove_const_t<TX>> const terms[2] = {{X, Z}, {G, P}};
     detail::outer_panel<T>(2, terms, D);
+  }
+
+ private:
+  template <class T, class L>
+  static matrix_view<std::remove_const_t<T> const, L> constant(matrix_view<T, L> X) {
+    return X;
   }
 };
 

@@ -42,12 +42,13 @@ decltype(auto) orient(Policy const& policy, compact_wy_view<A const> const& Q, s
 /// Factors are applied from the last to the first for Q, from the first to the last for Qᴴ.
 inline index_t nth_applied(index_t blocks, index_t n, op o) { return o == op::plain ? blocks - 1 - n : n; }
 
-/// Y := op(Q) X for accumulator-typed panels; X may be Y. U holds the vectors of Q. W [r, w] receives UᴴX of each
-/// factor unless it is empty. scratch [2 b, w]. Without the last update, Y is left as the last factor's input.
-template <class Policy, class A, class Packed, class TX, class L, class LW>
+/// Y := op(Q) X for a panel; X may be Y. U holds the vectors of Q. W [r, w] receives UᴴX of each factor unless it is
+/// empty. scratch [2 b, w]. Without the last update, Y is left as the last factor's input. Of several factors each
+/// reads what the last has written: X and Y then hold A.
+template <class Policy, class A, class Packed, class TX, class T, class L, class LW>
 void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o, matrix_view<TX, L> X,
-                 matrix_view<A, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch,
-                 std::type_identity_t<prefetch_hint<A, L>> const& hint, bool last_update = true) {
+                 matrix_view<T, L> Y, matrix_view<A, LW> W, matrix_view<A, L> scratch,
+                 std::type_identity_t<prefetch_hint<T, L>> const& hint, bool last_update = true) {
   index_t const blocks = Q.blocks(), w = X.cols;
   if (blocks == 0) return ops<Policy>::copy(policy, X, Y);
   for (index_t n = 0; n < blocks; ++n) {
@@ -57,14 +58,14 @@ void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed
     auto Wi = scratch.block(Q.block, 0, q.rank, w);
     if constexpr (std::same_as<L, LW>)
       if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
-    matrix_view<A const, L> source = Y;
+    matrix_view<T const, L> source = Y;
     if (n == 0) source = X;
     ops<Policy>::project_packed(policy, vectors, source, Wi);
     if (!std::same_as<L, LW> && !W.empty()) ops<Policy>::copy(policy, Wi, W.block(q.first, 0, q.rank, w));
     bool const last = n + 1 == blocks;
     if (last && !last_update) return;
     ops<Policy>::multiply(policy, A(-1), q.T, o, Wi, minus_Z);
-    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint : prefetch_hint<A, L>{});
+    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint : prefetch_hint<T, L>{});
   }
 }
 
@@ -92,11 +93,28 @@ index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
   bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
   return in_place || !accumulating<T> ? 0 : Y.rows * Y.cols;
 }
-/// Where to compute a panel of an output: in place, or in `buffer` if it has another type.
-template <class A, class T, class L>
-matrix_view<A, L> destination(matrix_view<T, L> Y, matrix_view<A, L> buffer) {
-  if constexpr (std::same_as<T, A>) return Y;
-  else return buffer.columns(0, Y.cols);
+/// Whether products with such a matrix take panels of T as they lie.
+template <class Policy, class Matrix, class T, class L>
+inline constexpr bool takes_panels = accumulating<T> || (ops<Policy>::template takes_panels_of<T, L> &&
+                                                         std::same_as<Matrix, packed_t<Policy, accumulator_t<T>, L>>);
+/// Whether panels of T are worked on in converted copies. They are not where the backend takes them as they lie and
+/// each is written `once` at most, behind all that reads it: what is written is rounded.
+template <class Policy, class T, class L>
+bool copies_panels(bool once) {
+  return !accumulating<T> && !(once && ops<Policy>::template takes_panels_of<T, L>);
+}
+/// body(x, y) for a panel of X and of Y, which may be X, beside such a matrix: as they lie, or both a converted copy in
+/// `buffer`.
+template <class Matrix, class Policy, class A, class TX, class T, class L, class Body>
+void on_panel(Policy const& policy, bool once, matrix_view<TX, L> X, matrix_view<T, L> Y, matrix_view<A, L> buffer,
+              Body const& body) {
+  if constexpr (takes_panels<Policy, Matrix, T, L>)
+    if (!copies_panels<Policy, T, L>(once)) return body(X, Y);
+  if constexpr (!accumulating<T>) {
+    auto const panel = staged(policy, X, buffer);
+    body(panel, panel);
+    ops<Policy>::copy(policy, panel, Y);
+  }
 }
 
 /// Y := op(Q) X for X and Y [m, n], by panels of columns.
@@ -114,7 +132,8 @@ struct apply_panels {
       : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         scratch(memory, ops<Policy>::worker_count(policy), 2 * block, (std::min)(width, n)),
-        buffer(memory, ops<Policy>::worker_count(policy), std::same_as<T, A> ? 0 : m, (std::min)(width, n)) {}
+        buffer(memory, ops<Policy>::worker_count(policy), copies_panels<Policy, T, L>(r <= block) ? m : 0,
+               (std::min)(width, n)) {}
 
   /// W [r, n] receives the projections of the factors' inputs, if it is not empty.
   void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<T const, L> X,
@@ -123,11 +142,13 @@ struct apply_panels {
     ops<Policy>::pack(policy, Q.vectors, U);
     index_t const written = written_by(X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
-      auto const x = staged(local, X.columns(p.first, p.count), buffer(worker));
-      auto const y = destination(Y.columns(p.first, p.count), buffer(worker));
-      apply_panel(local, Q, U, o, x, y, W.columns(p.first, p.count), scratch(worker).columns(0, p.count),
-                  {next_panel<A>(X, p), {}, written});
-      ops<Policy>::copy(local, y, Y.columns(p.first, p.count));
+      index_t const j = p.first, w = p.count;
+      auto const once = Q.blocks() <= 1;
+      on_panel<decltype(U)>(local, once, X.columns(j, w), Y.columns(j, w), buffer(worker), [&](auto x, auto y) {
+        using value = typename decltype(y)::value_type;
+        apply_panel(local, Q, U, o, x, y, W.columns(j, w), scratch(worker).columns(0, w),
+                    {next_panel<value>(X, p), {}, written});
+      });
     });
   }
 };

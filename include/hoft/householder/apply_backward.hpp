@@ -49,12 +49,15 @@ struct apply_backward_panels {
         policy, dY.cols, width, [&](index_t worker) { clear_sums(local, parts(worker)); },
         [&](index_t worker, auto p) {
           index_t const j = p.first, w = p.count;
-          auto const state_of_panel = known_state(local, Q, o, from, X.columns(j, w), W.columns(j, w), worker);
-          matrix_view<A const, L> const G = staged(local, dY.columns(j, w), gradient(worker));
-          auto const dx = destination(dX.columns(j, w), gradient(worker));
-          backward_panel(local, Q, U, o, state_of_panel, G, dx, parts(worker), scratch(worker).columns(0, w),
-                         {next_panel<A>(dY, p), next_panel<A>(X, p), written});
-          ops<Policy>::copy(local, dx, dX.columns(j, w));
+          auto const once = Q.blocks() <= 1;
+          on_panel<decltype(U)>(
+              local, once, dY.columns(j, w), dX.columns(j, w), gradient(worker), [&](auto g, auto dx) {
+                using value = typename decltype(dx)::value_type;
+                auto const known = known_state<value>(local, Q, o, from, X.columns(j, w), W.columns(j, w), worker);
+                backward_panel(local, Q, U, o, known, matrix_view<value const, L>(g), dx, parts(worker),
+                               scratch(worker).columns(0, w),
+                               {next_panel<value>(dY, p), next_panel<value>(X, p), written});
+              });
         },
         [&](index_t worker) { add_sums(local, parts(worker), sums); });
   }
@@ -66,27 +69,29 @@ struct apply_backward_panels {
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         scratch(memory, workers, 4 * block, (std::min)(n, width)),
         projections(memory, workers, r, (std::min)(n, width)),
-        state(memory, workers, r > block || !std::same_as<T, A> ? m : 0, (std::min)(n, width)),
-        gradient(memory, workers, std::same_as<T, A> ? 0 : m, (std::min)(n, width)),
+        state(memory, workers, r > block || copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(n, width)),
+        gradient(memory, workers, copies_panels<Policy, T, L>(r <= block) ? m : 0, (std::min)(n, width)),
         parts(memory, policy, m, r, block) {}
 
-  /// What is known of the forward pass on the panel X.
-  template <class Local>
-  forward_state<A, L> known_state(Local const& local, compact_wy_view<A const> const& Q, op o, known from,
-                                  matrix_view<T const, L> X, matrix_view<A const> W, index_t worker) const {
+  /// What is known of the forward pass on the panel X, which is read as it lies (Value is T) or in A.
+  template <class Value, class Local>
+  forward_state<A, L, Value> known_state(Local const& local, compact_wy_view<A const> const& Q, op o, known from,
+                                         matrix_view<T const, L> X, matrix_view<A const> W, index_t worker) const {
     bool const blocked = Q.blocks() > 1;
     auto const buffer = state(worker).columns(0, X.cols);
-    forward_state<A, L> result;
-    result.X = staged(local, X, buffer);
-    if (blocked) {
-      ops<Policy>::copy(local, result.X, buffer);
-      result.X = result.rewind = buffer;
-    }
-    if (from == known::input && blocked) {  // the factors' own inputs are met on the way back from the output
-      auto const saved = projections(worker).columns(0, X.cols);
-      apply_panel(local, Q, U, o, buffer, buffer, saved, scratch(worker).columns(0, X.cols), {});
-      result.W = saved;
-    }
+    forward_state<A, L, Value> result;
+    if constexpr (std::same_as<Value, T>) result.X = X;
+    else result.X = staged(local, X, buffer);
+    if constexpr (std::same_as<Value, A>)
+      if (blocked) {
+        ops<Policy>::copy(local, result.X, buffer);
+        result.X = result.rewind = buffer;
+        if (from == known::input) {  // the factors' own inputs are met on the way back from the output
+          auto const saved = projections(worker).columns(0, X.cols);
+          apply_panel(local, Q, U, o, buffer, buffer, saved, scratch(worker).columns(0, X.cols), {});
+          result.W = saved;
+        }
+      }
     if (from == known::output_and_projections) result.W = in_layout(local, W, projections(worker));
     result.is_input = from == known::input && !blocked;
     return result;

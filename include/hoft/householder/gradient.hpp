@@ -58,10 +58,10 @@ struct gradient_parts {
   }
 };
 
-/// What a panel of the backward pass knows of the forward pass.
-template <class A, class L>
+/// What a panel of the backward pass knows of the forward pass. Where T is not A, there is one factor.
+template <class A, class L, class T = A>
 struct forward_state {
-  matrix_view<A const, L> X;  ///< input of the only factor (`is_input`), or output of the factor applied last
+  matrix_view<T const, L> X;  ///< input of the only factor (`is_input`), or output of the factor applied last
   matrix_view<A, L> rewind;   ///< where X may be walked back through the factors; X itself or without data
   matrix_view<A const, L> W;  ///< [r, w] projections; without data they are computed here
   bool is_input = false;
@@ -69,8 +69,8 @@ struct forward_state {
 };
 
 /// W := UᴴX, if it has data, and P := UᴴG. Where their rows lie on several ranks both are one message.
-template <class Policy, class Packed, class A, class L>
-void project_both(Policy const& policy, Packed const& U, matrix_view<A const, L> X, matrix_view<A const, L> G,
+template <class Policy, class Packed, class T, class A, class L>
+void project_both(Policy const& policy, Packed const& U, matrix_view<T const, L> X, matrix_view<T const, L> G,
                   matrix_view<A, L> W, matrix_view<A, L> P) {
   if (W.data == nullptr) return ops<Policy>::project_packed(policy, U, G, P);
   decltype(auto) of_rank = ops<Policy>::of_rank(policy);
@@ -81,11 +81,11 @@ void project_both(Policy const& policy, Packed const& U, matrix_view<A const, L>
 
 /// One panel: dX := op(Q)ᴴ G, and the panel's terms added to `sums`. dX may be G. U holds the vectors of Q.
 /// scratch [4 b, w].
-template <class Policy, class A, class Packed, class L>
+template <class Policy, class A, class Packed, class T, class TD, class L>
 void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed const& U, op o,
-                    forward_state<A, L> state, matrix_view<A const, L> G, matrix_view<A, L> dX,
+                    forward_state<A, L, T> state, matrix_view<T const, L> G, matrix_view<TD, L> dX,
                     gradient_sums<A, Packed> const& sums, matrix_view<A, L> scratch,
-                    std::type_identity_t<prefetch_hint<A, L>> const& hint) {
+                    std::type_identity_t<prefetch_hint<T, L>> const& hint) {
   index_t const blocks = Q.blocks(), w = G.cols;
   if (blocks == 0) return ops<Policy>::copy(policy, G, dX);
   for (index_t n = blocks; n-- > 0;) {
@@ -108,9 +108,10 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
     ops<Policy>::outer_packed_both(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
     ops<Policy>::outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
     if (!state.is_input) ops<Policy>::outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
-    ops<Policy>::update_packed(policy, vectors, dW, G, dX, n == 0 ? hint : prefetch_hint<A, L>{});
-    G = dX;
-    if (!state.is_input && (n > 0 || state.wanted)) {
+    ops<Policy>::update_packed(policy, vectors, dW, G, dX, n == 0 ? hint : prefetch_hint<T, L>{});
+    if constexpr (std::same_as<T, A>) {  // otherwise this was the only factor
+      G = dX;
+      if (state.is_input || (n == 0 && !state.wanted)) continue;
       ops<Policy>::negate(policy, minus_Z);
       ops<Policy>::update_packed(policy, vectors, minus_Z, state.X, state.rewind);
       state.X = state.rewind;

@@ -2,17 +2,19 @@
 //
 //   C(k, j) = S(k, j) + op(A[:, k])ᵀ op(B[:, j])
 #pragma once
+#include <hoft/cpu/kernel/storage.hpp>
 #include <hoft/cpu/kernel/tiling.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
 /// One product of a sum: op(A)ᵀ op(B) over `length` elements. A group of vectors lies together, `step` from the next;
 /// columns of A lie `a_col` apart. Where `padded`, the last vector of A may be read whole and is zero beyond `length`.
-template <class T>
+/// B may be stored in another type S.
+template <class T, class S = T>
 struct dot_term {
   T const* a;
   index_t step, a_col;
-  T const* b;
+  S const* b;
   index_t b_col;
   index_t length;
   bool padded = false;
@@ -20,8 +22,8 @@ struct dot_term {
 };
 
 /// sum[j][k] += op(A[:, k]) op(B[:, j]) lane by lane, over `steps` groups of Vectors vectors.
-template <int K, int N, int Vectors, bool ConjA, bool ConjB, class T>
-EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, index_t a_col, T const*& b, index_t b_col,
+template <int K, int N, int Vectors, bool ConjA, bool ConjB, class T, class S>
+EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, index_t a_col, S const*& b, index_t b_col,
                                   packet<T> (&sum)[N][K], index_t ahead = 0) {
   using namespace Eigen::internal;
   using P = packet<T>;
@@ -36,10 +38,10 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
         HOFT_UNROLL
         for (int k = 0; k < K; ++k) prefetch(a + ahead + k * a_col);
       }
-      T const* column = b;
+      S const* column = b;
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
-        P right = load(column + v * lane);
+        P right = load_as<T>(column + v * lane);
         advance(column, b_col);
         keep_in_register<T>(right);
         if constexpr (ConjB) right = pconj(right);
@@ -121,9 +123,9 @@ EIGEN_ALWAYS_INLINE void add_sums(T alpha, packet<T> const (&sum)[N][K], strided
 
 /// `count` tiles below one another, each C(k, j) = S(k, j) + alpha Σ op(A[:, k])ᵀ op(B[:, j]), K columns of A by N of
 /// B, over up to two products.
-template <int K, int N, int Vectors, bool ConjA, bool ConjB, class T>
-EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T> const* term, strided<T const> const& s,
-                                 strided<T> const& c) {
+template <int K, int N, int Vectors, bool ConjA, bool ConjB, class T, class S>
+EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, S> const* term,
+                                 strided<T const> const& s, strided<T> const& c) {
   constexpr int lane = lanes<T>;
   for (index_t first = 0; first < count * K; first += K) {
     packet<T> sum[N][K];
@@ -136,7 +138,7 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T> 
       index_t const step = term[t].step, a_col = term[t].a_col, b_col = term[t].b_col, length = term[t].length;
       if (length == 0) continue;  // there may be no address either
       T const* a = term[t].a + first * a_col;
-      T const* b = term[t].b;
+      S const* b = term[t].b;
       add_dots<K, N, Vectors, ConjA, ConjB>(length / (Vectors * lane), a, step, a_col, b, b_col, sum, term[t].ahead);
       index_t const left = length % (Vectors * lane), rest = left % lane;
       if constexpr (Vectors > 1) add_dots<K, N, 1, ConjA, ConjB>(left / lane, a, lane, a_col, b, b_col, sum);
@@ -149,7 +151,7 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T> 
       }
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
-        packet<T> const right = conj_if<ConjB>(load_part(b + j * b_col, rest));
+        packet<T> const right = conj_if<ConjB>(load_part_as<T>(b + j * b_col, rest));
         HOFT_UNROLL
         for (int k = 0; k < K; ++k) sum[j][k] = Eigen::internal::pmadd(last[k], right, sum[j][k]);
       }

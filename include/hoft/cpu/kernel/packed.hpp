@@ -70,21 +70,22 @@ struct update_term {
   matrix_view<T const, L> Z;
 };
 /// The terms of a sum D := D + X Zᴴ.
-template <class T, class L>
+template <class T, class L, class S = T>
 struct outer_term {
-  matrix_view<T const, L> X, Z;
+  matrix_view<S const, L> X;
+  matrix_view<T const, L> Z;
 };
 
 namespace detail {
 
-// --- panels with contiguous columns -------------------------------------------------------------------------
+// --- panels with contiguous columns, of T or stored in another type (kernel/storage.hpp) ---------------------
 
 /// Rows of a column that are read again for every group of reflectors: they stay in the second-level cache.
 template <class T>
 inline constexpr index_t project_depth = (index_t{1} << 15) / index_t(sizeof(T));
 
-template <class T, class LW>
-void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix_view<T, LW> W) {
+template <class T, class S, class LW>
+void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
   constexpr int vectors = kernel::tile_vectors<T>;
   constexpr index_t height = U.slab_rows, depth = project_depth<T> / height * height;
   auto const w = kernel::as_strided(W);
@@ -92,7 +93,7 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix
     index_t const rows = (std::min)(depth, U.rows - i);
     kernel::for_each_tile_col(X.cols, [&](index_t j, auto width) {
       kernel::for_each_group_run<vectors>(U.cols, [&](index_t k, auto size, index_t count) {
-        kernel::dot_term<T> const term{
+        kernel::dot_term<T, S> const term{
             U.slab(i / height) + k * height, U.stride, height, X.data + i + j * X.ld, X.ld, rows, true};
         kernel::strided<T const> const start{i == 0 ? nullptr : w.at(k, j).data, w.row, w.col};
         kernel::dot_tiles<size, width, vectors, is_complex<T>, false>(count, T(1), 1, &term, start, w.at(k, j));
@@ -103,11 +104,13 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<T const> X, matrix
 
 /// Outputs that leave the caches anyway are better stored past them, in whole vectors; but not in place, over lines
 /// that the caches hold.
-template <class T, class L>
-bool worth_streaming(index_t elements, matrix_view<T const, L> X, matrix_view<T, L> Y) {
+template <class S, class T, class L>
+bool worth_streaming(index_t elements, matrix_view<S const, L> X, matrix_view<T, L> Y) {
   constexpr index_t bytes = index_t{1} << 23;
-  return kernel::has_stream<T> && elements > bytes / index_t(sizeof(T)) && X.data != Y.data &&
-         kernel::is_vector_aligned(Y.data) && Y.ld % kernel::lanes<T> == 0;
+  if constexpr (kernel::has_stream<T>)
+    return elements > bytes / index_t(sizeof(T)) && static_cast<void const*>(X.data) != Y.data &&
+           kernel::is_vector_aligned(Y.data) && Y.ld % kernel::lanes<T> == 0;
+  else return false;
 }
 
 template <class T, class L>
@@ -115,11 +118,11 @@ kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
   return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
 }
 
-template <class T>
-void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<T const> X, matrix_view<T> Y,
-                  prefetch_hint<T, col_major> const& hint) {
+template <class T, class S, class C>
+void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<S const> X, matrix_view<C> Y,
+                  prefetch_hint<S, col_major> const& hint) {
   constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
-  kernel::traffic<T> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
+  kernel::traffic<S> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
                                  worth_streaming(hint.written, X, Y)};
   index_t const whole = Y.rows / height, i = whole * height;
   if (whole == 1 && i == Y.rows) {  // one tile high: the tiles of a run in a row
@@ -128,8 +131,8 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
     kernel::sum_rows<false, T>(Y.rows, Y.cols, terms, local, true, X.data, X.ld, Y.data, Y.ld, moves);
   } else {  // columns outside: a tile then walks down its columns, where the hardware follows it
     kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
-      T const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
-      T* const y = Y.data + j * Y.ld;
+      S const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
+      C* const y = Y.data + j * Y.ld;
       kernel::sum_term<T> local[2];
       for (int t = 0; t < terms; ++t) {
         auto const [U, Z] = term[t];
@@ -146,14 +149,15 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
   if (moves.streams) kernel::finish_streams();
 }
 
-template <class T>
-void outer_panel(int terms, outer_term<T, col_major> const* term, packed_matrix<T, col_major> D) {
+template <class T, class S>
+void outer_panel(int terms, outer_term<T, col_major, S> const* term, packed_matrix<T, col_major> D) {
   for (index_t s = 0; s < D.slabs(); ++s) {
-    kernel::sum_term<T> local[2];
+    kernel::sum_term<T, S> local[2];
     for (int t = 0; t < terms; ++t)
       local[t] = {term[t].X.data + s * D.slab_rows, term[t].X.ld, kernel::as_strided(term[t].Z.transposed()),
                   term[t].X.cols};
-    kernel::sum_rows<is_complex<T>, T>(D.rows_of(s), D.cols, terms, local, false, D.slab(s), D.slab_rows, D.slab(s),
+    T const* const before = D.slab(s);
+    kernel::sum_rows<is_complex<T>, T>(D.rows_of(s), D.cols, terms, local, false, before, D.slab_rows, D.slab(s),
                                        D.slab_rows);
   }
 }

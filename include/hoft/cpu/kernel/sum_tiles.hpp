@@ -2,16 +2,18 @@
 //
 //   C[:, j] = S[:, j] + sum_l A[:, l] op(B(l, j))
 #pragma once
+#include <hoft/cpu/kernel/storage.hpp>
 #include <hoft/cpu/kernel/tiling.hpp>
 
 #include <algorithm>
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
-/// One product of a sum: `depth` columns of A, each of consecutive rows, times rows of B, read element by element.
-template <class T>
+/// One product of a sum: `depth` columns of A, each of consecutive rows, times rows of B, read element by element. A
+/// may be stored in another type.
+template <class T, class A = T>
 struct sum_term {
-  T const* a = nullptr;
+  A const* a = nullptr;
   index_t lda = 0;
   strided<T const> b;
   index_t depth = 0;
@@ -39,10 +41,10 @@ struct traffic {
   traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams}; }
 };
 
-template <int V, int N, class T>
-EIGEN_ALWAYS_INLINE void prefetch_tile(prefetched<T> const& p) {
+template <int V, int N, class T, class S>
+EIGEN_ALWAYS_INLINE void prefetch_tile(prefetched<S> const& p) {
   if (p.cols < N) return;
-  T const* column = p.data;
+  S const* column = p.data;
   HOFT_UNROLL
   for (int j = 0; j < N; ++j) {
     HOFT_UNROLL
@@ -51,13 +53,13 @@ EIGEN_ALWAYS_INLINE void prefetch_tile(prefetched<T> const& p) {
   }
 }
 
-template <int V, int N, class T>
-EIGEN_ALWAYS_INLINE void load_tile(T const* s, index_t lds, packet<T> (&sum)[N][V]) {
+template <class T, int V, int N, class S>
+EIGEN_ALWAYS_INLINE void load_tile(S const* s, index_t lds, packet<T> (&sum)[N][V]) {
   if (s != nullptr) {
     HOFT_UNROLL
     for (int j = 0; j < N; ++j) {
       HOFT_UNROLL
-      for (int v = 0; v < V; ++v) sum[j][v] = load(s + v * lanes<T>);
+      for (int v = 0; v < V; ++v) sum[j][v] = load_as<T>(s + v * lanes<T>);
       advance(s, lds);
     }
   } else {
@@ -68,22 +70,23 @@ EIGEN_ALWAYS_INLINE void load_tile(T const* s, index_t lds, packet<T> (&sum)[N][
     }
   }
 }
-template <int V, int N, class T>
-EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], T* c, index_t ldc, bool streams) {
-  if (streams) {
-    HOFT_UNROLL
-    for (int j = 0; j < N; ++j) {
+template <class T, int V, int N, class C>
+EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], C* c, index_t ldc, bool streams) {
+  if constexpr (has_stream<C>)
+    if (streams) {
       HOFT_UNROLL
-      for (int v = 0; v < V; ++v) stream(c + v * lanes<T>, sum[j][v]);
-      advance(c, ldc);
+      for (int j = 0; j < N; ++j) {
+        HOFT_UNROLL
+        for (int v = 0; v < V; ++v) stream(c + v * lanes<T>, sum[j][v]);
+        advance(c, ldc);
+      }
+      return;
     }
-  } else {
+  HOFT_UNROLL
+  for (int j = 0; j < N; ++j) {
     HOFT_UNROLL
-    for (int j = 0; j < N; ++j) {
-      HOFT_UNROLL
-      for (int v = 0; v < V; ++v) Eigen::internal::pstoreu(c + v * lanes<T>, sum[j][v]);
-      advance(c, ldc);
-    }
+    for (int v = 0; v < V; ++v) store_as<T>(c + v * lanes<T>, sum[j][v]);
+    advance(c, ldc);
   }
 }
 
@@ -100,19 +103,19 @@ enum class passing { read, fetch, copy_and_fetch };
 
 /// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
 /// vectors each.
-template <int V, int N, bool ConjB, passing Mode = passing::read, class T>
-EIGEN_ALWAYS_INLINE void add_products(sum_term<T> const& term, packet<T> (&sum)[N][V], fetched<T> fetches = {},
+template <int V, int N, bool ConjB, passing Mode = passing::read, class T, class A>
+EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&sum)[N][V], fetched<T> fetches = {},
                                       T* copy = nullptr) {
   using namespace Eigen::internal;
   using P = packet<T>;
   constexpr int lane = lanes<T>;
-  T const* a = term.a;
+  A const* a = term.a;
   T const* b = term.b.data;
   index_t const b_row = term.b.row, b_col = term.b.col, lda = term.lda;
   for (index_t l = term.depth; l > 0; --l) {
     P column[V];
     HOFT_UNROLL
-    for (int v = 0; v < V; ++v) column[v] = load(a + v * lane);
+    for (int v = 0; v < V; ++v) column[v] = load_as<T>(a + v * lane);
     if constexpr (Mode == passing::copy_and_fetch) {
       HOFT_UNROLL
       for (int v = 0; v < V; ++v) pstore(copy + v * lane, column[v]);
@@ -140,18 +143,18 @@ struct tile_step {
 };
 
 /// `count` tiles in a row, each C = S + the sum of up to two products, V vectors of rows by N columns. S has no data
-/// (zero), is C or apart from it.
-template <int V, int N, bool ConjB, class T>
-EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_term<T> const* first, T const* s,
-                                 index_t lds, T* c, index_t ldc, traffic<T> moves) {
-  sum_term<T> term[2] = {first[0].steady(), terms > 1 ? first[1].steady() : sum_term<T>{}};
+/// (zero), is C or apart from it. A, S and C may be stored in other types than T, in which the sums are made.
+template <int V, int N, bool ConjB, class T, class A, class S, class C>
+EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_term<T, A> const* first, S const* s,
+                                 index_t lds, C* c, index_t ldc, traffic<std::type_identity_t<S>> moves) {
+  sum_term<T, A> term[2] = {first[0].steady(), terms > 1 ? first[1].steady() : sum_term<T, A>{}};
   for (; count > 0; --count) {
     packet<T> sum[N][V];
-    load_tile<V, N>(s, lds, sum);
-    prefetch_tile<V, N>(moves.ahead);
-    prefetch_tile<V, N>(moves.also_ahead);
+    load_tile<T>(s, lds, sum);
+    prefetch_tile<V, N, T>(moves.ahead);
+    prefetch_tile<V, N, T>(moves.also_ahead);
     for (int t = 0; t < terms; ++t) add_products<V, N, ConjB>(term[t], sum);
-    store_tile<V, N>(sum, c, ldc, moves.streams);
+    store_tile<T>(sum, c, ldc, moves.streams);
     for (int t = 0; t < terms; ++t) {
       term[t].a += term[t].step;
       term[t].b.data += step.cols * term[t].b.col;
@@ -167,38 +170,56 @@ template <int V, int N, bool ConjB, passing Mode, class T>
 EIGEN_DONT_INLINE void fetching_sum_tile(sum_term<T> const& term, T const* s, index_t lds, T* c, index_t ldc,
                                          fetched<T> const& fetches, T* copy = nullptr) {
   packet<T> sum[N][V];
-  load_tile<V, N>(s, lds, sum);
+  load_tile<T>(s, lds, sum);
   add_products<V, N, ConjB, Mode>(term, sum, fetches, copy);
-  store_tile<V, N>(sum, c, ldc, false);
+  store_tile<T>(sum, c, ldc, false);
 }
 
 /// `count` tiles of fewer rows than a vector has, side by side: S and C are read and written there only, A in whole
 /// vectors.
-template <int N, bool ConjB, class T>
-EIGEN_DONT_INLINE void edge_tiles(index_t count, index_t rows, int terms, sum_term<T> const* first, T const* s,
-                                  index_t lds, T* c, index_t ldc) {
-  sum_term<T> term[2] = {first[0].steady(), terms > 1 ? first[1].steady() : sum_term<T>{}};
+template <int N, bool ConjB, class T, class A, class S, class C>
+EIGEN_DONT_INLINE void edge_tiles(index_t count, index_t rows, int terms, sum_term<T, A> const* first, S const* s,
+                                  index_t lds, C* c, index_t ldc) {
+  sum_term<T, A> term[2] = {first[0].steady(), terms > 1 ? first[1].steady() : sum_term<T, A>{}};
   for (; count > 0; --count) {
     packet<T> sum[N][1];
     HOFT_UNROLL
-    for (int j = 0; j < N; ++j) sum[j][0] = s != nullptr ? load_part(s + j * lds, rows) : zero<T>();
+    for (int j = 0; j < N; ++j) sum[j][0] = s != nullptr ? load_part_as<T>(s + j * lds, rows) : zero<T>();
     for (int t = 0; t < terms; ++t) {
       add_products<1, N, ConjB>(term[t], sum);
       term[t].b.data += N * term[t].b.col;
     }
     HOFT_UNROLL
-    for (int j = 0; j < N; ++j) store_part<T>(c + j * ldc, sum[j][0], rows);
+    for (int j = 0; j < N; ++j) store_part_as<T>(c + j * ldc, sum[j][0], rows);
     if (s != nullptr) s += N * lds;
     c += N * ldc;
   }
 }
 
+/// d_i += Σ_j X(i, j) Y(i, j) for `count` groups of V vectors of rows, of n columns.
+template <int V, class T, class S>
+EIGEN_ALWAYS_INLINE void add_row_dots(index_t count, index_t n, T const* x, index_t ldx, S const* y, index_t ldy,
+                                      T* d) {
+  constexpr index_t height = V * lanes<T>;
+  for (; count > 0; --count, x += height, y += height, d += height) {
+    packet<T> sum[1][V];
+    load_tile<T>(static_cast<T const*>(d), 0, sum);
+    for (index_t j = 0; j < n; ++j) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v)
+        sum[0][v] =
+            Eigen::internal::pmadd(load(x + j * ldx + v * lanes<T>), load_as<T>(y + j * ldy + v * lanes<T>), sum[0][v]);
+    }
+    store_tile<T>(sum, d, 0, false);
+  }
+}
+
 /// C [rows, N] = S + the sum of up to two products, for any number of rows. A is readable in whole vectors where
 /// `padded`; where it is not, rows beyond the last whole vector are left out.
-template <int N, bool ConjB, class T>
-void sum_columns(index_t rows, int terms, sum_term<T> const* first, bool padded, T const* s, index_t lds, T* c,
-                 index_t ldc, traffic<T> const& moves) {
-  sum_term<T> term[2];
+template <int N, bool ConjB, class T, class A, class S, class C>
+void sum_columns(index_t rows, int terms, sum_term<T, A> const* first, bool padded, S const* s, index_t lds, C* c,
+                 index_t ldc, traffic<std::type_identity_t<S>> const& moves) {
+  sum_term<T, A> term[2];
   auto const at = [&](index_t i, index_t step) {
     for (int t = 0; t < terms; ++t) {
       term[t] = first[t].at(i, 0);
@@ -217,13 +238,36 @@ void sum_columns(index_t rows, int terms, sum_term<T> const* first, bool padded,
   if (rest > 0 && padded) edge_tiles<N, ConjB, T>(1, rest, terms, at(i, 0), below(i), lds, c + i, ldc);
 }
 
-/// C [rows, n] = S + the sum of up to two products. Where A is not padded, its last rows are packed here.
-template <bool ConjB, class T>
-void sum_rows(index_t rows, index_t n, int terms, sum_term<T> const* term, bool padded, T const* s, index_t lds, T* c,
-              index_t ldc, traffic<T> const& moves = {}) {
+/// The rows of `sum_rows` beyond the last whole vector, where A is not padded: they are packed here.
+template <bool ConjB, class T, class A, class C>
+void sum_last_rows(index_t rows, index_t n, int terms, sum_term<T, A> const* term, C const* s, index_t lds, C* c,
+                   index_t ldc) {
+  index_t const rest = rows % lanes<T>, i = rows - rest;
+  constexpr index_t deepest = 64;
+  alignas(64) T edge[deepest * lanes<T>];
+  C const* from = s == nullptr ? s : s + i;
+  index_t ld = lds;
+  for (int t = 0; t < terms; ++t)
+    for (index_t l = 0; l < term[t].depth || (l == 0 && t == 0); l += deepest) {
+      index_t const depth = (std::min)(deepest, term[t].depth - l);
+      for (index_t d = 0; d < depth; ++d)
+        Eigen::internal::pstore(edge + d * lanes<T>, load_part_as<T>(term[t].a + (l + d) * term[t].lda + i, rest));
+      for_each_tile_run(n, [&](index_t j, auto width, index_t count) {
+        sum_term<T> const packed{edge, lanes<T>, term[t].b.at(l, j), depth};
+        edge_tiles<width, ConjB, T>(count, rest, 1, &packed, from == nullptr ? from : from + j * ld, ld,
+                                    c + i + j * ldc, ldc);
+      });
+      from = c + i, ld = ldc;
+    }
+}
+
+/// C [rows, n] = S + the sum of up to two products. S and C are of one type where A is not padded.
+template <bool ConjB, class T, class A, class S, class C>
+void sum_rows(index_t rows, index_t n, int terms, sum_term<T, A> const* term, bool padded, S const* s, index_t lds,
+              C* c, index_t ldc, traffic<std::type_identity_t<S>> const& moves = {}) {
   constexpr int most = tile_vectors<T>;
   for_each_tile_run(n, [&](index_t first, auto width, index_t count) {
-    sum_term<T> local[2];
+    sum_term<T, A> local[2];
     auto const at = [&](index_t j) {
       for (int t = 0; t < terms; ++t) local[t] = term[t].at(0, j);
       return local;
@@ -238,24 +282,8 @@ void sum_rows(index_t rows, index_t n, int terms, sum_term<T> const* term, bool 
     for (index_t j = first; j < first + count * width; j += width)
       sum_columns<width, ConjB, T>(rows, terms, at(j), padded, column(j), lds, c + j * ldc, ldc, moves.at(0, j));
   });
-  index_t const rest = rows % lanes<T>, i = rows - rest;
-  if (rest == 0 || padded) return;
-  constexpr index_t deepest = 64;
-  alignas(64) T edge[deepest * lanes<T>];
-  T const* from = s == nullptr ? s : s + i;
-  index_t ld = lds;
-  for (int t = 0; t < terms; ++t)
-    for (index_t l = 0; l < term[t].depth || (l == 0 && t == 0); l += deepest) {
-      index_t const depth = (std::min)(deepest, term[t].depth - l);
-      for (index_t d = 0; d < depth; ++d)
-        Eigen::internal::pstore(edge + d * lanes<T>, load_part(term[t].a + (l + d) * term[t].lda + i, rest));
-      for_each_tile_run(n, [&](index_t j, auto width, index_t count) {
-        sum_term<T> const packed{edge, lanes<T>, term[t].b.at(l, j), depth};
-        edge_tiles<width, ConjB, T>(count, rest, 1, &packed, from == nullptr ? from : from + j * ld, ld,
-                                    c + i + j * ldc, ldc);
-      });
-      from = c + i, ld = ldc;
-    }
+  if constexpr (std::same_as<S, C>)
+    if (!padded && rows % lanes<T> != 0) sum_last_rows<ConjB, T>(rows, n, terms, term, s, lds, c, ldc);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -1,0 +1,120 @@
+// hoft/cpu/kernel/storage.hpp: numbers in 16 bits, converted in registers as kernels load and store them. A panel that
+// is met once or twice need not be copied to floats first.
+#pragma once
+#include <hoft/cpu/kernel/packet.hpp>
+
+#include <bit>
+#include <cstring>
+
+namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
+
+/// A float's upper half as a float, and back: rounded to the nearest, and to the even one of two.
+inline float widened(Eigen::bfloat16 x) { return std::bit_cast<float>(std::uint32_t{x.value} << 16); }
+inline Eigen::bfloat16 rounded(float x) {
+  auto const bits = std::bit_cast<std::uint32_t>(x), sign = bits & 0x80000000u;
+  std::uint32_t const nearest = bits + 0x7fffu + (bits >> 16 & 1u), nan = sign | 0x7fc00000u;
+  Eigen::bfloat16 y;
+  y.value = static_cast<std::uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest) >> 16);
+  return y;
+}
+
+/// Kernels take panels of S as they lie, where they compute in T.
+template <class S, class T>
+inline constexpr bool converts =
+#if defined(__GNUC__)
+    std::same_as<S, Eigen::bfloat16>&& std::same_as<T, float>;
+#else
+    false;
+#endif
+
+#if defined(__GNUC__)
+/// As many whole numbers of a size as a packet of floats has lanes.
+template <class Integer>
+struct integers {
+  typedef Integer type __attribute__((vector_size(lanes<float> * sizeof(Integer))));
+};
+using wide_bits = integers<std::uint32_t>::type;
+using narrow_bits = integers<std::uint16_t>::type;
+
+// What compilers make of conversions between these takes some shuffles more than the instructions for it.
+
+/// The given upper halves, with zeros below.
+EIGEN_ALWAYS_INLINE wide_bits from_upper_halves(narrow_bits bits) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  return std::bit_cast<wide_bits>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(std::bit_cast<__m256i>(bits)), 16));
+#elif defined(EIGEN_VECTORIZE_AVX2)
+  return std::bit_cast<wide_bits>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(std::bit_cast<__m128i>(bits)), 16));
+#elif defined(EIGEN_VECTORIZE_SSE2) && !defined(EIGEN_VECTORIZE_AVX)
+  __m128i const low = _mm_cvtsi64_si128(std::bit_cast<long long>(bits));
+  return std::bit_cast<wide_bits>(_mm_unpacklo_epi16(_mm_setzero_si128(), low));
+#else
+  return __builtin_convertvector(bits, wide_bits) << 16;
+#endif
+}
+EIGEN_ALWAYS_INLINE narrow_bits upper_halves(wide_bits bits) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  return std::bit_cast<narrow_bits>(_mm512_cvtepi32_epi16(_mm512_srli_epi32(std::bit_cast<__m512i>(bits), 16)));
+#elif defined(EIGEN_VECTORIZE_AVX2)
+  __m256i const halves = _mm256_srli_epi32(std::bit_cast<__m256i>(bits), 16);
+  return std::bit_cast<narrow_bits>(
+      _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+#elif defined(EIGEN_VECTORIZE_SSE2) && !defined(EIGEN_VECTORIZE_AVX)
+  __m128i const halves = _mm_srai_epi32(std::bit_cast<__m128i>(bits), 16);  // with the sign that packing expects
+  return std::bit_cast<narrow_bits>(static_cast<long long>(_mm_cvtsi128_si64(_mm_packs_epi32(halves, halves))));
+#else
+  return __builtin_convertvector(bits >> 16, narrow_bits);
+#endif
+}
+#endif
+
+/// Consecutive elements, as they are or converted.
+template <class T, class S>
+EIGEN_ALWAYS_INLINE packet<T> load_as(S const* from) {
+  if constexpr (std::same_as<S, T>) {
+    return load(from);
+  } else {
+    static_assert(converts<S, T>);
+    narrow_bits bits;
+    std::memcpy(&bits, from, sizeof(bits));
+    return std::bit_cast<packet<T>>(from_upper_halves(bits));
+  }
+}
+/// The first `count` elements, zeros behind them; nothing beyond is read.
+template <class T, class S>
+EIGEN_ALWAYS_INLINE packet<T> load_part_as(S const* from, index_t count) {
+  if constexpr (std::same_as<S, T>) {
+    return load_part(from, count);
+  } else {
+    alignas(64) S part[lanes<T>] = {};
+    for (index_t i = 0; i < count; ++i) part[i] = from[i];
+    return load_as<T>(part);
+  }
+}
+
+/// A packet as consecutive elements, rounded where they are narrower.
+template <class T, class S>
+EIGEN_ALWAYS_INLINE void store_as(S* to, packet<T> const& p) {
+  if constexpr (std::same_as<S, T>) {
+    Eigen::internal::pstoreu(to, p);
+  } else {
+    static_assert(converts<S, T>);
+    auto const bits = std::bit_cast<wide_bits>(p), nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+    auto const nan = (bits & 0x80000000u) | 0x7fc00000u;
+    auto const rounded = (bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest;
+    narrow_bits const upper = upper_halves(rounded);
+    std::memcpy(to, &upper, sizeof(upper));
+  }
+}
+/// Stores the first `count` elements; nothing beyond is written.
+template <class T, class S>
+EIGEN_ALWAYS_INLINE void store_part_as(S* to, packet<T> const& p, index_t count) {
+  if constexpr (std::same_as<S, T>) {
+    store_part(to, p, count);
+  } else {
+    alignas(64) S part[lanes<T>];
+    store_as<T>(part, p);
+    for (index_t i = 0; i < count; ++i) to[i] = part[i];
+  }
+}
+
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel
