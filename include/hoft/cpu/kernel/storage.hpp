@@ -102,7 +102,7 @@ EIGEN_ALWAYS_INLINE void store_as(S* to, packet<T> const& p) {
     auto const nan = (bits & 0x80000000u) | 0x7fc00000u;
     auto const rounded = (bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest;
     narrow_bits const upper = upper_halves(rounded);
-    std::memcpy(to, &upper, sizeof(upper));
+    std::memcpy(static_cast<void*>(to), &upper, sizeof(upper));
   }
 }
 /// Stores the first `count` elements; nothing beyond is written.
