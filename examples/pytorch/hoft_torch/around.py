@@ -104,7 +104,7 @@ class Around:
         kwargs: Optional[dict] = None,
     ) -> Tensor:
         """The same. trained: the tensors by whose change a change of u, v and s is seen."""
-        if parallel.is_split(base, u, self.name):
+        if parallel.is_split(base, u, v, self.name):
             return parallel.call(base, x, u, v, s, *args, function=self.name, **(kwargs or {}))
         base = bases.of(base)
         rows = self._tokens(x, base.features[0], u)

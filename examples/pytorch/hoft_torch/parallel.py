@@ -17,6 +17,7 @@ hoft's operator does, and for 16-bit tokens a copy of them in float. The base is
 
 import contextlib
 import sys
+import warnings
 
 import torch
 
@@ -63,6 +64,14 @@ class _Shared(torch.autograd.Function):
         return _Summed.apply(gradient, ctx.mesh), None
 
 
+def _of_fsdp(module):
+    """Whether fully_shard was called for it, or for a module around it."""
+    return getattr(module, "_is_fsdp_managed_module", False)
+
+
+_GATHERED = "Under FSDP call the modules that fully_shard was called for, which gather what they need"
+
+
 class Split:
     """How the weight [m, n] of a base lies on the ranks of `mesh`: its rows or its columns."""
 
@@ -80,6 +89,7 @@ class Split:
                 "have Shard(0) or Shard(1) on one (ColwiseParallel, RowwiseParallel; 'colwise', 'rowwise' in a tp_plan)"
             )
         self.mesh, self.by_rows, self.function = weight.device_mesh, placement.dim % 2 == 0, function
+        self.hint = _GATHERED if _of_fsdp(base) else "The layer's distribute() does that, after its base has been split"
         self.whole, self.local = tuple(weight.shape), tuple(weight.to_local().shape)
         whole = [Replicate()]
         self.placements = {
@@ -90,19 +100,20 @@ class Split:
 
     def part(self, name, value):
         """What this rank has of a parameter in training."""
+        if len(value) == 0:
+            return value
         wanted = self.placements[name]
         if not _is_dtensor(value) or value.device_mesh != self.mesh or list(value.placements) != wanted:
             what = f"split as {value.placements}" if _is_dtensor(value) else "whole"
             raise ValueError(
-                f"{self.function}: {name} is {what}, must be split as {tuple(wanted)} on the mesh of the base: "
-                "the layer's distribute() does that, after its base has been split"
+                f"{self.function}: {name} is {what}, must be split as {tuple(wanted)} on the mesh of the base. {self.hint}"
             )
         return value.to_local()
 
     def moved_part(self, name, value):
         """The same of a parameter that lies in any way, without gradients. All ranks take part."""
-        if value is None:
-            return None
+        if len(value) == 0:
+            return value
         whole = value.full_tensor() if _is_dtensor(value) else value.detach()
         return _distributed(whole, self.mesh, self.placements[name], None).to_local()
 
@@ -112,6 +123,8 @@ class Split:
 
     def product(self, name, part):
         """The product of the reflectors of u or v, of which this rank has a part."""
+        if len(part) == 0:
+            return lambda x, adjoint=False: x
         return _SplitProduct(part, self.mesh) if self.splits(name) else _WholeProduct(part)
 
 
@@ -133,9 +146,7 @@ class _SplitProduct:
     """Q of reflectors whose features are split, for tokens [..., features of this rank]."""
 
     def __init__(self, u, mesh):
-        self.mesh, self.rank = mesh, len(u)
-        if self.rank == 0:
-            return
+        self.mesh, u = mesh, u.to(master_dtype(u.dtype))
         with torch.autocast(u.device.type, enabled=False):
             # Q does not depend on the lengths of reflectors, so these take no part in gradients.
             largest = u.detach().abs().amax(1) if u.shape[1] else u.new_zeros(len(u))
@@ -150,8 +161,8 @@ class _SplitProduct:
             self.triangle = torch.linalg.solve_triangular(inverse, identity, upper=True).to(u.dtype)
 
     def __call__(self, x, adjoint=False):
-        if self.rank == 0:
-            return x
+        if master_dtype(x.dtype) != self.rows.dtype:
+            raise TypeError(f"hoft: tokens are {x.dtype}, their reflectors {self.rows.dtype}: double goes with double alone")
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(self.rows.dtype)
             projected = _Summed.apply(wide @ self.rows.t(), self.mesh)
@@ -159,25 +170,25 @@ class _SplitProduct:
             return (wide - _Shared.apply(projected, self.mesh) @ self.rows).to(x.dtype)
 
 
-def is_split(base, u, function="HOFTLinear"):
-    """Whether `call` must be taken for this base and u in the place of an ordinary call.
+def is_split(base, u, v, function="HOFTLinear"):
+    """Whether `call` must be taken for this base, u and v in the place of an ordinary call.
 
-    Raises ValueError where the base is split over ranks and u is not.
+    Raises ValueError where u and v are split and the base is not, or the other way round.
     """
+    split = _is_dtensor(u) or _is_dtensor(v)
     if not _is_dtensor(getattr(base, "weight", None)):
+        if split:
+            raise ValueError(f"{function}: u or v is split over ranks, the weight of the base is not. {_GATHERED}")
         return False
-    if _is_dtensor(u):
-        return True
-    if getattr(base, "_is_fsdp_managed_module", False):  # whole as soon as it is called
-        return False
-    return Split(base, function).part("u", u) is not None
+    return split or not _of_fsdp(base)  # FSDP gathers the weight as soon as the base is called
 
 
 @_uncompiled
-def call(base, x, u, v, s=None, *args, function="HOFTLinear", **kwargs):
+def call(base, x, u, v, s=None, *args, outer=(), function="HOFTLinear", **kwargs):
     """Q_U diag(s) M Q_V x + b for the base's M and b, which are split over ranks. u, v and s are DTensors as `place` makes
     them; s is None for HOFT. x and what is returned are what the base takes and returns: local tensors or DTensors, in the
-    layouts that its parallel style was given. Other arguments go to the base.
+    layouts that its parallel style was given. Other arguments go to the base. outer: (u, s) of what is applied to
+    Q_U diag(s) M Q_V x after it, one by one.
 
     The base is called once as a module. Its style's hooks stay around what is done here. While it is called it has no bias.
 
@@ -185,8 +196,8 @@ def call(base, x, u, v, s=None, *args, function="HOFTLinear", **kwargs):
     Cost beside the base's call: see above. All ranks of the mesh take part, in the backward pass too.
     """
     split = Split(base, function)
-    left, right = (split.product(name, split.part(name, value)) for name, value in (("u", u), ("v", v)))
-    scale = None if s is None else split.part("s", s)
+    right = split.product("v", split.part("v", v))
+    lefts = [(split.product("u", split.part("u", u)), None if s is None else split.part("s", s)) for u, s in ((u, s), *outer)]
     tokens = []
 
     def before(module, arguments):
@@ -197,10 +208,9 @@ def call(base, x, u, v, s=None, *args, function="HOFTLinear", **kwargs):
     bias = base._parameters.get("bias")
 
     def adapt(p):
-        if scale is not None:
-            p = (p * scale).to(p.dtype)
-        y = left(p)
-        return y if bias is None else y + (bias.to_local() if _is_dtensor(bias) else bias).to(y.dtype)
+        for left, scale in lefts:
+            p = left(p if scale is None else (p * scale).to(p.dtype))
+        return p if bias is None else p + (bias.to_local() if _is_dtensor(bias) else bias).to(p.dtype)
 
     def after(module, arguments, out):
         y = _through(split, "u", out, adapt)
@@ -265,7 +275,7 @@ def place(base, u, v, s=None, function="HOFTLinear"):
 
     Raises ValueError where the base is split in a way that is not known, or by FSDP2, which must come last.
     """
-    if getattr(base, "_is_fsdp_managed_module", False):
+    if _of_fsdp(base):
         raise ValueError(f"{function}: the base belongs to fully_shard already, which must be called after this")
     if not _is_dtensor(getattr(base, "weight", None)):
         return u, v, s
@@ -281,6 +291,15 @@ def place(base, u, v, s=None, function="HOFTLinear"):
     return placed("u", u), placed("v", v), placed("s", s)
 
 
+def same(value, like):
+    """`value` of the mesh's first rank, to be multiplied with the DTensor `like`; itself beside any other tensor."""
+    if not _is_dtensor(like):
+        return value
+    from torch.distributed.tensor import Replicate
+
+    return _distributed(value, like.device_mesh, [Replicate()], 0)
+
+
 def _local_merge(base, u, v, s, function, inverse):
     """The new values of this rank's part of the weight. All ranks raise where one has values that are not finite."""
     weight = base.weight
@@ -290,10 +309,12 @@ def _local_merge(base, u, v, s, function, inverse):
             "modules that fully_shard was called for"
         )
     split = Split(base, function)
-    parts = {name: split.moved_part(name, value) for name, value in (("u", u), ("v", v), ("s", s))}
     kind = master_dtype(weight.dtype)
-    left, right = (split.product(name, parts[name].to(kind)) for name in "uv")
-    scale = None if s is None else parts["s"].to(kind)[:, None]
+    parts = [(name, split.moved_part(name, value).to(kind)) for name, value in (("u", u), ("v", v))]
+    left, right = (split.product(name, part) for name, part in parts)
+    scale = None if s is None else split.moved_part("s", s).to(kind)[:, None]
+    if scale is not None and bool((scale == 0).any()):
+        warnings.warn(f"hoft {function}: {int((scale == 0).sum())} elements of s are 0; unmerging is not possible")
     M = weight.to_local().to(kind)
     if inverse:
         M = left(M.t().contiguous(), adjoint=True).t()
@@ -332,7 +353,7 @@ def unmerge_from(base, u, v, s=None, function="unmerge"):
 
 def is_spread(base):
     """Whether merging must be done by `merge_into`: other ranks have parts of the weight, or wait for its changes."""
-    return _is_dtensor(getattr(base, "weight", None)) or getattr(base, "_is_fsdp_managed_module", False)
+    return _is_dtensor(getattr(base, "weight", None)) or _of_fsdp(base)
 
 
 def require_used(parameters, function="HOFTLinear"):

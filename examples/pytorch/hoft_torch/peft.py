@@ -20,7 +20,7 @@ from typing import Any, Optional, Union
 
 import torch
 
-from . import bases, functional
+from . import bases, functional, parallel
 from .around import Around, merge_into, unmerge_from
 
 try:
@@ -154,7 +154,16 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         self.hoft_dropout[adapter_name] = config.dropout
         self._around[adapter_name] = Around("HoftLayer")
         self._move_adapter_to_device_of_base_layer(adapter_name)
+        self._distribute(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _distribute(self, adapter_name):
+        """Splits the adapter over ranks as the base's weight is split."""
+        kept = [getattr(self, name) for name in self.adapter_layer_names]
+        values = [parameters[adapter_name] if adapter_name in parameters else None for parameters in kept]
+        for parameters, value in zip(kept, parallel.place(self.get_base_layer(), *values, function="HoftLayer")):
+            if value is not None:
+                parameters[adapter_name] = value
 
     def factors(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
         """u [left, out_features], v [right, in_features], and s [out_features] or None, of an adapter of this layer."""
@@ -169,10 +178,15 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
             self.unmerge()
         names = [] if self.disable_adapters or self.merged else self._known(self.active_adapters)
         if not names:
+            if self.merged:
+                parallel.require_used(self._parameters_of(self._known(self.active_adapters)), "HoftLayer")
             return self.base_layer(x, *args, **kwargs)
         factors = [self._with_dropout(name) for name in names]
         u, _, s = factors[0]
         v = factors[0][1] if len(names) == 1 else torch.cat([v for _, v, _ in factors])
+        if parallel.is_split(self.base_layer, u, v, "HoftLayer"):
+            outer = [(u, s) for u, _, s in factors[1:]]
+            return parallel.call(self.base_layer, x, u, v, s, *args, outer=outer, function="HoftLayer", **kwargs)
         # What the layer keeps between calls is recognised by its parameters, where those are what it is made of.
         trained = [u, v, *([] if s is None else [s])] if self._leaves_out(names) else self._parameters_of(names)
         y = self._around[names[0]].call(self.base_layer, x, u, v, s, trained, args, kwargs)
@@ -193,7 +207,7 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         if not self._leaves_out([name]):
             return u, v, s
         kept = (torch.rand(len(a) // 2, 1, device=a.device) >= self.hoft_dropout[name] for a in (u, v))
-        return *(a * pairs.repeat_interleave(2, 0) for a, pairs in zip((u, v), kept)), s
+        return *(a * parallel.same(pairs.repeat_interleave(2, 0), a) for a, pairs in zip((u, v), kept)), s
 
     def _leaves_out(self, names):
         return self.training and any(self.hoft_dropout[name] for name in names)

@@ -261,7 +261,7 @@ def check_start(mesh):
     parallelize_module(module, mesh, {"base": ColwiseParallel()})
     x = torch.randn(3, 8)
     torch.distributed.broadcast(x, 0)
-    with judge.assertRaisesRegex(ValueError, "HOFTLinear: u is whole, must be split .* distribute"):
+    with judge.assertRaisesRegex(ValueError, "HOFTLinear: v is whole, must be split .* distribute"):
         module(x)
     judge.assertClose(module.distribute()(x), module.base(x), x.norm() * module.base.weight.full_tensor().norm(), 10)
 
@@ -388,6 +388,62 @@ def check_transformers(mesh, folder):
         judge.assertClose(model(tokens).logits, logits, logits.norm(), 100)
 
 
+def draw_adapters(model):
+    """Numbers for all adapters, by their names, the same split or whole."""
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        if ".hoft_" in name:
+            value = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) / 4
+            assign(parameter, value) if isinstance(parameter, DTensor) else parameter.data.copy_(value)
+
+
+def check_peft(mesh, folder, dropout):
+    """get_peft_model, two adapters at once, save_pretrained and from_pretrained around a tp_plan, beside one process."""
+    import peft
+
+    from hoft_torch.peft import HoftConfig
+
+    def prepared(base):
+        torch.manual_seed(mesh.get_local_rank())
+        config = HoftConfig(r=4, scaled=True, target_modules="all-linear", dropout=dropout)
+        model = peft.get_peft_model(base, config)
+        model.add_adapter("other", HoftConfig(r=(2, 0), target_modules=["q_proj", "down_proj"]))
+        model.base_model.set_adapter(["default", "other"])
+        draw_adapters(model)
+        return model
+
+    split, whole = prepared(llama(folder, mesh)), prepared(llama(folder))
+    tokens = torch.arange(12).reshape(2, 6)
+    if dropout:  # the same pairs of reflectors on every rank, whatever their generators say
+        loss = split(tokens, labels=tokens).loss
+        loss.backward()
+        first = loss.detach().clone()
+        torch.distributed.broadcast(first, 0)
+        judge.assertClose(loss.detach(), first, first, 100)
+        return
+    loss, expected = (m(tokens, labels=tokens).loss for m in (split, whole))
+    judge.assertClose(loss, expected, expected.detach(), 100)
+    loss.backward(), expected.backward()
+    others = dict(whole.named_parameters())
+    for name, parameter in split.named_parameters():
+        if parameter.requires_grad:
+            gradient = others[name].grad
+            judge.assertClose(parameter.grad.full_tensor(), gradient, max(1, float(gradient.norm())), 100)
+    torch.nn.utils.clip_grad_norm_([a for a in split.parameters() if a.requires_grad], 1e-3)
+    with torch.no_grad():
+        logits, adapter = whole(tokens).logits, str(pathlib.Path(folder) / "adapter")
+        judge.assertClose(split(tokens).logits, logits, logits.norm(), 100)
+        split.merge_adapter()
+        judge.assertClose(split(tokens).logits, logits, logits.norm(), 100)
+        split.unmerge_adapter()
+        split.base_model.set_adapter("default"), whole.base_model.set_adapter("default")
+        logits = whole(tokens).logits
+        judge.assertClose(split(tokens).logits, logits, logits.norm(), 200)
+        split.save_pretrained(adapter)  # on every rank
+        torch.distributed.barrier()
+        for base in (llama(folder), llama(folder, mesh)):  # one file for whole models and split ones
+            judge.assertClose(peft.PeftModel.from_pretrained(base, adapter)(tokens).logits, logits, logits.norm(), 100)
+
+
 def network(dtype):
     """The same on every rank."""
     torch.manual_seed(5)
@@ -488,6 +544,14 @@ class Transformers(Parallel):
         with tempfile.TemporaryDirectory() as folder:
             llama().save_pretrained(folder)
             self.run_on(2, check_transformers, folder)
+
+
+    @unittest.skipIf(importlib.util.find_spec("peft") is None, "without PEFT")
+    def test_peft(self):
+        for dropout in (0.0, 0.5):
+            with self.subTest(dropout=dropout), tempfile.TemporaryDirectory() as folder:
+                llama().save_pretrained(folder)
+                self.run_on(2, check_peft, folder, dropout)
 
 
 class DataParallel(Parallel):
