@@ -167,12 +167,28 @@ class Training(unittest.TestCase):
     def test_an_epoch_shows_each_text_once(self):
         import training
 
-        split = self.split()
-        shown = training.batches(split, training.Schedule(steps=5, batch=4), 3)
-        seen = [(row[: n].tolist()) for ids, lengths, _ in shown for row, n in zip(ids, lengths)]
-        first = sorted(seen[:10])
-        self.assertEqual(first, sorted(row[:n].tolist() for row, n in zip(*split[:2])))
-        self.assertEqual(len(seen), 20)
+        split = self.split(4 * training.POOL)
+        schedule = training.Schedule(steps=3 * training.POOL, batch=4)
+        shown = list(training.batches(split, schedule, 3))
+        self.assertEqual(len(shown), schedule.steps)
+        texts = [
+            [row[:n].tolist() for row, n in zip(ids, lengths)] for ids, lengths, _ in shown
+        ]
+        everything = sorted(row[:n].tolist() for row, n in zip(*split[:2]))
+        for epoch in range(3):
+            own = texts[epoch * training.POOL : (epoch + 1) * training.POOL]
+            self.assertEqual(sorted(sum(own, [])), everything)
+        self.assertNotEqual(texts[: training.POOL], texts[training.POOL : 2 * training.POOL])
+
+    def test_an_epoch_that_is_no_multiple_of_a_batch_loses_no_text(self):
+        import torch
+        import training
+
+        schedule = training.Schedule(steps=2 * training.POOL, batch=4)
+        shown = training.batches(self.split(7), schedule, 3)
+        counts = torch.cat([labels for _, _, labels in shown]).bincount()
+        self.assertEqual(counts.sum(), 4 * schedule.steps)
+        self.assertLessEqual(counts.max() - counts.min(), 1)
 
     def test_padding_and_order_do_not_change_scores(self):
         import torch

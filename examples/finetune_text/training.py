@@ -1,6 +1,7 @@
 """One training on Debian's descriptions, and its accuracy."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import methods
@@ -9,6 +10,7 @@ from data import SECTIONS
 from model import load
 from torch import Tensor, nn
 
+POOL = 8
 Split = tuple[Tensor, Tensor, Tensor]  # ids [examples, longest], lengths and labels [examples]
 
 
@@ -17,7 +19,7 @@ class Schedule:
     """How long a training is and what a step sees."""
 
     steps: int = 200
-    batch: int = 16
+    batch: int = 32
     warm_up: float = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
 
 
@@ -34,15 +36,22 @@ class Task:
     std: float | None = None  # of HOFT's start; None is the default of HoftConfig
 
 
-def batches(train: Split, schedule: Schedule, seed: int):
-    """Batches of a split, in an order drawn by `seed`, cut to their longest text."""
+def batches(train: Split, schedule: Schedule, seed: int) -> Iterator[Split]:
+    """Batches of a split, in an order drawn by `seed`, cut to their longest text. Texts of about
+    one length come together, so that little is padded: POOL batches are sorted at a time. What is
+    left of an epoch begins the next."""
     ids, lengths, labels = train
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.long)
+    pool: list[Tensor] = []
     for _ in range(schedule.steps):
-        if len(order) < schedule.batch:
-            order = torch.cat([order, torch.randperm(len(ids), generator=generator)])
-        chosen, order = order[: schedule.batch], order[schedule.batch :]
+        if not pool:
+            while len(order) < POOL * schedule.batch:
+                order = torch.cat([order, torch.randperm(len(ids), generator=generator)])
+            taken, order = order.tensor_split([POOL * schedule.batch])
+            by_length = taken[lengths[taken].argsort(stable=True)].split(schedule.batch)
+            pool = [by_length[i] for i in torch.randperm(POOL, generator=generator)]
+        chosen = pool.pop()
         yield ids[chosen, : lengths[chosen].max()], lengths[chosen], labels[chosen]
 
 
