@@ -23,24 +23,23 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Those with the most families among the sections that say what a package is for. The others name
-# a kind of package (libs, doc), a language (python, rust) or a desktop, or have few packages.
+# Those with the most families, without libs, libdevel, doc and devel, which name a kind of package.
 SECTIONS = (
-    "admin",
-    "fonts",
-    "games",
-    "graphics",
-    "math",
+    "gnu-r",
+    "golang",
+    "haskell",
+    "java",
+    "javascript",
     "net",
+    "perl",
+    "python",
+    "ruby",
+    "rust",
     "science",
-    "sound",
-    "text",
     "utils",
-    "web",
-    "x11",
 )
-SHARES = {"train": 0.50, "validation": 0.15, "test": 0.35}
-LARGEST = 600
+SHARES = {"train": 0.70, "validation": 0.10, "test": 0.20}
+LARGEST = 1000  # families of a section
 LONGEST = 32  # tokens; longer descriptions are cut
 
 _EMPTY = re.compile(r"\b(transitional|dummy|meta-?package)\b", re.IGNORECASE)
