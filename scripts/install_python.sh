@@ -13,6 +13,9 @@ folder=$1
 list=$here/python_packages.txt
 python=${PYTHON:-/usr/bin/python3}
 
+mkdir -p "$(dirname "$folder")"
+exec 9>"$folder.lock" # one at a time: others wait, and find it made
+flock 9
 if ! cmp --quiet "$list" "$folder/python_packages.txt"; then # copied last, so that half an environment is made again
   if [[ $python == /usr/bin/python3 ]]; then bash "$here/install_packages.sh" python >&2; fi
   rm -rf "$folder"
