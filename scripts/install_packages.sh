@@ -16,7 +16,8 @@ for set_name in "$@"; do
       liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
-    compare) wanted+=("${build[@]}" python3-torch python3-dev libtorch-dev pybind11-dev) ;;
+    compare) wanted+=("${build[@]}" python3-torch python3-dev python3-pip python3-venv python3-setuptools python3-wheel
+      libtorch-dev pybind11-dev) ;;
     python) wanted+=("${build[@]}" python3-dev python3-venv) ;;
     libtorch) wanted+=("${build[@]}" libtorch-dev dataset-fashion-mnist) ;;
     tensor_parallel) wanted+=("${build[@]}" openmpi-bin libopenmpi-dev python3-matplotlib) ;;

@@ -138,9 +138,10 @@ def build(library: pathlib.Path, cuda: bool, verbose: bool = False) -> None:
     """Compiles torch.ops.hoft into the file `library`. In a process of its own, which loads what it has compiled."""
     check()
     with tempfile.TemporaryDirectory(prefix="hoft_torch-") as scratch:
-        environment: Dict[str, str] = {**os.environ, "CXX": compiler(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        environment.setdefault("MAX_JOBS", "2")
-        command = [sys.executable, __file__, scratch, json.dumps({"cuda": cuda, "verbose": verbose})]
+        environment: Dict[str, str] = {"MAX_JOBS": "2", **os.environ, "CXX": compiler()}
+        # -I and a path that is handed over: pip's environment for builds would take PyTorch out of PYTHONPATH.
+        wanted = {"path": sys.path, "folder": scratch, "cuda": cuda, "verbose": verbose}
+        command = [sys.executable, "-I", __file__, json.dumps(wanted)]
         run = subprocess.run(command, env=environment, stdout=None if verbose else subprocess.PIPE, stderr=subprocess.STDOUT)
         made = pathlib.Path(scratch) / "hoft_torch.so"
         if run.returncode != 0 or not made.is_file():
@@ -177,4 +178,6 @@ def compile_here(folder: str, cuda: bool, verbose: bool) -> None:
 
 
 if __name__ == "__main__":
-    compile_here(sys.argv[1], **json.loads(sys.argv[2]))
+    given = json.loads(sys.argv[1])
+    sys.path[:] = given.pop("path")
+    compile_here(**given)
