@@ -20,7 +20,7 @@ class BuildOperators(build_ext):
     """One library without Python in it, hoft_torch/_C.so."""
 
     def get_ext_filename(self, name: str) -> str:
-        return "hoft_torch/_C.so"
+        return name.replace(".", "/") + ".so"
 
     def build_extension(self, extension: setuptools.Extension) -> None:
         import torch

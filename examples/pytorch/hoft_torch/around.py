@@ -91,7 +91,6 @@ class Around:
         base. Where s is computed anew for each call, `call` can be told what it was made of."""
         return self.call(base, x, u, v, s, (u, v) if s is None else (u, v, s), args, kwargs)
 
-    @functional._uncompiled
     def call(
         self,
         base: Callable,
@@ -110,6 +109,8 @@ class Around:
         rows = self._tokens(x, base.features[0], u)
         u, v = (functional._parameter(self.name, n, a, 2, x) for n, a in (("u", u), ("v", v)))
         s = u.new_empty(0) if s is None else functional._parameter(self.name, "s", s, 1, x)
+        if functional.is_seen_through(rows, u, v, s):
+            return self._seen_through(base, x, u, v, s, args, kwargs or {})
         if not args and not kwargs and base.is_plain(x):
             layer = self._layer(base, u, v, s, trained, [base.weight], x.dtype, dense_product(base.weight))
             return linear(x, rows, u, v, s, base.weight, layer, base.bias)
@@ -135,6 +136,15 @@ class Around:
         if torch.is_grad_enabled() and any(torch.is_tensor(a) and a.requires_grad and a is not base.bias for a in frozen):
             raise ValueError(f"{self.name}: the weight requires a gradient, which is not computed")
         return self._bound.layer(trained, frozen, kind, lambda: BoundLayer(u, v, s, product))
+
+    def _seen_through(self, base, x, u, v, s, args, kwargs):
+        """For compilers and transforms: tensors alone pass between the base and one operator, and nothing is kept."""
+        out, added = base.call(x, args, kwargs)
+        product, added_there = base.call(functional.directions(v).to(x.dtype), args, kwargs)
+        if added is not None:
+            out, product = out - added.to(out.dtype), product - added_there.to(product.dtype)
+        y = functional.adapted(out, x, u, v, s, product.to(u.dtype))
+        return y if base.bias is None else y + base.bias.to(y.dtype)
 
     def _around(self, base, x, rows, u, v, s, trained, args, kwargs):
         """The base called as a module, without its bias where that can be had."""

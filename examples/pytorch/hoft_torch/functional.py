@@ -17,10 +17,6 @@ from ._register import HAS_LIBRARY, derivative, transforms
 
 Tensor = torch.Tensor
 
-# Where PyTorch compiles functions, these stay outside of what it compiles.
-_uncompiled = torch.compiler.disable if hasattr(torch, "compiler") else lambda function: function
-
-
 def _compiling() -> bool:
     """Whether the program is being written down rather than run."""
     return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
@@ -48,6 +44,12 @@ def _without_memory(*tensors: Tensor) -> bool:
             raise RuntimeError(f"hoft: tensors without memory take PyTorch 2.4 or newer, this is {torch.__version__}")
         return True
     return transforms() == "vmap"
+
+
+def is_seen_through(*tensors: Tensor) -> bool:
+    """Whether a compiler, an exporter or a transform follows what becomes of the tensors, so that calls can neither keep
+    anything nor hide a call of their own in a backward pass."""
+    return _by_formula(*tensors) or _without_memory(*tensors)
 
 
 def autocast_dtype(device: torch.device) -> Optional[torch.dtype]:

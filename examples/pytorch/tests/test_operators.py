@@ -1,14 +1,17 @@
 """The operators inside PyTorch's machinery: derivatives of all orders and kinds, torch.func, compilers, exporters. The
 judges are formulas in plain PyTorch (common.py), and PyTorch's own checks of operators."""
 
+import contextlib
+import copy
 import importlib
 import io
+import itertools
 import unittest
 
 import torch
 
 from common import DOUBLE, Case, adapted, compact_wy, leaf
-from hoft_torch import hoft_linear, householder_apply, merge, shoft_linear
+from hoft_torch import HOFTLinear, hoft_linear, householder_apply, merge, shoft_linear
 from hoft_torch import functional, plain
 from hoft_torch._register import HAS_LIBRARY
 
@@ -39,6 +42,13 @@ def formulas():
         "adapted": (through_base, lambda x, W, u, v, s: x @ adapted(W, u, v, s).t()),
         "merge": (lambda x, W, u, v, s: merge(W, u, v, s), lambda x, W, u, v, s: adapted(W, u, v, s)),
     }
+
+
+def optional(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise unittest.SkipTest(f"{name} is not installed") from None
 
 
 class Plain(Case):
@@ -305,6 +315,82 @@ class Compilers(Case):
             y, z = compiled(x, weight, u, v, s), shoft_linear(x, weight, u, v, s)
         self.assertEqual(y.dtype, torch.bfloat16)
         self.assertClose(y, z, x.norm() * weight.norm(), 4)
+
+    def test_compiled_module(self):
+        """A HOFTLinear and what stands around it, in one graph: around a plain base, one whose call is its own, and in
+        autocast."""
+
+        class Own(torch.nn.Linear):
+            def forward(self, x):
+                return super().forward(x)
+
+        for kind, scaled, bias in itertools.product((torch.nn.Linear, Own), (False, True), (False, True)):
+            model = torch.nn.Sequential(HOFTLinear(kind(N, M, bias=bias), 4, scaled=scaled), torch.nn.Tanh())
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_(torch.randn_like(p), alpha=0.2)
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            torch._dynamo.reset()
+            compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+            x = torch.randn(2, 3, N, requires_grad=True)
+            for contexts in (contextlib.nullcontext, lambda: torch.autocast("cpu", dtype=torch.bfloat16)):
+                with contexts():
+                    y, z = compiled(x), model(x)
+                g = torch.randn_like(z)
+                with self.subTest(kind.__name__, scaled=scaled, bias=bias, dtype=y.dtype):
+                    self.assertClose(y, z, 8 * x.detach().norm(), 11)
+                    found, expected = (torch.autograd.grad(a, [x, *parameters], g) for a in (y, z))
+                    eps = torch.finfo(y.dtype).eps / torch.finfo(torch.float32).eps
+                    for a, b in zip(found, expected):  # the graph rounds where it is fused otherwise
+                        self.assertClose(a, b, 20 * eps * x.detach().norm() * g.float().norm(), 11)
+
+    def test_training_compiles_once(self):
+        model = torch.nn.Sequential(HOFTLinear(torch.nn.Linear(N, M), 4, scaled=True), torch.nn.Tanh())
+        twin = copy.deepcopy(model)
+        x = torch.randn(3, N)
+        torch._dynamo.reset()
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        for one, call in ((model, compiled), (twin, twin)):
+            optimiser = torch.optim.AdamW([p for p in one.parameters() if p.requires_grad], lr=0.1)
+            for step in range(4):
+                with torch._dynamo.config.patch(error_on_recompile=step > 0):
+                    loss = (call(x) - 1).square().mean()
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+        for a, b in zip(model.parameters(), twin.parameters()):
+            self.assertClose(a, b, 1 + b.detach().norm(), 40)
+
+    def test_module_behind_transforms(self):
+        layer = HOFTLinear(torch.nn.Linear(N, M).double(), 4, scaled=True)
+        parameters = {name: p.detach() + 0.1 * torch.randn_like(p) for name, p in layer.named_parameters()}
+        trained = {name: parameters[name] for name in "uvd"}
+        x = torch.randn(5, N, dtype=DOUBLE)
+
+        def loss(trained, x):
+            return func.functional_call(layer, {**parameters, **trained}, (x,)).square().sum()
+
+        def formula(trained, x):
+            weight = adapted(parameters["base.weight"], trained["u"], trained["v"], 1 + trained["d"])
+            return torch.nn.functional.linear(x, weight, parameters["base.bias"]).square().sum()
+
+        each = func.vmap(func.grad(loss), (None, 0))(trained, x)
+        expected = func.vmap(func.grad(formula), (None, 0))(trained, x)
+        for name in trained:
+            self.assertClose(each[name], expected[name], 9 * x.norm() ** 2, 40)
+
+    def test_onnx(self):
+        """By the formulas, whose operators ONNX has; run by onnxruntime."""
+        onnxruntime, _ = (optional(name) for name in ("onnxruntime", "onnxscript"))
+        layer = HOFTLinear(torch.nn.Linear(N, M), 4, scaled=True)
+        with torch.no_grad():
+            layer.u.normal_(), layer.v.normal_(), layer.d.normal_()
+        x = torch.randn(3, N)
+        stream = io.BytesIO()
+        torch.onnx.export(layer, (x,), dynamo=True, verbose=False).save(stream)
+        session = onnxruntime.InferenceSession(stream.getvalue(), providers=["CPUExecutionProvider"])
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        self.assertClose(torch.from_numpy(y), layer(x).detach(), 9 * x.norm(), 11)
 
     def test_export(self):
         class Layer(torch.nn.Module):
