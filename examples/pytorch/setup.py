@@ -25,7 +25,7 @@ class BuildOperators(build_ext):
     def build_extension(self, extension: setuptools.Extension) -> None:
         import torch
 
-        toolchain.build(pathlib.Path(self.get_ext_fullpath(extension.name)), torch.cuda.is_available())
+        toolchain.provide(pathlib.Path(self.get_ext_fullpath(extension.name)), torch.cuda.is_available())
 
 
 class PackHeaders(sdist):

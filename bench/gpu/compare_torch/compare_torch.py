@@ -22,7 +22,7 @@ import warnings
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "examples/pytorch")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("bench", "examples/pytorch", "examples/pytorch/build_backend")]
 
 import tables  # noqa: E402
 import training  # noqa: E402
@@ -34,7 +34,7 @@ except ImportError:
 
 import formulas  # noqa: E402
 import peers  # noqa: E402
-from hoft_torch import _extension as extension  # noqa: E402
+import toolchain  # noqa: E402
 
 LLAMA = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336)]  # out, in
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -199,18 +199,16 @@ def run_merge(options, dtype, device, operators, clock, deadline):
     """Merge of one weight beside a copy of it: eight weights in turn, more than a second-level cache holds."""
     m, n = options.shapes[0]
     weights = [torch.randn(m, n, dtype=dtype, device=device) for _ in range(8)]
-    results = [torch.empty_like(w) for w in weights]
     wide = torch.promote_types(dtype, torch.float32)
     u, v = (torch.randn(options.rank, size, dtype=wide, device=device) for size in (m, n))
-    forms, s = operators.accumulate(u, v), torch.empty(0, dtype=wide, device=device)
+    s = torch.empty(0, dtype=wide, device=device)
+    results = []
 
     def merge():
-        for weight, result in zip(weights, results):
-            operators.merge(forms, s, options.rank, options.rank, weight, result)
+        results[:] = [operators.merged(weight, u, v, s) for weight in weights]
 
     def copy():
-        for weight, result in zip(weights, results):
-            result.copy_(weight)
+        results[:] = [weight.clone() for weight in weights]
 
     merge()
     identity = torch.eye(n, dtype=torch.float32, device=device)
@@ -325,7 +323,7 @@ def main(arguments=None):
     if options.device == "cpu":
         os.environ.setdefault("HOFT_TORCH_CXXFLAGS", "-O1")  # the times of the dry run mean nothing
     if options.build_only:
-        extension.build(options.device == "cuda", verbose=True)
+        toolchain.build_once(options.device == "cuda", verbose=True)
         return
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("compare_torch.py: PyTorch finds no GPU; --device cpu makes a dry run")
@@ -338,7 +336,9 @@ def main(arguments=None):
     operators, why = None, ""
     if not options.only or any("hoft" in name for name in options.only):
         try:
-            operators = extension.load()
+            import hoft_torch  # noqa: F401, compiles the extension where that was not done
+
+            operators = torch.ops.hoft
         except (RuntimeError, OSError, ImportError) as error:
             why = "the extension does not build"
             print(f"compare_torch.py: {why}: {error}", file=sys.stderr)

@@ -134,6 +134,15 @@ def build_once(cuda: bool, verbose: bool = False) -> pathlib.Path:
     return library
 
 
+def provide(library: pathlib.Path, cuda: bool) -> None:
+    """The file `library` for a package: that of the checkout, or, out of a source package, one that nobody else has."""
+    if hoft_headers() == CHECKOUT / "include":
+        library.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(build_once(cuda), library)
+    else:
+        build(library, cuda)
+
+
 def build(library: pathlib.Path, cuda: bool, verbose: bool = False) -> None:
     """Compiles torch.ops.hoft into the file `library`. In a process of its own, which loads what it has compiled."""
     check()

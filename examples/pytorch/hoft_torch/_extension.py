@@ -22,11 +22,6 @@ def _toolchain() -> types.ModuleType:
     return module
 
 
-def compile_once(cuda: bool, verbose: bool = False) -> pathlib.Path:
-    """The library for the CPU, and for CUDA if wanted, of a checkout; compiled unless that was done before."""
-    return _toolchain().build_once(cuda, verbose)
-
-
 def load() -> Any:
     """torch.ops.hoft, for every device that this machine has.
 
@@ -36,7 +31,7 @@ def load() -> Any:
     if INSTALLED.is_file():
         library = INSTALLED
     elif TOOLCHAIN.is_file():
-        library = compile_once(torch.cuda.is_available())
+        library = _toolchain().build_once(torch.cuda.is_available())
     else:
         raise ImportError(f"hoft_torch: its compiled operators, {INSTALLED}, are not there. Install it again: {AGAIN}")
     try:

@@ -135,6 +135,34 @@ class Derivatives(Case):
                 with self.subTest(name, order=order):
                     self.assertClose(a, b, 1 + b.detach().norm() * (1 + weight.norm()), 40)
 
+    def test_module_to_third(self):
+        """The same through HOFTLinear, which multiplies with a plain weight itself and calls any other base."""
+
+        class Own(torch.nn.Linear):
+            def forward(self, x):
+                return super().forward(x)
+
+        for kind, scaled in itertools.product((torch.nn.Linear, Own), (False, True)):
+            layer = HOFTLinear(kind(N, M).double(), 4, scaled=scaled)
+            parameters = [p for p in layer.parameters() if p.requires_grad]
+            with torch.no_grad():
+                for p in parameters:
+                    p.add_(torch.randn_like(p), alpha=0.5)
+            x, weight, bias = torch.randn(3, N, dtype=DOUBLE, requires_grad=True), layer.base.weight, layer.base.bias
+            found = []
+            for ours in (True, False):
+                torch.manual_seed(5)
+                y = layer(x) if ours else x @ adapted(weight, layer.u, layer.v, layer.s).t() + bias
+                value, orders = y.sin().sum(), []
+                for _ in range(3):
+                    gradients = torch.autograd.grad(value, [x, *parameters], create_graph=True)
+                    orders.append(torch.cat([g.flatten() for g in gradients]))
+                    value = (orders[-1] * torch.randn_like(orders[-1])).sum()
+                found.append(orders)
+            for order, (a, b) in enumerate(zip(*found)):
+                with self.subTest(kind.__name__, scaled=scaled, order=order):
+                    self.assertClose(a, b, 1 + b.detach().norm() * (1 + weight.norm()), 40)
+
     def test_inputs_made_of_each_other(self):
         """No path counts twice where v is computed from x."""
         x, weight, u, v, s = arguments(2)
