@@ -1,17 +1,23 @@
 """hoft in PyTorch: products of Householder reflectors, HOFT and SHOFT with gradients."""
 
 from .functional import hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge
+from .hra import HRALinear, load_hra
 from .module import HOFTLinear
+from .wrap import unwrap, wrap
 
 __all__ = [
     "HOFTLinear",
+    "HRALinear",
     "export_lora",
     "hoft_linear",
     "householder_apply",
+    "load_hra",
     "merge",
     "paired_gaussian",
     "shoft_linear",
     "unmerge",
+    "unwrap",
+    "wrap",
 ]
 
 

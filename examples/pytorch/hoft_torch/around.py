@@ -166,21 +166,33 @@ class Around:
 
 @torch.no_grad()
 def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> None:
-    """Puts Q_U diag(s) M Q_V in the place of the weight M of `base`, so that its call is the adapted one.
-
-    Everything is checked before the weight is written.
+    """Puts Q_U diag(s) M Q_V in the place of the weight M of `base`, so that its call is the adapted one. Everything is
+    checked before the weight is written. Warns where an s is 0, since that cannot be undone.
 
     Raises:
-        TypeError: the base has anything but a weight [out, in] and a bias: only it knows what its call does with it.
+        TypeError: the base has anything but a weight [out, in] (Conv1D: [in, out]) and a bias, or its call is not
+            x Wᵀ + b: only it knows what else it does.
         ValueError: an element of u, v, s or of the adapted weight is not finite.
     """
     if parallel.is_spread(base):
         return parallel.merge_into(base, u, v, s)
-    weight = bases.of(base).matrix("merge")
-    merged = _finite("merge", merge(weight, u, v, s), u, v, s)
+    weight = require_mergeable(base, u, v, s)
+    merged = merge(weight, u, v, s)
+    _require_finite("merge", "the adapted weight", merged)
     if s is not None and bool((s == 0).any()):
-        warnings.warn(f"hoft merge: {int((s == 0).sum())} elements of s are 0; unmerging will not be possible")
+        warnings.warn(f"merge: {int((s == 0).sum())} of {len(s)} elements of s are 0: unmerging will not be possible")
     weight.copy_(merged)
+
+
+def require_mergeable(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> Optional[Tensor]:
+    """Raises what `merge_into` would, but for an adapted weight that is not finite; the weight, unless it is split over
+    ranks."""
+    if parallel.is_spread(base):
+        return None
+    weight = bases.of(base).matrix("merge")
+    for name, a in (("u", u), ("v", v), ("s", s)):
+        _require_finite("merge", name, a)
+    return weight
 
 
 @torch.no_grad()
@@ -190,14 +202,13 @@ def unmerge_from(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor
         return parallel.unmerge_from(base, u, v, s)
     weight = bases.of(base).matrix("unmerge")
     if s is not None and bool((s == 0).any()):
-        raise ValueError(f"unmerge: s has zeros (the first is s[{int((s == 0).nonzero()[0])}]), M is lost there")
-    weight.copy_(_finite("unmerge", unmerge(weight, u, v, s), u, v, s))
+        raise ValueError(f"unmerge: {int((s == 0).sum())} of {len(s)} elements of s are 0: M is lost there")
+    before = unmerge(weight, u, v, s)
+    _require_finite("unmerge", "the weight", before)
+    weight.copy_(before)
 
 
-def _finite(name, result, u, v, s):
-    """`result`, if it and what it was made of are finite."""
-    for what, a in (("u", u), ("v", v), ("s", s), ("the new weight", result)):
-        if a is not None and not bool(torch.isfinite(a).all()):
-            count = int((~torch.isfinite(a)).sum())
-            raise ValueError(f"{name}: {count} of {a.numel()} elements of {what} are not finite; nothing was written")
-    return result
+def _require_finite(function, name, a):
+    if a is not None and not bool(torch.isfinite(a).all()):
+        count = int((~torch.isfinite(a)).sum())
+        raise ValueError(f"{function}: {count} of {a.numel()} elements of {name} are not finite; nothing was written")

@@ -59,6 +59,11 @@ class Base:
         with torch.enable_grad():
             zero = torch.zeros(len(rows), self.features[0], dtype=dtype, device=rows.device, requires_grad=True)
             out, _ = self.call(zero, args, kwargs)
+            if not out.requires_grad:
+                raise RuntimeError(
+                    f"hoft: v requires a gradient, but what the base, a {type(self.module).__name__}, makes of its input"
+                    " has none"
+                )
             return torch.autograd.grad(out, zero, rows.to(out.dtype))[0]
 
     def is_plain(self, x: Tensor) -> bool:
@@ -70,7 +75,7 @@ class Base:
 
         Raises:
             TypeError: the module has more than a weight and a bias, or its weight is no matrix of floating-point
-                numbers, or its call is not x Wᵀ + b (which is tried).
+                numbers, or its call is not x Wᵀ + b (which is tried, unless the type is known).
         """
         kept = dict([*self.module.named_parameters(), *self.module.named_buffers()])
         weight, shape = kept.get("weight"), self.features[::-1]
@@ -122,6 +127,10 @@ class Dense(Base):
             )
         return torch.nn.functional.linear(x, weight), None
 
+    def matrix(self, name):
+        known = _is_matrix(self.module.weight) and not is_watched(self.module)
+        return self.module.weight if known else super().matrix(name)
+
     def is_plain(self, x):
         if is_watched(self.module) or autocast(x.device):
             return False
@@ -141,6 +150,10 @@ class Transposed(Base):
         if args or kwargs or is_watched(self.module):
             return super().call(x, args, kwargs)
         return torch.matmul(x, self.module.weight), None
+
+    def matrix(self, name):
+        known = _is_matrix(self.module.weight) and not is_watched(self.module)
+        return self.module.weight.t() if known else super().matrix(name)
 
 
 class BitsAndBytes(Base):

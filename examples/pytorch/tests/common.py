@@ -51,6 +51,15 @@ class Quantised(torch.nn.Module):
         return torch.nn.functional.linear(x, self.dequantised().to(x.dtype), self.bias)
 
 
+def randomise(layer):
+    """A HOFTLinear far from its start."""
+    with torch.no_grad():
+        layer.u.normal_(), layer.v.normal_()
+        if layer.d is not None:
+            layer.d.uniform_(-0.5, 0.5)
+    return layer
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(3)

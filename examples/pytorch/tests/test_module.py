@@ -11,23 +11,15 @@ import torch
 import torch.nn.utils.prune
 import torch.utils.checkpoint
 
-from common import DOUBLE, Case, Quantised, adapted, half_products
+from common import DOUBLE, Case, Quantised, adapted, half_products, randomise
 import hoft_torch
 from hoft_torch import HOFTLinear, householder_apply, merge
 
 
 class Module(Case):
-    @staticmethod
-    def randomise(layer):
-        with torch.no_grad():
-            layer.u.normal_(), layer.v.normal_()
-            if layer.d is not None:
-                layer.d.uniform_(-0.5, 0.5)
-        return layer
-
     def layer(self, scaled=True, bias=True, rank=4, dtype=torch.float32):
         base = torch.nn.Linear(10, 7, bias=bias).to(dtype)
-        return self.randomise(HOFTLinear(base, rank, scaled))
+        return randomise(HOFTLinear(base, rank, scaled))
 
     def formula(self, layer, x):
         """The layer in double, by plain PyTorch."""
@@ -51,7 +43,7 @@ class Module(Case):
         for make in (lambda linear: linear, Quantised):
             for scaled in (False, True):
                 for bias in (False, True):
-                    layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7, bias=bias)), 4, scaled))
+                    layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7, bias=bias)), 4, scaled))
                     x = torch.randn(2, 3, 10, requires_grad=True)
                     y, expected = layer(x), self.formula(layer, x)
                     size = expected.detach().norm()
@@ -103,7 +95,7 @@ class Module(Case):
 
     def test_x_is_only_read(self):
         for make in (lambda linear: linear, Quantised):
-            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4))
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4))
             room = torch.randn(4, 6, 25)
             before = room.clone()
             for x in (room[:, :, 2:12], room[:, 1, :10], room[..., ::2][..., :10], room[0, :, :10].unsqueeze(1)):
@@ -126,7 +118,7 @@ class Module(Case):
         """u, v, s and the weight are looked at once; whatever changes them is noticed."""
         x = torch.randn(5, 10)
         for make in (lambda linear: linear, Quantised):
-            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
             again = lambda: self.bindings(layer, x)
             self.assertEqual([again(), again()], [1, 0])
             self.assertEqual(self.bindings(layer, torch.randn(2, 3, 10)), 0)
@@ -149,7 +141,7 @@ class Module(Case):
                     self.assertEqual([again(), again()], [1, 0])
                 parameter.data = parameter.data.clone() * 1.25  # as fully sharded layers do
                 self.assertEqual([again(), again()], [1, 0])
-            other = self.randomise(copy.deepcopy(layer))
+            other = randomise(copy.deepcopy(layer))
             layer.load_state_dict(other.state_dict())
             self.assertEqual([again(), again()], [1, 0])
             self.assertTrue(torch.equal(layer(x), other(x)))
@@ -193,7 +185,7 @@ class Module(Case):
     def test_micro_batches(self):
         """Their gradients add up in .grad to those of the batch."""
         for make in (lambda linear: linear, Quantised):
-            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=True))
             x, g = torch.randn(64, 10), torch.randn(64, 7)
             parameters = [layer.u, layer.v, layer.d]
             expected = torch.autograd.grad(layer(x), parameters, g)
@@ -256,7 +248,7 @@ class Module(Case):
 
         pruned = torch.nn.utils.prune.l1_unstructured(torch.nn.Linear(10, 7), "weight", amount=0.3)
         for base in (LowRank(), Doubled(), pruned, Quantised(torch.nn.Linear(10, 7))):
-            layer, x = self.randomise(HOFTLinear(base, 4)), torch.randn(5, 10)
+            layer, x = randomise(HOFTLinear(base, 4)), torch.randn(5, 10)
             before = layer(x)
             with self.assertRaisesRegex(TypeError, f"merge: the weight of a {type(base).__name__} is no plain"):
                 layer.merge()
@@ -303,7 +295,7 @@ class Module(Case):
 
     def test_sixteen_bits(self):
         for dtype in (torch.bfloat16, torch.float16):
-            layer = self.randomise(HOFTLinear(torch.nn.Linear(40, 24).to(dtype), 4, scaled=True))
+            layer = randomise(HOFTLinear(torch.nn.Linear(40, 24).to(dtype), 4, scaled=True))
             self.assertEqual({p.dtype for p in (layer.u, layer.v, layer.d)}, {torch.float32})
             x = torch.randn(9, 40).to(dtype).requires_grad_()
             if dtype == torch.float16 and not half_products():
@@ -346,7 +338,7 @@ class Module(Case):
         """Forward twice, what is kept dropped between: the same bits, and nothing is bound again."""
         for make, reentrant in itertools.product((lambda linear: linear, Quantised), (False, True)):
             # The first pass of a reentrant one has no gradients, and other bits for SHOFT.
-            layer = self.randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=not reentrant))
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4, scaled=not reentrant))
             x = torch.randn(5, 10, requires_grad=True)
             layer(x).square().sum().backward()
             inputs = (x, *(p for p in layer.parameters() if p.requires_grad))

@@ -1,0 +1,93 @@
+"""HOFTLinear put into a model, and taken out again."""
+
+import re
+from typing import Dict, Iterable, Tuple, Union
+
+import torch
+
+from . import bases
+from .module import HOFTLinear
+
+
+def wrap(
+    model: torch.nn.Module,
+    rank: Union[int, Tuple[int, int]],
+    target: Union[str, Iterable[str]],
+    scaled: bool = False,
+    std: float = 0.1,
+) -> Dict[str, HOFTLinear]:
+    """Puts a HOFTLinear around each layer of `model` whose name matches, and returns them by name. Only they are changed:
+    freeze what else must not be trained before (`model.requires_grad_(False)`).
+
+    target: a regular expression for the whole name ("encoder.*(query|value)"), or endings of names (["query", "value"]).
+    rank, scaled, std: as of HOFTLinear.
+
+    A transformers model that is wrapped refuses save_pretrained, whose names would not be those of the model: `unwrap` it
+    before, or use HoftConfig, PEFT's way. Raises before anything is changed: ValueError where no name matches or a layer
+    is wrapped already, TypeError where one is not linear.
+    """
+    names = [target] if isinstance(target, str) else list(target)
+    matches = (
+        (lambda name: re.fullmatch(target, name) is not None)
+        if isinstance(target, str)
+        else (lambda name: any(name == end or name.endswith("." + end) for end in names))
+    )
+    found = {name: module for name, module in _named(model) if name and matches(name)}
+    if not found:
+        some = ", ".join(name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+        raise ValueError(f"wrap: no layer matches {target!r}; linear layers of the model: {some[:300] or 'none'}")
+    inside = {id(part) for _, module in model.named_modules() if isinstance(module, HOFTLinear) for part in module.modules()}
+    for name, module in found.items():
+        if id(module) in inside:
+            raise ValueError(f"wrap: {name} is wrapped already")
+        try:
+            bases.of(module).features
+        except TypeError:
+            raise TypeError(f"wrap: {name}, a {type(module).__name__}, is no linear layer") from None
+    made = {}
+    for module in found.values():  # a layer of several names is wrapped once
+        if id(module) not in made:
+            made[id(module)] = HOFTLinear(module, rank, scaled, std).train(module.training)
+    layers = {name: made[id(module)] for name, module in found.items()}
+    for name, layer in layers.items():
+        replace(model, name, layer)
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained = _refuse_to_save
+    return layers
+
+
+def unwrap(model: torch.nn.Module, merge: bool = True) -> torch.nn.Module:
+    """Takes every HOFTLinear out of `model`, which is returned: its base comes back under its own name, with the adapted
+    weight, or with its own where merge is False. Raises as HOFTLinear.merge, before anything is changed."""
+    wrapped = {name: module for name, module in _named(model) if isinstance(module, HOFTLinear)}
+    layers = {id(layer): layer for layer in wrapped.values()}.values()
+    if "" in wrapped:
+        raise ValueError("unwrap: the model is itself a HOFTLinear: its base is the attribute base")
+    for layer in layers:
+        if merge and not layer.merged:
+            layer.require_mergeable()
+    for layer in layers:
+        if layer.merged != merge:
+            layer.merge() if merge else layer.unmerge()
+    for name, layer in wrapped.items():
+        replace(model, name, layer.base.train(layer.training))
+    if vars(model).get("save_pretrained") is _refuse_to_save:
+        del model.save_pretrained
+    return model
+
+
+def _named(model):
+    """(name, module) for every name of every module."""
+    return model.named_modules(remove_duplicate=False)
+
+
+def replace(model, name, module):
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
+
+
+def _refuse_to_save(*args, **kwargs):
+    raise RuntimeError(
+        "save_pretrained: the model has HOFTLinear layers, and from_pretrained would not find their weights: call"
+        " hoft_torch.unwrap(model) before, torch.save(model.state_dict()) for a checkpoint, or wrap by PEFT's HoftConfig"
+    )
