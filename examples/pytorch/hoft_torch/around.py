@@ -140,10 +140,8 @@ class Around:
     def _seen_through(self, base, x, u, v, s, args, kwargs):
         """For compilers and transforms: tensors alone pass between the base and one operator, and nothing is kept."""
         out, added = base.call(x, args, kwargs)
-        product, added_there = base.call(functional.directions(v).to(x.dtype), args, kwargs)
-        if added is not None:
-            out, product = out - added.to(out.dtype), product - added_there.to(product.dtype)
-        y = functional.adapted(out, x, u, v, s, product.to(u.dtype))
+        product = base.product(functional.directions(v), x.dtype, args, kwargs)
+        y = functional.adapted(out if added is None else out - added.to(out.dtype), x, u, v, s, product)
         return y if base.bias is None else y + base.bias.to(y.dtype)
 
     def _around(self, base, x, rows, u, v, s, trained, args, kwargs):
@@ -154,7 +152,7 @@ class Around:
                 f"{self.name}: x requires a gradient, but what the base, a {type(base.module).__name__}, makes of it has none"
             )
         # What the base makes of extra arguments is not known: nothing is kept then.
-        kind = object() if args or kwargs else (x.dtype, bases.autocast(x.device))
+        kind = object() if args or kwargs else (x.dtype, functional.autocast_dtype(x.device))
         product, adjoint = (lambda rows, f=f: f(rows, x.dtype, args, kwargs) for f in (base.product, base.adjoint))
         layer = self._layer(base, u, v, s, trained, base.tensors(), kind, product)
         if added is not None:  # it must not go through Q_U

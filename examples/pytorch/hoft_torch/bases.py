@@ -8,9 +8,11 @@ import copy
 import gc
 import math
 import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 import torch
+
+from .functional import autocast_dtype
 
 Tensor = torch.Tensor
 
@@ -119,7 +121,7 @@ class Dense(Base):
         if args or kwargs or is_watched(self.module):
             return super().call(x, args, kwargs)
         weight = self.module.weight
-        if weight.dtype != x.dtype and not autocast(x.device):
+        if weight.dtype != x.dtype and autocast_dtype(x.device) is None:
             hint = " (torch multiplies no plain float8 matrix: convert it, or quantise by torchao)"
             raise TypeError(
                 f"hoft: x is {x.dtype}, the weight of the base {weight.dtype}; they must be the same"
@@ -132,7 +134,7 @@ class Dense(Base):
         return self.module.weight if known else super().matrix(name)
 
     def is_plain(self, x):
-        if is_watched(self.module) or autocast(x.device):
+        if is_watched(self.module) or autocast_dtype(x.device) is not None:
             return False
         weight = self.module.weight
         same = weight.dtype == x.dtype and weight.device == x.device and weight.layout == torch.strided
@@ -171,7 +173,7 @@ class BitsAndBytes(Base):
     def product(self, rows, dtype, args=(), kwargs={}):
         # The 4 bit layer packs its weight for inference where x requires no gradient, which a training step needs as
         # it was.
-        return super().product(rows.detach().requires_grad_(), dtype, args, kwargs).detach()
+        return super().product(rows if rows.requires_grad else rows.detach().requires_grad_(), dtype, args, kwargs)
 
     def _unpack(self):
         """The 4 bit layer has no gradients while its weight is packed for inference on a CPU, as its first call in
@@ -238,16 +240,6 @@ def of(module: Callable) -> Base:
     """The base around a module, by its exact type: a subclass may have a call of its own."""
     kind = type(module)
     return KNOWN.get(f"{kind.__module__}.{kind.__qualname__}", Base)(module)
-
-
-def autocast(device: torch.device) -> Union[bool, torch.dtype]:
-    """The type in which autocast takes products on that device, or False."""
-    try:
-        return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
-    except (TypeError, AttributeError):  # before PyTorch 2.4
-        if device.type == "cpu":
-            return torch.is_autocast_cpu_enabled() and torch.get_autocast_cpu_dtype()
-        return torch.is_autocast_enabled() and torch.get_autocast_gpu_dtype()
 
 
 def is_watched(module: torch.nn.Module) -> bool:

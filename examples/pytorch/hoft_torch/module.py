@@ -7,7 +7,7 @@ from typing import Any, Optional, Tuple, Union
 
 import torch
 
-from . import bases, parallel
+from . import bases, functional, parallel
 from .around import Around, merge_into, require_mergeable, unmerge_from
 from .functional import merge, paired_gaussian
 from .weight import AdaptedWeight
@@ -115,7 +115,8 @@ class HOFTLinear(torch.nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x [..., in] to [..., out]."""
         if self.merged:
-            self._require_as_merged()
+            if not functional._compiling():
+                self._require_as_merged()
             parallel.require_used((self.u, self.v, self.d))
             return self.base(x, *args, **kwargs)
         trained = [a for a in (self.u, self.v, self.d) if a is not None]

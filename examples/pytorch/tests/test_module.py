@@ -14,6 +14,7 @@ import torch.utils.checkpoint
 from common import DOUBLE, Case, Quantised, adapted, half_products, randomise
 import hoft_torch
 from hoft_torch import HOFTLinear, householder_apply, merge
+from hoft_torch._register import HAS_LIBRARY
 
 
 class Module(Case):
@@ -381,6 +382,28 @@ class Module(Case):
         self.assertClose(compiled(x), model(x), 10)
         for a, b in zip(first, second):
             self.assertClose(a, b, 10 * a.norm())
+
+    @unittest.skipUnless(HAS_LIBRARY, "this PyTorch has no custom operators")
+    def test_functions_of_torch_func(self):
+        """Around a base that is called as a module as well."""
+        for make in (lambda linear: linear, Quantised):
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7).double()), 4, scaled=True))
+            layer.double()
+            x, t = torch.randn(3, 5, 10, dtype=DOUBLE), torch.randn(3, 5, 10, dtype=DOUBLE)
+            plain = lambda x: self.formula(layer, x)
+            scale = 3 * x.norm() * max(1, t.norm())
+            self.assertClose(torch.func.vmap(layer)(x), plain(x), scale, 11)
+            self.assertClose(torch.func.jvp(layer, (x,), (t,))[1], torch.func.jvp(plain, (x,), (t,))[1], scale, 11)
+
+    def test_second_derivatives(self):
+        for make in (lambda linear: linear, Quantised):
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7).double()), 4, scaled=True)).double()
+            x = torch.randn(2, 10, dtype=DOUBLE)
+            loss = lambda call: lambda x: call(x).pow(3).sum()
+            got = torch.autograd.functional.hessian(loss(layer), x)
+            expected = torch.autograd.functional.hessian(loss(lambda x: self.formula(layer, x)), x)
+            self.assertClose(got, expected, 3 * expected.norm(), 22)
+            self.assertGreater(float(expected.norm()), 1)
 
     @unittest.skipUnless(torch.cuda.is_available(), "no GPU")
     def test_on_a_gpu(self):
