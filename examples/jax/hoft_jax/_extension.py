@@ -43,7 +43,18 @@ def load() -> None:
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
 
 
-def call(target: str, results: tuple[jax.ShapeDtypeStruct, ...], *arguments: jax.Array, **attributes) -> tuple:
-    """The results of one call. Under jax.vmap it stays one call, whose leading extents are the batch."""
+def call(
+    target: str,
+    results: tuple[jax.ShapeDtypeStruct, ...],
+    *arguments: jax.Array,
+    in_place: dict[int, int] | None = None,
+    **attributes,
+) -> tuple:
+    """The results of one call. Under jax.vmap it stays one call, whose leading extents are the batch.
+
+    in_place: which argument's memory, where nobody else needs it, becomes which result's. Both must be mapped over or
+    neither.
+    """
     load()
-    return jax.ffi.ffi_call(target, results, vmap_method="expand_dims")(*arguments, **attributes)
+    function = jax.ffi.ffi_call(target, results, vmap_method="expand_dims", input_output_aliases=in_place)
+    return function(*arguments, **attributes)

@@ -43,10 +43,11 @@ def _backward(arguments, saved, dy):
     rank = len(v)
     triangle = right.factors.reshape(-1)[: rank * rank].reshape(rank, rank)
     adjoint_product = -(triangle.T @ sums[1]) @ weight.astype(u.dtype)
+    of_weights = product, *left, *right, s
+    of_tokens = x, dbase @ weight, dprojected  # the second becomes dx, and is mapped over whenever an argument is
     dx, du, dv, ds = call(
-        "hoft_jax_finish", like(x, u, v, s), x, dbase @ weight, dprojected, adjoint_product, *sums, product, *left,
-        *right, s,
-    )  # fmt: skip
+        "hoft_jax_finish", like(x, u, v, s), *of_tokens, adjoint_product, *sums, *of_weights, in_place={1: 0}
+    )
     # Nobody pays for this where the weight is frozen: XLA leaves out what is not used.
     dweight = dbase.T @ householder_apply(x, v)
     return dx, dweight, du, dv, ds

@@ -17,24 +17,42 @@ jax.config.update("jax_disable_most_optimizations", True)  # the time of these t
 
 
 def reflectors(u, tau=None):
-    """Q [m, m], one reflector after another. u [r, m]; with tau [r] LAPACK's."""
+    """Q [m, m], the product of matrices H(u_i). u [r, m]; with tau [r] LAPACK's."""
     rank, size = u.shape
     if tau is None:
-        factors = 2 / jnp.sum(jnp.real(u * jnp.conj(u)), axis=1)
+        tau = 2 / jnp.sum(jnp.real(u * jnp.conj(u)), axis=1)
     else:
-        u, factors = jnp.triu(u, 1) + jnp.eye(rank, size), tau
+        u = jnp.triu(u, 1) + jnp.eye(rank, size)
+    identity = jnp.eye(size, dtype=u.dtype)
+    H = identity - tau[:, None, None] * u[:, :, None] * jnp.conj(u)[:, None, :]
+    while len(H) > 1:  # neighbours, which is quick to compile
+        H = jnp.concatenate([H, identity[None][: len(H) % 2]])
+        H = H[0::2] @ H[1::2]
+    return H[0] if rank > 0 else identity
 
-    def times(Q, reflector):
-        vector, factor = reflector
-        return Q - factor * jnp.outer(Q @ vector, jnp.conj(vector)), None
 
-    return jax.lax.scan(times, jnp.eye(size, dtype=u.dtype), (u, factors))[0]
+# NumPy from here on where a number is all that is wanted: jax would compile each of these for each shape.
+
+
+def wide(a):
+    """In double."""
+    a = np.asarray(a)
+    return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
+
+
+def norm(a):
+    return float(np.linalg.norm(wide(a).ravel()))
+
+
+def norms(*arrays):
+    """Their product, each taken as 1 at least."""
+    return math.prod(max(1.0, norm(a)) for a in arrays)
 
 
 def growth(u, tau):
     """What a product of r reflectors of LAPACK's, which need not be isometries, may multiply a norm by."""
-    squares = 1 + jnp.sum(jnp.abs(jnp.triu(u, 1)) ** 2, axis=1)
-    return float(jnp.prod(1 + jnp.abs(tau) * squares))
+    squares = 1 + np.sum(np.abs(np.triu(u, 1)) ** 2, axis=1)
+    return float(np.prod(1 + np.abs(tau) * squares))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -59,22 +77,37 @@ class Case(unittest.TestCase):
         type whose ε counts, where it is not that of the values."""
         self.assertEqual(got.shape, expected.shape)
         epsilon = float(jnp.finfo(precision or got.dtype).eps)
-        error = float(jnp.linalg.norm((got.astype(expected.dtype) - expected).ravel()))
+        error = norm(wide(got) - wide(expected))
         bound = steps * 16 * math.sqrt(max(expected.shape[-1:] or (1,))) * epsilon * float(scale)
         self.assertTrue(error <= bound, f"{error} > {bound}")  # fails NaN
+
+    def assertSecondClose(self, got, expected, arguments, scale, steps):
+        """The second derivative of sums of sines in a random direction, forward and backward over the gradient."""
+        direction = tuple(self.normal(*a.shape, dtype=a.dtype) for a in arguments)
+        scale *= max(1.0, *map(norm, direction))
+
+        @functools.partial(jax.jit, static_argnums=0)
+        def along(function, arguments, direction):
+            gradient = jax.grad(lambda arguments: jnp.sin(function(*arguments)).sum())
+            slope = lambda arguments: sum(jnp.vdot(a, b) for a, b in zip(gradient(arguments), direction))
+            return jax.jvp(gradient, (arguments,), (direction,))[1], jax.grad(slope)(arguments)
+
+        for forward, backward, judged, _ in zip(
+            *along(got, arguments, direction), *along(expected, arguments, direction), strict=True
+        ):
+            self.assertClose(forward, judged, scale, steps)
+            self.assertClose(backward, judged, scale, steps)
 
     def assertGradientsClose(self, got, expected, arguments, steps, precision=None, growth=1.0):
         """Values and gradients, for a random cotangent, of two functions, one an independent formula in double. `growth`:
         what maps that are no isometries multiply a norm by, beside the arguments' own norms."""
-        wide = [a.astype(jnp.complex128 if jnp.iscomplexobj(a) else jnp.float64) for a in arguments]
-        scale = growth * math.prod(max(1.0, float(jnp.linalg.norm(a.ravel()))) for a in wide)
+        scale = growth * norms(*arguments)
         dy = jax.eval_shape(got, *arguments)
         dy = self.normal(*dy.shape, dtype=dy.dtype)
-        z, judged = value_and_gradients(expected, wide, dy.astype(wide[0].dtype))
-        y, gradients = value_and_gradients(got, arguments, dy)
+        y, gradients = value_and_gradients(got, tuple(arguments), dy)
+        z, judged = value_and_gradients(expected, tuple(map(wide, arguments)), wide(dy))
         self.assertEqual(y.dtype, arguments[0].dtype)
         self.assertClose(y, z, scale, steps, precision)
-        scale *= float(jnp.linalg.norm(dy.astype(z.dtype).ravel()))
         for a, b, argument in zip(gradients, judged, arguments, strict=True):
             self.assertEqual(a.dtype, argument.dtype)
-            self.assertClose(a, b, scale, steps, precision)
+            self.assertClose(a, b, scale * norm(dy), steps, precision)
