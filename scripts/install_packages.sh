@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, python, libtorch,
-# embed, tensor_parallel, docs, fuzz, ci.
+# jax, embed, tensor_parallel, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing.
 set -euo pipefail
 
@@ -21,6 +21,7 @@ for set_name in "$@"; do
     python) wanted+=("${build[@]}" python3-dev python3-venv) ;;
     libtorch) wanted+=("${build[@]}" libtorch-dev dataset-fashion-mnist) ;;
     tensor_parallel) wanted+=("${build[@]}" openmpi-bin libopenmpi-dev python3-matplotlib) ;;
+    jax) wanted+=("${build[@]}" dataset-fashion-mnist) ;;
     embed) wanted+=("${build[@]}" libceres-dev) ;;
     docs) wanted+=("${build[@]}" doxygen) ;;
     fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
@@ -29,7 +30,7 @@ for set_name in "$@"; do
       if [[ $(uname -m) != aarch64 ]]; then wanted+=(g++-aarch64-linux-gnu qemu-user-static); fi
       ;;
     *)
-      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, python, libtorch, embed, tensor_parallel, docs, fuzz and ci" >&2
+      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, python, libtorch, jax, embed, tensor_parallel, docs, fuzz and ci" >&2
       exit 2
       ;;
   esac

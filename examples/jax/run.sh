@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/jax
 
-bash "$root/scripts/install_packages.sh" examples
+bash "$root/scripts/install_packages.sh" jax
 python=${PYTHON:-$(bash "$root/scripts/install_python.sh" "$root/build/venv")}
 prefix=$(bash "$root/scripts/stage.sh")
 cmake -G Ninja -S "$root/examples/jax" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" \
