@@ -43,6 +43,7 @@ class Settings:
     rates: tuple[float, ...] = RATES
     seeds: int = 5
     rounds: int = 15  # of the times of a step
+    memory_steps: int = 3
     four_bit: tuple[str, ...] = ("lora", "hoft", "shoft")
     largest: int | None = None  # examples of a split that a model is judged on; None: all
 
@@ -62,6 +63,7 @@ SMOKE = Settings(
     rates=(3e-3,),
     seeds=1,
     rounds=1,
+    memory_steps=1,
     four_bit=("hoft",),
     largest=24,
 )
@@ -117,6 +119,14 @@ class Experiment:
             **{name: len(part) for name, part in parts.items()},
         }
         self.results["settings"] = dataclasses.asdict(self.settings)
+
+    def compile(self) -> None:
+        """In a checkout the first use of an operator compiles all; here, so that no time and no
+        two workers do."""
+        if {"hoft", "shoft"} & set(self.settings.methods):
+            import hoft_torch
+
+            hoft_torch.householder_apply(torch.ones(1, 2), torch.ones(1, 2))
 
     def trainings(self, tasks: Sequence[Task], progress: Progress) -> Iterator[dict]:
         """Their results as they end; the longest begin first. Of the first seed on the test
@@ -190,7 +200,9 @@ class Experiment:
         progress = Progress({"process": 1.0}, ["process"] * len(wanted))
         self.results["memory"] = []
         for name, four_bit in wanted:
-            found = measure.alone(measure.peak_memory, name, four_bit)
+            found = measure.alone(
+                measure.peak_memory, name, four_bit, self.settings.memory_steps
+            )
             self.results["memory"].append(found)
             text = f"{LABELS[name]}{', 4-bit base' if four_bit else ''}"
             progress.done(
@@ -299,6 +311,7 @@ def main() -> None:
         experiment.prepare()
     except data.DataError as error:
         sys.exit(f"finetune_text: {error}")
+    experiment.compile()
     costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
     progress = Progress(costs, trainings_of(settings), options.jobs)
     experiment.choose(["head"], None, progress)

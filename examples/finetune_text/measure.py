@@ -90,8 +90,8 @@ def _resident(which: str) -> int:
     raise RuntimeError(f"measure: /proc/self/status has no {which}")
 
 
-def peak_memory(name: str, four_bit: bool = False, steps: int = 3) -> dict:
-    """Bytes of the frozen weights, and by how much large steps of a method raise the memory of a
+def peak_memory(name: str, four_bit: bool, steps: int) -> dict:
+    """Bytes of the frozen weights, and by how much large `steps` of a method raise the memory of a
     process that has loaded them: adapters, gradients, optimiser and activations. For `alone`."""
     torch.set_num_threads(1)
     base = load(len(SECTIONS), 1, four_bit)
