@@ -2,6 +2,7 @@
 
 from .functional import hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge
 from .hra import HRALinear, load_hra
+from .linalg import householder_product, ormqr
 from .module import HOFTLinear
 from .wrap import unwrap, wrap
 
@@ -11,8 +12,10 @@ __all__ = [
     "export_lora",
     "hoft_linear",
     "householder_apply",
+    "householder_product",
     "load_hra",
     "merge",
+    "ormqr",
     "paired_gaussian",
     "shoft_linear",
     "unmerge",

@@ -86,6 +86,7 @@ householder = Operator(
     save=_save_householder,
     backward=_backward_householder,
     tokens=(0,),
+    batches=True,
 )
 householder_backward = Operator(
     "householder_backward",
@@ -94,6 +95,7 @@ householder_backward = Operator(
         _empty_rows(u),
         u.new_empty(0) if tau is None else _empty_rows(tau),
     ),
+    batches=True,
 )
 adapted = Operator(
     "adapted", _fake_adapted, save=_save_adapted, backward=_backward_adapted, tokens=(0, 1), joined=(0, 1, 2, 3)

@@ -19,7 +19,9 @@ class Operator:
     backward(ctx, *doutputs): one gradient or None for each argument. It is called with gradients enabled where it
         is itself to be differentiated (create_graph=True), and answers with what can be: see `derivative`.
     tokens: positions of the arguments [t, features] of which each row is treated alone, and whose rows vmap joins.
-    joined: positions of the outputs that are so as well. Over other arguments vmap calls the operator in turn.
+    joined: positions of the outputs that are so as well.
+    batches: all tensors may have more extents in front, alike in each: one call is vmap's. Over other arguments vmap
+        calls the operator in turn.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Operator:
         backward: Optional[Callable[..., Any]] = None,
         tokens: Sequence[int] = (),
         joined: Sequence[int] = (),
+        batches: bool = False,
     ) -> None:
         self.call = getattr(torch.ops.hoft, name)
         if HAS_LIBRARY:
@@ -39,7 +42,7 @@ class Operator:
                 torch.library.register_autograd(
                     qualified, backward, setup_context=lambda ctx, inputs, output: save(ctx, inputs, output)
                 )
-            torch.library.register_vmap(qualified, _vmap(self, tuple(tokens), tuple(joined)))
+            torch.library.register_vmap(qualified, _vmap(self, tuple(tokens), tuple(joined), batches))
         elif backward is not None:
             self.call = _function(name, self.call, save, backward)
 
@@ -59,15 +62,16 @@ def _function(name: str, call: Callable[..., Any], save: Callable[..., None], ba
     return type(name, (torch.autograd.Function,), functions).apply
 
 
-def _vmap(operator: Operator, tokens: Tuple[int, ...], joined: Tuple[int, ...]) -> Callable[..., Any]:
+def _vmap(
+    operator: Operator, tokens: Tuple[int, ...], joined: Tuple[int, ...], batches: bool
+) -> Callable[..., Any]:
     def rule(info: Any, in_dims: Tuple[Optional[int], ...], *args: Any) -> Any:
         batched = [i for i, dim in enumerate(in_dims) if dim is not None]
         size = info.batch_size
-        if batched and set(batched) <= set(tokens):
+        if batched and set(batched) <= set(tokens) and all(args[i].dim() - (i in batched) == 2 for i in tokens):
             rows = list(args)
             for i in tokens:
-                moved = args[i].expand(size, *args[i].shape) if in_dims[i] is None else args[i].movedim(in_dims[i], 0)
-                rows[i] = moved.flatten(0, 1)
+                rows[i] = _in_front(args[i], in_dims[i], size).flatten(0, 1)
             outputs = operator(*rows)
             if torch.is_tensor(outputs):
                 return _apart(outputs, size), 0
@@ -75,6 +79,11 @@ def _vmap(operator: Operator, tokens: Tuple[int, ...], joined: Tuple[int, ...]) 
             split = [i in joined and o.dim() > 1 for i, o in enumerate(outputs)]
             apart = tuple(_apart(o, size) if of_each else o for o, of_each in zip(outputs, split))
             return apart, tuple(0 if of_each else None for of_each in split)
+        if batched and batches:
+            outputs = operator(*(_in_front(a, dim, size) for a, dim in zip(args, in_dims)))
+            if torch.is_tensor(outputs):
+                return outputs, 0
+            return outputs, tuple(0 if o.dim() > 1 else None for o in outputs)
         each = [
             operator(*(a if dim is None else a.select(dim, i) for a, dim in zip(args, in_dims))) for i in range(size)
         ]
@@ -83,6 +92,13 @@ def _vmap(operator: Operator, tokens: Tuple[int, ...], joined: Tuple[int, ...]) 
         return tuple(torch.stack(outputs) for outputs in zip(*each)), (0,) * len(each[0])
 
     return rule
+
+
+def _in_front(a: Any, dim: Optional[int], size: int) -> Any:
+    """A tensor with vmap's extent in front of all others; what is none as it is."""
+    if not torch.is_tensor(a):
+        return a
+    return a.expand(size, *a.shape) if dim is None else a.movedim(dim, 0)
 
 
 def _apart(rows: torch.Tensor, size: int) -> torch.Tensor:

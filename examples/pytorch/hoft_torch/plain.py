@@ -61,6 +61,16 @@ def householder(x: Tensor, u: Tensor, tau: Optional[Tensor] = None, adjoint: boo
     return (wide - wide @ _turned(u.conj()) @ (T.conj() if adjoint else _turned(T)) @ u).to(x.dtype)
 
 
+def ormqr(A: Tensor, tau: Tensor, other: Tensor, adjoint: bool) -> Tensor:
+    """Q other, or Qᴴ other, for other [..., m, columns] and the reflectors in the columns of A [..., m, n], tau [..., k]."""
+    return _turned(householder(_turned(other), _turned(A[..., : tau.shape[-1]]), tau, adjoint))
+
+
+def householder_product(A: Tensor, tau: Tensor) -> Tensor:
+    """The first n columns of Q, for A [..., m, n]."""
+    return ormqr(A, tau, torch.eye(*A.shape[-2:], dtype=A.dtype, device=A.device), False)
+
+
 def adapted(base_output: Tensor, x: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor], product: Tensor) -> Tensor:
     """y [..., t, m] = Q_U diag(s) M Q_V x from base_output = M x and product [rv, m] = M times `directions(v)`."""
     p = base_output.to(u.dtype) - _correction(x, v, product)

@@ -24,6 +24,11 @@ void dispatch(char const* function, at::ScalarType type, Body const& body) {
   else TORCH_CHECK(false, function, ": ", type, " is not among float and bfloat16, the types compiled for GPUs here");
 }
 template <class Body>
+void dispatch_linalg(char const* function, at::ScalarType type, Body const& body) {
+  TORCH_CHECK(type == at::kFloat, function, ": ", type, " is not float, the type compiled for GPUs here");
+  body(float{});
+}
+template <class Body>
 void dispatch_householder(char const* function, at::ScalarType type, Body const& body) {
   dispatch(function, type, body);
 }

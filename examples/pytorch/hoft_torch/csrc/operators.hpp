@@ -12,6 +12,13 @@ inline void declare(torch::Library& library) {
   library.def(
       "householder_backward(Tensor dy, Tensor known, Tensor u, Tensor? tau, bool from_output, bool adjoint)"
       " -> (Tensor dx, Tensor du, Tensor dtau)");
+  library.def("householder_product(Tensor A, Tensor tau, bool keep) -> (Tensor Q, Tensor W)");
+  library.def(
+      "householder_product_backward(Tensor dQ, Tensor Q, Tensor W, Tensor A, Tensor tau) -> (Tensor dA, Tensor dtau)");
+  library.def("ormqr(Tensor A, Tensor tau, Tensor other, bool adjoint, bool keep) -> (Tensor Y, Tensor W)");
+  library.def(
+      "ormqr_backward(Tensor dY, Tensor Y, Tensor W, Tensor A, Tensor tau, bool adjoint)"
+      " -> (Tensor dA, Tensor dtau, Tensor dother)");
   library.def(
       "adapted(Tensor base_output, Tensor x, Tensor u, Tensor v, Tensor s, Tensor product, bool keep_q)"
       " -> (Tensor y, Tensor projected, Tensor w, Tensor q)");
