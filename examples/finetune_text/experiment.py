@@ -280,6 +280,11 @@ def arguments() -> argparse.Namespace:
         help="all stages, each as short as it can be: under a minute; its numbers say nothing",
     )
     parser.add_argument(
+        "--starts",
+        action="store_true",
+        help="instead: HOFT from reflectors of several lengths, each with all learning rates",
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         default=os.cpu_count(),
@@ -296,9 +301,24 @@ def arguments() -> argparse.Namespace:
     parsed = parser.parse_args()
     if parsed.jobs < 1:
         parser.error(f"--jobs is {parsed.jobs}, must be at least 1")
-    if parsed.save and (parsed.quick or parsed.smoke):
-        parser.error("--save takes the whole comparison: without --quick and --smoke")
+    if parsed.save and (parsed.quick or parsed.smoke or parsed.starts):
+        parser.error("--save takes the whole comparison: without --quick, --smoke and --starts")
     return parsed
+
+
+def compare(experiment: Experiment) -> dict:
+    """All stages, one after another."""
+    settings = experiment.settings
+    costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
+    progress = Progress(costs, trainings_of(settings), experiment.jobs)
+    experiment.choose(["head"], None, progress)
+    rest = [name for name in settings.methods if name != "head"]
+    experiment.choose(rest, experiment.rate("head"), progress)
+    experiment.judge(progress)
+    experiment.serve()
+    experiment.memory()
+    experiment.times()
+    return experiment.results
 
 
 def main() -> None:
@@ -312,17 +332,12 @@ def main() -> None:
     except data.DataError as error:
         sys.exit(f"finetune_text: {error}")
     experiment.compile()
-    costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
-    progress = Progress(costs, trainings_of(settings), options.jobs)
-    experiment.choose(["head"], None, progress)
-    rest = [name for name in settings.methods if name != "head"]
-    experiment.choose(rest, experiment.rate("head"), progress)
-    experiment.judge(progress)
-    experiment.serve()
-    experiment.memory()
-    experiment.times()
+    if options.starts:
+        import starts
 
-    results = {"machine": machine()} | experiment.results
+        print("\n" + starts.compare(experiment))
+        return
+    results = {"machine": machine()} | compare(experiment)
     results["minutes"] = (time.perf_counter() - start) / 60
     path = options.out / "results.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

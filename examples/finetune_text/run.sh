@@ -20,7 +20,7 @@ previous=
 for argument in "$@"; do
   case $argument in
     --out=*) out=${argument#--out=} ;;
-    -h | --help) plots=no ;;
+    -h | --help | --starts) plots=no ;;
     --smoke) tests=yes ;;
     *) [[ $previous != --out ]] || out=$argument ;;
   esac

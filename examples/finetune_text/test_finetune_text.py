@@ -5,6 +5,7 @@ missing, and say so.
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import sys
@@ -48,6 +49,10 @@ class Rule(unittest.TestCase):
             made_of(stanza("a", "text a", "libs"), stanza("b", "text b", "non-free/net")), []
         )
 
+    def test_a_family_is_judged_by_its_packages_of_the_sections(self):
+        found = made_of(stanza("q", "library", "libs"), stanza("q-tools", "tools", source="q"))
+        self.assertEqual(found, [data.Example("net", "q", "tools")])
+
     def test_leaves_out_packages_that_are_empty(self):
         for text in ("transitional package", "a Dummy", "metapackage for it", "the meta-package"):
             self.assertEqual(made_of(stanza("a", text)), [], text)
@@ -80,6 +85,10 @@ class Rule(unittest.TestCase):
         self.assertEqual(found, made_of(*blocks[::-1]))
         self.assertEqual(found, sorted(found))
         kept = {example.family for example in found}
+        hashes = sorted(
+            hashlib.sha256(block.split()[1].encode()).hexdigest() for block in blocks
+        )[: data.LARGEST]
+        self.assertEqual(sorted(hashlib.sha256(f.encode()).hexdigest() for f in kept), hashes)
         without = [block for block in blocks if block.split()[1] in kept]
         self.assertEqual(made_of(*without), found)
 
