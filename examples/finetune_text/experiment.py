@@ -238,8 +238,9 @@ def cost(task: Task) -> float:
 
 def describe(result: dict) -> str:
     base = ", 4-bit base" if result["four_bit"] else ""
+    start = f", started with {result['std']:g}" if result["std"] else ""
     return (
-        f"{LABELS[result['method']]}{base}, rate {result['rate']:.0e}, "
+        f"{LABELS[result['method']]}{base}{start}, rate {result['rate']:.0e}, "
         f"seed {result['seed']}: {result['split']} {result['accuracy']:.1f} %"
     )
 
