@@ -163,6 +163,19 @@ class _Parameters:
         return self.tensors
 
 
+def _saved(ctx: Any) -> Tuple[Tensor, ...]:
+    """What the forward pass saved; where that was changed, an error that says how to go on."""
+    try:
+        return ctx.saved_tensors
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise RuntimeError(
+            "hoft: the input of a layer, or its output where it has no bias, was changed in place before the backward pass,"
+            " which reads it: change a copy (ReLU(inplace=False)), or give the layer a bias, which copies its output"
+        ) from error
+
+
 class Linear(torch.autograd.Function):
     """Rows x [t, n] through a bound layer of a dense weight, which torch multiplies. x is only read."""
 
@@ -175,7 +188,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        *kept, x, weight, memory = ctx.saved_tensors
+        *kept, x, weight, memory = _saved(ctx)
         if torch.is_grad_enabled() or transforms() != "none":
             inputs = (x, *ctx.parameters.unchanged())
             formula = lambda x, u, v, s: plain.linear(x, weight, u, v, s)
@@ -213,7 +226,7 @@ class Adapted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        x, y, v, w, q, memory = ctx.saved_tensors
+        x, y, v, w, q, memory = _saved(ctx)
         if torch.is_grad_enabled() or transforms() != "none":
             return (*Adapted._derivative(ctx, x, y, dy), None, None, None)
         dbase = torch.empty_like(y)

@@ -293,6 +293,22 @@ class Values(Case):
         with self.assertRaisesRegex(TypeError, "is no plain matrix .Parameter of torch.float8_e4m3fn"):
             layer.merge()
 
+    def test_changed_in_place(self):
+        """Behind a bias as behind torch.nn.Linear; without one the message names the way out."""
+        for make in (lambda linear: linear, Quantised):
+            for bias in (True, False):
+                layer, x = randomise(HOFTLinear(make(torch.nn.Linear(10, 7, bias=bias)), 4)), torch.randn(5, 10)
+                y = layer(x).relu_().sum()
+                if bias:
+                    y.backward()
+                    found = layer.u.grad.clone()
+                    layer.u.grad = None
+                    layer(x).relu().sum().backward()
+                    self.assertTrue(torch.equal(found, layer.u.grad))
+                else:
+                    with self.assertRaisesRegex(RuntimeError, "its output where it has no bias, was changed in place"):
+                        y.backward()
+
     def test_weight_decay_pulls_scales_to_one(self):
         layer = randomise(HOFTLinear(torch.nn.Linear(10, 7), 4, scaled=True))
         before = (layer.s - 1).abs().max().item()
