@@ -175,12 +175,24 @@ class Bases(Case):
         layer, x = randomise(HOFTLinear(four_bits(torch.nn.Linear(64, 32)), 4)), torch.randn(5, 64, requires_grad=True)
         expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.u, layer.v))
         layer.eval()
-        with torch.no_grad():
-            layer(x)
         for mode in (False, True):
+            with torch.no_grad():
+                layer.eval()(x.detach())
+            packed = getattr(layer.base.weight.quant_state, "packing_format_for_cpu", False)
+            print(f"the weight is packed for inference on this processor: {packed}")
             layer.train(mode)
             for a, b in zip(torch.autograd.grad(layer(x).square().sum(), (x, layer.u, layer.v)), expected):
-                self.assertClose(a, b, 4 * b.norm(), 12)
+                # Packing rounds the scales of the weight to bfloat16; the loss is of the second order in the weight, its gradients as well.
+                self.assertLessEqual(float((a - b).norm()), 4 * torch.finfo(torch.bfloat16).eps * float(b.norm()))
+
+    @unittest.skipUnless(has("bitsandbytes"), "needs bitsandbytes")
+    def test_four_bits_in_eval_mode_stay_as_a_backward_pass_needs_them(self):
+        """The products with v must not pack the weight between the forward and the backward pass."""
+        layer, x = randomise(HOFTLinear(four_bits(torch.nn.Linear(64, 32)), 4)), torch.randn(5, 64, requires_grad=True)
+        layer.requires_grad_(False)
+        expected = torch.autograd.grad(layer(x).square().sum(), x)[0]
+        layer.eval().rebind()
+        self.assertClose(torch.autograd.grad(layer(x).square().sum(), x)[0], expected, 4 * expected.norm(), 12)
 
     def test_a_base_without_gradients_is_refused(self):
         class Detached(torch.nn.Linear):
