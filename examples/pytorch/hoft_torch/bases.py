@@ -50,6 +50,9 @@ class Base:
         """(output, the bias that is in it)"""
         return self.module(x, *args, **kwargs), self.bias
 
+    def unpack(self) -> None:
+        """Takes back what a call has done to the weight that none but the module can read."""
+
     def product(self, rows: Tensor, dtype: torch.dtype, args: Tuple = (), kwargs: Dict[str, Any] = {}) -> Tensor:
         """M times each of the rows, which the module sees in `dtype`; in the type of the rows."""
         out, added = self.call(rows.to(dtype), args, kwargs)
@@ -163,7 +166,7 @@ class BitsAndBytes(Base):
 
     def call(self, x, args=(), kwargs={}):
         if torch.is_grad_enabled() and (x.requires_grad or self.module.training):
-            self._unpack()
+            self.unpack()
         if args or kwargs or is_watched(self.module):
             return super().call(x, args, kwargs)
         twin = copy.copy(self.module)  # has the same tensors and state
@@ -175,7 +178,7 @@ class BitsAndBytes(Base):
         # it was.
         return super().product(rows if rows.requires_grad else rows.detach().requires_grad_(), dtype, args, kwargs)
 
-    def _unpack(self):
+    def unpack(self) -> None:
         """The 4 bit layer has no gradients while its weight is packed for inference on a CPU, as its first call in
         eval mode leaves it."""
         weight = self.module.weight

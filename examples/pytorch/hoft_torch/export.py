@@ -1,11 +1,12 @@
-"""Trained HOFT and SHOFT as adapters that PEFT, and whatever reads its files, has without hoft: LoRA and DoRA, exactly.
+"""Trained HOFT and SHOFT as adapters that PEFT, and whatever reads its files, has without hoft:
+LoRA and DoRA, exactly.
 
-    hoft_torch.export_lora(model, directory)          # a PeftModel, or a model with HOFTLinear layers
-    python -m hoft_torch.export ADAPTER_DIR OUT_DIR   # what a PeftModel has saved
+    hoft_torch.export_lora(model, directory)         # a PeftModel, or one with HOFTLinear layers
+    python -m hoft_torch.export ADAPTER_DIR OUT_DIR  # what a PeftModel has saved
 
-Q_U diag(s) M Q_V = diag(s) M + L R with L [out, left + right] and R [left + right, in]. Without s that is LoRA of rank
-left + right. With s it is diag(s) (M + diag(1/s) L R), which DoRA computes of B = diag(1/s) L, A = R and the magnitudes
-s_i times the norm of row i of M + B A.
+Q_U diag(s) M Q_V = diag(s) M + L R with L [out, left + right] and R [left + right, in]. Without s
+that is LoRA of rank left + right. With s it is diag(s) (M + diag(1/s) L R), which DoRA computes of
+B = diag(1/s) L, A = R and the magnitudes s_i times the norm of row i of M + B A.
 """
 
 import argparse
@@ -43,7 +44,8 @@ def low_rank(weight: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -
 
 
 def _wy(u):
-    """The unit reflectors and S = T⁻¹, of which Q = I − Uᵀ T U. A zero row is the identity, and has no direction."""
+    """The unit reflectors and S = T⁻¹, of which Q = I − Uᵀ T U. A zero row is the identity, and has
+    no direction."""
     norms = u.norm(dim=1, keepdim=True)
     unit = torch.where(norms > 0, u / norms, 0)
     return unit, torch.triu(unit @ unit.t(), 1) + torch.eye(len(u), dtype=u.dtype, device=u.device) / 2
@@ -65,19 +67,22 @@ class _Adapted:
 
 
 def export_lora(model: torch.nn.Module, directory: "str | os.PathLike", adapter_name: Optional[str] = None) -> None:
-    """Writes an adapter of HOFT as LoRA, one of SHOFT as DoRA, with the outputs of the model to rounding.
+    """Writes an adapter of HOFT as LoRA, one of SHOFT as DoRA. Outputs are the same to rounding.
 
-    model: a PeftModel, or any model with HOFTLinear layers. directory: becomes one for peft.PeftModel.from_pretrained on
-    the base. adapter_name: of a PeftModel; the active one if not given. Factors are written as float, as double beside
-    double. What else the adapter trains, modules_to_save and biases, is written with it. Cost: O(in out rank) a layer.
+    model: a PeftModel, or any model with HOFTLinear layers.
+    directory: becomes one for peft.PeftModel.from_pretrained on the base.
+    adapter_name: of a PeftModel; the active one if not given.
+
+    Factors are written as float, as double beside double. What else the adapter trains,
+    modules_to_save and biases, is written with it. Cost: O(in out rank) a layer.
 
     Raises:
         TypeError: the model has no such layers.
-        ValueError: an element of s is 0, or a row of the adapted weight, which has no norm that DoRA could scale; u, v or
-            s are not finite; several adapters are active and none was chosen; a layer is merged. Nothing is written.
+        ValueError: an element of s is 0, or a row of the adapted weight, which has no norm that
+            DoRA could scale; u, v or s are not finite; several adapters are active and none was
+            chosen; a layer is merged. Nothing is written.
     """
-    import peft
-
+    peft = _peft()
     is_peft = isinstance(model, peft.PeftModel)
     name = _chosen(model, adapter_name) if is_peft else None
     inner = model.get_base_model() if is_peft else model
@@ -128,7 +133,8 @@ def _adapted(name, module, base, factors):
 
 
 def _dense(base, name):
-    """The weight [out, in] of a base. What PEFT makes of a quantised one is what DoRA takes norms of."""
+    """The weight [out, in] of a base. What PEFT makes of a quantised one is what DoRA takes norms
+    of."""
     from peft.utils.integrations import dequantize_module_weight
 
     try:
@@ -137,6 +143,7 @@ def _dense(base, name):
         weight = getattr(base, "weight", None)
         if not torch.is_tensor(weight) or type(weight) in (torch.Tensor, torch.nn.Parameter):
             raise TypeError(f"{error} (layer {name})") from error
+        bases.of(base).unpack()
         return dequantize_module_weight(base).detach()
 
 
@@ -176,10 +183,10 @@ def _of_peft(model, name) -> dict[str, Any]:
 
     config = model.peft_config[name]
     copied = (
-        "target_modules exclude_modules layers_to_transform layers_pattern modules_to_save trainable_token_indices"
+        "target_modules exclude_modules layers_to_transform layers_pattern modules_to_save"
         " task_type base_model_name_or_path revision"
     )
-    options = {key: getattr(config, key) for key in copied.split() if getattr(config, key, None) is not None}
+    options = {key: getattr(config, key) for key in copied.split()}
     patterns = {key: sum(ranks_of(rank)) for key, rank in config.rank_pattern.items()}
     bias = "lora_only" if config.bias == "hoft_only" else config.bias
     return dict(options, r=sum(ranks_of(config.r)), rank_pattern=patterns, bias=bias)
@@ -190,7 +197,8 @@ def _of_layers(model, layers) -> dict[str, Any]:
     rank = collections.Counter(layer.rank for layer in layers).most_common(1)[0][0]
     names = [layer.name for layer in layers]
     others = [name for name, _ in model.named_modules() if name not in names]
-    # PEFT takes names for the ends of names: where that would find more layers, an expression says it all.
+    # PEFT takes names for the ends of names: where that would find more layers, an expression says
+    # it all.
     clash = any(other.endswith("." + name) for other in others for name in names)
     return {
         "r": rank,
@@ -216,12 +224,16 @@ def _save(directory, state, model, *, r, rank_pattern, **options):
     save_file(state, os.path.join(directory, SAFETENSORS_WEIGHTS_NAME), metadata={"format": "pt"})
 
 
+def _peft():
+    """The package peft, which knows HOFT now."""
+    from . import peft as method
+
+    return method.peft
+
+
 def _load(directory):
     """The PeftModel of a directory, whose configuration says which base it is for."""
-    import peft
-
-    from . import peft as _  # noqa: F401 (registers the method)
-
+    peft = _peft()
     task = peft.PeftConfig.from_pretrained(directory).task_type
     wanted = peft.PeftModel if task is None else peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task]
     classes = (a for key, a in vars(peft).items() if key.startswith("AutoPeftModel"))

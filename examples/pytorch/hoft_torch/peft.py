@@ -3,12 +3,13 @@
     from hoft_torch.peft import HoftConfig
     model = peft.get_peft_model(model, HoftConfig(r=16, target_modules="all-linear"))
 
-Importing this module registers the method in PEFT's own tables. What follows is PEFT's: saving and loading, several
-adapters, merging, modules_to_save. `hoft_torch.export_lora` writes a trained adapter as LoRA or DoRA.
+Importing this module registers the method in PEFT's own tables. What follows is PEFT's: saving and
+loading, several adapters, merging, modules_to_save. `hoft_torch.export_lora` writes a trained
+adapter as LoRA or DoRA.
 
-An adapted layer computes Q_U diag(s) M Q_V x + b. Several active adapters are applied in the order of activation: the
-second adapts the layer that the first has made, Q_U2 diag(s2) (Q_U1 diag(s1) M Q_V1) Q_V2. Merging them in that order gives
-the same weight.
+An adapted layer computes Q_U diag(s) M Q_V x + b. Several active adapters are applied in the order
+of activation: the second adapts the layer that the first has made,
+Q_U2 diag(s2) (Q_U1 diag(s1) M Q_V1) Q_V2. Merging them in that order gives the same weight.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import torch
 
 from . import bases, functional, parallel
 from .around import Around, merge_into, unmerge_from
+from .weight import AdaptedWeight
 
 try:
     import peft
@@ -44,7 +46,8 @@ Rank = Union[int, tuple[int, int]]
 
 
 def ranks_of(rank: Any, argument: str = "r") -> tuple[int, int]:
-    """(left, right) of a rank of both sides or a pair. ValueError unless both are even, at least 0 and not both 0."""
+    """(left, right) of a rank of both sides or a pair. ValueError unless both are even, at least 0
+    and not both 0."""
     pair = tuple(rank) if isinstance(rank, Sequence) and not isinstance(rank, str) else (rank, rank)
     if len(pair) != 2 or not all(isinstance(r, numbers.Integral) and r >= 0 and r % 2 == 0 for r in pair) or not any(pair):
         raise ValueError(f"HoftConfig: {argument} is {rank!r}, must be an even number or two (left, right), one at least 2")
@@ -53,19 +56,23 @@ def ranks_of(rank: Any, argument: str = "r") -> tuple[int, int]:
 
 @dataclass
 class HoftConfig(peft.PeftConfig):
-    """Which layers are adapted by HOFT or SHOFT, and how. What is not named here is as in peft.PeftConfig.
+    """Which layers are adapted by HOFT or SHOFT, and how. What is not named here is as in
+    peft.PeftConfig.
 
-    r: the number of reflectors on both sides of the weight, or (left, right); even, since they begin in pairs that cancel.
-        (0, r) adapts the inputs alone, (r, 0) the outputs alone.
+    r: the number of reflectors on both sides of the weight, or (left, right); even, since they
+        begin in pairs that cancel. (0, r) adapts the inputs alone, (r, 0) the outputs alone.
     scaled: trains a factor for each output as well (SHOFT).
-    dropout: the probability with which a pair of reflectors is left out of a step of training, which is multiplicative
-        dropout as in OFT and BOFT. What is left out costs no less.
-    init_weights: whether the adapter begins as the identity. Without it all reflectors are independent, for tests.
-    init_std: the standard deviation of their elements at the start. Q does not depend on it, but the step that an
-        optimiser of a given learning rate turns Q by goes as 1 / init_std.
+    dropout: the probability with which a pair of reflectors is left out of a step of training,
+        which is multiplicative dropout as in OFT and BOFT. What is left out costs no less.
+    init_weights: whether the adapter begins as the identity. Without it all reflectors are
+        independent, for tests.
+    init_std: the standard deviation of their elements at the start. Q does not depend on it, but
+        the step that an optimiser of a given learning rate turns Q by goes as 1 / init_std.
     rank_pattern: r by layer: names, or regular expressions of names, with their own r.
-    target_modules, exclude_modules, layers_to_transform, layers_pattern, modules_to_save: as in peft.LoraConfig.
-    bias: which biases of the base are trained: "none", "all", or "hoft_only", those of adapted layers.
+    target_modules, exclude_modules, layers_to_transform, layers_pattern, modules_to_save: as in
+        peft.LoraConfig.
+    bias: which biases of the base are trained: "none", "all", or "hoft_only", those of adapted
+        layers.
     """
 
     r: Rank = field(default=8, metadata={"help": "Reflectors on both sides, or (left, right)."})
@@ -115,9 +122,20 @@ def _as_set(names):
     return set(names) if isinstance(names, list) else names
 
 
+def _quantisation(base_layer, **kwargs):
+    """How PEFT takes the weight of a quantised layer apart and puts it back, which it needs for
+    merging alone; None where there is no need for it or, for torchao outside of transformers, no
+    way to know how it was quantised."""
+    try:
+        return resolve_quantization_backend(base_layer, **kwargs)
+    except ValueError:
+        return None
+
+
 class HoftLayer(torch.nn.Module, BaseTunerLayer):
-    """A frozen linear layer of any kind with adapters: hoft_u [left, out_features], hoft_v [right, in_features] and, for
-    SHOFT, hoft_d = s - 1 [out_features], by the name of the adapter. A side without reflectors has no parameter."""
+    """A frozen linear layer of any kind with adapters: hoft_u [left, out_features], hoft_v [right,
+    in_features] and, for SHOFT, hoft_d = s - 1 [out_features], by the name of the adapter. A side
+    without reflectors has no parameter."""
 
     adapter_layer_names = ("hoft_u", "hoft_v", "hoft_d")
     other_param_names = ("hoft_dropout", "_around")
@@ -126,13 +144,14 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer = base_layer
         self.in_features, self.out_features = bases.of(base_layer).features
-        self.quantization_backend = resolve_quantization_backend(base_layer, **kwargs)
+        self.quantization_backend = _quantisation(base_layer, **kwargs)
         self.hoft_u = torch.nn.ParameterDict()
         self.hoft_v = torch.nn.ParameterDict()
         self.hoft_d = torch.nn.ParameterDict()
         self.hoft_dropout: dict[str, float] = {}
         self._around: dict[str, Around] = {}
         self._disable_adapters = False
+        self.cast_input_dtype_enabled = True  # PEFT's helpers ask for it; nothing is cast here
         self.merged_adapters = []
         self._merged_factors: dict[str, tuple] = {}
         self._active_adapter = adapter_name
@@ -140,7 +159,7 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         self.update_layer(adapter_name, ranks, config)
 
     def update_layer(self, adapter_name: str, ranks: tuple[int, int], config: HoftConfig) -> None:
-        """Adds an adapter, or makes it anew."""
+        """Adds an adapter."""
         for reflectors, rank, size in (
             (self.hoft_u, ranks[0], self.out_features),
             (self.hoft_v, ranks[1], self.in_features),
@@ -166,33 +185,67 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
                 parameters[adapter_name] = value
 
     def factors(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
-        """u [left, out_features], v [right, in_features], and s [out_features] or None, of an adapter of this layer."""
+        """u [left, out_features], v [right, in_features], and s [out_features] or None, of an
+        adapter of this layer."""
         kept = {name: getattr(self, name) for name in self.adapter_layer_names}
         some = next(parameters[adapter_name] for parameters in kept.values() if adapter_name in parameters)
         u = kept["hoft_u"][adapter_name] if adapter_name in kept["hoft_u"] else some.new_empty(0, self.out_features)
         v = kept["hoft_v"][adapter_name] if adapter_name in kept["hoft_v"] else some.new_empty(0, self.in_features)
-        return u, v, 1 + kept["hoft_d"][adapter_name] if adapter_name in kept["hoft_d"] else None
+        d = kept["hoft_d"][adapter_name] if adapter_name in kept["hoft_d"] else None
+        # In bfloat16 1 + d would be 1 for every small d.
+        return u, v, None if d is None else 1 + d.to(functional.master_dtype(d.dtype))
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.disable_adapters and self.merged:
             self.unmerge()
-        names = [] if self.disable_adapters or self.merged else self._known(self.active_adapters)
+        names = self._working()
         if not names:
             if self.merged:
                 parallel.require_used(self._parameters_of(self._known(self.active_adapters)), "HoftLayer")
             return self.base_layer(x, *args, **kwargs)
-        factors = [self._with_dropout(name) for name in names]
-        u, _, s = factors[0]
-        v = factors[0][1] if len(names) == 1 else torch.cat([v for _, v, _ in factors])
+        (u, v, s), outer = self._composed(names)
         if parallel.is_split(self.base_layer, u, v, "HoftLayer"):
-            outer = [(u, s) for u, _, s in factors[1:]]
             return parallel.call(self.base_layer, x, u, v, s, *args, outer=outer, function="HoftLayer", **kwargs)
-        # What the layer keeps between calls is recognised by its parameters, where those are what it is made of.
+        # What the layer keeps between calls is recognised by its parameters, where those are what
+        # it is made of.
         trained = [u, v, *([] if s is None else [s])] if self._leaves_out(names) else self._parameters_of(names)
         y = self._around[names[0]].call(self.base_layer, x, u, v, s, trained, args, kwargs)
-        for u, _, s in factors[1:]:
-            y = self._outer(y, u, s)
-        return y
+        bias = bases.of(self.base_layer).bias if outer else None
+        y = y if bias is None else y - bias
+        for u, s in outer:
+            y = _left(y, u, s)
+        return y if bias is None else y + bias
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """What calls multiply with, for those who multiply with it themselves, as
+        torch.nn.MultiheadAttention does: around a torch.nn.Linear the adapted weight, formed with
+        gradients when they do; else the base's."""
+        base, names = self.get_base_layer(), self._working()
+        plain = type(getattr(base, "weight", None)) is torch.nn.Parameter and self.quantization_backend is None
+        if not (names and plain and isinstance(base, torch.nn.Linear)):
+            return super().weight
+        return AdaptedWeight(base.weight.shape, base.weight.dtype, base.weight.device, lambda: self._formed(names))
+
+    def _formed(self, names):
+        (u, v, s), outer = self._composed(names)
+        weight = functional.merge(bases.of(self.get_base_layer()).matrix("HoftLayer.weight").detach(), u, v, s)
+        for u, s in outer:
+            weight = _left(weight.t(), u, s).t()
+        return weight
+
+    def _composed(self, names):
+        """The factors of the first adapter with the v of all, and u and s of the others in their
+        order."""
+        factors = [self._with_dropout(name) for name in names]
+        u, v, s = factors[0]
+        if len(names) > 1:
+            v = torch.cat([v for _, v, _ in factors])
+        return (u, v, s), [(u, s) for u, _, s in factors[1:]]
+
+    def _working(self):
+        """The adapters that a call applies."""
+        return [] if self.disable_adapters or self.merged else self._known(self.active_adapters)
 
     def has(self, adapter_name: str) -> bool:
         """Whether this layer has a part of the adapter."""
@@ -216,17 +269,9 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         kept = (getattr(self, kind) for kind in self.adapter_layer_names)
         return [parameters[name] for parameters in kept for name in names if name in parameters]
 
-    def _outer(self, y, u, s):
-        """Q_U diag(s) (y - b) + b: an adapter around an adapted layer."""
-        bias = bases.of(self.base_layer).bias
-        y = y if bias is None else y - bias
-        y = y if s is None else (y * s).to(y.dtype)
-        y = functional.householder_apply(y, u)
-        return y if bias is None else y + bias
-
     def merge(self, safe_merge: bool = False, adapter_names: Optional[list[str]] = None) -> None:
-        """Puts the adapted weight in the place of the base's. What is not finite is refused before anything is written,
-        with safe_merge or without."""
+        """Puts the adapted weight in the place of the base's. What is not finite is refused before
+        anything is written, with safe_merge or without."""
         for name in self._known(check_adapters_to_merge(self, adapter_names)):
             factors = tuple(a if a is None else a.detach().clone() for a in self.factors(name))
             try:
@@ -237,7 +282,8 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
             self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
-        """Takes all merged adapters out again, as they were when they were merged, to the rounding of the weight."""
+        """Takes all merged adapters out again, as they were when they were merged, to the rounding
+        of the weight."""
         if not self.merged:
             warnings.warn("HoftLayer.unmerge: nothing is merged.")
         while self.merged_adapters:
@@ -246,28 +292,33 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
 
     @torch.no_grad()
     def _replace(self, of_weight, of_base, factors):
-        """The weight becomes of_weight(weight, *factors). PEFT knows how to take and give a quantised one."""
-        device = self.weight.device
+        """The weight becomes of_weight(weight, *factors). PEFT knows how to take and give a
+        quantised one."""
+        device = self.get_base_layer().weight.device
         factors = [a if a is None else a.to(device) for a in factors]
         if self.quantization_backend is None:
             of_base(self.get_base_layer(), *factors)
             return
-        weight = self.get_base_weight()
+        weight = self.base_matrix()
         replaced = of_weight(weight.float(), *factors)
         if not torch.isfinite(replaced).all():
             raise ValueError("HoftLayer.merge: the adapted weight is not finite everywhere")
         self.set_base_weight(replaced.to(weight.dtype))
 
     def base_matrix(self) -> torch.Tensor:
-        """The base's weight [out_features, in_features], dequantised if need be; not to be written to."""
-        if self.quantization_backend is not None:
-            return self.get_base_weight().detach()
-        return bases.of(self.get_base_layer()).matrix("HoftLayer").detach()
+        """The base's weight [out_features, in_features], dequantised if need be; not to be written
+        to."""
+        base = bases.of(self.get_base_layer())
+        if self.quantization_backend is None:
+            return base.matrix("HoftLayer").detach()
+        base.unpack()
+        return self.get_base_weight().detach()
 
     @torch.no_grad()
     def get_delta_weight(self, adapter_name: str) -> torch.Tensor:
-        """The adapted weight less the base's, stored as the base stores its weight: what peft.convert_to_lora takes apart
-        where a rank below left + right is wanted. `hoft_torch.export_lora` is exact."""
+        """The adapted weight less the base's, stored as the base stores its weight: what
+        peft.convert_to_lora takes apart where a rank below left + right is wanted.
+        `hoft_torch.export_lora` is exact."""
         weight = self.base_matrix()
         delta = functional.merge(weight, *self.factors(adapter_name)) - weight
         return delta.t().contiguous() if isinstance(self.get_base_layer(), Conv1D) else delta
@@ -282,6 +333,11 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
 
     def extra_repr(self) -> str:
         return quantization_extra_repr(self)
+
+
+def _left(y, u, s):
+    """Q_U diag(s) of each row of y."""
+    return functional.householder_apply(y if s is None else (y * s).to(y.dtype), u)
 
 
 class HoftModel(BaseTuner):
@@ -314,8 +370,8 @@ class HoftModel(BaseTuner):
 
 
 def _register() -> None:
-    """Adds the method to PEFT's tables. PeftType has no way in for methods from elsewhere, so its member is made here as
-    enum makes them."""
+    """Adds the method to PEFT's tables. PeftType has no way in for methods from elsewhere, so its
+    member is made here as enum makes them."""
     if NAME in PeftType.__members__:
         raise ImportError(f"hoft_torch.peft: PEFT {peft.__version__} has a method of its own named {NAME}")
     member = str.__new__(PeftType, NAME)

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pathlib
+import re
 import tempfile
 import unittest
 
@@ -174,6 +175,17 @@ class OfPeft(Exports):
         for model in (self.base, adapt(self.base, peft.LoraConfig(target_modules=["query"]))):
             with self.assertRaisesRegex(TypeError, "no layer adapted by HOFT"):
                 export_lora(model, "unused")
+
+    def test_lines_of_the_readmes(self):
+        here = pathlib.Path(__file__).resolve().parents
+        for readme in (here[1] / "README.md", here[3] / "README.md"):
+            blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+            (lines,) = (block for block in blocks if "HoftConfig" in block)
+            with tempfile.TemporaryDirectory() as directory, quiet():
+                names = {"model": copy.deepcopy(self.base)}
+                exec(lines.replace('"adapter"', repr(directory)), names)
+                loaded = PeftModel.from_pretrained(copy.deepcopy(self.base), directory)
+            self.assertServes(logits(loaded, self.inputs), logits(names["model"], self.inputs))
 
     def test_command_line(self):
         with tempfile.TemporaryDirectory() as directory, quiet():

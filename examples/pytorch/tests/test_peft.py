@@ -9,7 +9,6 @@ import torch
 from common import adapted
 from tiny import (
     MISSING,
-    MODELS,
     ModelCase,
     adapt,
     layers,
@@ -28,126 +27,6 @@ if MISSING is None:
     import transformers
     from hoft_torch.peft import HoftConfig
     from peft import PeftModel
-
-METHODS = {
-    "HOFT": dict(r=4),
-    "SHOFT": dict(r=(2, 4), scaled=True),
-    "inputs alone": dict(r=(0, 4)),
-    "outputs alone, scaled": dict(r=(4, 0), scaled=True),
-}
-
-
-@needs_peft
-class Matrix(ModelCase):
-    """Every method on every model."""
-
-    def for_every(self, check, **options):
-        """check(base, inputs, model)"""
-        for model_name in MODELS:
-            base, inputs = make(model_name)
-            for method, config in METHODS.items():
-                with self.subTest(model=model_name, method=method):
-                    config = HoftConfig(target_modules="all-linear", **{**config, **options})
-                    torch.manual_seed(3)
-                    check(base, inputs, adapt(base, config))
-
-    def test_starts_as_the_base(self):
-        def check(base, inputs, model):
-            self.assertModelsClose(logits(model, inputs), logits(base, inputs), model)
-
-        self.for_every(check)
-
-    def test_values_and_gradients_are_those_of_the_adapted_weights(self):
-        def check(base, inputs, model):
-            got, expected = logits(model, inputs), plain_logits(base, plain_weights(model, "default"), inputs)
-            self.assertModelsClose(got, expected, model)
-            self.assertFalse(torch.allclose(got, logits(base, inputs)))
-            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            cotangent = torch.randn_like(got)
-            ours, plain = (torch.autograd.grad(y, trained, cotangent) for y in (got, expected))
-            scale = torch.cat([a.flatten() for a in plain]).norm()
-            for a, b in zip(ours, plain):
-                self.assertModelsClose(a, b, model, scale)
-
-        self.for_every(check, init_weights=False)
-
-    def test_trains_only_its_own(self):
-        def check(base, inputs, model):
-            before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-            trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-            self.assertTrue(trained)
-            self.assertTrue(all(".hoft_" in name for name in trained))
-            optimiser = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad])
-            loss(model, inputs).backward()
-            optimiser.step()
-            for name, parameter in model.named_parameters():
-                self.assertEqual(torch.equal(parameter, before[name]), name not in trained, name)
-
-        self.for_every(check)
-
-    def test_saves_and_loads_the_same_bits(self):
-        def check(base, inputs, model):
-            with tempfile.TemporaryDirectory() as directory, quiet():
-                model.save_pretrained(directory)
-                for options in ({}, {"low_cpu_mem_usage": True}):
-                    again = PeftModel.from_pretrained(copy.deepcopy(base), directory, **options)
-                    self.assertTrue(torch.equal(logits(again, inputs), logits(model, inputs)))
-
-        with torch.no_grad():
-            self.for_every(check, init_weights=False)
-
-    def test_merges_and_unmerges(self):
-        def check(base, inputs, model):
-            expected, weights = logits(model, inputs), {name: matrix(a.base_layer) for name, a in layers(model).items()}
-            with quiet():
-                model.merge_adapter()
-            self.assertModelsClose(logits(model, inputs), expected, model)
-            model.unmerge_adapter()
-            for name, layer in layers(model).items():  # s is within 0.5 to 1.5
-                self.assertClose(matrix(layer.base_layer), weights[name], 3 * weights[name].norm(), 12)
-            with quiet():
-                merged = copy.deepcopy(model).merge_and_unload(safe_merge=True)
-            self.assertIs(type(merged), type(base))
-            self.assertEqual(merged.state_dict().keys(), base.state_dict().keys())
-            self.assertModelsClose(logits(merged, inputs), expected, model)
-
-        self.for_every(check, init_weights=False)
-
-    @torch.no_grad()
-    def test_disabled_is_the_base(self):
-        def check(base, inputs, model):
-            with model.disable_adapter():
-                self.assertTrue(torch.equal(logits(model, inputs), logits(base, inputs)))
-            self.assertTrue(torch.equal(logits(model.unload(), inputs), logits(base, inputs)))
-
-        self.for_every(check, init_weights=False)
-
-    @torch.no_grad()
-    def test_copies_are_their_own(self):
-        def check(base, inputs, model):
-            expected = logits(model, inputs)
-            other = copy.deepcopy(model)
-            self.assertTrue(torch.equal(logits(other, inputs), expected))
-            for parameter in other.parameters():
-                parameter.add_(1)
-            self.assertTrue(torch.equal(logits(model, inputs), expected))
-
-        self.for_every(check, init_weights=False)
-
-    def test_gradient_checkpointing_changes_nothing(self):
-        def check(base, inputs, model):
-            gradients = []
-            for checkpointing in (False, True):
-                model.train().zero_grad()
-                if checkpointing:
-                    model.base_model.gradient_checkpointing_enable({"use_reentrant": False})
-                torch.manual_seed(7)
-                loss(model, inputs).backward()
-                gradients.append([a.grad.clone() for a in model.parameters() if a.requires_grad])
-            for a, b in zip(*gradients):
-                self.assertTrue(torch.equal(a, b))
-
-        self.for_every(check, init_weights=False, dropout=0.5)
 
 
 @needs_peft
@@ -334,6 +213,52 @@ class Adapters(ModelCase):
         u, v, s = layer.factors("default")
         weight = matrix(layer.base_layer)
         self.assertClose(layer.get_delta_weight("default"), adapted(weight, u, v, s).detach() - weight, 3 * weight.norm(), 12)
+
+    def test_converts_to_lora_as_peft_does(self):
+        """By singular values, of which left + right are enough for HOFT."""
+        base, inputs = make("GPT-2")
+        model = adapt(base, self.config(r=2, target_modules="all-linear"))
+        config, state = peft.convert_to_lora(model, rank=4)
+        lora = adapt(base, config)
+        peft.set_peft_model_state_dict(lora, {key: a.double() for key, a in state.items()})
+        expected = logits(model, inputs)
+        # PEFT takes singular values in float.
+        self.assertModelsClose(logits(lora, inputs).float(), expected.float(), model)
+
+    def test_compiles_into_one_graph(self):
+        base, inputs = make("BERT", torch.float32)
+        model = adapt(base, self.config(scaled=True))
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        trained = [a for a in model.parameters() if a.requires_grad]
+        results = []
+        for called in (model, compiled):
+            y = logits(called, inputs)
+            results.append((y, *torch.autograd.grad(y.square().sum(), trained)))
+        scale = torch.cat([a.detach().flatten() for a in results[0]]).norm()
+        for a, b in zip(*results):
+            self.assertModelsClose(a, b, model, scale)
+
+    def test_modules_that_multiply_themselves_see_the_adapted_weight(self):
+        """As torch.nn.TransformerEncoderLayer does with its layers, and its attention with out_proj."""
+        layer = torch.nn.TransformerEncoderLayer(16, 2, 24, 0.0, batch_first=True).double().eval().requires_grad_(False)
+        x = torch.randn(2, 5, 16, dtype=torch.float64)
+        for names in (["default"], ["default", "second"]):
+            model = adapt(layer, self.config(target_modules=["out_proj", "linear1", "linear2"], scaled=True))
+            with quiet():
+                model.add_adapter("second", self.config(target_modules=["out_proj", "linear1"], r=2, scaled=True))
+            model.base_model.set_adapter(names)
+            plain = torch.func.functional_call(layer, plain_weights(model, *names), (x,))
+            self.assertModelsClose(model(x), plain, model)
+            with torch.no_grad():
+                self.assertModelsClose(model(x), plain, model)
+            trained = [a for a in model.parameters() if a.requires_grad]
+            cotangent = torch.randn_like(plain)
+            ours, expected = (torch.autograd.grad(y, trained, cotangent) for y in (model(x), plain))
+            scale = torch.cat([a.flatten() for a in expected]).norm()
+            for a, b in zip(ours, expected):
+                self.assertModelsClose(a, b, model, scale)
+            with model.disable_adapter(), torch.no_grad():
+                self.assertClose(model(x), layer(x), x.norm(), 12)
 
     def test_tied_weights_are_warned_of(self):
         base, _ = make("T5")

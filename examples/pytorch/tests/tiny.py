@@ -71,7 +71,8 @@ MODELS = {"BERT": _bert, "LLaMA": _llama, "T5": _t5, "GPT-2": _gpt2, "ViT": _vit
 
 
 def make(name, dtype=torch.float64, seed=5):
-    """A frozen model in eval mode, whose biases are not zero, and inputs for it; the same for a seed."""
+    """A frozen model in eval mode, whose biases are not zero, and inputs for it; the same for a
+    seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, inputs = MODELS[name]()
@@ -120,13 +121,14 @@ def matrix(base):
 
 
 def plain_weights(model, *names):
-    """{name of a weight in the unloaded base: the weight that the adapters of these names stand for}, by the formula in
-    PyTorch's own operations, with gradients to the adapters' parameters."""
+    """{name of a weight in the unloaded base: the weight that the adapters of these names stand
+    for}, by the formula in PyTorch's own operations, with gradients to the adapters' parameters."""
     weights = {}
     for key, layer in layers(model).items():
         weight = matrix(layer.base_layer)
         for name in names:
-            weight = adapted(weight, *layer.factors(name))
+            if layer.has(name):
+                weight = adapted(weight, *layer.factors(name))
         key = key.replace("base_model.model.", "") + ".weight"
         weights[key] = weight.t() if stored_transposed(layer.base_layer) else weight
     return weights
@@ -138,10 +140,10 @@ def plain_logits(base, weights, inputs):
 
 class ModelCase(Case):
     def assertModelsClose(self, got, expected, model, scale=None):
-        """As for one layer; the roundings of all layers add up. LLaMA and T5 take norms and softmax in float, whatever
-        their type: those roundings hide all others."""
+        """As for one layer; the roundings of all layers add up. LLaMA and T5 take norms and softmax
+        in float, whatever their type: those roundings hide all others."""
         scale = expected.detach().norm() if scale is None else scale
-        if model.config.model_type in ("llama", "t5"):
+        if getattr(getattr(model, "config", None), "model_type", None) in ("llama", "t5"):
             self.assertClose(got.float(), expected.float(), scale, steps=12)
         else:
             self.assertClose(got, expected, scale, steps=12 * len(layers(model)))  # at most 8 reflectors, 4 products
