@@ -129,8 +129,8 @@ class Quantised(Case):
                         self.assertTrue(error <= bound, (error, bound))
 
     def test_exports(self):
-        """bitsandbytes' layers in train mode: in eval mode those of 8 bits round activations, and those of
-        4 bits pack their weight, of which PEFT's DoRA takes wrong norms."""
+        """bitsandbytes' layers in train mode: in eval mode those of 8 bits round activations, and
+        those of 4 bits pack their weight, which PEFT's DoRA does not look for."""
         for quantise, _ in self.every():
             for scaled in (False, True):
                 with self.subTest(quantise.__name__, scaled=scaled), quiet():
