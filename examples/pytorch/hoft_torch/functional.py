@@ -479,7 +479,7 @@ def paired_gaussian(rank: int, features: int, *, requires_grad: bool = False, **
     torch.randn. The last row of an odd rank is zero, and never trains."""
     if rank < 0:
         raise ValueError(f"paired_gaussian: the rank is {rank}, must be at least 0")
-    u = torch.randn((rank + 1) // 2, features, **options).repeat_interleave(2, 0)[:rank]
+    u = torch.randn((rank + 1) // 2, 1, features, **options).expand(-1, 2, -1).flatten(0, 1)[:rank]
     if rank % 2:
         u[-1] = 0
     return u.contiguous().requires_grad_(requires_grad)
