@@ -2,7 +2,7 @@
 
 Each method tries the same learning rates, one training each, judged on the validation split.
 With the best it is trained again by every seed and judged on the test split. The head, which all
-methods train, has the rate that is best when it is trained alone. Then come a step's time and
+methods train, has the rate that is best when it is trained alone, of rates of its own. Then come a step's time and
 memory, the exported adapters served by PEFT without hoft, and trainings on a 4-bit base.
 """
 
@@ -30,6 +30,7 @@ from training import Schedule, Task, run
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 # Seconds of a training relative to LoRA's, for the time left until the first have shown theirs.
 COSTS = {"head": 0.5, "full": 1.6, "boft": 3.0, "hra": 3.5}
 
@@ -41,6 +42,7 @@ class Settings:
     methods: tuple[str, ...] = tuple(LABELS)
     schedule: Schedule = Schedule()
     rates: tuple[float, ...] = RATES
+    head_rates: tuple[float, ...] = HEAD_RATES
     seeds: int = 5
     rounds: int = 15  # of the times of a step
     memory_steps: int = 3
@@ -50,8 +52,9 @@ class Settings:
 
 QUICK = Settings(
     methods=("head", "full", "lora", "dora", "oft", "hoft", "shoft"),
-    schedule=Schedule(steps=60),
-    rates=(3e-4, 1e-3, 3e-3, 1e-2),
+    schedule=Schedule(steps=40),
+    rates=(3e-4, 3e-3),
+    head_rates=(1e-2, 3e-2),
     seeds=2,
     rounds=3,
     four_bit=("lora", "hoft"),
@@ -61,6 +64,7 @@ SMOKE = Settings(
     methods=("head", "lora", "hoft", "shoft"),
     schedule=Schedule(steps=3, batch=4),
     rates=(3e-3,),
+    head_rates=(3e-2,),
     seeds=1,
     rounds=1,
     memory_steps=1,
@@ -149,14 +153,19 @@ class Experiment:
             return None
         return self.out / "trained" / (task.method + ("_4_bit" if task.four_bit else ""))
 
-    def choose(self, names: Sequence[str], head_rate: float | None, progress: Progress) -> None:
-        """Tries all rates for these methods; the head alone has but its own."""
+    def choose(self, progress: Progress) -> None:
+        """Tries the head's rates, then with the best of them the rates of every method."""
+        settings = self.settings
+        heads = [Task("head", rate, rate, 1, "validation") for rate in settings.head_rates]
+        self.results["trials"] = list(self.trainings(heads, progress))
+        head = self.rate("head")
         tasks = [
-            Task(name, rate, head_rate or rate, 1, "validation")
-            for name in names
-            for rate in self.settings.rates
+            Task(name, rate, head, 1, "validation")
+            for name in settings.methods
+            for rate in settings.rates
+            if name != "head"
         ]
-        self.results.setdefault("trials", []).extend(self.trainings(tasks, progress))
+        self.results["trials"] += self.trainings(tasks, progress)
 
     def rate(self, name: str) -> float:
         return report.best_rate(self.results["trials"], name)
@@ -247,8 +256,9 @@ def describe(result: dict) -> str:
 
 def trainings_of(settings: Settings) -> list[str]:
     """The method of each training of a run."""
-    each = len(settings.rates) + settings.seeds
-    return list(settings.methods) * each + list(settings.four_bit)
+    trials = ["head"] * len(settings.head_rates)
+    trials += [name for name in settings.methods if name != "head"] * len(settings.rates)
+    return trials + list(settings.methods) * settings.seeds + list(settings.four_bit)
 
 
 def machine() -> dict:
@@ -312,9 +322,7 @@ def compare(experiment: Experiment) -> dict:
     settings = experiment.settings
     costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
     progress = Progress(costs, trainings_of(settings), experiment.jobs)
-    experiment.choose(["head"], None, progress)
-    rest = [name for name in settings.methods if name != "head"]
-    experiment.choose(rest, experiment.rate("head"), progress)
+    experiment.choose(progress)
     experiment.judge(progress)
     experiment.serve()
     experiment.memory()

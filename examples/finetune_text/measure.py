@@ -16,7 +16,7 @@ from data import SECTIONS
 from model import Classifier, load
 from torch import Tensor, nn
 
-SHAPES = {"small": (32, 12), "large": (64, 32)}  # texts a step and tokens a text
+SHAPES = {"small": (24, 12), "large": (64, 32)}  # texts a step and tokens a text
 
 
 def processes() -> multiprocessing.context.BaseContext:

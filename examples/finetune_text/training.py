@@ -19,7 +19,7 @@ class Schedule:
     """How long a training is and what a step sees."""
 
     steps: int = 200
-    batch: int = 32
+    batch: int = 24
     warm_up: float = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
 
 
