@@ -18,10 +18,13 @@ hoft's operator does, and for 16-bit tokens a copy of them in float. The base is
 import contextlib
 import sys
 import warnings
+from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
 
 import torch
 
 from .functional import householder_apply, master_dtype
+
+Tensor = torch.Tensor
 
 _uncompiled = torch.compiler.disable if hasattr(torch, "compiler") else lambda function: function
 
@@ -62,6 +65,29 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         return _Summed.apply(gradient, ctx.mesh), None
+
+
+class _Once(torch.autograd.Function):
+    """The identity, whose gradient cannot be differentiated: DTensor would leave out terms of that without a word."""
+
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a)
+        return a.view_as(a)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Refused.apply(gradient, *ctx.saved_tensors)
+
+
+class _Refused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gradient, of):
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, _):
+        raise RuntimeError("hoft: layers that are split over ranks have no second derivatives, since DTensor has none")
 
 
 def _of_fsdp(module):
@@ -108,7 +134,7 @@ class Split:
             raise ValueError(
                 f"{self.function}: {name} is {what}, must be split as {tuple(wanted)} on the mesh of the base. {self.hint}"
             )
-        return value.to_local()
+        return _Once.apply(value).to_local()
 
     def moved_part(self, name, value):
         """The same of a parameter that lies in any way, without gradients. All ranks take part."""
@@ -170,7 +196,7 @@ class _SplitProduct:
             return (wide - _Shared.apply(projected, self.mesh) @ self.rows).to(x.dtype)
 
 
-def is_split(base, u, v, function="HOFTLinear"):
+def is_split(base: Callable, u: Tensor, v: Tensor, function: str = "HOFTLinear") -> bool:
     """Whether `call` must be taken for this base, u and v in the place of an ordinary call.
 
     Raises ValueError where u and v are split and the base is not, or the other way round.
@@ -180,11 +206,25 @@ def is_split(base, u, v, function="HOFTLinear"):
         if split:
             raise ValueError(f"{function}: u or v is split over ranks, the weight of the base is not. {_GATHERED}")
         return False
-    return split or not _of_fsdp(base)  # FSDP gathers the weight as soon as the base is called
+    if split or not _of_fsdp(base):
+        return True
+    if _is_dtensor(getattr(base, "bias", None)):
+        raise ValueError(f"{function}: fully_shard was called for the base, whose bias is needed here: call it for the layer")
+    return False  # FSDP gathers the weight as soon as the base is called
 
 
 @_uncompiled
-def call(base, x, u, v, s=None, *args, outer=(), function="HOFTLinear", **kwargs):
+def call(
+    base: torch.nn.Module,
+    x: Tensor,
+    u: Tensor,
+    v: Tensor,
+    s: Optional[Tensor] = None,
+    *args: Any,
+    outer: Sequence[Tuple[Tensor, Optional[Tensor]]] = (),
+    function: str = "HOFTLinear",
+    **kwargs: Any,
+) -> Tensor:
     """Q_U diag(s) M Q_V x + b for the base's M and b, which are split over ranks. u, v and s are DTensors as `place` makes
     them; s is None for HOFT. x and what is returned are what the base takes and returns: local tensors or DTensors, in the
     layouts that its parallel style was given. Other arguments go to the base. outer: (u, s) of what is applied to
@@ -225,7 +265,7 @@ def call(base, x, u, v, s=None, *args, outer=(), function="HOFTLinear", **kwargs
     hooks = [base.register_forward_pre_hook(before), base.register_forward_hook(after, prepend=True)]
     try:
         with _without_bias(base):
-            return base(x, *args, **kwargs)
+            return base(_Once.apply(x), *args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -269,8 +309,10 @@ def _through(split, side, tokens, function):
     return result.redistribute(placements=[Replicate()]).to_local() if plain else result
 
 
-def place(base, u, v, s=None, function="HOFTLinear"):
-    """u, v and s (or None; or s − 1) as parameters that lie as the weight of `base` does, with the values of the mesh's
+def place(
+    base: Callable, u: Optional[Tensor], v: Optional[Tensor], s: Optional[Tensor] = None, function: str = "HOFTLinear"
+) -> Tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    """u, v and s (each may be None; or s − 1) as parameters that lie as the weight of `base` does, with the values of the mesh's
     first rank: DTensors. As they came where the base is not split.
 
     Raises ValueError where the base is split in a way that is not known, or by FSDP2, which must come last.
@@ -291,7 +333,7 @@ def place(base, u, v, s=None, function="HOFTLinear"):
     return placed("u", u), placed("v", v), placed("s", s)
 
 
-def same(value, like):
+def same(value: Tensor, like: Tensor) -> Tensor:
     """`value` of the mesh's first rank, to be multiplied with the DTensor `like`; itself beside any other tensor."""
     if not _is_dtensor(like):
         return value
@@ -330,7 +372,7 @@ def _local_merge(base, u, v, s, function, inverse):
 
 @_uncompiled
 @torch.no_grad()
-def merge_into(base, u, v, s=None, function="merge"):
+def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None, function: str = "merge") -> None:
     """Puts Q_U diag(s) M Q_V in the place of the base's M, which is split over ranks by its rows or columns: by tensor
     parallelism, or by FSDP2 before and between calls. All ranks of the mesh take part.
 
@@ -345,18 +387,18 @@ def merge_into(base, u, v, s=None, function="merge"):
 
 @_uncompiled
 @torch.no_grad()
-def unmerge_from(base, u, v, s=None, function="unmerge"):
+def unmerge_from(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None, function: str = "unmerge") -> None:
     """The inverse of `merge_into`, to the rounding of the weight's type. Raises where an s is 0."""
     M = _local_merge(base, u, v, s, function, inverse=True)
     base.weight.to_local().copy_(M)
 
 
-def is_spread(base):
+def is_spread(base: Callable) -> bool:
     """Whether merging must be done by `merge_into`: other ranks have parts of the weight, or wait for its changes."""
     return _is_dtensor(getattr(base, "weight", None)) or _of_fsdp(base)
 
 
-def require_used(parameters, function="HOFTLinear"):
+def require_used(parameters: Iterable[Optional[Tensor]], function: str = "HOFTLinear") -> None:
     """Raises RuntimeError inside the forward pass of DistributedDataParallel if one of `parameters`, which the layer is
     merged and does not use, is trained: DDP would wait for its gradient and fail in the next step."""
     parallel = torch.nn.parallel.DistributedDataParallel

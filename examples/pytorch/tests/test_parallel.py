@@ -1,65 +1,19 @@
-"""Layers that are split over ranks beside the whole ones: processes on this machine, which exchange by gloo."""
+"""Layers whose base is split over ranks beside the whole ones."""
 
-import importlib.util
-import os
-import pathlib
-import tempfile
 import unittest
 
 import torch
-import torch.multiprocessing
 
-from common import DOUBLE, Case, adapted
+from common import DOUBLE, adapted
+from ranks import MISSING, Parallel, assign, judge, local
 
-try:
+from hoft_torch import HOFTLinear
+
+if MISSING is None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-
-    MISSING = None
-except ImportError as missing:
-    MISSING = f"PyTorch {torch.__version__}: {missing}"
-
-from hoft_torch import HOFTLinear, parallel
-
-judge = Case()
-
-
-def _work(rank, ranks, store, check, arguments):
-    torch.set_num_threads(1)
-    torch.manual_seed(3)  # the same numbers on every rank
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))  # as torchrun sets them
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    try:
-        check(init_device_mesh("cpu", (ranks,)), *arguments)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-@unittest.skipIf(MISSING, MISSING)
-class Parallel(unittest.TestCase):
-    def run_on(self, ranks, check, *arguments):
-        """check(mesh, *arguments) on so many processes: it fails where one of them does."""
-        with tempfile.TemporaryDirectory() as folder:
-            store = pathlib.Path(folder) / "store"
-            torch.multiprocessing.spawn(_work, (ranks, store, check, arguments), nprocs=ranks)
-
-
-def local(value, name, split_by, mesh):
-    """This rank's part of the whole value of u, v, d or the weight."""
-    dimension = {"rows": {"u": 1, "d": 0, "weight": 0}, "columns": {"v": 1, "weight": 1}}[split_by].get(name)
-    if dimension is None:
-        return value
-    parts = torch.chunk(value, mesh.size(), dimension)
-    rank = mesh.get_local_rank()
-    return parts[rank] if rank < len(parts) else value.narrow(dimension, 0, 0)
-
-
-@torch.no_grad()
-def assign(parameter, whole):
-    parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None))
 
 
 class Layer:
@@ -305,6 +259,30 @@ def check_refusals(mesh):
         HOFTLinear(rows, 2)(torch.randn(2, 7))
 
 
+def check_second_derivatives(mesh):
+    """DTensor would leave out terms of them in silence."""
+    layer = Layer(mesh, "rows", 8, 6, (2, 2), False, DOUBLE)
+    x = torch.randn(3, 6, dtype=DOUBLE, requires_grad=True)
+    for what in (x, layer.module.u):
+        loss = layer.module(x).pow(4).sum()
+        (gradient,) = torch.autograd.grad(loss, what, create_graph=True)
+        with judge.assertRaisesRegex(RuntimeError, "split over ranks have no second derivatives"):
+            torch.autograd.grad(gradient.pow(2).sum(), what)
+
+
+def check_autocast(mesh):
+    for split_by in ("rows", "columns"):
+        layer = Layer(mesh, split_by, 64, 32, (4, 4), True, torch.float32)
+        x = local(torch.randn(6, 32), "v", split_by, mesh)
+        y = layer.module(x).detach()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z = layer.module(x).detach()
+        judge.assertEqual(z.dtype, torch.bfloat16)
+        # x and the weight, the base's output, that of each side and y are rounded to 16 bits.
+        bound = 5 * torch.finfo(torch.bfloat16).eps * float(x.norm() * layer.weight.norm())
+        judge.assertTrue(float((z.float() - y).norm()) <= bound)
+
+
 class TensorParallel(Parallel):
     def test_is_the_whole_network(self):
         for ranks in (2, 3):
@@ -336,240 +314,11 @@ class TensorParallel(Parallel):
     def test_sixteen_bits(self):
         self.run_on(2, check_sixteen_bits)
 
+    def test_second_derivatives_are_refused(self):
+        self.run_on(2, check_second_derivatives)
 
-def llama(folder=None, mesh=None):
-    """A small LLaMA with random weights, the same whole or read split over ranks by its own tp_plan."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    if mesh is not None:
-        from transformers.distributed import DistributedConfig
-
-        return LlamaForCausalLM.from_pretrained(folder, distributed_config=DistributedConfig(tp_size=mesh.size()))
-    if folder is not None:
-        return LlamaForCausalLM.from_pretrained(folder)
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=32, num_hidden_layers=2, **sizes))
-
-
-def wrap_llama(model):
-    """All its kinds of layers: by rows, by columns, and by rows with a gathered output."""
-    layers = [model.model.layers[0].mlp, model.model.layers[1].self_attn, model]
-    for owner, names in zip(layers, (("gate_proj", "up_proj", "down_proj"), ("q_proj", "k_proj", "o_proj"), ("lm_head",))):
-        for name in names:
-            module = HOFTLinear(getattr(owner, name), (4, 2), scaled=True)
-            generator = torch.Generator().manual_seed(7)
-            for parameter in (module.u, module.v, module.d):
-                value = torch.randn(parameter.shape, generator=generator) / 4
-                assign(parameter, value) if isinstance(parameter, DTensor) else parameter.data.copy_(value)
-            setattr(owner, name, module)
-    return model
-
-
-def check_transformers(mesh, folder):
-    model, whole = wrap_llama(llama(folder, mesh)), wrap_llama(llama(folder))
-    tokens = torch.arange(12).reshape(2, 6)
-    judge.assertTrue(isinstance(model.lm_head.u, DTensor))
-    loss, expected = (m(tokens, labels=tokens).loss for m in (model, whole))
-    judge.assertClose(loss, expected, expected.detach(), 100)
-    loss.backward(), expected.backward()
-    others = dict(whole.named_parameters())
-    for name, parameter in model.named_parameters():
-        if name.rpartition(".")[2] in ("u", "v", "d"):
-            gradient = parameter.grad.full_tensor() if isinstance(parameter.grad, DTensor) else parameter.grad
-            # Two blocks of a transformer in float: some hundred roundings on the way.
-            judge.assertClose(gradient, others[name].grad, max(1, float(others[name].grad.norm())), 100)
-    with torch.no_grad():  # without gradients transformers takes another way through its split layers
-        logits = model(tokens).logits
-        judge.assertClose(logits, whole(tokens).logits, logits.norm(), 100)
-        for module in model.modules():
-            if isinstance(module, HOFTLinear):
-                module.merge()
-        judge.assertClose(model(tokens).logits, logits, logits.norm(), 100)
-
-
-def draw_adapters(model):
-    """Numbers for all adapters, by their names, the same split or whole."""
-    for index, (name, parameter) in enumerate(model.named_parameters()):
-        if ".hoft_" in name:
-            value = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) / 4
-            assign(parameter, value) if isinstance(parameter, DTensor) else parameter.data.copy_(value)
-
-
-def check_peft(mesh, folder, dropout):
-    """get_peft_model, two adapters at once, save_pretrained and from_pretrained around a tp_plan, beside one process."""
-    import peft
-
-    from hoft_torch.peft import HoftConfig
-
-    def prepared(base):
-        torch.manual_seed(mesh.get_local_rank())
-        config = HoftConfig(r=4, scaled=True, target_modules="all-linear", dropout=dropout)
-        model = peft.get_peft_model(base, config)
-        model.add_adapter("other", HoftConfig(r=(2, 0), target_modules=["q_proj", "down_proj"]))
-        model.base_model.set_adapter(["default", "other"])
-        draw_adapters(model)
-        return model
-
-    split, whole = prepared(llama(folder, mesh)), prepared(llama(folder))
-    tokens = torch.arange(12).reshape(2, 6)
-    if dropout:  # the same pairs of reflectors on every rank, whatever their generators say
-        loss = split(tokens, labels=tokens).loss
-        loss.backward()
-        first = loss.detach().clone()
-        torch.distributed.broadcast(first, 0)
-        judge.assertClose(loss.detach(), first, first, 100)
-        return
-    loss, expected = (m(tokens, labels=tokens).loss for m in (split, whole))
-    judge.assertClose(loss, expected, expected.detach(), 100)
-    loss.backward(), expected.backward()
-    others = dict(whole.named_parameters())
-    for name, parameter in split.named_parameters():
-        if parameter.requires_grad:
-            gradient = others[name].grad
-            judge.assertClose(parameter.grad.full_tensor(), gradient, max(1, float(gradient.norm())), 100)
-    torch.nn.utils.clip_grad_norm_([a for a in split.parameters() if a.requires_grad], 1e-3)
-    with torch.no_grad():
-        logits, adapter = whole(tokens).logits, str(pathlib.Path(folder) / "adapter")
-        judge.assertClose(split(tokens).logits, logits, logits.norm(), 100)
-        split.merge_adapter()
-        judge.assertClose(split(tokens).logits, logits, logits.norm(), 100)
-        split.unmerge_adapter()
-        split.base_model.set_adapter("default"), whole.base_model.set_adapter("default")
-        logits = whole(tokens).logits
-        judge.assertClose(split(tokens).logits, logits, logits.norm(), 200)
-        split.save_pretrained(adapter)  # on every rank
-        torch.distributed.barrier()
-        for base in (llama(folder), llama(folder, mesh)):  # one file for whole models and split ones
-            judge.assertClose(peft.PeftModel.from_pretrained(base, adapter)(tokens).logits, logits, logits.norm(), 100)
-
-
-def network(dtype):
-    """The same on every rank."""
-    torch.manual_seed(5)
-    layers = [HOFTLinear(torch.nn.Linear(n, m, dtype=dtype), (4, 2), scaled=True) for n, m in ((6, 12), (12, 6))]
-    for layer in layers:
-        torch.nn.init.normal_(layer.u), torch.nn.init.normal_(layer.v), torch.nn.init.uniform_(layer.d)
-    return torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1])
-
-
-def sharded(model):
-    """By FSDP2: the first layer for itself, the last with the root, which stays gathered behind a forward pass."""
-    fully_shard(model[0])
-    return fully_shard(model)
-
-
-def check_fsdp_training(mesh, dtype):
-    whole, model = network(dtype), sharded(network(dtype))
-    x, goal = torch.randn(8, 6, dtype=dtype), torch.randn(8, 6, dtype=dtype)
-    mine = lambda a: a.chunk(mesh.size())[mesh.get_local_rank()]
-    optimisers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (whole, model)]
-    for _ in range(4):
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        (whole(x) - goal).square().mean().backward()
-        (model(mine(x)) - mine(goal)).square().mean().backward()
-        for optimiser in optimisers:
-            optimiser.step()
-    full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
-    for name, value in whole.state_dict().items():
-        if "extra" not in name:
-            judge.assertClose(full[name], value, 10 * max(1, value.norm()), 40)
-    # What was made of weights is made again of others: the base's are loaded as well.
-    for a in whole.parameters():
-        a.data.mul_(0.5)
-    set_model_state_dict(model, whole.state_dict(), options=StateDictOptions(full_state_dict=True))
-    judge.assertClose(model(x).detach(), whole(x).detach(), 10 * x.norm(), 40)
-
-
-def check_fsdp_merge(mesh, dtype):
-    x, g = torch.randn(8, 6, dtype=dtype), torch.randn(8, 6, dtype=dtype)
-    for called_before in (False, True):
-        whole, model = network(dtype), sharded(network(dtype))
-        before = whole(x).detach()
-        if called_before:
-            model(x).backward(g)
-            with judge.assertRaisesRegex(RuntimeError, r"merge: FSDP has gathered the weight, .* reshard\(\)"):
-                model(x), model[2].merge()
-            judge.assertFalse(model[2].merged)
-            model.reshard()
-        for layer, other in ((model[0], whole[0]), (model[2], whole[2])):
-            weight = other.base.weight.clone()
-            layer.merge(), other.merge()
-            judge.assertClose(layer.base.weight.full_tensor(), other.base.weight, 4 * weight.norm(), 20)
-        judge.assertClose(model(x).detach(), before, 10 * x.norm(), 40)
-        model.reshard()
-        for layer, other in ((model[0], whole[0]), (model[2], whole[2])):
-            layer.unmerge(), other.unmerge()
-            judge.assertClose(layer.base.weight.full_tensor(), other.base.weight, 8 * weight.norm(), 40)
-        judge.assertClose(model(x).detach(), before, 10 * x.norm(), 80)
-
-
-def check_fsdp_order(mesh):
-    base = fully_shard(torch.nn.Sequential(torch.nn.Linear(6, 6)))
-    with judge.assertRaisesRegex(ValueError, "HOFTLinear: the base belongs to fully_shard already, which must be called"):
-        HOFTLinear(base[0], 2)
-
-
-def check_ddp(mesh):
-    x = torch.randn(4, 6) + mesh.get_local_rank()
-    model = network(torch.float32)
-    model[0].merge()
-    parallel_model = torch.nn.parallel.DistributedDataParallel(model)
-    with judge.assertRaisesRegex(RuntimeError, "HOFTLinear: DistributedDataParallel waits for .* find_unused_parameters"):
-        parallel_model(x)
-    with torch.no_grad():
-        parallel_model(x)
-    frozen = network(torch.float32)
-    frozen[0].merge()
-    for a in (frozen[0].u, frozen[0].v, frozen[0].d):
-        a.requires_grad_(False)
-    for model in (
-        torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True),
-        torch.nn.parallel.DistributedDataParallel(frozen),
-        torch.nn.parallel.DistributedDataParallel(network(torch.float32)),
-    ):
-        for _ in range(3):
-            model.zero_grad()
-            model(x).square().sum().backward()
-        gradient = model.module[2].u.grad
-        first = gradient.clone()
-        torch.distributed.broadcast(first, 0)
-        judge.assertTrue(torch.equal(gradient, first) and float(first.norm()) > 0)
-
-
-@unittest.skipIf(importlib.util.find_spec("transformers") is None, "without transformers")
-class Transformers(Parallel):
-    def test_layers_of_a_tp_plan(self):
-        with tempfile.TemporaryDirectory() as folder:
-            llama().save_pretrained(folder)
-            self.run_on(2, check_transformers, folder)
-
-
-    @unittest.skipIf(importlib.util.find_spec("peft") is None, "without PEFT")
-    def test_peft(self):
-        for dropout in (0.0, 0.5):
-            with self.subTest(dropout=dropout), tempfile.TemporaryDirectory() as folder:
-                llama().save_pretrained(folder)
-                self.run_on(2, check_peft, folder, dropout)
-
-
-class DataParallel(Parallel):
-    def test_fsdp_trains_as_one_process(self):
-        for dtype in (DOUBLE, torch.float32):
-            with self.subTest(dtype=dtype):
-                self.run_on(2, check_fsdp_training, dtype)
-
-    def test_fsdp_merge(self):
-        for dtype in (DOUBLE, torch.float32):
-            with self.subTest(dtype=dtype):
-                self.run_on(2, check_fsdp_merge, dtype)
-
-    def test_fsdp_comes_last(self):
-        self.run_on(2, check_fsdp_order)
-
-    def test_ddp_and_a_merged_layer(self):
-        self.run_on(2, check_ddp)
+    def test_autocast(self):
+        self.run_on(2, check_autocast)
 
 
 if __name__ == "__main__":
