@@ -29,11 +29,9 @@ def _ranks(name, rank) -> Tuple[int, int]:
 
 
 def _same(now, then):
-    """Whether the elements are the same. Where sharding lays them in another way for a time, that cannot be told."""
-    if type(now) is not type(then) or now.shape != then.shape:
-        return True
-    now, then = (a.to_local() if hasattr(a, "to_local") else a for a in (now, then))
-    return torch.equal(now, then.to(now.device, now.dtype))
+    """Whether the elements are the same, as far as this rank has them."""
+    now, then = parallel.parts_here(now, then)
+    return now.shape != then.shape or torch.equal(now, then.to(now.device, now.dtype))
 
 
 class HOFTLinear(torch.nn.Module):
@@ -117,7 +115,7 @@ class HOFTLinear(torch.nn.Module):
         if self.merged:
             if not functional._compiling():
                 self._require_as_merged()
-            parallel.require_used((self.u, self.v, self.d))
+                parallel.require_used((self.u, self.v, self.d))
             return self.base(x, *args, **kwargs)
         trained = [a for a in (self.u, self.v, self.d) if a is not None]
         return self._around.call(self.base, x, self.u, self.v, self.s, trained, args, kwargs)

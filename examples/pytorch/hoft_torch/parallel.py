@@ -342,6 +342,15 @@ def same(value: Tensor, like: Tensor) -> Tensor:
     return _distributed(value, like.device_mesh, [Replicate()], 0)
 
 
+def parts_here(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
+    """This rank's parts of two tensors of one shape: where one of them is split, the same part of the other."""
+    like = a if _is_dtensor(a) else b
+    if not _is_dtensor(like):
+        return a, b
+    split = (x if _is_dtensor(x) else _distributed(x, like.device_mesh, like.placements, None) for x in (a, b))
+    return tuple(x.to_local() for x in split)
+
+
 def _local_merge(base, u, v, s, function, inverse):
     """The new values of this rank's part of the weight. All ranks raise where one has values that are not finite."""
     weight = base.weight
