@@ -1,7 +1,8 @@
 """Operators of torch.ops.hoft as PyTorch wants them described, once for all its versions: what shapes they give (so that
 torch.compile, torch.export and tensors without memory work), what their gradients are, and what vmap makes of them.
 
-torch.library takes these where it can; a PyTorch before 2.4 gets the gradients by an autograd.Function.
+torch.library takes these where it can (PyTorch 2.4). Before, and where tensors are computed with as they are, an
+autograd.Function has the gradients, which costs less for each call.
 """
 
 from typing import Any, Callable, Optional, Sequence, Tuple
@@ -12,7 +13,8 @@ HAS_LIBRARY = hasattr(torch.library, "register_autograd")
 
 
 class Operator:
-    """One of torch.ops.hoft, called with positional arguments.
+    """One of torch.ops.hoft, called with positional arguments: as PyTorch knows it, or, where nobody looks on, by `eager`,
+    the same with less between.
 
     fake(*args): empty outputs of the right shapes, types and strides, from arguments without memory.
     save(ctx, args, outputs): what the backward pass needs, through ctx.save_for_backward. None: no gradients.
@@ -34,7 +36,9 @@ class Operator:
         joined: Sequence[int] = (),
         batches: bool = False,
     ) -> None:
-        self.call = getattr(torch.ops.hoft, name)
+        self.call = self.eager = getattr(torch.ops.hoft, name)
+        if backward is not None:
+            self.eager = _function(name, self.call, save, backward)
         if HAS_LIBRARY:
             qualified = f"hoft::{name}"
             torch.library.register_fake(qualified, fake)
@@ -43,8 +47,8 @@ class Operator:
                     qualified, backward, setup_context=lambda ctx, inputs, output: save(ctx, inputs, output)
                 )
             torch.library.register_vmap(qualified, _vmap(self, tuple(tokens), tuple(joined), batches))
-        elif backward is not None:
-            self.call = _function(name, self.call, save, backward)
+        else:
+            self.call = self.eager
 
     def __call__(self, *args: Any) -> Any:
         return self.call(*args)

@@ -1,0 +1,142 @@
+"""Bound layers: what depends on weights alone, kept between calls, and autograd's functions through them."""
+
+from typing import Any, Tuple
+
+import torch
+
+from . import _operators, plain
+from ._inputs import _no_autocast, _rows
+from ._operators import compiled
+from ._register import derivative, transforms
+
+Tensor = torch.Tensor
+
+
+class BoundLayer:
+    """What depends on weights alone: the forms of u, v and s, and K = M V T_V. Nobody writes to it once it is made.
+
+    product(V̂): the product of M with every row of V̂ [rv, n], which it returns as [rv, m].
+    """
+
+    def __init__(self, u, v, s, product):
+        # Made in inference mode, it could not be kept for a backward pass later.
+        with torch.inference_mode(False), torch.no_grad():
+            u, v, s = (a.clone() if a.is_inference() else a.detach() for a in (u, v, s))
+            self.memory, directions = compiled.begin_layer(u, v, s)
+            self.sizes = [u.shape[1], v.shape[1], len(u), len(v), int(len(s) > 0)]
+            compiled.bind_layer(self.memory, self.sizes, product(directions))
+            self.product = product
+
+
+def dense_product(weight):
+    """For BoundLayer, of a matrix [m, n]. In the weight's own type, also where autocast is on."""
+
+    def product(directions):
+        with _no_autocast(weight.device):
+            return torch.mm(directions.to(weight.dtype), weight.t())
+
+    return product
+
+
+def _through_layer(base_output, x, memory, sizes, keep_q, y):
+    """y becomes the layer's output; what the backward pass needs beside it."""
+    v = compiled.project(x, memory, sizes)
+    return v, *compiled.adapt(base_output, v, memory, sizes, keep_q, y)
+
+
+class _Parameters:
+    """u, v and s of a forward pass, for second derivatives alone: first ones come from the bound layer, and may be taken
+    after an optimiser has changed these."""
+
+    def __init__(self, *tensors: Tensor):
+        self.tensors, self.versions = tensors, [a._version for a in tensors if not a.is_inference()]
+
+    def unchanged(self) -> Tuple[Tensor, ...]:
+        if self.versions != [a._version for a in self.tensors if not a.is_inference()]:
+            raise RuntimeError("hoft: u, v or s was changed in place after the forward pass: no second derivatives")
+        return self.tensors
+
+
+def _saved(ctx: Any) -> Tuple[Tensor, ...]:
+    """What the forward pass saved; where that was changed, an error that says how to go on."""
+    try:
+        return ctx.saved_tensors
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise RuntimeError(
+            "hoft: the input of a layer, or its output where it has no bias, was changed in place before the backward pass,"
+            " which reads it: change a copy (ReLU(inplace=False)), or give the layer a bias, which copies its output"
+        ) from error
+
+
+class Linear(torch.autograd.Function):
+    """Rows x [t, n] through a bound layer of a dense weight, which torch multiplies. x is only read."""
+
+    @staticmethod
+    def forward(ctx, x, u, v, s, weight, layer, keep_q):
+        y, *kept = compiled.bound_linear(x, weight, layer.memory, layer.sizes, keep_q)
+        ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s)
+        ctx.save_for_backward(y, *kept, x, weight, layer.memory)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        *kept, x, weight, memory = _saved(ctx)
+        if torch.is_grad_enabled() or transforms() != "none":
+            inputs = (x, *ctx.parameters.unchanged())
+            formula = lambda x, u, v, s: plain.linear(x, weight, u, v, s)
+            return (*derivative(formula, inputs, ctx.needs_input_grad[:4], dy), None, None, None)
+        want_dx, want_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4])
+        found = compiled.bound_linear_backward(dy, *kept, x, weight, memory, ctx.sizes, want_dx, want_parameters)
+        wanted = (want_dx, *3 * (want_parameters,))
+        return (*(a if want else None for a, want in zip(found, wanted)), None, None, None)
+
+
+class _Product(torch.autograd.Function):
+    """A linear map of rows given as a call, and its transpose for the gradient, in turn for gradients of that."""
+
+    @staticmethod
+    def forward(ctx, rows, product, adjoint):
+        ctx.calls = adjoint, product
+        return product(rows).to(rows.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Product.apply(gradient, *ctx.calls), None, None
+
+
+class Adapted(torch.autograd.Function):
+    """The output rows [t, m] of somebody else's base for the rows x [t, n], whose gradient with respect to x is left
+    to the base. adjoint(dB): Mᵀ dB for every row of dB."""
+
+    @staticmethod
+    def forward(ctx, base_output, x, u, v, s, adjoint, layer, keep_q):
+        y = torch.empty(base_output.shape, dtype=base_output.dtype, device=base_output.device)
+        ctx.sizes, ctx.parameters, ctx.product, ctx.adjoint = layer.sizes, _Parameters(u, v, s), layer.product, adjoint
+        kept = _through_layer(base_output, x, layer.memory, layer.sizes, keep_q, y)
+        ctx.save_for_backward(x, y, *kept, layer.memory)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, y, v, w, q, memory = _saved(ctx)
+        if torch.is_grad_enabled() or transforms() != "none":
+            return (*Adapted._derivative(ctx, x, y, dy), None, None, None)
+        dbase = torch.empty_like(y)
+        dv, sums = compiled.adapt_backward(_rows(dy), y, v, w, q, memory, ctx.sizes, dbase)
+        dx = torch.zeros_like(x) if ctx.needs_input_grad[1] else torch.empty_like(x)
+        compiled.project_backward(x, dv, memory, ctx.sizes, dx, sums)
+        gradients = None, None, None
+        if any(ctx.needs_input_grad[2:5]):
+            product = ctx.adjoint(compiled.finish_product(memory, ctx.sizes, sums))
+            gradients = compiled.finish_given(memory, ctx.sizes, sums, product)
+        return dbase, dx, *gradients, None, None, None
+
+    @staticmethod
+    def _derivative(ctx, x, y, dy):
+        multiply = lambda v: _Product.apply(plain.directions(v), ctx.product, ctx.adjoint)
+        formula = lambda base, x, u, v, s: plain.adapted(base, x, u, v, s, multiply(v))
+        u, v, s = ctx.parameters.unchanged()
+        base = _operators.base_output_again(y, x, u, v, s, multiply(v))
+        return derivative(formula, (base, x, u, v, s), ctx.needs_input_grad[:5], dy)
