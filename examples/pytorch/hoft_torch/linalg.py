@@ -1,9 +1,8 @@
 """torch.linalg.householder_product and torch.ormqr by hoft: the same arguments, conventions and checks, with gradients
-that cost a few times the forward pass and exist for every tau. float, double and their complex types.
+by products of matrices, which exist for every tau. float, double and their complex types.
 
-PyTorch inverts one reflector after another in its backward pass, in matrices [m, m], which takes a thousand times the
-forward pass at m = 512, and is undefined for reflectors that have no inverse. Here batches are one call, whose threads
-share the problems, or each problem where there are few.
+PyTorch's backward pass inverts one reflector after another, in matrices [m, m], and is undefined for reflectors that have
+no inverse. Here batches are one call, whose threads share the problems, or each problem where there are few.
 """
 
 import torch
@@ -24,7 +23,7 @@ def householder_product(A, tau, *, out=None):
     Gradients with respect to A (below its diagonal, elsewhere zero) and tau, for every tau; twice, through the formula
     in PyTorch's own operations. Without a gradient to come nothing is saved; else A, tau, the result and [*, k, n].
 
-    Cost: 2 k (2 m n − k (m + n) / 2) flops or a little more, backward three times that. TypeError and ValueError as
+    Cost: about 4 k (m n − k (m + n) / 2 + k² / 3) flops, backward about three times that. TypeError and ValueError as
     PyTorch's errors: types and devices differ, m < n, n < k, extents in front differ.
     """
     name = "householder_product"

@@ -1,17 +1,15 @@
 """householder_apply on batches and complex numbers, householder_product and ormqr, judged by plain PyTorch."""
 
 import unittest
+import unittest.mock
 
 import torch
-from common import DOUBLE, HOFT_REFUSES, Case
+from common import DOUBLE, HOFT_REFUSES, Case, leaf
 
-from hoft_torch import householder_apply, householder_product, ormqr
+from hoft_torch import householder_apply, householder_product, linalg, ormqr
+from hoft_torch._register import HAS_LIBRARY
 
 COMPLEX = torch.complex128
-
-
-def leaf(*shape, dtype=DOUBLE):
-    return torch.randn(*shape, dtype=dtype).requires_grad_()
 
 
 def first_columns(A, tau):
@@ -322,6 +320,89 @@ class Ormqr(Case):
         for error, message, call in refused:
             with self.subTest(message), self.assertRaisesRegex(error, message):
                 call()
+
+
+@unittest.skipUnless(HAS_LIBRARY, "PyTorch before 2.4 has no torch.library for this")
+class Transforms(Case):
+    """torch.compile, vmap, forward-mode derivatives and torch.func's."""
+
+    def calls(self):
+        """Name, function and one set of arguments."""
+        A, tau = free_tau(6, 4)
+        other, x, u = leaf(6, 3), leaf(3, 6), leaf(2, 6)
+        return [
+            ("householder_product", householder_product, (A, tau)),
+            ("ormqr", ormqr, (A, tau, other)),
+            ("ormqr from the right", lambda *inputs: ormqr(*inputs, False, True), (A, tau, x)),
+            ("householder_apply", householder_apply, (x, u)),
+            ("householder_apply with tau", householder_apply, (x, A[:, :2].mT.detach(), tau[:2].detach())),
+        ]
+
+    def test_vmap_is_a_batch(self):
+        for name, function, inputs in self.calls():
+            for count in range(1, 2 ** len(inputs)):
+                mapped = [bool(count >> i & 1) for i in range(len(inputs))]
+                many = [a.detach() + torch.randn(5, *a.shape).double() / 9 if m else a for a, m in zip(inputs, mapped)]
+                got = torch.vmap(function, tuple(0 if m else None for m in mapped))(*many)
+                each = [function(*(a[i] if m else a for a, m in zip(many, mapped))) for i in range(5)]
+                with self.subTest(name, mapped=mapped):
+                    self.assertClose(got, torch.stack(each), torch.stack(each).norm(), 4)
+
+    def test_vmap_calls_once(self):
+        A, tau = (a.detach() for a in free_tau(7, 6, 4))
+        with unittest.mock.patch.object(linalg._product, "call", wraps=linalg._product.call) as call:
+            torch.vmap(torch.vmap(householder_product))(A.expand(2, -1, -1, -1), tau.expand(2, -1, -1))
+        shapes = [tuple(c.args[0].shape) for c in call.call_args_list]
+        self.assertIn((2, 7, 6, 4), shapes)
+        self.assertNotIn((6, 4), shapes[1:])
+
+    def test_derivatives(self):
+        for name, function, inputs in self.calls():
+            with self.subTest(name):
+                plain = [a.detach() for a in inputs]
+                last = len(inputs) - 1
+                one = lambda a: function(*plain[:last], a)
+                loss = lambda a: one(a).sin().sum()
+                tangent = torch.randn_like(plain[last])
+                _, forward = torch.func.jvp(one, (plain[last],), (tangent,))
+                jacobian = torch.autograd.functional.jacobian(one, plain[last])
+                by_rows = (jacobian * tangent).flatten(forward.dim()).sum(-1)
+                self.assertClose(forward, by_rows, forward.norm(), 8)
+                gradient = torch.func.grad(loss)(plain[last])
+                leaf_ = plain[last].clone().requires_grad_()
+                self.assertClose(gradient, torch.autograd.grad(loss(leaf_), leaf_)[0], gradient.norm() + 1, 8)
+                hessian = torch.autograd.functional.hessian(loss, plain[last])
+                again = torch.func.hessian(loss)(plain[last])
+                self.assertClose(hessian, again, again.norm() + 1, 16)
+
+    def test_opcheck(self):
+        """PyTorch's own check of fakes, gradients and what a compiler makes of them."""
+        A, tau = free_tau(2, 6, 4)
+        for args in ((A, tau, True), (A.detach(), tau.detach(), False)):
+            torch.library.opcheck(torch.ops.hoft.householder_product.default, args)
+        for dtype in (DOUBLE, COMPLEX):
+            A, tau = free_tau(6, 4, dtype=dtype)
+            torch.library.opcheck(torch.ops.hoft.ormqr.default, (A, tau, leaf(6, 3, dtype=dtype), True, True))
+        x, u, tau = leaf(2, 5, 6, dtype=COMPLEX), leaf(2, 3, 6, dtype=COMPLEX), leaf(2, 3, dtype=COMPLEX)
+        for args in ((x, u, None, False, True), (x, u, tau, True, False)):
+            torch.library.opcheck(torch.ops.hoft.householder.default, args)
+
+    def test_without_memory(self):
+        meta = lambda *shape: torch.empty(*shape, device="meta", dtype=torch.complex64)
+        self.assertEqual(householder_product(meta(3, 6, 4), meta(3, 2)).shape, (3, 6, 4))
+        self.assertEqual(ormqr(meta(3, 6, 4), meta(3, 2), meta(3, 5, 6), left=False).shape, (3, 5, 6))
+        self.assertEqual(householder_apply(meta(3, 5, 6), meta(3, 2, 6)).shape, (3, 5, 6))
+
+    def test_compile(self):
+        for name, function, inputs in self.calls():
+            with self.subTest(name):
+                written = torch.compile(function, fullgraph=True, backend="aot_eager")
+                y, z = written(*inputs), function(*inputs)
+                self.assertTrue(torch.equal(y, z))
+                wanted = [a for a in inputs if a.requires_grad]
+                if wanted:
+                    for a, b in zip(torch.autograd.grad(y.sum(), wanted), torch.autograd.grad(z.sum(), wanted)):
+                        self.assertTrue(torch.equal(a, b))
 
 
 if __name__ == "__main__":

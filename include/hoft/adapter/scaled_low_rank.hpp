@@ -2,6 +2,7 @@
 // without loss.
 #pragma once
 #include <hoft/adapter/low_rank.hpp>
+#include <hoft/backend/elementwise.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
