@@ -22,7 +22,7 @@ from hoft_jax import hoft_linear, paired_gaussian, plain
 
 FOLDER = pathlib.Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
 WIDTHS = (784, 256, 10)
-BATCH, RANK, MOMENTUM = 128, 8, 0.9
+COUNT, BATCH, RANK, MOMENTUM = 20_000, 128, 8, 0.9  # images, images of a step
 # Two runs in double that round differently part by rounding, which training may multiply; half of the digits are left.
 SAME = float(np.sqrt(np.finfo(np.float64).eps))
 
@@ -106,7 +106,7 @@ def right(layers, weights, parameters, images, labels):
 def experiment(dtype, steps):
     """Losses by hoft and by the formula, in that type; prints what came out."""
     (images, labels), (test, test_labels) = read("train"), read("t10k")
-    images, test = images.astype(dtype), test.astype(dtype)
+    images, labels, test = images[:COUNT].astype(dtype), labels[:COUNT], test.astype(dtype)
     upside_down, test_upside_down = (a.reshape(-1, 28, 28)[:, ::-1].reshape(-1, 784) for a in (images, test))
     weights, adapters = start(dtype)
     weights, losses, _ = train(dense, [], weights, images, labels, steps, 0.05)

@@ -31,13 +31,13 @@ def _backward(arguments, saved, dy):
     x, weight, u, v, s = arguments
     y, state, product, left, right = saved
     width = u.shape[1] + left.factors.shape[1] - 3
-    sums = (
+    sum_shapes = (
         jax.ShapeDtypeStruct((len(u), width), u.dtype),
         jax.ShapeDtypeStruct((len(v), u.shape[1]), u.dtype),
         *like(s),
     )
     dbase, dprojected, *sums = call(
-        "hoft_jax_adapt_backward", (*like(y, state[0]), *sums), y, dy, *state, product, *left, *right, s
+        "hoft_jax_adapt_backward", (*like(y, state[0]), *sum_shapes), y, dy, *state, product, *left, *right, s
     )
     # dB = dK T_Vᵀ, whose product with the weight the gradient of v needs; T_V lies first in its factors.
     rank = len(v)
