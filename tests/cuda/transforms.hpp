@@ -117,7 +117,7 @@ struct transform_tests {
       call::accumulate(machine, vectors.view(), Q, scratch);
       machine.finish();
       CHECK(scratch.intact());
-      check_norms(vectors.map(), Q);
+      check_columns(vectors.map(), Q);
       return Q;
     };
     bytes left, right, kept;
