@@ -6,10 +6,12 @@
 
 #include <hoft/mpi.hpp>
 
+#include <chrono>
 #include <complex>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace hoft_test;
@@ -50,8 +52,12 @@ int main(int count, char** arguments) {
     hoft::mpi::communicator ranks(MPI_COMM_WORLD);
     std::string const manner = count > 1 ? arguments[1] : "";
     if (manner == "leave") {
-      if (ranks.rank() == 1) std::_Exit(3);
       if (ranks.rank() == 0) std::fprintf(stderr, "rank 0 waits for rank 1\n");
+      MPI_Barrier(MPI_COMM_WORLD);
+      if (ranks.rank() == 1) {  // not at once: mpirun may drop what it has not read from the others by then
+        std::this_thread::sleep_for(std::chrono::seconds(1));
+        std::_Exit(3);
+      }
       rank_policy const policy(hoft::cpu{}, ranks);
       form_on_rank<float>(policy, gaussian<float>(5, 3, 1), 64);
       std::fprintf(stderr, "rank %d did not miss rank 1\n", ranks.rank());
