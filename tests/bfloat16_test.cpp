@@ -88,8 +88,8 @@ TEST_CASE_TEMPLATE("panels give the bits of converted copies", L, hoft::col_majo
                                       {71, 9, 40, 4},
                                       {20, 0, 11, 64},
                                       {1500, 6, 30, 64}}) {
-    CAPTURE(m);
-    CAPTURE(n);
+    std::string const label = hoft_test::text_of({{"m", m}, {"r", r}, {"n", n}});
+    INFO(label);
     auto const Q = hoft::accumulate(hoft_test::gaussian<float>(m, r, 3), hoft::exact{}, block);
     half const X = hoft_test::gaussian<float, L>(m, n, 4).template cast<Eigen::bfloat16>();
     half const dY = hoft_test::gaussian<float, L>(m, n, 5).template cast<Eigen::bfloat16>();
