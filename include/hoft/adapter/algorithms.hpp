@@ -62,7 +62,7 @@ struct project_panels {
  private:
   template <class Matrix, class LW>
   void run_with(Policy const& policy, Matrix const& U, matrix_view<T const, L> X, matrix_view<A, LW> W) const {
-    ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
+    ops<Policy>::for_each_panel(policy, X.cols, width, [&]([[maybe_unused]] index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       auto const panel = X.columns(p.first, p.count);
       auto const project = [&](auto x) { ops<Policy>::project_packed(local, U, x, W.columns(p.first, p.count)); };

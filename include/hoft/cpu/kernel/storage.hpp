@@ -28,13 +28,9 @@ inline constexpr bool converts =
 #endif
 
 #if defined(__GNUC__)
-/// As many whole numbers of a size as a packet of floats has lanes.
-template <class Integer>
-struct integers {
-  typedef Integer type __attribute__((vector_size(lanes<float> * sizeof(Integer))));
-};
-using wide_bits = integers<std::uint32_t>::type;
-using narrow_bits = integers<std::uint16_t>::type;
+/// As many whole numbers as a packet of floats has lanes.
+using wide_bits [[gnu::vector_size(lanes<float> * sizeof(std::uint32_t))]] = std::uint32_t;
+using narrow_bits [[gnu::vector_size(lanes<float> * sizeof(std::uint16_t))]] = std::uint16_t;
 
 // What compilers make of conversions between these takes some shuffles more than the instructions for it.
 
