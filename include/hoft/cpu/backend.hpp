@@ -117,6 +117,7 @@ struct operations : packing {
   template <class T, class TY, class Layout>
   static void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<TY const, Layout> Y,
                            vector_view<T> d) {
+    if (X.empty()) return;  // there may be no address
     if constexpr (X.is_col_major) {
       index_t first = 0;
       if constexpr (!is_complex<T>) {
