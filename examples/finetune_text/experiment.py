@@ -283,7 +283,7 @@ def arguments() -> argparse.Namespace:
     size.add_argument(
         "--quick",
         action="store_true",
-        help="fewer steps, rates and seeds, without BOFT and HRA: under 6 minutes on 2 cores",
+        help="fewer steps, rates and seeds, without BOFT and HRA",
     )
     size.add_argument(
         "--smoke",
