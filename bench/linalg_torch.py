@@ -144,22 +144,14 @@ def cell(entry):
 
 def page(results):
     """The page with what stands between the marks replaced."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(MARKS[0])
-    tail = rest.split(MARKS[1])[1]
-    written = ""
-    if results is not None:
-        written = (
-            f"float32, on one thread of {results['machine']['processor']}, PyTorch {results['machine']['torch']}; medians of\n"
-            f"up to {results['rounds']} rounds, ms, and PyTorch's over hoft's in brackets; left out: PyTorch would take more\n"
-            f"than {results['limit']:g} s (`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n"
-            f"{table(results)}\n"
-        )
-    return f"{head}{MARKS[0]}\n{written}{MARKS[1]}{tail}"
-
-
-def saved():
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else None
+    machine = results["machine"]
+    text = (
+        f"float32, on one thread of {machine['processor']}, PyTorch {machine['torch']}; medians of\n"
+        f"up to {results['rounds']} rounds, ms, and PyTorch's over hoft's in brackets; left out: PyTorch would take more\n"
+        f"than {results['limit']:g} s (`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n"
+        f"{table(results)}\n"
+    )
+    return tables.written_between(MARKS, text, PAGE)
 
 
 def run(options):
@@ -193,7 +185,7 @@ def main():
     if options.rounds < 1:
         parser.error(f"--rounds {options.rounds}: expected at least 1")
     if options.check:
-        if page(saved()) != PAGE.read_text(encoding="utf-8"):
+        if page(json.loads(RESULTS.read_text(encoding="utf-8"))) != PAGE.read_text(encoding="utf-8"):
             sys.exit(f"linalg_torch.py: {PAGE.relative_to(ROOT)} does not show bench/results/linalg_torch.json")
         return
     if options.save and options.quick:

@@ -102,15 +102,13 @@ def table(results):
 
 def page(results):
     """The README with what stands between the marks replaced."""
-    head, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    tail = rest.split(MARKS[1])[1]
     machine = results["machine"]
     text = (
         f"One step, {results['tokens']} tokens, r = {results['rank']}, on one thread of {machine['processor']};\n"
         f"PyTorch {machine['torch']}, PEFT {machine['peft']}; medians of {results['rounds']} rounds, ms\n"
         f"(`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n{table(results)}\n"
     )
-    return f"{head}{MARKS[0]}\n{text}{MARKS[1]}{tail}"
+    return tables.written_between(MARKS, text, PAGE)
 
 
 def machine():

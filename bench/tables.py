@@ -99,3 +99,9 @@ def as_markdown(rows):
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
     return "\n".join(lines)
+
+
+def written_between(marks, text, page):
+    """What the page, a path, would say with `text` between the two marks."""
+    head, rest = page.read_text(encoding="utf-8").split(marks[0])
+    return f"{head}{marks[0]}\n{text}{marks[1]}{rest.split(marks[1])[1]}"
