@@ -15,7 +15,7 @@ def _compiling() -> bool:
     return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
 
 
-def _by_formula(*tensors: Tensor) -> bool:
+def _by_formula(*tensors: Optional[Tensor]) -> bool:
     """Whether something is asked for that the operators do not offer: forward-mode derivatives, torch.func's
     transforms other than vmap, the operators of ONNX."""
     if torch.onnx.is_in_onnx_export():
@@ -25,21 +25,23 @@ def _by_formula(*tensors: Tensor) -> bool:
     if transforms() == "others":
         return True
     forward = torch.autograd.forward_ad
-    return forward._current_level >= 0 and any(forward.unpack_dual(a).tangent is not None for a in tensors)
+    return forward._current_level >= 0 and any(
+        a is not None and forward.unpack_dual(a).tangent is not None for a in tensors
+    )
 
 
-def _without_memory(*tensors: Tensor) -> bool:
+def _without_memory(*tensors: Optional[Tensor]) -> bool:
     """Whether operators must change no argument: a compiler looks on, vmap does, or elements are not there."""
     if _compiling():
         return True
-    if any(a.is_meta or hasattr(a, "fake_mode") for a in tensors):
+    if any(a is not None and (a.is_meta or hasattr(a, "fake_mode")) for a in tensors):
         if not HAS_LIBRARY:
             raise RuntimeError(f"hoft: tensors without memory take PyTorch 2.4 or newer, this is {torch.__version__}")
         return True
     return transforms() == "vmap"
 
 
-def is_seen_through(*tensors: Tensor) -> bool:
+def is_seen_through(*tensors: Optional[Tensor]) -> bool:
     """Whether a compiler, an exporter or a transform follows what becomes of the tensors, so that calls can neither keep
     anything nor hide a call of their own in a backward pass."""
     return _by_formula(*tensors) or _without_memory(*tensors)

@@ -5,7 +5,7 @@ from typing import Any, Tuple
 import torch
 
 from . import _operators, plain
-from ._inputs import _no_autocast, _rows
+from ._inputs import _no_autocast, _rows, master_dtype
 from ._operators import compiled
 from ._register import derivative, transforms
 
@@ -38,12 +38,6 @@ def dense_product(weight):
     return product
 
 
-def _through_layer(base_output, x, memory, sizes, keep_q, y):
-    """y becomes the layer's output; what the backward pass needs beside it."""
-    v = compiled.project(x, memory, sizes)
-    return v, *compiled.adapt(base_output, v, memory, sizes, keep_q, y)
-
-
 class _Parameters:
     """u, v and s of a forward pass, for second derivatives alone: first ones come from the bound layer, and may be taken
     after an optimiser has changed these."""
@@ -65,32 +59,47 @@ def _saved(ctx: Any) -> Tuple[Tensor, ...]:
         if "modified by an inplace operation" not in str(error):
             raise
         raise RuntimeError(
-            "hoft: the input of a layer, or its output where it has no bias, was changed in place before the backward pass,"
-            " which reads it: change a copy (ReLU(inplace=False)), or give the layer a bias, which copies its output"
+            "hoft: the input of a layer, or its output, was changed in place before the backward pass, which reads it: change"
+            " a copy (ReLU(inplace=False)), or let the layer give one away,"
+            " layer.register_forward_hook(lambda layer, inputs, output: output.clone())"
         ) from error
 
 
+def _kept_bias(ctx, position, bias):
+    """For the backward pass. A copy where it is trained: an optimiser may change it before."""
+    return bias.detach().clone() if ctx.needs_input_grad[position] else bias
+
+
+def _dbias(dy, bias):
+    return dy.sum(0, dtype=master_dtype(dy.dtype)).to(bias.dtype)
+
+
+def _plus(y, bias):
+    return y if bias is None else y + bias.to(y.dtype)
+
+
 class Linear(torch.autograd.Function):
-    """Rows x [t, n] through a bound layer of a dense weight, which torch multiplies. x is only read."""
+    """Rows x [t, n] through a bound layer of a dense weight, which torch multiplies, and a bias or None. x is only read."""
 
     @staticmethod
-    def forward(ctx, x, u, v, s, weight, layer, keep_q):
-        y, *kept = compiled.bound_linear(x, weight, layer.memory, layer.sizes, keep_q)
+    def forward(ctx, x, u, v, s, bias, weight, layer, keep_q):
+        y, *kept = compiled.bound_linear(x, weight, bias, layer.memory, layer.sizes, keep_q)
         ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s)
-        ctx.save_for_backward(y, *kept, x, weight, layer.memory)
+        ctx.save_for_backward(y, *kept, x, weight, _kept_bias(ctx, 4, bias), layer.memory)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        *kept, x, weight, memory = _saved(ctx)
+        *kept, x, weight, bias, memory = _saved(ctx)
+        wanted = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled() or transforms() != "none":
-            inputs = (x, *ctx.parameters.unchanged())
-            formula = lambda x, u, v, s: plain.linear(x, weight, u, v, s)
-            return (*derivative(formula, inputs, ctx.needs_input_grad[:4], dy), None, None, None)
-        want_dx, want_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4])
-        found = compiled.bound_linear_backward(dy, *kept, x, weight, memory, ctx.sizes, want_dx, want_parameters)
-        wanted = (want_dx, *3 * (want_parameters,))
-        return (*(a if want else None for a, want in zip(found, wanted)), None, None, None)
+            inputs = (x, *ctx.parameters.unchanged(), bias)
+            formula = lambda x, u, v, s, bias: _plus(plain.linear(x, weight, u, v, s), bias)
+            return (*derivative(formula, inputs, wanted, dy), None, None, None)
+        parameters = any(wanted[1:4])
+        found = compiled.bound_linear_backward(dy, *kept, x, weight, bias, memory, ctx.sizes, wanted[0], parameters)
+        found = (a if want else None for a, want in zip(found, (wanted[0], *3 * (parameters,))))
+        return (*found, _dbias(dy, bias) if wanted[4] else None, None, None, None)
 
 
 class _Product(torch.autograd.Function):
@@ -107,36 +116,38 @@ class _Product(torch.autograd.Function):
 
 
 class Adapted(torch.autograd.Function):
-    """The output rows [t, m] of somebody else's base for the rows x [t, n], whose gradient with respect to x is left
-    to the base. adjoint(dB): Mᵀ dB for every row of dB."""
+    """The output rows [t, m] of somebody else's base for the rows x [t, n], adapted, and a bias or None. The gradient of
+    the base's output with respect to x is left to the base. adjoint(dB): Mᵀ dB for every row of dB."""
 
     @staticmethod
-    def forward(ctx, base_output, x, u, v, s, adjoint, layer, keep_q):
+    def forward(ctx, base_output, x, u, v, s, bias, adjoint, layer, keep_q):
         y = torch.empty(base_output.shape, dtype=base_output.dtype, device=base_output.device)
         ctx.sizes, ctx.parameters, ctx.product, ctx.adjoint = layer.sizes, _Parameters(u, v, s), layer.product, adjoint
-        kept = _through_layer(base_output, x, layer.memory, layer.sizes, keep_q, y)
-        ctx.save_for_backward(x, y, *kept, layer.memory)
+        projected = compiled.project(x, layer.memory, layer.sizes)
+        kept = compiled.adapt(base_output, projected, bias, layer.memory, layer.sizes, keep_q, y)
+        ctx.save_for_backward(x, y, projected, *kept, _kept_bias(ctx, 5, bias), layer.memory)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        x, y, v, w, q, memory = _saved(ctx)
+        x, y, v, w, q, bias, memory = _saved(ctx)
         if torch.is_grad_enabled() or transforms() != "none":
-            return (*Adapted._derivative(ctx, x, y, dy), None, None, None)
+            return (*Adapted._derivative(ctx, x, y, bias, dy), None, None, None)
         dbase = torch.empty_like(y)
-        dv, sums = compiled.adapt_backward(_rows(dy), y, v, w, q, memory, ctx.sizes, dbase)
+        dv, sums = compiled.adapt_backward(_rows(dy), y, v, w, q, bias, memory, ctx.sizes, dbase)
         dx = torch.zeros_like(x) if ctx.needs_input_grad[1] else torch.empty_like(x)
         compiled.project_backward(x, dv, memory, ctx.sizes, dx, sums)
         gradients = None, None, None
         if any(ctx.needs_input_grad[2:5]):
             product = ctx.adjoint(compiled.finish_product(memory, ctx.sizes, sums))
             gradients = compiled.finish_given(memory, ctx.sizes, sums, product)
-        return dbase, dx, *gradients, None, None, None
+        return dbase, dx, *gradients, _dbias(dy, bias) if ctx.needs_input_grad[5] else None, None, None, None
 
     @staticmethod
-    def _derivative(ctx, x, y, dy):
+    def _derivative(ctx, x, y, bias, dy):
         multiply = lambda v: _Product.apply(plain.directions(v), ctx.product, ctx.adjoint)
-        formula = lambda base, x, u, v, s: plain.adapted(base, x, u, v, s, multiply(v))
+        formula = lambda base, x, u, v, s, bias: _plus(plain.adapted(base, x, u, v, s, multiply(v)), bias)
         u, v, s = ctx.parameters.unchanged()
-        base = _operators.base_output_again(y, x, u, v, s, multiply(v))
-        return derivative(formula, (base, x, u, v, s), ctx.needs_input_grad[:5], dy)
+        without = y if bias is None else y - bias.to(y.dtype)
+        base = _operators.base_output_again(without, x, u, v, s, multiply(v))
+        return derivative(formula, (base, x, u, v, s, bias), ctx.needs_input_grad[:6], dy)

@@ -122,7 +122,7 @@ def transforms() -> str:
 
 def derivative(
     function: Callable[..., torch.Tensor],
-    inputs: Sequence[torch.Tensor],
+    inputs: Sequence[Optional[torch.Tensor]],
     wanted: Sequence[bool],
     cotangent: torch.Tensor,
 ) -> Tuple[Optional[torch.Tensor], ...]:
@@ -130,7 +130,7 @@ def derivative(
     with torch.enable_grad():
         # Views, so that an input that was computed from another one does not count for that as well.
         apart = [a.view_as(a) if want else a for a, want in zip(inputs, wanted)]
-        apart = [a if a.requires_grad or not want else a.requires_grad_() for a, want in zip(apart, wanted)]
+        apart = [a if not want or a.requires_grad else a.requires_grad_() for a, want in zip(apart, wanted)]
         y = function(*apart)
         sought = [a for a, want in zip(apart, wanted) if want]
         found = iter(torch.autograd.grad(y, sought, cotangent, create_graph=True, allow_unused=True))

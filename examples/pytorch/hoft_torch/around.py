@@ -109,7 +109,7 @@ class Around:
         rows = self._tokens(x, base.features[0], u)
         u, v = (functional._parameter(self.name, n, a, 2, x) for n, a in (("u", u), ("v", v)))
         s = u.new_empty(0) if s is None else functional._parameter(self.name, "s", s, 1, x)
-        if functional.is_seen_through(rows, u, v, s):
+        if functional.is_seen_through(rows, u, v, s, base.bias):
             return self._seen_through(base, x, u, v, s, args, kwargs or {})
         if not args and not kwargs and base.is_plain(x):
             layer = self._layer(base, u, v, s, trained, [base.weight], x.dtype, dense_product(base.weight))
@@ -158,8 +158,8 @@ class Around:
         if added is not None:  # it must not go through Q_U
             out = out - added.to(out.dtype)
         keep_q = torch.is_grad_enabled() and any(a.requires_grad for a in (out, x, u, v, s))
-        y = Adapted.apply(functional._rows(out), rows, u, v, s, adjoint, layer, keep_q).reshape(out.shape)
-        return y if base.bias is None else y + base.bias.to(y.dtype)
+        y = Adapted.apply(functional._rows(out), rows, u, v, s, base.bias, adjoint, layer, keep_q)
+        return y.reshape(out.shape)
 
 
 @torch.no_grad()

@@ -119,28 +119,25 @@ def _linear(name, x, weight, u, v, s, bias, keep_q):
     _require_size(name, "the number of features of x", x.shape[-1], weight.shape[1])
     u, v, s = _adapter(name, weight, u, v, s)
     tensors = rows, weight, u, v, s
-    if _by_formula(*tensors):
-        y = plain.linear(rows, weight, u, v, s)
-    elif _without_memory(*tensors):
-        with _no_autocast(x.device):
-            base_output = torch.nn.functional.linear(rows, weight)
-            product = torch.nn.functional.linear(plain.directions(v).to(weight.dtype), weight).to(u.dtype)
-        y = _adapted(base_output, rows, u, v, s, product, keep_q)
+    if is_seen_through(*tensors, bias):
+        y = plain.linear(*tensors) if _by_formula(*tensors, bias) else _linear_without_memory(*tensors, keep_q)
     else:
-        y = _through_weight(rows, u, v, s, weight, BoundLayer(u, v, s, dense_product(weight)), keep_q)
+        return linear(x, rows, u, v, s, weight, BoundLayer(u, v, s, dense_product(weight)), bias, keep_q)
     y = y.reshape(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias.to(y.dtype)
 
 
+def _linear_without_memory(rows, weight, u, v, s, keep_q):
+    with _no_autocast(rows.device):
+        base_output = torch.nn.functional.linear(rows, weight)
+        product = torch.nn.functional.linear(plain.directions(v).to(weight.dtype), weight).to(u.dtype)
+    return _adapted(base_output, rows, u, v, s, product, keep_q)
+
+
 def linear(x, rows, u, v, s, weight, layer, bias, keep_q=True):
     """x [..., n], whose tokens are the rows, through a bound layer of the weight."""
-    y = _through_weight(rows, u, v, s, weight, layer, keep_q).reshape(*x.shape[:-1], len(weight))
-    return y if bias is None else y + bias
-
-
-def _through_weight(rows, u, v, s, weight, layer, keep_q):
-    keep_q = keep_q and _has_gradient(rows, u, v, s)
-    return Linear.apply(rows, u, v, s, weight, layer, keep_q)
+    y = Linear.apply(rows, u, v, s, bias, weight, layer, keep_q and _has_gradient(rows, u, v, s))
+    return y.reshape(*x.shape[:-1], len(weight))
 
 
 def _has_gradient(*tensors: Tensor) -> bool:

@@ -50,6 +50,43 @@ class Linear(Case):
         self.assertTrue(torch.equal(hoft_linear(x, weight, u, v, bias), hoft_linear(x, weight, u, v) + bias))
         self.assertTrue(torch.equal(shoft_linear(x, weight, u, v, s, bias), shoft_linear(x, weight, u, v, s) + bias))
 
+    def test_gradients_do_not_see_the_bias(self):
+        """It is in the output that the backward pass reads, in which its own rounding is all that may be left of it."""
+        for t, ru, dtype in itertools.product((1, 300), (4, 70), (DOUBLE, torch.float32, torch.bfloat16)):
+            wide = torch.float32 if dtype == torch.bfloat16 else dtype
+            weight, x, u, v = (torch.randn(a, b, dtype=DOUBLE) for a, b in ((90, 80), (t, 80), (ru, 90), (6, 80)))
+            weight, x = weight.to(dtype), x.to(dtype)
+            s, bias, dy = torch.rand(90).add(0.5).to(wide), 10 * torch.randn(90).to(dtype), torch.randn(t, 90).to(dtype)
+            found = []
+            for b in (None, bias):
+                leaves = [a.to(wide).requires_grad_() for a in (u, v, s)]
+                shoft_linear(x, weight, *leaves, b).backward(dy)
+                found.append([a.grad for a in leaves])
+            eps = torch.finfo(dtype).eps
+            for (without, with_bias), a in zip(zip(*found), (u, v, s)):
+                # Of a row of y, rounding moves eps |b|; a gradient of u takes |dy| / |u| of it, over all tokens.
+                allowed = 8 * eps * bias.double().abs().max() * dy.double().abs().sum(0).max() / u.norm(dim=1).min()
+                difference = (without - with_bias).double().abs().max()
+                self.assertLess(difference, allowed * ru**0.5, (t, ru, dtype, a.shape))
+
+    def test_keeps_its_input_and_its_output_alone(self):
+        """Nothing of the size of the tokens beside them, with a bias or without; SHOFT q as well."""
+        weight, bias = torch.randn(70, 60), torch.randn(70)
+        for b, scaled in itertools.product((None, bias), (False, True)):
+            x, kept = torch.randn(500, 60, requires_grad=True), {}
+            s = torch.ones(70, requires_grad=True) if scaled else None
+            u, v = torch.randn(4, 70, requires_grad=True), torch.randn(4, 60, requires_grad=True)
+
+            def pack(a):
+                kept[a.data_ptr()] = a.numel()
+                return a
+
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda a: a):
+                y = shoft_linear(x, weight, u, v, s, b) if scaled else hoft_linear(x, weight, u, v, b)
+            large = {address for address, size in kept.items() if size >= 500 * 60}
+            self.assertEqual(len(large), 3 if scaled else 2)
+            self.assertLessEqual({x.data_ptr(), y.data_ptr()}, large)
+
     def test_unmerge_undoes_merge(self):
         weight, (_, u, v, s) = self.weight(), self.inputs()
         for scale in (None, s):

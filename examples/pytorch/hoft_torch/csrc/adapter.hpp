@@ -202,17 +202,26 @@ hoft::layer_state<hoft::accumulator_t<T>, T, hoft::col_major> state_of(at::Tenso
   return state;
 }
 
-/// y := Q_U diag(s) (M x − K v) from base_output = M x, which y may be itself. {w, q}, for `adapt_backward`: q for
-/// SHOFT if wanted, otherwise empty.
+using optional_tensor = std::optional<at::Tensor>;
+
+inline void require_bias(char const* function, optional_tensor const& bias, at::Tensor const& y) {
+  if (!bias) return;
+  require_vector(function, "bias", *bias, y, bias->scalar_type());
+  require_size(function, "the length of bias", bias->numel(), y.size(1));
+}
+
+/// y := Q_U diag(s) (M x − K v) + bias from base_output = M x, which y may be itself. {w, q}, for `adapt_backward`: q
+/// for SHOFT if wanted, otherwise empty.
 inline std::tuple<at::Tensor, at::Tensor> adapt(at::Tensor const& base_output, at::Tensor const& v,
-                                                at::Tensor const& memory, at::IntArrayRef sizes, bool keep_q,
-                                                at::Tensor const& y) {
+                                                optional_tensor const& bias, at::Tensor const& memory,
+                                                at::IntArrayRef sizes, bool keep_q, at::Tensor const& y) {
   constexpr char const* function = "adapt";
   layer_sizes const z(sizes);
   index_t const t = base_output.size(0);
   require_tokens(function, "the base's output", base_output, memory, z.m);
   require_rows(function, "v", v, memory, memory.scalar_type());
   require_rows(function, "y", y, memory, base_output.scalar_type());
+  require_bias(function, bias, y);
   c10::OptionalDeviceGuard const guard(memory.device());
   // w is small, and with it y of HOFT has the same bits whether or not gradients follow.
   at::Tensor const w = at::empty({t, z.r.left}, memory.options());
@@ -225,6 +234,7 @@ inline std::tuple<at::Tensor, at::Tensor> adapt(at::Tensor const& base_output, a
     at::Tensor const work = bytes(hoft::adapt_workspace(device, layer, Mx), memory);
     hoft::adapt(device, layer, Mx, columns_of<T>(y), state_of<T>(v, w, q), memory_of(work));
   });
+  if (bias) y.add_(bias->to(y.scalar_type()));
   return {w, q};
 }
 
@@ -234,31 +244,73 @@ hoft::layer_gradient_view<A> sums_of(at::Tensor const& sums, hoft::bound_layer_v
   return hoft::carve_layer_gradient(carve, layer.adapter);
 }
 
-/// {dv, sums}, and dbase := ∂L/∂(M x), from dy and what `adapt` gave. `project_backward` and `finish` take the sums.
+/// What `adapt` gave for some tokens, and the gradients of its outputs and inputs.
+struct adapted_tokens {
+  at::Tensor y, v, w, q, dy, dbase, dv;
+};
+
+/// dbase, dv, and the tokens' part of the sums.
+template <class T, class A>
+void add_gradients(adapted_tokens const& of, hoft::bound_layer_view<A const> const& layer,
+                   hoft::layer_gradient_view<A> const& sums, at::Tensor const& memory) {
+  auto const device = policy();
+  auto const state = state_of<T>(of.v, of.w, of.q);
+  at::Tensor const work = bytes(hoft::adapt_backward_workspace(device, layer, state), memory);
+  hoft::adapt_backward(device, layer, columns_of<T const>(of.y), state, columns_of<T const>(of.dy),
+                       columns_of<T>(of.dbase), columns_of<A>(of.dv), sums, memory_of(work));
+}
+
+/// Sums over the rows of a [t, m], in a wider type, without a copy of all of them in it.
+inline at::Tensor column_sums(at::Tensor const& a, at::ScalarType type) {
+  constexpr index_t rows = 256;
+  at::Tensor total = at::zeros({a.size(1)}, a.options().dtype(type));
+  for (index_t i = 0; i < a.size(0); i += rows)
+    total.add_(a.narrow(0, i, std::min(rows, a.size(0) - i)).sum(0, false, type));
+  return total;
+}
+
+/// y of `of` holds a bias, which Q_U did not make. What it added to the sums is linear in y: a token of −bias, with all
+/// tokens' dy and nothing else, takes it out again.
+template <class A>
+void take_out_bias(adapted_tokens const& of, at::Tensor const& bias, hoft::bound_layer_view<A const> const& layer,
+                   hoft::layer_gradient_view<A> const& sums, at::Tensor const& memory) {
+  auto const options = memory.options();
+  auto const nothing = [&](at::Tensor const& like) {
+    return like.dim() == 2 ? at::zeros({1, like.size(1)}, options) : at::empty({0}, options);
+  };
+  auto const one = [&](at::Tensor const& a) { return a.to(memory.scalar_type()).unsqueeze(0).contiguous(); };
+  adapted_tokens const token{
+      one(bias).neg(),   nothing(of.v), nothing(of.w), nothing(of.q), one(column_sums(of.dy, memory.scalar_type())),
+      nothing(of.dbase), nothing(of.dv)};
+  add_gradients<A>(token, layer, sums, memory);
+}
+
+/// {dv, sums}, and dbase := ∂L/∂(M x), from dy and what `adapt` gave with that bias. `project_backward` and `finish`
+/// take the sums.
 inline std::tuple<at::Tensor, at::Tensor> adapt_backward(at::Tensor const& dy, at::Tensor const& y, at::Tensor const& v,
                                                          at::Tensor const& w, at::Tensor const& q,
-                                                         at::Tensor const& memory, at::IntArrayRef sizes,
-                                                         at::Tensor const& dbase) {
+                                                         optional_tensor const& bias, at::Tensor const& memory,
+                                                         at::IntArrayRef sizes, at::Tensor const& dbase) {
   constexpr char const* function = "adapt's gradient";
   layer_sizes const z(sizes);
   require_tokens(function, "y", y, memory, z.m);
   for (at::Tensor const* a : {&dy, &dbase}) require_rows(function, "dy or dbase", *a, memory, y.scalar_type());
+  require_bias(function, bias, y);
   c10::OptionalDeviceGuard const guard(memory.device());
-  at::Tensor const dv = at::empty(v.sizes(), v.options());
+  adapted_tokens of{y, v, w, q, dy, dbase, at::empty(v.sizes(), v.options())};
+  bool const recovers_q = z.scaled && q.dim() != 2;
+  if (bias && recovers_q) of.y = y - bias->to(y.scalar_type());  // q is made of every token's own y
   at::Tensor sums;
   dispatch(function, y.scalar_type(), [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
-    auto const device = policy();
     auto const layer = bound<A>(memory, z);
     sums = elements_for<A>(memory, [&](hoft::arena& count) { hoft::carve_layer_gradient(count, layer.adapter); });
     auto const g = sums_of<A>(sums, layer);
-    hoft::set_zero(device, g);
-    auto const state = state_of<T>(v, w, q);
-    at::Tensor const work = bytes(hoft::adapt_backward_workspace(device, layer, state), memory);
-    hoft::adapt_backward(device, layer, columns_of<T const>(y), state, columns_of<T const>(dy), columns_of<T>(dbase),
-                         columns_of<A>(dv), g, memory_of(work));
+    hoft::set_zero(policy(), g);
+    add_gradients<T>(of, layer, g, memory);
+    if (bias && !recovers_q && z.r.left > 0) take_out_bias<A>(of, *bias, layer, g, memory);
   });
-  return {dv, sums};
+  return {of.dv, sums};
 }
 
 /// dx += V̂ dv, and the rest of the sums.

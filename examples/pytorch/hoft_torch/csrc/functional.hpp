@@ -27,7 +27,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> adapted(at::Te
   auto const sizes = sizes_of(u, v, s);
   at::Tensor const memory = layer_of(u, v, s, product), y = at::empty(base_output.sizes(), base_output.options());
   at::Tensor const projected = project(with_rows(x), memory, sizes);
-  auto const [w, q] = adapt(with_rows(base_output), projected, memory, sizes, keep_q, y);
+  auto const [w, q] = adapt(with_rows(base_output), projected, {}, memory, sizes, keep_q, y);
   return {y, projected, w, q};
 }
 
@@ -41,7 +41,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at
   at::Tensor const dbase = at::empty(y.sizes(), y.options()), dx = at::zeros(x.sizes(), x.options());
   at::Tensor const dproduct = at::zeros(product.sizes(), product.options());
   auto const [dprojected, sums] = adapt_backward(with_rows(dy), with_rows(y), with_rows(projected), with_rows(w),
-                                                 q.dim() == 2 ? with_rows(q) : q, memory, sizes, dbase);
+                                                 q.dim() == 2 ? with_rows(q) : q, {}, memory, sizes, dbase);
   project_backward(with_rows(x), dprojected, memory, sizes, dx, sums);
   auto const [du, dv, ds] = finish_with(memory, layer_sizes(sizes), sums, [&](at::Tensor const& dB) {
     dproduct.copy_(dB);
@@ -51,26 +51,28 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at
 }
 
 /// {y, projected, w, q}: rows x [t, n] through a bound layer of the weight [m, n], whose product with x is adapted in
-/// place. All have x's type, under autocast too.
+/// place, and the bias [m] added. All have x's type, under autocast too.
 inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> bound_linear(at::Tensor const& x,
                                                                                at::Tensor const& weight,
+                                                                               optional_tensor const& bias,
                                                                                at::Tensor const& memory,
                                                                                at::IntArrayRef sizes, bool keep_q) {
   c10::impl::ExcludeDispatchKeyGuard const no_autocast(c10::autocast_dispatch_keyset);
   at::Tensor const y = at::linear(x, weight), rows = with_rows(x);
   at::Tensor const projected = project(rows, memory, sizes);
-  auto const [w, q] = adapt(y, projected, memory, sizes, keep_q, y);
+  auto const [w, q] = adapt(y, projected, bias, memory, sizes, keep_q, y);
   return {y, projected, w, q};
 }
 
 /// {dx, du, dv, ds} for that y; dx, or all others, are of no meaning if they are not wanted.
 inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> bound_linear_backward(
     at::Tensor const& dy, at::Tensor const& y, at::Tensor const& projected, at::Tensor const& w, at::Tensor const& q,
-    at::Tensor const& x, at::Tensor const& weight, at::Tensor const& memory, at::IntArrayRef sizes, bool want_dx,
-    bool want_parameters) {
+    at::Tensor const& x, at::Tensor const& weight, optional_tensor const& bias, at::Tensor const& memory,
+    at::IntArrayRef sizes, bool want_dx, bool want_parameters) {
   c10::impl::ExcludeDispatchKeyGuard const no_autocast(c10::autocast_dispatch_keyset);
   at::Tensor const dbase = at::empty(y.sizes(), y.options());
-  auto const [dprojected, sums] = adapt_backward(with_rows(dy), y, projected, w, q, memory, sizes, dbase);
+  auto const [dprojected, sums] = adapt_backward(with_rows(dy), y, projected, w, q,
+                                                 want_parameters ? bias : optional_tensor{}, memory, sizes, dbase);
   at::Tensor const dx = want_dx ? at::mm(dbase, weight) : at::empty(x.sizes(), x.options());
   project_backward(with_rows(x), dprojected, memory, sizes, dx, sums);
   at::Tensor const none = at::empty({0}, memory.options());

@@ -26,12 +26,12 @@ inline void declare(torch::Library& library) {
       "adapted_backward(Tensor dy, Tensor y, Tensor projected, Tensor w, Tensor q, Tensor x, Tensor u, Tensor v,"
       " Tensor s, Tensor product) -> (Tensor dbase, Tensor dx, Tensor du, Tensor dv, Tensor ds, Tensor dproduct)");
   library.def(
-      "bound_linear(Tensor x, Tensor weight, Tensor layer, int[] sizes, bool keep_q)"
+      "bound_linear(Tensor x, Tensor weight, Tensor? bias, Tensor layer, int[] sizes, bool keep_q)"
       " -> (Tensor y, Tensor projected, Tensor w, Tensor q)");
   library.def(
       "bound_linear_backward(Tensor dy, Tensor y, Tensor projected, Tensor w, Tensor q, Tensor x, Tensor weight,"
-      " Tensor layer, int[] sizes, bool want_dx, bool want_parameters) -> (Tensor dx, Tensor du, Tensor dv, Tensor "
-      "ds)");
+      " Tensor? bias, Tensor layer, int[] sizes, bool want_dx, bool want_parameters)"
+      " -> (Tensor dx, Tensor du, Tensor dv, Tensor ds)");
   library.def("merged(Tensor weight, Tensor u, Tensor v, Tensor s) -> Tensor");
   library.def(
       "merged_backward(Tensor dmerged, Tensor weight, Tensor u, Tensor v, Tensor s)"
@@ -41,10 +41,11 @@ inline void declare(torch::Library& library) {
   library.def("bind_layer(Tensor(a!) layer, int[] sizes, Tensor product) -> ()");
   library.def("project(Tensor x, Tensor layer, int[] sizes) -> Tensor v");
   library.def(
-      "adapt(Tensor base_output, Tensor v, Tensor layer, int[] sizes, bool keep_q, Tensor(a!) y)"
+      "adapt(Tensor base_output, Tensor v, Tensor? bias, Tensor layer, int[] sizes, bool keep_q, Tensor(a!) y)"
       " -> (Tensor w, Tensor q)");
   library.def(
-      "adapt_backward(Tensor dy, Tensor y, Tensor v, Tensor w, Tensor q, Tensor layer, int[] sizes, Tensor(a!) dbase)"
+      "adapt_backward(Tensor dy, Tensor y, Tensor v, Tensor w, Tensor q, Tensor? bias, Tensor layer, int[] sizes,"
+      " Tensor(a!) dbase)"
       " -> (Tensor dv, Tensor sums)");
   library.def("project_backward(Tensor x, Tensor dv, Tensor layer, int[] sizes, Tensor(a!) dx, Tensor(b!) sums) -> ()");
   library.def("finish_product(Tensor layer, int[] sizes, Tensor sums) -> Tensor dproduct");
