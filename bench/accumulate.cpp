@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // accumulate.cpp: from reflectors U [m, r] to the triangular factor F of I − U F Uᵀ, and what share of an apply the
 // exact inverse takes.
 #include "lapack.hpp"

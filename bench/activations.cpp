@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // activations.cpp: forward and backward passes of one adapted layer on t tokens, as a step of training does them,
 // beside the frozen layer and LoRA; and the memory that they take beyond x, y, the parameters and all of their
 // gradients.

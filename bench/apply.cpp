@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // apply.cpp: Q X with X [m, n] and Q of rank r, in place and into another matrix, by columns and by rows, on one thread
 // and on two.
 #include "lapack.hpp"

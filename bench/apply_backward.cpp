@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // apply_backward.cpp: dX and dU of Y = Q X, from X and dY [m, n], Q of rank r; and all of a training step: accumulate,
 // apply and their gradients.
 #include "products.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // backward.cpp: the gradients of y = Q_U M Q_V x with respect to x, U and V, beside the frozen layer, LoRA and the
 // paper's way.
 #include "layer.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // base_of.hpp: somebody else's products as a base operator for hoft.
 #pragma once
 #include "products.hpp"

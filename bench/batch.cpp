@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // batch.cpp: many small problems, each X_i := Q_i X_i with X_i [m, n] and Q_i of rank r.
 #include "lapack.hpp"
 #include "products.hpp"

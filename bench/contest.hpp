@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // contest.hpp: hoft beside its peers in one case. Those who do the same job are compared before any is timed.
 #pragma once
 #include "data.hpp"

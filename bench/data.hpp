@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // data.hpp: shapes and matrices that the contestants of a case share.
 #pragma once
 #include <hoft/householder/compact_wy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // decode.cpp: a bound layer on few tokens, as decoding has them, and one base under the adapters of many users; beside
 // the frozen layer and LoRA. Nothing is kept for a backward pass.
 #include "layer.hpp"

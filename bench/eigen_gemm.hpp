@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // eigen_gemm.hpp: the general product by Eigen.
 #pragma once
 #include <hoft/view/eigen.hpp>

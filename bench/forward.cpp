@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // forward.cpp: y = Q_U M Q_V x on t tokens, M [m, n], ranks r and r, beside the frozen layer, LoRA and the paper's way.
 #include "layer.hpp"
 #include "program.hpp"

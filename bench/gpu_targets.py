@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What compact WY forms set out to reach on a Hopper GPU, from the cases that hoft_gpu_bench measured.
 
   gpu_targets.py <file>              prints the ceilings that were measured in the same run, and each figure beside what

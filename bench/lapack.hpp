@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // lapack.hpp: the peers from OpenBLAS and LAPACK under one name for both types. The LAPACKE calls are the _work forms:
 // they allocate nothing and do not scan their arguments for NaN.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // layer.cpp: the adapted layer and its rivals, instantiated here only.
 #include "layer.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // layer.hpp: one adapted linear layer y = M̂ x and what its rivals need: the frozen layer alone, LoRA, and the paper's
 // own formulation, which forms M̂. Compiled once, in layer.cpp, for float and double.
 #pragma once

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """hoft_torch's householder_product and ormqr on the CPU, beside PyTorch's own, forward alone and with the gradients.
 
     build/venv/bin/python bench/linalg_torch.py [--quick] [--rounds N] [--limit SECONDS] [--save | --check]

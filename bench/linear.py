@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """A training step of one linear layer on the CPU: hoft's HOFTLinear beside PEFT's LoRA of as many parameters.
 
     python3 -m venv build/venv && build/venv/bin/pip install torch peft ninja

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // machine.cpp: peak and bandwidth, and who is being measured.
 #include "machine.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // machine.hpp: what the machine can do at most. Both are contestants of every case, so that a clock that drifts shows
 // in them as it does in the others.
 #pragma once

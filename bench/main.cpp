@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // main.cpp: all contests, one after another.
 #include "program.hpp"
 

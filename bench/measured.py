@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Which results are measurements, and which only show that everything runs."""
 
 import sys

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // merge.cpp: M̂ = Q_U M Q_V, M [m, n], ranks r and r.
 #include "lapack.hpp"
 #include "products.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Draws results as PNG: ratios as bars, rates under the roofline."""
 
 import sys

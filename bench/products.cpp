@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // products.cpp: the three libraries' products, instantiated here only.
 #include "products.hpp"
 

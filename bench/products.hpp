@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // products.hpp: plain matrix products by three libraries. Compiled once, in products.cpp: the cases choose at run time.
 #pragma once
 #include <hoft/cpu/policy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // program.cpp: registers what is to be timed with Google Benchmark and writes down what it found.
 #include "program.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // program.hpp: runs contests one after another; within one, repetitions of all contestants alternate at random.
 #pragma once
 #include "contest.hpp"

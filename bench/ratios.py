@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Prints how hoft compares with its peers, from JSON as Google Benchmark writes it; with --save, keeps it.
 
 A benchmark is called operation/type/m/n/r/contestant. For each case there is a row with the median time of hoft, the

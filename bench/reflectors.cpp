@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // reflectors.cpp: reflectors and the peers that take them one by one, instantiated here only.
 #include "reflectors.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // reflectors.hpp: one product of reflectors in every form that a contestant wants, and the peers that take reflectors
 // one by one. Compiled once, in reflectors.cpp, for float and double.
 #pragma once

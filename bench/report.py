@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Writes docs/reference/performance.md and the plots from bench/results/*.json and bench/notes.json.
 
 --check writes nothing and fails when the page is not what would be written.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [--cpu] [--quick] [--save] [--only=REGEX] [--benchmark_<option>...]
 # Installs what the benchmarks need, builds them in build/bench, runs them and prints ratios of medians, raw results in
 # build/bench/results.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Reads what the benchmarks wrote: repetitions by case and contestant."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The tables of ratios, for the terminal and for the page."""
 
 from series import bandwidth, fraction_of_peak, fraction_of_roofline, over_hoft, speed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the library sets out to reach on one core, and how each number comes out of the measured cases."""
 
 import dataclasses

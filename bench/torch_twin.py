@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Times Q X and its gradients in eager PyTorch on the CPU, one thread, and writes JSON as Google Benchmark does.
 
 The twin of the training contest: from U [m, r], X and dY [m, n] to Y = Q X, dX and dU, with the compact WY form in the

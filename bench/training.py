@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What bench/gpu/compare_torch measured: sums over the shapes, ratios, and what they should be."""
 
 import statistics

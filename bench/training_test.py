@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What training.py, gpu_targets.py and report.py make of results, on results whose ratios are known, and that none of
 them takes for measured what is not."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # A toolchain file: Debian's cross compiler for 64-bit ARM, and QEMU to run what it makes. Static programs need no root
 # of that system.
 set(CMAKE_SYSTEM_NAME Linux)

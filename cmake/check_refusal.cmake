@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # Run by cmake -P with COMPILER, SOURCE, INCLUDE_DIR, SYSTEM_INCLUDE_DIRS and HEADER, which is included first.
 # SOURCE compiles as it stands. With -DREFUSED=i it must not, and the compiler's output must contain the text of its
 # i-th line `// refused: <text>`, in a static assertion: no other error may stand beside it (`// refused among others:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # How hoft's own binaries are compiled. Linked PRIVATE by each of them, never exported: a user's warnings and machine
 # flags are the user's.
 set(CMAKE_CXX_EXTENSIONS OFF)

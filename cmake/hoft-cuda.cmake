@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # hoft::cuda, for sources compiled by nvcc, wherever CUDA's toolkit is found. Read by the project and by its package.
 find_package(CUDAToolkit 12.4 QUIET)
 if(CUDAToolkit_FOUND AND TARGET CUDA::cublas AND NOT TARGET hoft::cuda)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # `cmake --install` and, for those who then say find_package(hoft) or `pkg-config hoft`, the package.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)

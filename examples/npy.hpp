@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // npy.hpp: matrices of real numbers in NumPy's .npy format, versions 1.0 to 3.0.
 #pragma once
 #include <Eigen/Core>

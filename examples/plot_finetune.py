@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Draws the results of finetune_images: plot_finetune.py FOLDER reads FOLDER/results.json and writes PNG files there."""
 
 import argparse

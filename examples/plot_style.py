@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """How the plots of the examples look: the settings of matplotlib, and a style for each method."""
 
 import sys

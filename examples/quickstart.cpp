@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // quickstart.cpp: a layer y = M x learns the same inputs upside down. M stays frozen; U and V turn its two sides.
 #include <hoft/hoft.hpp>
 

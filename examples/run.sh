@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [option...]
 # Installs what is missing, builds finetune_images in build/examples, runs it with the given options (--help lists them)
 # and draws its results. Without --out they go to build/finetune_images. `run.sh --quick` is the short form.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // tensors_of_others.cpp: a HOFT layer around memory and a kernel of somebody else, by raw pointers, Eigen's maps and
 // DLPack tensors, with gaps between rows or without. No tensor is copied. Fails if the ways give different numbers.
 #include <hoft/hoft.hpp>

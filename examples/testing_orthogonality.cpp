@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // testing_orthogonality.cpp: two orthogonal layers that know nothing of hoft, and their tests against its reference.
 // docs/guide/testing-orthogonality.md quotes it. Fails if a layer does.
 #include <hoft/reference/gradient.hpp>

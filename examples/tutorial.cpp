@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // tutorial.cpp: the code of docs/guide/tutorial.md, in its order. Prints what the text says.
 #include <hoft/hoft.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // two_forms.cpp: each operation twice, once for people and once for frameworks. docs/guide/forms.md quotes it.
 #include <hoft/hoft.hpp>
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Fails when clang-format would change a tracked C++ or CUDA file.
 set -euo pipefail
 

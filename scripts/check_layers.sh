@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: check_layers.sh [root]
 # Fails when a header under include/hoft breaks the layers: see the table `may` below and docs/internals/architecture.md.
 set -euo pipefail

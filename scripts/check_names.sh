@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: check_names.sh [root]
 # Every file and folder that README.md or docs/ name in `code font` must be tracked: `cuda/kernel/apply.hpp` is the end
 # of a path, `view/` a folder somewhere. What is built (build/...) and the text of code blocks is not looked at.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Fails when a tracked file names a path of one machine or the host of a package registry: what is built here must
 # build elsewhere. /usr and /etc are the system's and the same everywhere.
 set -euo pipefail

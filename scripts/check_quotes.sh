@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Documents quote compiled code only: each ```cpp block of README.md and docs/ must stand, line for line and blank
 # lines and indentation aside, in a source of examples/, tests/ or bench/, or in a header. README.md must quote
-# examples/quickstart.cpp whole.
+# examples/quickstart.cpp whole, but for the line of the licence.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,6 +27,7 @@ awk -v documents="$documents" '
     for (i = 1; i <= n; i++) is_document[is_document_list[i]] = 1
   }
   FNR == 1 && !(FILENAME in is_document) { count++; names[count] = FILENAME; text[count] = "\n" }
+  !(FILENAME in is_document) && /SPDX-License-Identifier/ { next }
   !(FILENAME in is_document) { line = trimmed($0); if (line != "") text[count] = text[count] line "\n"; next }
   FNR == 1 { inside = 0 }
   !inside && /^[ \t]*```(cpp|c\+\+)[ \t]*$/ { inside = 1; block = ""; first = FNR; next }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # clang-tidy (.clang-tidy) over the headers, as the examples instantiate them: both forms of the calls, and the
 # reference. About a minute of processor time.
 set -euo pipefail

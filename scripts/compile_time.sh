@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: compile_time.sh [repetitions]
 # Processor seconds to compile `#include <hoft/hoft.hpp>` beside `#include <Eigen/Dense>`, interleaved; prints the
 # medians and fails when hoft takes 1.5 times as long as Eigen or more.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Draws docs/figures/transform.svg: HOFT and SHOFT as a product of matrices, what is trained and what is frozen.
 
 Without arguments it writes the file, with --check it fails if the file differs from what it would write.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, python, libtorch,
 # jax, embed, tensor_parallel, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: install_python.sh FOLDER
 # Makes a virtual environment in FOLDER with the packages of python_packages.txt and prints the path of its interpreter.
 # An environment that the same list has made is taken as it is. PYTHON names another interpreter than Debian's.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Prints how many compilers may run at once: one for each core, or HOFT_JOBS, as long as each has 2 GiB of memory.
 set -euo pipefail
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run_ctest.sh <build directory> [ctest option...]
 # Runs ctest there and ends with `N passed, N failed[, N skipped]`, where N counts test cases in doctest executables and
 # one for each other test. Fails when one fails or when none passes.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Installs hoft in build/prefix, as a package for examples that look for one, and prints that path.
 set -euo pipefail
 

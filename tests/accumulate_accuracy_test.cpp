@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // accumulate: how far from orthogonal Q = I − U T Uᴴ may be, for columns from independent to equal. Nearly parallel
 // ones are the worst: T then holds numbers of size 4 and of alternating signs.
 #include <hoft/eigen/adapter.hpp>

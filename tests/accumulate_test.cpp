@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // accumulate: the normalised reflectors and the triangles T, their definition, and what must hold for every input.
 #include <hoft/eigen/apply.hpp>
 #include <hoft/reference/orthogonality.hpp>

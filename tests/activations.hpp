@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the tests of HOFT and SHOFT on activations share: a problem, its answers in long double by reflectors one after
 // another, the errors that are allowed, a base operator that counts, and the calls with views, watched.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // HOFT and SHOFT on activations: against reflectors one after another in long double, against the weight form and
 // against central differences.
 #include "activations.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The adapter itself: what it is made of and refuses, its state at the start of training, and training in 16 bits.
 #include "support.hpp"
 

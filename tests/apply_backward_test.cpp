@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Gradients of apply against a backward pass through reflectors one after another in long double, which is itself held
 // against central differences of the reference.
 #include <hoft/eigen/apply.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // apply and materialize against reflectors one after another in long double.
 #include <hoft/eigen/apply.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Base operators of any type, which hoft calls and never looks into, and dense.
 #include "activations.hpp"
 

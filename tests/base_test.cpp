@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The policy of a pass reaches the base operator.
 #include "cuda_on_host/host.hpp"
 #include "support.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Batches: the bits of the single calls, and errors before anything is written.
 #include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Conversions of bfloat16 by the CPU's own loops, judged by Eigen's, which convert one number at a time.
 #include "support.hpp"
 

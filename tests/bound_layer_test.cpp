@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Layers that own what bind_layer makes: micro-batches by value, base operators by reference and by value, and what
 // happens when a base operator throws.
 #include "activations.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Views that check their indices: what is out of bounds ends the program with a message, and hoft itself stays inside.
 #define HOFT_CHECK_BOUNDS
 #include <hoft/hoft.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "compiled.hpp"
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend {

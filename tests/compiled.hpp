@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What many tests call, and what therefore one source compiles, compiled.cpp, instead of each of them: the kernels of
 // the CPU, and what is built of them for a panel of columns, for the types that they sum in.
 #pragma once

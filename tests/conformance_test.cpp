@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What every backend must do: each operation by itself, and all calls together, on the CPU, on the CUDA backend run by
 // the host, and on the naive backend of the examples. The tests of the CPU (apply_test, merge_test, ...) and of kernels
 // (cuda_kernels_test) ask more of these two; what is asked here is what somebody who writes a backend may run.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the documentation says of flops and of memory for each thread, by numbers that count and by the queries.
 #include "../bench/claims/counted.hpp"
 

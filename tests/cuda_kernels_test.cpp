@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The kernels of the CUDA backend on the host: what they compute, in steps forwards and backwards.
 #include <hoft/cuda/dense.hpp>
 #include "cuda_on_host/host.hpp"

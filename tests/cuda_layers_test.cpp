@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Bound layers through the kernels of the CUDA backend, run by the host: micro-batches that add up, the tokens of many
 // adapters behind one base, a few tokens at a time, and q, k and v of one x.
 #include <hoft/cuda/dense.hpp>

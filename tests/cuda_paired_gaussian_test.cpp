@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // paired_gaussian of the CUDA backend, its kernel run by the host: the numbers of random_test.
 #include "cuda_on_host/host.hpp"
 #include <hoft/adapter/paired_gaussian.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The kernels of the CUDA backend by threads that meet behind every step, as a GPU runs them: the same bits as in one
 // thread, and no data race for ThreadSanitizer.
 #include <hoft/cuda/dense.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Training through the kernels of the CUDA backend, run by the host, beside the CPU's; and whether the judge of both
 // sees what is wrong.
 #include "cuda_on_host/host.hpp"

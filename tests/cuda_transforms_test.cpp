@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // HOFT and SHOFT through the kernels of the CUDA backend, run by the host.
 #include "cuda_on_host/host.hpp"
 

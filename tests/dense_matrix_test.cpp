@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The matrices that hoft returns: their memory, and that they stand wherever an Eigen matrix may stand.
 #include <hoft/hoft.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Eigen's development branch has called predux_half_dowto4 predux_half since November 2025: the kernels compile and sum
 // with that name too. Eigen's own headers are renamed here, so the other name is not there at all.
 #define predux_half_dowto4 predux_half

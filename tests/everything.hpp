@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every call that takes views and a workspace, once, on padded storage: what the promises are checked on.
 #pragma once
 #include "support.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Products of a large matrix with few columns, or few rows, against plain loops in long double.
 #include "compiled.hpp"
 

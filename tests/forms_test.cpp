@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What a compact WY form knows of itself, and the ways to say which product is meant.
 #include "support.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // One base operator under the adapters of many users: forward_shared against forward for the tokens of each.
 #include "activations.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/fwd.hpp declares what the other headers define: the same templates, in the same namespaces.
 #include <hoft/fwd.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The compact WY form against LAPACK wherever LAPACK has the operation: larft, ormqr and unmqr, orgqr and ungqr, on
 // what geqrf returns.
 #include <hoft/eigen/apply.hpp>

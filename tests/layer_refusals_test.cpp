@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the calls on bound layers refuse, by name, before they write anything or call the base operator.
 #include "activations.hpp"
 

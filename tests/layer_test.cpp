@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A bound layer between optimiser steps: micro-batches, sums in the caller's memory, the two halves around somebody
 // else's base, checkpointing, threads, and base operators that throw.
 #include "activations.hpp"

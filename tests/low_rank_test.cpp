@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The low-rank forms of a trained adapter: M̂ = M + L R (HOFT) or diag(s) M + L R (SHOFT), and diag(s) (M + L R),
 // against reflectors one after another in long double.
 #include "support.hpp"

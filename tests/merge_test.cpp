@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // HOFT and SHOFT on the weight: merge, unmerge and merge_backward against reflectors one after another in long double.
 #include "support.hpp"
 

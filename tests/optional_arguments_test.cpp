@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Optional outputs where there is no place for them: projections without columns, and q of an adapter without a scale.
 #include <hoft/eigen/activations.hpp>
 #include <hoft/eigen/apply.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What a program may have defined before it includes hoft: macros of windows.h and of C's headers, with which Eigen
 // compiles. The libraries come first, as some of them undefine such macros.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the forms with views and workspace promise: no allocation, nothing written outside outputs and workspace.
 #include "everything.hpp"
 #include "sanitized.hpp"

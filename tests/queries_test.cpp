@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Workspace queries: the same answer for views of constant elements, and bad sizes refused where they are given.
 #include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Random numbers by place: the generator, the accuracy and distribution of the Gaussian numbers, and their bits, which
 // are those of every compiler, flag and backend.
 #include <hoft/adapter/paired_gaussian.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The numerical reference against what is independent of it: explicit m × m products in a wider type, LAPACK,
 // multiprecision and dual numbers, and values worked out by hand.
 #include <hoft/reference/gradient.hpp>

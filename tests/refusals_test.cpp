@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every documented error, its message, and that nothing was written before it. (What must not compile is in refusals/.)
 #include "support.hpp"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [--all] [-D<option>=<value>...]
 # Installs what the tests need, builds them in build/tests, runs them and ends with `N passed, N failed`.
 #   --all  without a GPU: every test of the CUDA backend on the emulator (tests/ptx), for every scalar and in every order,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // HOFT_TEST_SANITIZED: whether a sanitizer is compiled in that replaces functions of the C library itself.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What every backend must do, of one rank: operations, calls, batches and layers. sharded_test has several ranks.
 #include "conformance/batches.hpp"
 #include "conformance/calls.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Shards over the CUDA backend, whose kernels run on the host here: fused where no sum runs over ranks, else its
 // operations with messages between them.
 #include "cuda_on_host/host.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Shards: how many messages travel and how many numbers they hold, what ranks that differ are told, and what is
 // refused.
 #include "sharded/all_calls.hpp"

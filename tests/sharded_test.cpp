@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Shards: the same calls on ranks that are threads of this process (sharded/thread_ranks.hpp). mpi_ranks.cpp runs them
 // over MPI.
 #include "sanitized.hpp"

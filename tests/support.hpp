@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the tests of the fast code share: matrices by seed, storage with sentinels, wide copies, oracles in long double,
 // and the errors that are allowed.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The caller's modes of floating-point arithmetic, rounding and flush-to-zero, reach every thread that works for it,
 // and no other work of that thread.
 #include "support.hpp"

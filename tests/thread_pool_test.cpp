@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The pool of threads by itself, and executors of a caller's own: each task once, by as many threads as there are,
 // whoever else calls, and if the system has no more.
 #include "sanitized.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The same bits for any number of threads, and independent calls at the same time.
 #include "everything.hpp"
 

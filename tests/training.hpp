@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Two layers, HOFT and then SHOFT, fitted to a target by gradient descent: one body for the CPU, for the kernels run by
 // the host, and for a GPU that replays a step captured in a graph.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What training on another machine is judged by: the same training on the CPU, how far rounding may move its curve, and
 // the orthogonality of what was trained.
 #pragma once

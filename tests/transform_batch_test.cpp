@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Batches of adapters: the bits of the single calls, and errors before anything is written.
 #include <hoft/cuda/dense.hpp>
 #include "cuda_on_host/host.hpp"

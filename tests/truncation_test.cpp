@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What cutting the series for T costs: the table of the mathematics page, within a factor of 2.
 #include <hoft/eigen/apply.hpp>
 #include <hoft/reference/orthogonality.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A program may use the names of hoft and of the standard library without qualification: what it types means what it
 // meant before. (mdspan has such a test of its own.)
 #include <algorithm>

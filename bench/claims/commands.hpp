@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // commands.hpp: what a program of the harness can be told to do. Tables are written with tabs between their fields.
 #pragma once
 #include "plan.hpp"

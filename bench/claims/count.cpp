@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // count.cpp: flops by numbers that count, bytes by a heap that counts: the same on every machine and at every run.
 #include "counted.hpp"
 

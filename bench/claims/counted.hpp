@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // counted.hpp: a number that counts what is done with it. Sums, differences, products and quotients count one each, as
 // in hoft/core/cost.hpp; signs, comparisons and square roots count nothing. To be included before hoft and Eigen.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // coverage.cpp: which orthogonal targets a method reaches, and what that takes.
 #include "measures.hpp"
 #include "progress.hpp"

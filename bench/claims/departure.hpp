@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // departure.hpp: how far a compact WY form is from an orthogonal matrix.
 #pragma once
 #include <hoft/eigen/compact_wy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // describe.cpp: what hoft_claims can do, and its methods as a table.
 #include "measures.hpp"
 #include "trial.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """One figure a claim: measurements, the claim with the constants that suit it best, in log-log coordinates; and maps."""
 
 import concurrent.futures

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Exponents of measurements with intervals, and verdicts on claims.
 
 A sample is a dict: sizes (letters to numbers) and values (the repetitions). A sweep is a list of samples in which one

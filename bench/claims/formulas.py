@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Formulas in m, n, r, b, k and t, written as Python expressions with + - * / ** and min and max."""
 
 import ast

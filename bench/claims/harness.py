@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Measures the claims on complexity with hoft_claims, judges them, and writes JSON, CSV, plots and the page
 docs/reference/complexity.md.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // heap.cpp: every allocation of C and C++ ends in one of these functions of glibc.
 #include "heap.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // heap.hpp: how many bytes the C library has lent at most.
 #pragma once
 #include <cstddef>

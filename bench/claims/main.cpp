@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // main.cpp: the commands of a program of the harness.
 #include "commands.hpp"
 

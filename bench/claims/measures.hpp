@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // measures.hpp: the commands of hoft_claims, as commands.hpp describes them.
 #pragma once
 #include "commands.hpp"

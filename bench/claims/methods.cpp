@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // methods.cpp: all methods and their products for one BENCH_SCALAR, which bench/claims/CMakeLists.txt names.
 #include "counted.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // orthogonality.cpp: how far the truncated inverse is from an orthogonal Q, and what each side of HOFT keeps.
 #include "measures.hpp"
 #include "departure.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """complexity.md and complexity-gpu.md of docs/reference from their results: all numbers and verdicts come from there."""
 
 import collections

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // plan.cpp: plans from files.
 #include "plan.hpp"
 

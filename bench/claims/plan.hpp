@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // plan.hpp: what is to be measured, and the heads of the tables.
 #pragma once
 #include "../methods/description.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What is measured: a base size and sweeps of one variable, or of m and n together, with the others held."""
 
 PASSES = ("merge", "merge_backward", "forward", "backward")

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // progress.hpp: a line on the terminal that says how far a command is and how long it still takes.
 #pragma once
 #include <chrono>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // tables.cpp: rows that the tables of all programs have in common.
 #include "commands.hpp"
 

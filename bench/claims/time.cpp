@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // time.cpp: processor times of passes in float, by Google Benchmark.
 #include "measures.hpp"
 #include "heap.hpp"

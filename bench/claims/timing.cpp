@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // timing.cpp: Google Benchmark, set up alike for all programs.
 #include "commands.hpp"
 

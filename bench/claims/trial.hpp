@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // trial.hpp: one method at one size, and its passes by name.
 #pragma once
 #include "../data.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """From what was measured to claims with verdicts."""
 
 import numpy as np

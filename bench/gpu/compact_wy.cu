@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // compact_wy.cu: accumulate, apply and apply_backward on a GPU beside cuBLAS and cuSOLVER. Prints a table and writes
 // every sample as JSON.
 //   hoft_gpu_bench <file> [repetitions]            25 of each

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: count.sh [--save | --check] [--lines=<how many>] [--case=<part of a name>]
 # Counts what the kernels of docs/internals/gpu-notes.md execute, on the emulator of tests/ptx, which takes CUDA 13's
 # nvcc and no GPU: instructions of warps, bytes and sectors, bank conflicts, matrix instructions, barriers. Prints them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // counts.cu: the kernels of docs/internals/gpu-notes.md at its shapes, once each, for what counts their instructions
 // (count.sh). Prints a line of JSON for each case. The launches of a case stand between two of `mark`.
 //   hoft_gpu_counts <columns> <columns of a weight, or 0> [<part of the names of the cases wanted>]

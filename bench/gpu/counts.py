@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What the kernels of docs/internals/gpu-notes.md execute, counted by the emulator of tests/ptx; count.sh calls it.
 
   counts.py --run=<folder of the emulator's libraries> --program=<hoft_gpu_counts> [--case=<part of a name>] [--save]

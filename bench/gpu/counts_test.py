@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What counts.py makes of the emulator's reports."""
 
 import unittest

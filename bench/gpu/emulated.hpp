@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // emulated.hpp: whether a GPU is one.
 #pragma once
 #include <cuda_runtime_api.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What ptxas made of the kernels in an executable or object file: a line for each kernel, and for each innermost loop with
 matrix instructions. Takes cuobjdump and nvdisasm of CUDA (or of PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm)
 from PATH.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What instructions.py makes of a disassembly whose loops are known."""
 
 import unittest

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // ormqr.hpp: LAPACK's way to apply a product of reflectors, on a GPU: a peer of apply.
 #pragma once
 #include <cuda_runtime_api.h>

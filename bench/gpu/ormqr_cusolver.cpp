@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // ormqr_cusolver.cpp: ormqr by cuSOLVER.
 #include "ormqr.hpp"
 

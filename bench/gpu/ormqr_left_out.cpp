@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // ormqr_left_out.cpp: no ormqr, where cuSOLVER cannot run: on the emulator of tests/ptx.
 #include "ormqr.hpp"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Keeps what bench/gpu/run.sh measured, with commit and date. Refuses what is no measurement.
 
   save.py <file> <file to write> <what it was made by>

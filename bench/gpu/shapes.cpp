@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // shapes.cpp: how the kernels of docs/internals/gpu-notes.md share a matrix among blocks, and what a block shares,
 // without a GPU.
 //   hoft_gpu_shapes [processors] [kilobytes a block] [blocks of a cluster]     by default 132, 227, 8

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """apply by PyTorch on the same GPU: torch.ormqr, and torch.linalg.householder_product with a product. Adds its samples to
 the JSON that hoft_gpu_bench wrote.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // all.hpp: the methods that the harness knows, in the order of its tables. A new one is a header and a line here.
 #pragma once
 #include "hoft_exact.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // block_rotations.hpp: Q = Q_k ⋯ Q₁, each factor made of rotations of b rows by Cayley's map of skew matrices. Factor j
 // (from 0 on) couples groups of b/2 rows whose numbers differ in bit j, so that the first one is block-diagonal.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // boft.hpp: butterfly orthogonal fine-tuning, M̂ = Q_k ⋯ Q₁ M.
 #pragma once
 #include "block_rotations.hpp"

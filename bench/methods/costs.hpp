@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // costs.hpp: what the methods say of themselves that exist on GPUs too, where only their memory differs.
 #pragma once
 #include "description.hpp"

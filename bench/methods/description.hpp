@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // description.hpp: what a method says of itself, without the numbers it computes with.
 #pragma once
 #include <hoft/view/matrix_view.hpp>

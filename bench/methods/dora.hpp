@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // dora.hpp: M̂ = diag(s) W, W = M + B A, s_i = μ_i / ‖row i of W‖: direction and magnitude apart, with the gradient of
 // the norms (the paper's authors also offer to leave it out). W is formed only on the weight: norms come from ‖M_i‖² +
 // 2 (M Aᵀ)_i · B_i + B_i A Aᵀ B_iᵀ.

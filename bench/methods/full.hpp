@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // full.hpp: full fine-tuning: every element of the weight is trained, so that M̂ is the parameter and M is not read.
 #pragma once
 #include "costs.hpp"

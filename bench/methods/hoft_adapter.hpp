@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_adapter.hpp: hoft itself, for the methods that are hoft. Its base operator takes the product of all methods.
 #pragma once
 #include "costs.hpp"

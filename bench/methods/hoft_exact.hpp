@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_exact.hpp: HOFT with the exact inverse, by hoft.
 #pragma once
 #include "hoft_adapter.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_in_turn.hpp: HOFT in the order in which its formula reads: Q_V x, then M, then Q_U, with hoft's products of
 // reflectors. It needs no M V, which hoft's own passes need and which costs 2 m n r: cheaper for few tokens.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_in_turn_exact.hpp: HOFT as Q_V x, then M, then Q_U, with the exact inverse, by hoft.
 #pragma once
 #include "hoft_in_turn.hpp"

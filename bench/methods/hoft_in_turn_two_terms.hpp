@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_in_turn_two_terms.hpp: HOFT as Q_V x, then M, then Q_U, with the inverse cut after two terms, by hoft.
 #pragma once
 #include "hoft_in_turn.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_two_terms.hpp: HOFT with the inverse cut after two terms as in the paper, by hoft.
 #pragma once
 #include "hoft_adapter.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hra.hpp: Householder reflection adaptation, M̂ = H(u₁) ⋯ H(u_r) M, reflections one by one.
 #pragma once
 #include "reflections.hpp"

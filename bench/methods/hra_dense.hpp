@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hra_dense.hpp: HRA with Q = H(u₁) ⋯ H(u_r) formed as a dense matrix [m, m], then M̂ = Q M formed, as PEFT does.
 #pragma once
 #include "reflections.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // lora.hpp: low-rank adaptation, M̂ = M + B A.
 #pragma once
 #include "costs.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // method.hpp: what a fine-tuning method is to the harness. A method is one header of this folder and one line of
 // all.hpp.
 #pragma once

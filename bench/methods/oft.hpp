@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // oft.hpp: orthogonal fine-tuning, M̂ = Q M with Q block-diagonal, each block by the exact Cayley map.
 #pragma once
 #include "block_rotations.hpp"

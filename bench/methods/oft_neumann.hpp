@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // oft_neumann.hpp: orthogonal fine-tuning with the inverse of Cayley's map cut after five terms of its Neumann series
 // (OFTv2).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // reflections.hpp: Q = H(u₁) ⋯ H(u_r) applied one reflection after another by matrix-vector products and rank-1
 // updates, on panels of columns that stay in the second-level cache.
 #pragma once

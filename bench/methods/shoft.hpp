@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // shoft.hpp: SHOFT, HOFT with a scale for each row, by hoft.
 #pragma once
 #include "hoft_adapter.hpp"

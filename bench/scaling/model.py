@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What tensor parallelism costs, measured on few ranks and modelled on many.
 
 model.py FOLDER [--save] reads FOLDER/ranks_*.jsonl, which scaling.cpp printed, and writes FOLDER/scaling.md and

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """What model.py says of weights that are small enough to count by hand."""
 
 import math

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [--quick] [--save]
 # Measures messages and split layers on 1 to as many ranks as this machine has cores, models more, and writes
 # build/scaling/scaling.md with a plot; --save writes docs/reference/scaling.md. --quick: small sizes, times count for

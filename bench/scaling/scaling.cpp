@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // scaling: what messages cost on these ranks, and steps of a layer split over them, frozen and adapted by LoRA and
 // HOFT. Rank 0 prints JSON, one object a line; model.py reads it.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A layer y = Q_U M Q_V x on the backend of naive.hpp: the calls of hoft do not change, only the policy does.
 //
 // All of it goes through views of memory that the program owns. Neither Eigen nor the CPU backend is included.

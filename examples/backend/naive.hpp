@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // naive.hpp: a whole backend of hoft in plain loops, to be read by somebody who writes one.
 //
 // It computes on one thread, on memory of the host, and is slow. It is right, and it is complete: every algorithm of

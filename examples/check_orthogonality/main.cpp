@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // check_orthogonality: measures of a matrix in a .npy file by hoft's numerical reference.
 // `check_orthogonality --help` lists the options, README.md tells what they mean.
 #include "../npy.hpp"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [option...] file
 # Installs what is missing, builds check_orthogonality in build/examples and runs it (--help lists its options).
 set -euo pipefail

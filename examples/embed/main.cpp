@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // main.cpp: the rotation between two clouds of points (orthogonal Procrustes), found by Ceres with gradients by hoft.
 // Ceres sees a function of m r numbers; hoft makes them a product of r reflectors, which is orthogonal at every step.
 #include <hoft/hoft.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // experiment.hpp: trains the source network, chooses learning rates, adapts the network to upside-down images.
 #pragma once
 #include "network.hpp"

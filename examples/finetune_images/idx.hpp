@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // idx.hpp: reads the gzip-compressed IDX files in which MNIST and its relatives are distributed.
 #pragma once
 #include <zlib.h>

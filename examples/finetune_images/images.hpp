@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // images.hpp: labelled images as the columns of a matrix.
 #pragma once
 #include "idx.hpp"

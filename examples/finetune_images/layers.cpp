@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // layers.cpp: what each way of training does to a layer; the one source here that trains through hoft.
 #include "layers.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // layers.hpp: one linear layer y = W x and the ways to train it: all of W, a low-rank addition to it, or HOFT/SHOFT.
 #pragma once
 #include "images.hpp"

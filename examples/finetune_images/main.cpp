@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // finetune_images: a small network learns Fashion-MNIST, then adapts to the same images upside down with 1,000 labels,
 // once each by full fine-tuning, LoRA, HOFT and SHOFT. `finetune_images --help` lists the options.
 #include "report.hpp"

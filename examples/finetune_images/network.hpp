@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // network.hpp: 784-256-256-10 with ReLU, softmax cross-entropy, Adam, minibatches.
 #pragma once
 #include "../npy.hpp"

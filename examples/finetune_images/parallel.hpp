@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // parallel.hpp: independent pieces of work on several threads, and a line that says how far they are.
 #pragma once
 #include <time.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // report.hpp: the results as a table for people, as CSV for spreadsheets and as JSON for plot_finetune.py.
 #pragma once
 #include "experiment.hpp"

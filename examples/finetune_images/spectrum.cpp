@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "spectrum.hpp"
 
 #include <hoft/reference/singular_values.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // spectrum.hpp: hoft's measures of singular values, compiled apart: they take as long to compile as the training.
 #pragma once
 #include "images.hpp"

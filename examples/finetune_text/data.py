@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Debian's package descriptions and the section that each belongs to.
 
 The texts are the one-line descriptions that apt knows of every package; the section is what a

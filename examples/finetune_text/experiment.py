@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Fine-tunes all-MiniLM-L6-v2 on Debian's package descriptions by nine methods and compares them.
 
 Each method tries the same learning rates, one training each, judged on the validation split.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Names of the methods for people, without what runs them."""
 
 LABELS = {

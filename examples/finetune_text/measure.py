@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Times and memory of training steps, each method under the same conditions."""
 
 import concurrent.futures

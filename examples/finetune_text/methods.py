@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The methods that are compared, each as people call it.
 
 All but `head` and `full` are methods of PEFT. They adapt the same matrices, which are those with

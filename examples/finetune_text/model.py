@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The model that is fine-tuned: all-MiniLM-L6-v2, the mean of its outputs, and a linear head."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Draws the results of finetune_text: plot.py FOLDER reads FOLDER/results.json and writes two PNG
 files there, accuracy with time and memory, and the choice of the learning rates."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """How far a list of jobs is, and how long the rest will take."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """PEFT and transformers, imported without what they and others say of each other's versions."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The tables of a comparison, in Markdown, and where they are saved."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [option...]
 # Installs what is missing, compares methods of fine-tuning on a text task with the given options (--help lists them),
 # and draws the results. Without --out they go to build/finetune_text. PYTHON names an interpreter that has the packages

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A trained HOFT adapter as LoRA, and a SHOFT adapter as DoRA, read by PEFT without hoft."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Which standard deviation HOFT's reflectors should start with: its accuracy by that and by the
 learning rate, beside LoRA's. Q does not depend on their length, but a step of a given learning rate
 turns short reflectors further."""

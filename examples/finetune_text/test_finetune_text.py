@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Tests of the text example: the rule of its data, its batches, what it prints and draws.
 
 Those of the data need nothing but Python; the others skip where PyTorch, PEFT or the model is

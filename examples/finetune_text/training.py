@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """One training on Debian's descriptions, and its accuracy."""
 
 import dataclasses

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [--build|--quick]
 # Installs what is missing, installs hoft in build/prefix, builds the calls in build/jax, runs the tests and trains.
 # --build: no more than builds. --quick: trains for fewer steps. PYTHON names an interpreter that has jax and is taken

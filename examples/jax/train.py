@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A network learns Fashion-MNIST, and then the same images upside down by HOFT alone: its weights are frozen and turned.
 By hoft's calls and by the same formulas in jax's own operations: the losses must be the same.
 

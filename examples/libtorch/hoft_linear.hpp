@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft_linear.hpp: a frozen linear layer between two products of reflectors, as a torch::autograd::Function.
 #pragma once
 #include <torch/csrc/autograd/custom_function.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // main.cpp: a network learns Fashion-MNIST, and then the same images upside down by HOFT alone: its weights are frozen
 // and rotated. Everything but the layer around them is libtorch's.
 #include "hoft_linear.hpp"

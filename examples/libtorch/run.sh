@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [--quick]
 # Installs what is missing, installs hoft in build/prefix, builds this example on it in build/libtorch and trains.
 set -euo pipefail

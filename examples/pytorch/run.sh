@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [python3]
 # Installs the package into an environment of its own below build/, on the PyTorch of Debian's Python or of the one
 # given, and runs the tests on what was installed.

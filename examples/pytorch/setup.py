@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What pyproject.toml cannot say: the version, the PyTorch that is compiled for, the operators, hoft's headers."""
 
 import atexit

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Compares the losses of 1, 2 and 4 ranks and draws them: compare.py FOLDER reads FOLDER/losses_*.csv."""
 
 import pathlib

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // tensor_parallel: the MLP of a transformer, y = W2 relu(W1 x), split over ranks as Megatron does: W1 by rows, W2 by
 // columns, so that what lies between them never leaves its rank. Both stay frozen. HOFT turns them, on each rank its
 // own parts, until the network does what a turned one does.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // one_weight: a weight whose rows lie on the ranks of MPI, adapted by HOFT, forward and backward.
 #include <hoft/hoft.hpp>
 #include <hoft/mpi.hpp>

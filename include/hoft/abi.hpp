@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/abi.hpp: what belongs to the name of every symbol, so that sources of one program that were compiled differently
 // never share a function by mistake.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/config.hpp: what every header needs of the compiler.
 #pragma once
 #include <hoft/abi.hpp>

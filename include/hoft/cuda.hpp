@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda.hpp: compact WY forms and transforms on NVIDIA GPUs. Calls take a policy, hoft::cuda::on(stream, handle),
 // and views of device memory; sources that call them are compiled by nvcc.
 #pragma once

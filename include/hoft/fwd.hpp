@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/fwd.hpp: declarations of hoft's types, for headers that only name them.
 #pragma once
 #include <hoft/core/index.hpp>

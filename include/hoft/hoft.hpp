@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/hoft.hpp: everything on the CPU.
 #pragma once
 #include <hoft/adapter/batch.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/mpi.hpp: ranks that MPI connects. Sources that include it are compiled with MPI's flags (mpicxx, or
 // CMake's MPI::MPI_CXX).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/nccl.hpp: ranks that NCCL connects, for matrices in memory of GPUs. Sources that include it are compiled by nvcc
 // and linked with NCCL.
 #pragma once

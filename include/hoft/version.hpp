@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/version.hpp: the version. CMake reads it from here.
 #pragma once
 

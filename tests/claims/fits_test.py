@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The statistics of the harness on synthetic measurements whose exponents are known."""
 
 import math

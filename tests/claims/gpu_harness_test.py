@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Usage: gpu_harness_test.py <hoft_gpu_claims, or the host in its place>: a run at tiny sizes, what it writes, and its
 formulas of memory. Ends with 77 where there is no GPU."""
 

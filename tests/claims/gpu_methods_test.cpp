@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The methods of bench/gpu/claims, with the host in a GPU's place, against those of bench/methods, which are tested
 // against central differences.
 #include "../../bench/gpu/claims/method.hpp"

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Usage: harness_test.py <hoft_claims>: a run at tiny sizes, what it writes, and wrong formulas that must not hold."""
 
 import csv

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The methods of the harness: gradients against central differences, both ways of a method against each other and
 // against plain definitions, and numbers that count.
 #include "../../bench/claims/counted.hpp"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: new_method.sh <source root> <compiler> <Eigen's -I> <objects of hoft_claims, with ;> <library of benchmark>
 # Adds a method to a copy of bench/methods by one header and one line, links hoft_claims with it and looks for it.
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // row_scale.hpp: M̂ = diag(s) M, a method that is not on the list: the test of adding one.
 #pragma once
 #include "method.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the harness makes of measurements, on measurements that are known."""
 
 import json

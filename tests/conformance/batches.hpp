@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Batches on one backend: the bits of the single calls.
 #pragma once
 #include "../support.hpp"

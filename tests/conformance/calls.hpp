@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every call of everything.hpp on one backend, judged by reflectors one after another in long double.
 #pragma once
 #include "../everything.hpp"

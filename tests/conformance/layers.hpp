@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Bound layers on one backend: batches have the bits of the single calls, sums add up over micro-batches, and tokens of
 // several layers go behind one base.
 #pragma once

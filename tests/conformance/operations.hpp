@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Each operation of a backend by itself (backend/concept.hpp, defaults.hpp) against plain loops in long double.
 #pragma once
 #include "../support.hpp"

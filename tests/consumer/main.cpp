@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What a first user writes: an adapter that starts as the identity, merged into a weight and taken out again.
 #include <hoft/hoft.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The tests of the CUDA backend, for every machine that runs its kernels: a GPU, or the host in its place. They ask
 // what the tests of the CPU ask, with the same judges and the same allowed errors.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The calls of hoft that the tests of the CUDA backend make, so that nvcc compiles these and nothing else: the bodies
 // of the tests, their judges and Eigen's products are the ordinary compiler's.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The bodies of calls.hpp; the machine's policy is complete here.
 #pragma once
 #include "calls.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The GPU as a machine for bodies.hpp, seen by the ordinary compiler: nothing of CUDA's headers.
 #pragma once
 #if defined(__CUDACC__)

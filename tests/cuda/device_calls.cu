@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The calls on the GPU for one scalar, HOFT_TEST_SCALAR.
 #include "calls_of.hpp"
 #include "device.hpp"

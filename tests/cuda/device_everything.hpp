@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every call, series and transforms too, on the GPU.
 #pragma once
 #include "../everything.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What only a GPU can show: graphs, streams, allocations, sizes.
 #include "device.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Of the calls for bfloat16 those that judge the parts of floats: all of them would take as long to compile as those of
 // another scalar.
 #include "calls_of.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The CUDA backend on a GPU. Without one, all is skipped, or fails if HOFT_REQUIRE_GPU is 1.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "bodies.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The device's side of all tests as one source: several of its parts instantiate the same kernels, which are compiled
 // once here, in less than half of the time. For machines with few cores and no GPU.
 #include "device.cu"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Training on the GPU, each step a replay of one captured graph.
 #pragma once
 #include "device.hpp"

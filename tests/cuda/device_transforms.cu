@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The transforms on the GPU, as cuda_transforms_test.cpp has them on the host.
 #include "device.hpp"
 #include "transform_calls_of.hpp"

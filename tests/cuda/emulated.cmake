@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # cuda_device_test on the emulator, every check on; read by the CMakeLists.txt of the folder above. A finding fails a
 # test: the program then ends with 86.
 

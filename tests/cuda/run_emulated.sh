@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run_emulated.sh <build folder>
 # bench/gpu/run.sh on the emulator, from the tests to the table, and that nobody takes what it leaves for measured.
 set -euo pipefail

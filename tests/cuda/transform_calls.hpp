@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The transforms that the tests of the CUDA backend call, as calls.hpp has the compact WY forms.
 #pragma once
 #include <hoft/core/scalar.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The bodies of transform_calls.hpp; the machine's policy is complete here.
 #pragma once
 #include "transform_calls.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // HOFT and SHOFT by a machine of bodies.hpp on matrices as they are stored, judged by the CPU in double.
 #pragma once
 #include "bodies.hpp"

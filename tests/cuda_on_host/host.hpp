@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cuda_on_host/host.hpp: the kernels of this backend, run by the host. Slow; it shows that their bodies are right where
 // there is no GPU.
 #pragma once

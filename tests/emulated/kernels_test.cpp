@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The kernels on a processor that is emulated, and whose long double may be made by software: small matrices only,
 // which cross the borders of vectors and register tiles. What is larger, the kernels' tests have on a real processor.
 #include <hoft/hoft.hpp>

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Usage: check_orthogonality_test.py <check_orthogonality>
 The program's numbers against NumPy's, for every type, order and version of .npy files, and its messages for files that
 are none. It reads nothing that NumPy would not."""

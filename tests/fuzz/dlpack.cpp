@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Any DLTensor as a view: taken if and only if 128-bit arithmetic on its members says that it is one, with the same
 // addresses, and otherwise refused by one of hoft's errors.
 #include <hoft/view/dlpack.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Any bytes as a gzip-compressed IDX file, as they are or compressed here, so that what is inside is reached too: an
 // array or data_error, and nothing else. The first byte chooses.
 #include "../../examples/finetune_images/idx.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Any bytes as a .npy file: a matrix or npy::error, and nothing else.
 #include "../../examples/npy.hpp"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [seconds [seed]]
 # Builds the fuzz targets of this folder with clang under its sanitizers and runs them for so many seconds of processor
 # time in all, 60 unless told: half for npy, a quarter each for idx and dlpack, side by side on two cores. Fails on a

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Usage: dlpack_judges.py <library made from tensors.cpp>
 NumPy's tensors (and PyTorch's in bfloat16, where it is installed) as hoft's views, and hoft's as NumPy's arrays. Which
 strides are a layout is judged from NumPy's own strides, and elements are compared bit by bit. NumPy 2 also exchanges

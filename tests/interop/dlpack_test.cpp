@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // DLPack tensors as views and back: what is accepted is the same memory, what is refused says why.
 // (dlpack_judges.py has NumPy and PyTorch on the other side.)
 #include <hoft/view/eigen.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Versioned DLPack tensors: what they say of themselves, that is their version and whether they may be written to, is
 // kept both ways. (dlpack_judges.py has NumPy 2 on the other side.)
 #include <hoft/view/dlpack.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cuda::std::mdspan as views and back: the same elements at the same indices.
 #include <hoft/view/mdspan.hpp>
 

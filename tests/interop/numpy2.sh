@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: numpy2.sh <folder> <script> [argument...]
 # Runs a Python script with NumPy 2, installed from PyPI into a virtual environment in the folder. Ends with 77 (skipped)
 # where it cannot be had.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The C functions by which dlpack_judges.py hands DLPack tensors of other libraries to hoft, and takes hoft's.
 #include <hoft/view/eigen.hpp>
 #include <hoft/view/dlpack.hpp>

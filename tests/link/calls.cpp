@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // One of two sources of a program, compiled with flags of its own: HOFT_LINK_SELF and HOFT_LINK_OTHER are a and b.
 #include "calls.hpp"
 

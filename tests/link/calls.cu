@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // One of two sources of a program, compiled for other architectures than the other.
 #include <hoft/cuda.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the sources of one program tell each other: plain numbers, nothing of hoft or Eigen.
 #pragma once
 #include <string>

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: cuda.sh <nvcc> <work folder> <include folder of hoft> [<libraries of the emulator>]
 # Compiles two sources of one program for different GPU architectures and compares their symbols: a kernel, and what the
 # host knows of it, must not be shared. With an emulator (ptx/README.md) the program runs, too.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // One program of two sources for different GPU architectures (cuda.sh): each draws reflectors and normalises them.
 #include <hoft/householder/compact_wy.hpp>
 #include <hoft/memory/arena.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Judges the numbers of both sources by loops in long double that share nothing with hoft or Eigen.
 #include "calls.hpp"
 

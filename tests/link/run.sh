@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh <compiler> <work folder> <include folder of hoft> <include folder of Eigen>...
 # Builds one program from two sources, one for plain x86-64 and one for wider vectors, in every order that a linker may
 # meet them, and runs it. HOFT_LINK_FLAGS are further flags. Ends with 77 where there is nothing to compare.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Addresses of the four spaces, and what is noted of the accesses to them.
 #include "access.hpp"
 

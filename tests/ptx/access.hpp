@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Where the accesses of a warp go: bytes of the host behind addresses, checked and counted.
 #pragma once
 #include "checks.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cuBLAS: handles and products, on the host, in a wider type and rounded once.
 #include "memory.hpp"
 #include "streams.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Bulk copies and the barriers in memory that tell their ends. Nothing arrives before somebody waits: a copy to shared
 // memory is made when its barrier is waited for, one from shared memory when its group is. A copy does not see what
 // threads of its block wrote without a fence (fence.proxy.async): the writer's, or its own behind a barrier.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Races and reads of what nobody wrote, by the shadow of each two bytes: the last writer, and the readers since.
 //
 // An earlier access is before a later one if both are of one thread, or of one warp with a warp barrier between them,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the lanes of a warp do together: matrix instructions, shuffles, votes. The machine calls a handler when all
 // lanes that take part stand at the instruction; it gets these lanes.
 //

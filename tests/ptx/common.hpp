@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What all parts share: short names of integers, the options of the environment, and how faults are told.
 #pragma once
 #include <cstddef>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cvt.
 #include "handlers.hpp"
 #include "reals.hpp"

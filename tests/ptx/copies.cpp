@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Asynchronous copies: nothing arrives before its thread waits.
 #include "access.hpp"
 #include "lower.hpp"

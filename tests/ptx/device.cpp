@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The device and its memory.
 #include "runtime.hpp"
 

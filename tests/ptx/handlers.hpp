@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the handlers of single lanes are made of, and how an opcode's type chooses one of them.
 //
 // A handler is a template over the function of one lane and the types of its registers; each becomes vector loops, so

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Integers, bits and shifts.
 #include "handlers.hpp"
 

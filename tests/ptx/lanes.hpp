@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Loops over the lanes of a warp. On x86 the compiler makes vectors of them, of whatever width its flags allow; nothing
 // here depends on one.
 #pragma once

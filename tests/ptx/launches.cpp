@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Launches of kernels, and what a program asks and sets of them.
 #include "runtime.hpp"
 

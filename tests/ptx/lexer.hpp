@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Words of PTX.
 #pragma once
 #include "module.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What nvcc put into a program: modules of PTX, kernels and variables.
 #include "runtime.hpp"
 

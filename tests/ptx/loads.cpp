@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Loads, stores and atomics.
 #include "access.hpp"
 #include "lower.hpp"

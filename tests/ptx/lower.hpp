@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // From PTX's instructions to those of machine.hpp.
 #pragma once
 #include "machine.hpp"

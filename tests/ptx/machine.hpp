@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // A kernel as it is executed, and the warps, blocks and clusters that execute it.
 //
 // Registers of a warp lie lane beside lane, so that one instruction is done for all lanes that stand at it by one loop.

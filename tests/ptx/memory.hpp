@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Addresses as kernels see them, allocations, and the shadow of every byte that a kernel may touch.
 //
 // A generic address tells by its upper bits where it points: bits 44 and up are 1 for memory that the host sees at the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // PTX text as it stands: functions, variables and instructions with their operands, nothing resolved yet.
 #pragma once
 #include "common.hpp"

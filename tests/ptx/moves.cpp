@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Moves: of registers and their parts, of special registers, and between the windows of generic addresses.
 #include "handlers.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // NCCL's calls that hoft makes, between processes of one machine: each is a rank, and has an emulated device of its
 // own. Every message is cut into pieces that travel through a mailbox of shared memory, one for each pair of ranks.
 #include "memory.hpp"

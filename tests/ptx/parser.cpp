@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // From the text of PTX to module.hpp: what a module defines, and the bodies of kernels.
 #include "lexer.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Predicates, one bit a lane: comparisons, what is computed of them, and selections by them.
 #include "handlers.hpp"
 

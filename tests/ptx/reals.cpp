@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Floating point: each operation rounded once, and nothing contracted.
 #include "reals.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Floating point numbers where C++ has another meaning than PTX, or none: NaN as a device makes it, and the formats of
 // 16 bits.
 #pragma once

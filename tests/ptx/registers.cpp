@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Where the registers of a kernel lie, shared by those that are not needed at the same time.
 #include "lower.hpp"
 

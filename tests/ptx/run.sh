@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh <folder of the libraries> <program> [<argument>...]
 # Runs a CUDA program on the emulator, or says why it cannot be run there (README.md).
 set -euo pipefail

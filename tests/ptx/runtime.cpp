@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Work of streams, when it is done and what comes of it: errors, findings, the end of the program.
 #include "runtime.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What a program registered, its streams and its errors: the state behind the CUDA runtime.
 #pragma once
 #include "machine.hpp"

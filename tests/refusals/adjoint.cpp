@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // refused: hoft: adjoint(Q) refers to Q, which must outlive it
 // refused: hoft::apply: apply(X, Q) says the side by its order
 // refused: hoft::apply: apply(X, Q) says the side by its order

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride
 // refused: hoft: this argument is an Eigen expression or has a non-unit inner stride

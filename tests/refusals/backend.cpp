@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // refused among others: ops<P>::project(policy, C, C, M)
 // refused: hoft: a backend's algorithm must have run(...) const with the arguments of Panels::run
 // refused: hoft: the constructor of a backend's algorithm must take what the constructor of Panels takes

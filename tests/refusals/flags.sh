@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: flags.sh <compiler> <work folder> <include folder of hoft> <include folder of Eigen>...
 # Flags under which hoft would be silently wrong end in its own words; without run-time type information it works.
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // refused: hoft: Q must come from hoft::accumulate(U)
 // refused: hoft: Q must come from hoft::accumulate(U)
 // refused: hoft: Q must come from hoft::accumulate(U)

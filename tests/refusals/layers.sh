@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: layers.sh <scripts/check_layers.sh>
 # The layer check must find each kind of fault in a tree that has only that one, and nothing in a tree that has none.
 set -euo pipefail

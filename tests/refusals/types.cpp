@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // refused: hoft::backward: backward(a, base, x, f, dy) takes as f what forward(a, base, x) returned
 // refused: hoft::backward: backward(a, base, x, f, dy) takes as f what forward(a, base, x) returned
 // refused: hoft::backward: backward(layer, x, f, dy, g) takes as f what forward(layer, x) returned

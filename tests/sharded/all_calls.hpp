@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What a program of ranks checks, whatever connects them: all calls on uneven parts, and that what is shared has the
 // same bits on all ranks.
 #pragma once

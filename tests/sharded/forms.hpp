@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Forms of reflectors on one rank.
 #pragma once
 #include "rank_calls.hpp"

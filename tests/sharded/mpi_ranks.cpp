@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every call of sharded problems over MPI: started by mpirun, ends with 0 where every rank is right and what is shared
 // has the same bits on all of them. The judges are those of sharded_test, whose ranks are threads.
 #define DOCTEST_CONFIG_IMPLEMENT  // what the judges share with doctest's tests refers to it; main is below

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: mpirun.sh [--fails <text>] <mpirun> <ranks> <program> [argument...]
 # Starts the ranks on this machine, more of them than it has cores where that is asked for. With --fails, they must print
 # the text and end by themselves, and mpirun must say that they failed.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: namespaces.sh <mpirun of OpenMPI> <program>
 # Two ranks in two network namespaces, which meet over a virtual cable by TCP alone, as two machines do. Ends with 77, and
 # says why, where this machine cannot have namespaces: that takes root and `ip`.

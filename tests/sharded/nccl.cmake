@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 # nccl_ranks, where there is NCCL: on GPUs, or with an emulated one for each rank; read by the CMakeLists.txt of the
 # folder above.
 find_path(HOFT_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})

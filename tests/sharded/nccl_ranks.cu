@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every call of sharded problems over NCCL, on GPUs or on an emulated one for each rank: the program starts its ranks
 // as processes, before anything of CUDA is called.
 #define DOCTEST_CONFIG_IMPLEMENT  // what the judges share with doctest's tests refers to it; main is below

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Every call of sharded problems on one rank, judged by reflectors one after another in long double (what the whole
 // must be is known on every rank), and what every rank must hold with the same bits.
 #pragma once

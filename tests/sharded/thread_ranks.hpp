@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Ranks that are threads of one process: an engine for hoft::rank_order_communicator (sharded/rank_order.hpp), with
 // which tests need no MPI and sanitizers see every access.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // device.cu: the GPU.
 #include "../emulated.hpp"
 #include "methods.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // host.cpp: the host in a GPU's place. The methods and their memory are the same; times are the host's and say nothing.
 #include "methods.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // machine.hpp: where the methods compute: a GPU, or the host in its place. Nothing of CUDA's headers.
 #pragma once
 #include <hoft/view/matrix_view.hpp>

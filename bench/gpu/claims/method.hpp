@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // method.hpp: what a method is to the sweeps on a GPU: bench/methods/method.hpp over memory of a machine, in float.
 #pragma once
 #include "../../methods/description.hpp"

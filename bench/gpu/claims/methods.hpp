@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // methods.hpp: the methods that exist on a GPU, written once for the policy of a GPU and that of the host in its place.
 // Their products are those of hoft's backend, so that all have the same: cuBLAS in float, never in a shorter type.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // sweeps.cpp: what hoft_gpu_claims can do: the sweeps of bench/claims for the methods that exist on a GPU. Flops are
 // not counted there; those of the algorithms are counted on the CPU, which runs the same ones.
 #include "../../claims/commands.hpp"

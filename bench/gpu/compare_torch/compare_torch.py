@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """One training step of adapted linear layers, forward and backward, by hoft beside PyTorch and PEFT: time and peak
 memory. Contestants are checked before they are timed, and one that differs from its formula is not timed. Writes every
 sample as JSON and prints the tables.

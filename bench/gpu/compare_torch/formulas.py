@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The methods' formulas in plain PyTorch, differentiated by autograd. u [r, m] and v [r, n] hold reflectors as rows."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The contestants: each a frozen linear layer with what one method trains."""
 
 import contextlib

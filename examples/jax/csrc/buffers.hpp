@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // buffers.hpp: XLA's buffers as batches of hoft's views, without a copy.
 #pragma once
 #include <hoft/core/scalar.hpp>

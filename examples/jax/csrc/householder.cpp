@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // householder.cpp: products of reflectors as calls of XLA's.
 //
 // Extents, each behind the same leading ones (the batch), rows contiguous: reflectors u [r, m] or, as columns, [m, r];

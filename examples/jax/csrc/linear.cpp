@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // linear.cpp: HOFT and SHOFT around a product with the weight that XLA makes, as calls of XLA's.
 //
 // Extents, each behind the same leading ones (the batch), rows contiguous: tokens x, dx [t, n] and y, dy, base = M x

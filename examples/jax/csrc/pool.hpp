@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // pool.hpp: XLA's threads at work for hoft, and the problems of a batch on them.
 #pragma once
 #include <hoft/cpu/policy.hpp>

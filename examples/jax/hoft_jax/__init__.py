@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """hoft's products of Householder reflectors and fine-tuning transforms for JAX, on the CPU."""
 
 from .householder import householder_apply, householder_product

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Loads the compiled calls and tells XLA of them."""
 
 import ctypes

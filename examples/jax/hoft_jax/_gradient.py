@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Gives a pair of calls, forward and backward, to jax's differentiation."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Checks of arguments, which name function, argument, value and expectation."""
 
 import jax

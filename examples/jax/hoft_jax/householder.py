@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Products of Householder reflectors, Q = H(u₁) ⋯ H(u_r) with H(u) = I − 2 u uᴴ/(uᴴu) and H(0) = I."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFT and SHOFT on activations: Q_U diag(s) M Q_V x, the adapted weight and its gradient never formed."""
 
 import jax

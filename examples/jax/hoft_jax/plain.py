@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What hoft computes, by its formulas in jax's own operations: differentiable any number of times, in every mode.
 
 Second derivatives of this package come from here. Shapes as in `householder` and `linear`.

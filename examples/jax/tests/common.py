@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The judge of the tests: products of explicit reflectors in double, by NumPy and jax's autodiff, and derived bounds."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Products of reflectors: values, gradients, batches, complex numbers, and what is refused."""
 
 import functools

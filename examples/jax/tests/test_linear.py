@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFT and SHOFT layers: values, gradients, batches, threads, and what is refused."""
 
 import concurrent.futures

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """setuptools' build hooks, for the PyTorch of the environment that the package is installed into.
 
 pip builds in an environment of its own, and would fill that with another PyTorch, for which the operators would then

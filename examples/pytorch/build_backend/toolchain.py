@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Compiles torch.ops.hoft for the PyTorch of this Python: for a wheel, or for a checkout that is used without one.
 
 Environment:

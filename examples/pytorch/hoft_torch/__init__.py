@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """hoft in PyTorch: products of Householder reflectors, HOFT and SHOFT with gradients."""
 
 from .functional import hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """torch.ops.hoft: the library beside this file, which installing the package compiles, or, in a checkout of hoft that is
 used without installing, one that is compiled on first use."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the functions ask of their arguments before anything is computed, and who looks on while it is."""
 
 import contextlib

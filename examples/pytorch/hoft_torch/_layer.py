@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Bound layers: what depends on weights alone, kept between calls, and autograd's functions through them."""
 
 from typing import Any, Tuple

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The compiled operators that change no argument, each with the shapes it gives and with its gradients: by another
 operator, or by its formula (plain.py) where these are to be differentiated again.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Operators of torch.ops.hoft as PyTorch wants them described, once for all its versions: what shapes they give (so that
 torch.compile, torch.export and tensors without memory work), what their gradients are, and what vmap makes of them.
 

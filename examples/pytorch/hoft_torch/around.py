@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A frozen base called as Q_U diag(s) M Q_V, whoever owns u, v and s; and the same merged into the base's weight."""
 
 import warnings

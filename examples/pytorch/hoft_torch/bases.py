@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What a base is: a frozen linear layer of any kind, how it is called and where its weight is.
 
 `of(module)` is the base around a module. Types that are known by name are called without their bias, which must not go

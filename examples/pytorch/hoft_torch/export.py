@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Trained HOFT and SHOFT as adapters that PEFT, and whatever reads its files, has without hoft:
 LoRA and DoRA, exactly.
 

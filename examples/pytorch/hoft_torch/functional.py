@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Differentiable products of reflectors, HOFT and SHOFT. Reflectors are rows: u [rank, features], of any length but not
 all of them zero to be trained; a zero row is the identity. Tokens are rows as well: x [..., features].
 

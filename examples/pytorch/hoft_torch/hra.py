@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HRA, Householder reflection adaptation: M Q_V, reflectors on the right side alone. It is HOFT of rank (0, r)."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """torch.linalg.householder_product and torch.ormqr by hoft: the same arguments, conventions and checks, with gradients
 by products of matrices, which exist for every tau. float, double and their complex types.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """A linear layer of any kind, fine-tuned by HOFT or SHOFT."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Layers whose frozen base is split over ranks: tensor parallelism through DTensor, and merging under FSDP2.
 
 A base is split by `parallelize_module` with ColwiseParallel or RowwiseParallel, or by a tp_plan of transformers. What is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Orthogonal and unitary weights as products of Householder reflectors of any direction and number: a drop-in for
 torch.nn.utils.parametrizations.orthogonal(module, name, "householder")."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFT and SHOFT as a method of PEFT.
 
     from hoft_torch.peft import HoftConfig

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Each operator by its formula in PyTorch's own operations, all of which can be differentiated any number of times,
 forward and backward, vectorised by vmap and exported: what the compiled operators fall back to there.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The adapted weight as a tensor that is formed where somebody computes with it."""
 
 from typing import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFTLinear put into a model, and taken out again."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What the tests share: formulas in plain PyTorch as judges, and comparisons whose bounds are derived."""
 
 import importlib.util

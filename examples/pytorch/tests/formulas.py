@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The operators beside formulas in plain PyTorch, as functions of the same arguments."""
 
 import torch

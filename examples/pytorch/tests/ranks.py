@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Checks that run on several processes of this machine, which exchange by gloo."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFTLinear around bases of other packages, against their dequantised weights in plain PyTorch; and what it answers to
 those that ask it for what a Linear has."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What HOFTLinear keeps between calls, and how it notices that it must be made anew."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Layers in models whose parameters or tokens are split over ranks: FSDP2 and DDP."""
 
 import unittest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Derivatives of all orders and kinds, and torch.func's transforms, judged by formulas in plain PyTorch."""
 
 import importlib

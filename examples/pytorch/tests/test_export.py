@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFT as LoRA and SHOFT as DoRA: PEFT computes from the files what the models do."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """What once went wrong without a word: each of these is right now, or refused by name."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Products of reflectors, with PyTorch as the judge of values and gradients."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HRA against PEFT's, whose adapters are loaded."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """householder_apply on batches and complex numbers, householder_product and ormqr, judged by plain PyTorch."""
 
 import unittest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFT and SHOFT as functions of a dense weight, with PyTorch as the judge of values and gradients."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """HOFTLinear around bases of all kinds, with PyTorch as the judge of values and gradients."""
 
 import copy

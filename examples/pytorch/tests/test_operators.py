@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The operators inside PyTorch's compilers and exporters. The judges are the operators outside of them, formulas in plain
 PyTorch, and PyTorch's own checks of operators."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The package, and how reflectors begin."""
 
 import importlib

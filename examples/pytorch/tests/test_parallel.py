@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Layers whose base is split over ranks beside the whole ones."""
 
 import unittest

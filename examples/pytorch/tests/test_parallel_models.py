@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Models of transformers that a tp_plan has split over ranks, with HOFTLinear and through PEFT, beside whole ones."""
 
 import importlib.util

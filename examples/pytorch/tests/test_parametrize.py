@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Orthogonal weights, beside torch.nn.utils.parametrizations.orthogonal."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """The PEFT method on quantised bases: training, merging and export, against their dequantised
 weights."""
 

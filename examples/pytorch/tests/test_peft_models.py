@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Every form of the PEFT method on every kind of tiny transformer: formulas in plain PyTorch judge."""
 
 import copy

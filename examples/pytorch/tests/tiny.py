@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Tiny transformers with random weights, made offline, for the tests that need whole models."""
 
 import contextlib

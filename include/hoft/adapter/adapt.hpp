@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/adapt.hpp: the two halves of a bound layer around the base operator, and their gradients, for those who
 // call the base themselves.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/adapter.hpp: what HOFT and SHOFT train, as views.
 #pragma once
 #include <hoft/householder/compact_wy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/algorithms.hpp: the passes over matrices that merge, forward and their gradients are made of, by panels
 // of columns. A backend may put its own in their place (backend/defaults.hpp).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/backward.hpp: the gradients of forward, without the adapted weight or its gradient.
 #pragma once
 #include <hoft/adapter/adapt.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/base.hpp: the base operator, and how the passes call it.
 #pragma once
 #include <hoft/adapter/adapter.hpp>

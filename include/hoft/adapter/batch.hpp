@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/batch.hpp: many adapters in one call, threads over adapters: all layers of a model to be merged.
 #pragma once
 #include <hoft/adapter/merge.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/bind.hpp: an adapter meets its weight, once in an optimiser step.
 #pragma once
 #include <hoft/adapter/base.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/finish.hpp: from the sums of a bound layer's gradient to dU, dV and ds, once in an optimiser step.
 #pragma once
 #include <hoft/adapter/base.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/forward.hpp: HOFT and SHOFT on activations, the adapted weight never formed.
 #pragma once
 #include <hoft/adapter/adapt.hpp>

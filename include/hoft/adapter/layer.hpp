@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/layer.hpp: an adapter bound to its weight: what depends on weights alone, what forward leaves for
 // backward, and the sums of a gradient, as views.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/layer_batch.hpp: many bound layers in one call, threads over layers: q, k and v with one x, all layers
 // of a model, or one base under the adapters of many users.
 #pragma once

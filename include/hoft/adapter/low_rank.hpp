@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/low_rank.hpp: a trained adapter as a low-rank update of the weight, without loss.
 #pragma once
 #include <hoft/adapter/merge.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/merge.hpp: HOFT and SHOFT on the weight.
 #pragma once
 #include <hoft/adapter/algorithms.hpp>

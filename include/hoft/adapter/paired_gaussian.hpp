@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/paired_gaussian.hpp: reflectors at the start of training, when Q = I, drawn where they are needed.
 #pragma once
 #include <hoft/backend/random.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/panel.hpp: HOFT and SHOFT on one panel of columns, forward and backward. The weight and the activation
 // forms differ only in where the panels come from: the weight form is the activation form of x = I.
 #pragma once

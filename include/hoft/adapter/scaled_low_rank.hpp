@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/scaled_low_rank.hpp: a trained adapter as a low-rank update whose rows are scaled, as DoRA has them,
 // without loss.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/adapter/unmerge.hpp: the base weight back from the merged one.
 #pragma once
 #include <hoft/adapter/adapter.hpp>

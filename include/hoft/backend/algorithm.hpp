@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/algorithm.hpp: whole algorithms of a backend, checked where they are chosen (backend/defaults.hpp).
 #pragma once
 #include <hoft/memory/arena.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/columns.hpp: what is done column by column, as function objects f(team, j). A team is what works on one
 // column: a thread of the CPU, or a block of a GPU. It offers
 //

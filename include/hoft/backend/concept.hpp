@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/concept.hpp: what a backend is.
 //
 // A policy is a small object that says where to compute: hoft::cpu{...}, hoft::cuda::on(...). Its member type `backend`

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/defaults.hpp: the operations that a backend need not write. It derives from `defaults` and defines those
 // of concept.hpp that have none, and whichever it does better. A name that it defines hides every default of that name.
 #pragma once

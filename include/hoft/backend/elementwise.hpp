@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/elementwise.hpp: what is done element by element, as function objects: f(i, j) changes one element and
 // reads no other that changes. A loop calls them on the host, and a kernel on a GPU.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/prefetch_hint.hpp: what a panel's product is told of the whole walk, so that a backend can schedule its
 // memory.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/random.hpp: standard Gaussian numbers by place, the same bits on every backend. No number comes from a
 // library's log, cos or distribution, which differ: the functions here consist of operations that are rounded correctly
 // everywhere (IEEE 754: + − × ÷ √ and fma). Where a product is added to something, fma is written out; no other sum

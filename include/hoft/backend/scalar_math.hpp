@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/backend/scalar_math.hpp: arithmetic of accumulators, real and complex, on the host and in kernels. (A kernel
 // cannot call the operators of std::complex.)
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/core/cost.hpp: flops and bytes of each operation, one count for documentation and benchmarks.
 #pragma once
 #include <hoft/core/index.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/core/error.hpp: the errors of bad arguments. Every message names function, argument, value and expectation,
 // and every check runs before the first output is written.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/core/index.hpp: the type of extents, strides and indices.
 #pragma once
 #include <hoft/config.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/core/options.hpp: the small words that choose a variant.
 #pragma once
 #include <hoft/core/index.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/core/scalar.hpp: what counts as a scalar, and in which type it is computed.
 #pragma once
 #include <hoft/config.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/backend.hpp: the operations of the CPU (backend/concept.hpp) beside walks and packing.
 //
 // No sum and no complex product here goes through Eigen: it starts its vectors at the first aligned address, so that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/float_modes.hpp: the modes of floating-point arithmetic that results depend on, from one thread to another.
 #pragma once
 #include <hoft/config.hpp>

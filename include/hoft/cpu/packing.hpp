@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/packing.hpp: the operations of the CPU on packed matrices.
 #pragma once
 #include <hoft/cpu/kernel/few_columns.hpp>

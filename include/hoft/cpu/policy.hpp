@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/policy.hpp: the execution policy of the CPU, and its threads at work.
 #pragma once
 #include <hoft/core/options.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/thread_pool.hpp: where the CPU backend takes its threads from.
 #pragma once
 #include <hoft/view/matrix_view.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/walks.hpp: how the CPU walks over panels and over the problems of a batch.
 #pragma once
 #include <hoft/backend/defaults.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/abi.hpp: the namespace of the GPU backend, which names the architectures that nvcc compiles for.
 //
 // A kernel, and the host's knowledge of which kernels there are, depend on nvcc's list. Two sources with different

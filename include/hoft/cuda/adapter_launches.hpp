@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/adapter_launches.hpp: the passes of HOFT and SHOFT over matrices as they are stored, in float or 16 bits:
 // the memory that each takes, and its launches.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/backend.hpp: the operations of a GPU (backend/concept.hpp). Kernels take whole matrices, so that walks over
 // panels are one panel.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/batch.hpp: a batch of problems, side by side. Each problem first writes down what it would launch; then
 // a kernel that several recordings want next goes to the device as one launch. So a batch of small problems takes about
 // as many launches as one of them, beside what cuBLAS and operators of the caller's do for each.

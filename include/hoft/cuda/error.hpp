@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/error.hpp: errors of the CUDA runtime and of cuBLAS.
 #pragma once
 #include <hoft/cuda/abi.hpp>

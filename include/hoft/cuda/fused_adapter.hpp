@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/fused_adapter.hpp: the algorithms of adapter/ by few kernels, with at most 64 reflectors a side in one
 // block, or by panels where these do not take them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/fused_householder.hpp: accumulate, apply and its gradients as one kernel each, where that takes them.
 #pragma once
 #include <hoft/cuda/kernel/accumulate.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/launch.hpp: what the backend asks of a device. `Device` is the policy of a GPU, or of the host that stands
 // in for one in tests, or of a problem that records its launches (batch.hpp): it has launch_blocks(device, blocks,
 // kernel), launch_clusters(...), multiplies(...) and multiply_matrices(...).

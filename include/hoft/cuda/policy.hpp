@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/policy.hpp: the execution policy of a GPU.
 #pragma once
 #include <hoft/cuda/backend.hpp>

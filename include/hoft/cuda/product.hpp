@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/product.hpp: the general product on a GPU.
 #pragma once
 #include <hoft/cuda/kernel/elements.hpp>

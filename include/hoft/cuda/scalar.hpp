@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/scalar.hpp: CUDA's 16-bit types are stored in 16 bits and computed in float.
 #pragma once
 #include <hoft/core/scalar.hpp>

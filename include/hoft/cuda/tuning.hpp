@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/tuning.hpp: the numbers that measurements on a device decide, and nothing else does.
 #pragma once
 #include <hoft/cuda/abi.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/activations.hpp: HOFT and SHOFT on activations for one call, the layer bound on the way.
 #pragma once
 #include <hoft/eigen/layer.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/adapter.hpp: an adapter that owns its memory.
 #pragma once
 #include <hoft/adapter/adapter.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/apply.hpp: apply, materialize and their gradients on Eigen storage.
 #pragma once
 #include <hoft/eigen/compact_wy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/compact_wy.hpp: a compact WY form that owns its memory, and how to make one.
 #pragma once
 #include <hoft/eigen/scratch.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/dense.hpp: a dense weight as a base operator.
 #pragma once
 #include <hoft/eigen/scratch.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/dense_matrix.hpp: the matrices that value-returning calls return.
 //
 // An Eigen::Matrix is allocated and aligned as the instruction set of its source says, under names that all sources of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/layer.hpp: bound layers, and HOFT and SHOFT on activations, in Eigen storage.
 #pragma once
 #include <hoft/adapter/backward.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/merge.hpp: HOFT and SHOFT on a weight in Eigen storage.
 #pragma once
 #include <hoft/adapter/low_rank.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/orthogonality.hpp: the orthogonality of a compact WY form.
 #pragma once
 #include <hoft/eigen/apply.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/scratch.hpp: what the value-returning calls share.
 #pragma once
 #include <hoft/cpu/backend.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/accumulate.hpp: from reflectors to their compact WY form.
 #pragma once
 #include <hoft/householder/compact_wy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/adjoint.hpp: Qᴴ as an argument, apply(policy, adjoint(Q), ...). Nothing is computed for it.
 #pragma once
 #include <hoft/householder/apply.hpp>

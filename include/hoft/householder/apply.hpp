@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/apply.hpp: Q X, Qᴴ X, X Q and X Qᴴ.
 #pragma once
 #include <hoft/backend/algorithm.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/apply_backward.hpp: the gradients of apply, from its input or from its output.
 #pragma once
 #include <hoft/backend/algorithm.hpp>

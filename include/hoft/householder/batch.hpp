@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/batch.hpp: many problems in one call, threads over problems, or kernels over problems. A model has
 // hundreds of adapters, each too small to share out.
 #pragma once

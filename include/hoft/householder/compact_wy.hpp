@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/compact_wy.hpp: the compact WY form of a product of reflectors, as views.
 #pragma once
 #include <hoft/core/error.hpp>

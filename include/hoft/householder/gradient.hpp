@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/gradient.hpp: the parts of the backward pass that a panel of columns and a whole matrix share. The
 // transforms build their own backward passes on them.
 #pragma once

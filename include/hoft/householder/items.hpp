@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/householder/items.hpp: what a call for many problems takes: contiguous elements, whatever holds them.
 #pragma once
 #include <hoft/householder/compact_wy.hpp>

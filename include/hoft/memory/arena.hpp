@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/memory/arena.hpp: one function both sizes and carves a workspace, so that the two cannot disagree.
 #pragma once
 #include <hoft/core/error.hpp>

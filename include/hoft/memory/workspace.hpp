@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/memory/workspace.hpp: scratch memory that the caller lends.
 #pragma once
 #include <hoft/core/index.hpp>

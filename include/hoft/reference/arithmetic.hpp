@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/reference/arithmetic.hpp: the few operations the reference needs, for any scalar that has + - * / and < ==.
 // The rest of hoft asks for scalar_traits; the reference does not, so that multiprecision and autodiff types pass.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/reference/gradient.hpp: a claimed gradient against central differences.
 #pragma once
 #include <hoft/core/error.hpp>

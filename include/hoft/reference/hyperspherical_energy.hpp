@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/reference/hyperspherical_energy.hpp: how evenly the columns of a matrix spread over the sphere.
 #pragma once
 #include <hoft/core/error.hpp>

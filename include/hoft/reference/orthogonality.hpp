@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/reference/orthogonality.hpp: how far columns are from orthonormal.
 #pragma once
 #include <hoft/reference/arithmetic.hpp>

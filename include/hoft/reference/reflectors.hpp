@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/reference/reflectors.hpp: a product of reflectors applied one after another, by its definition.
 // Nothing here is shared with the fast code, so that it can judge it.
 #pragma once

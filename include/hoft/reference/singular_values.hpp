@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/reference/singular_values.hpp: singular values, and how far a transform moved them.
 #pragma once
 #include <hoft/core/error.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/agreement.hpp: ranks tell each other what they are about to exchange, and name what differs.
 #pragma once
 #include <hoft/householder/compact_wy.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/algorithms.hpp: whole algorithms: those of the local policy where no sum runs over ranks, else those by
 // panels. Sums over columns alone are the local policy's.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/backend.hpp: the operations of split problems (backend/concept.hpp): those of the local policy, and a
 // message where a sum over rows ends.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/columns.hpp: what is done to columns whose rows lie on several ranks, as function objects.
 #pragma once
 #include <hoft/backend/scalar_math.hpp>

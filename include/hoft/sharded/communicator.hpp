@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/communicator.hpp: what hoft asks of those who carry messages between ranks.
 #pragma once
 #include <hoft/core/scalar.hpp>

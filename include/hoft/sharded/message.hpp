@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/message.hpp: sums over ranks of matrices, of which several travel in one message.
 #pragma once
 #include <hoft/backend/concept.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/orthogonality.hpp: how far columns, or a product of reflectors, whose rows lie on several ranks are from
 // orthonormal.
 #pragma once

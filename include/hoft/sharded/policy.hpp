@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/policy.hpp: the execution policy of problems whose parts lie on several ranks.
 #pragma once
 #include <hoft/core/error.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/sharded/rank_order.hpp: sums over ranks in the order of the ranks, on top of an engine that only moves bytes.
 // No engine promises the bits of its own reductions.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/bounds.hpp: checks of indices, where HOFT_CHECK_BOUNDS is defined.
 #pragma once
 #include <hoft/core/index.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/dlpack.hpp: matrices and vectors as DLPack tensors and back, without a copy. No other header includes
 // it; it needs dlpack.h (Debian: libdlpack-dev), or a framework's own copy of it included before. Versioned tensors are
 // there if that header knows them, from DLPack 1.0 on.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/eigen.hpp: Eigen storage as views and views as Eigen maps, without a copy. What is not storage is refused
 // at compile time. Eigen's 16-bit types are stored in 16 bits and computed in float.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/matrix_view.hpp: matrices in memory that belongs to the caller.
 #pragma once
 #include <hoft/view/bounds.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/mdspan.hpp: matrices and vectors as cuda::std::mdspan and back, without a copy. No other header
 // includes it; it needs the headers of CUDA's core libraries (CCCL), for nvcc or any other compiler. No name here is
 // one of std's: after using-directives for hoft and std, mdspan is still std::mdspan.

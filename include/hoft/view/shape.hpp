@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/shape.hpp: checks of the shapes of views.
 #pragma once
 #include <hoft/core/error.hpp>

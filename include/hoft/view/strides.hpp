@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/strides.hpp: which extents and strides of others are one of hoft's layouts.
 #pragma once
 #include <hoft/core/error.hpp>

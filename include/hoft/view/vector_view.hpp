@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/view/vector_view.hpp: contiguous vectors in memory that belongs to the caller.
 #pragma once
 #include <hoft/view/bounds.hpp>

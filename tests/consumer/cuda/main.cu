@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Compiled without Eigen in sight. On a machine without a GPU it ends before it computes.
 #include <hoft/cuda.hpp>
 

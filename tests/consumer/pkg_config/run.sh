@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh <installed prefix> <compiler>
 # A user without CMake: the installed package is moved, found by pkg-config where it is now, compiled against and run.
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Calls the public face for every scalar, so that the templates behind it are compiled where their warnings show.
 // It is compiled and not run: what the numbers are is for the tests.
 #include <hoft/hoft.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What mutants.py compiles for each change of the kernels: of the tests on a device those of one scalar a kind.
 #include "../device.cu"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The cases of few.cu. Their names are those of device_test.cpp, whose filters choose among them.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "../bodies.hpp"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Changes of single instructions of the PTX inside a program, in place and without compiling. Used by mutants.py."""
 import collections
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
 """Changes the device's code at one place at a time, and tells which of the tests on the emulator sees it.
 
   mutants.py --check              the text of every change is in the headers, once; what no test sees has a reason; the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Bulk copies by one thread, as both of the emulator's own programs take them.
 #pragma once
 #include <cstdint>

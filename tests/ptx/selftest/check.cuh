@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // What the programs here share: an error ends them with a name.
 #pragma once
 #include <cuda_runtime.h>

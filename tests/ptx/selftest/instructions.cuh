@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Single instructions against C++, on numbers that are usual and on those at the ends of their types.
 #pragma once
 #include "check.cuh"

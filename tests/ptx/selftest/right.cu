@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Programs that are right: they must pass, and nothing may be reported.
 #include "bulk.cuh"
 #include "check.cuh"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: right.sh <folder of the libraries> <program right>: it must pass in every mode of the emulator.
 set -euo pipefail
 

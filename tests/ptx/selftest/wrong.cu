@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Programs that are wrong, one for each argument: each must be reported, with the words beside it in wrong.sh.
 #include "bulk.cuh"
 #include "check.cuh"

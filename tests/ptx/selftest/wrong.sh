@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
 # Usage: wrong.sh <folder of the libraries> <program wrong>: each of its cases must be reported, in these words.
 set -euo pipefail
 

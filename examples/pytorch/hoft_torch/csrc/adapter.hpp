@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // adapter.hpp: bound layers of HOFT and SHOFT around a base that torch calls, and the adapted weight, with memory of
 // torch's allocator, over what householder.hpp asks for. weight [m, n], x and dx [t, n], y and dy [t, m], u [ru, m] and
 // v [rv, n] (a reflector is a row), s [m] or empty for HOFT. u, v and s have the type that the others are computed in.

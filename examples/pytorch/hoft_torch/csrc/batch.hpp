@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // batch.hpp: a batch of matrices or vectors in one tensor, as hoft's views, one for each problem.
 #pragma once
 #include "tensors.hpp"

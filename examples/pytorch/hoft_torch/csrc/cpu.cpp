@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cpu.cpp: the operators' names, and those of HOFT and SHOFT on hoft's CPU backend.
 #include "cpu.hpp"
 #include "operators.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cpu.hpp: hoft's CPU backend on torch's threads.
 #pragma once
 #include "tensors.hpp"

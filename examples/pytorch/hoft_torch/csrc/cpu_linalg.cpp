@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cpu_linalg.cpp: products of reflectors on hoft's CPU backend. A source of its own, so that two compilers share the
 // work.
 #include "cpu.hpp"

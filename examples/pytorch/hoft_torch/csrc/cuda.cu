@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cuda.cu: the operators on hoft's CUDA backend, on torch's current stream and with torch's handle of cuBLAS.
 #include "tensors.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // form.hpp: the memory of a compact WY form, as the operators carve it.
 #pragma once
 #include <hoft/householder/compact_wy.hpp>

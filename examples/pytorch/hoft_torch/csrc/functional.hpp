@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // functional.hpp: layers and adapted weights as functions that change no argument, for programs that a compiler of
 // torch sees: torch.compile, torch.export, vmap. They keep no forms between calls: those are made again from u and v,
 // (m + n) r² operations, so that all that passes from the forward to the backward pass has a known shape and type.

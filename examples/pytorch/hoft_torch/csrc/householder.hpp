@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // householder.hpp: products of reflectors on the rows of a tensor, one product or a batch of them, for the backend of
 // the one source that includes this and has declared before, in hoft_torch,
 //   dispatch_householder(function, type, body)   body(T{}) for hoft's name of torch's element type

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // linalg.hpp: torch.linalg.householder_product and torch.ormqr, and their gradients, for the backend that
 // householder.hpp speaks of; it also declares
 //   dispatch_linalg(function, type, body)   body(T{}) for the types of torch.linalg that it has

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // linalg_operators.hpp: the functions of one backend behind torch.ops.hoft's products of reflectors.
 #pragma once
 #include "householder.hpp"

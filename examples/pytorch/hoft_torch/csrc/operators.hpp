@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // operators.hpp: torch.ops.hoft.*, and the functions of one backend behind them.
 #pragma once
 #include "functional.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // tensors.hpp: torch's tensors as hoft's views, and torch's allocator for hoft's memory, which so counts it.
 #pragma once
 #include <ATen/ATen.h>

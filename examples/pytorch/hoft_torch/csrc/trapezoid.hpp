@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // trapezoid.hpp: LAPACK's products of reflectors, whose vectors begin one row further down each. In blocks of columns
 // they leave alone the rows above their first one, which saves up to half of the work of a product with a matrix, and
 // two thirds where the matrix is the identity.

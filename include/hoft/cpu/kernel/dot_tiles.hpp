@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/dot_tiles.hpp: register tiles with vectors along the sum.
 //
 //   C(k, j) = S(k, j) + op(A[:, k])ᵀ op(B[:, j])

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/few_columns.hpp: a large matrix times few columns, as decoding has them. The matrix is read once, at
 // the speed of memory: nothing of it is packed, and it is walked through as it lies.
 #pragma once

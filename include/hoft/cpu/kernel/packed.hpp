@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/packed.hpp: the reflectors of a product, packed once for the panels of a whole call, and the three
 // products of a panel that take them.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/packet.hpp: the vectors that the kernels are written in. Eigen's packets make one source serve SSE,
 // AVX2, AVX-512 and NEON; what they lack stands here.
 #pragma once

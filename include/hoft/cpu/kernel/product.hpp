@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/product.hpp: the general product on the CPU.
 #pragma once
 #include <hoft/cpu/kernel/few_columns.hpp>

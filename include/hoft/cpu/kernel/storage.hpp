@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/storage.hpp: numbers in 16 bits, converted in registers as kernels load and store them. A panel that
 // is met once or twice need not be copied to floats first.
 #pragma once

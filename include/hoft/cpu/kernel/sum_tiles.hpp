@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/sum_tiles.hpp: register tiles with vectors along the rows of C.
 //
 //   C[:, j] = S[:, j] + sum_l A[:, l] op(B(l, j))

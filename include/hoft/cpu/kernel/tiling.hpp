@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/kernel/tiling.hpp: how a product is cut into register tiles. Where a tile begins depends on shapes alone,
 // and so does the order in which an element is summed.
 #pragma once

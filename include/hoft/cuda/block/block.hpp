@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/block/block.hpp: what a kernel sees of the threads that run it.
 //
 // A kernel is a function object called with a block. Its body is a sequence of steps, block.each(n, f): f(i) for every

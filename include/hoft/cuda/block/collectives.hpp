@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/block/collectives.hpp: what all threads of a block do together. Sums are made in a fixed order: slices of
 // threads, then over slices; nothing is atomic.
 #pragma once

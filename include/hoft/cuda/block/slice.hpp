@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/block/slice.hpp: what a block does with its slice of the features when a cluster shares a matrix by
 // features: 16 columns at a time stay in shared memory, beside the slice's reflectors, which are read, and split into
 // parts, once for all columns. Products are those of tiles by warps (split.hpp). A warp takes strips of 32 rows.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/block/split.hpp: matrices in shared memory whose elements are sums of bfloat16 parts, their products by
 // tiles of warps (warp.hpp), and where the sums of tiles are kept.
 #pragma once

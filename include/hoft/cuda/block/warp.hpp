@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/block/warp.hpp: products of tiles of 16 x 16 by a warp, with matrix instructions on a GPU.
 //
 // C [16, 16] += A [16, 16] B [16, 16] on bfloat16 with sums in float, two instructions m16n8k16. The lanes of a warp

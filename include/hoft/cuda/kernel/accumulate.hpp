@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/accumulate.hpp: compact WY forms of many matrices in one launch, a cluster for each.
 #pragma once
 #include <hoft/cuda/block/collectives.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/apply.hpp: Y = X − U F UᴴX in one pass over X.
 #pragma once
 #include <hoft/cuda/block/collectives.hpp>

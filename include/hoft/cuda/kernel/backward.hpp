@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/backward.hpp: the gradients of Y = X − U F UᴴX in one pass over X and dY.
 #pragma once
 #include <hoft/core/options.hpp>

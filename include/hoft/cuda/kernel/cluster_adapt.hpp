@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/cluster_adapt.hpp: Y = Q_U diag(s) (X − K v) by clusters: X is read once, and reflectors once for
 // each cluster. Without K and s it is Q_U X.
 #pragma once

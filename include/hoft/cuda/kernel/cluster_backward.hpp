@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/cluster_backward.hpp: the gradients of Y = Q_U diag(s) (X − K v) by clusters: X, or what X became,
 // and dY are read once. Without K and s they are those of Q_U X.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/cluster_project.hpp: W = Uᴴ diag(s) X by clusters, X read once.
 #pragma once
 #include <hoft/cuda/block/slice.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/elements.hpp: kernels on whole matrices. Each is one pass over its operands; what belongs together
 // in one pass has a kernel of its own (accumulate.hpp, apply.hpp, backward.hpp).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // hoft/cuda/kernel/shapes.hpp: how many blocks share a matrix and how, and what they leave to be added up.
 #pragma once
 #include <hoft/cuda/block/slice.hpp>

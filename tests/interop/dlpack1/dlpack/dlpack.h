@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 /* The parts of DLPack 1's binary interface that hoft uses, declared from its specification
  * (https://dmlc.github.io/dlpack), for machines whose dlpack.h is older. Judged by NumPy 2 (dlpack_judges.py). */
 #ifndef DLPACK_DLPACK_H_
