@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# Usage: install_packages.sh [--yes] <set>...
 # Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, python, libtorch,
 # jax, embed, tensor_parallel, docs, fuzz, ci.
-# Says nothing and needs no rights when nothing is missing.
+# Says nothing and needs no rights when nothing is missing. Else it names the packages and the command, and at a terminal
+# asks first, unless told --yes or the environment has CI.
 set -euo pipefail
 
 build=(g++ cmake ninja-build libeigen3-dev)
 mpi=(openmpi-bin libopenmpi-dev mpich libmpich-dev iproute2) # both side by side; networks between ranks
 wanted=()
+agreed=${CI:+yes}
 for set_name in "$@"; do
   case $set_name in
+    --yes) agreed=yes ;;
     tests) wanted+=("${build[@]}" doctest-dev liblapacke-dev libopenblas-dev libboost-dev
       libbenchmark-dev libcli11-dev python3-matplotlib libdlpack-dev
-      nlohmann-json3-dev pkg-config "${mpi[@]}") ;;
+      nlohmann-json3-dev pkg-config python3-yaml "${mpi[@]}") ;;
     examples) wanted+=("${build[@]}" zlib1g-dev libcli11-dev dataset-fashion-mnist python3-matplotlib
       liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
@@ -58,6 +62,20 @@ if [[ $(id -u) -ne 0 ]]; then
   as_root=(sudo)
 fi
 
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
+  apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}")
+# Nobody sees the output of a script that keeps it: what is asked goes to the terminal itself.
+if [[ -z $agreed && -t 0 ]] && { : >/dev/tty; } 2>/dev/null; then
+  printf 'These Debian packages are missing: %s\nTo install them, this will run\n  %s\n  %s\nGo on? [y/N] ' \
+    "${missing[*]}" "${as_root[*]:+${as_root[*]} }apt-get update" "${install[*]}" >/dev/tty
+  answer=
+  read -r answer || true
+  if [[ ! $answer =~ ^[Yy]([Ee][Ss])?$ ]]; then
+    echo "install_packages.sh: nothing is installed; missing are ${missing[*]} (--yes or CI=yes: no question)" >&2
+    exit 1
+  fi
+fi
+
 echo "Installing ${missing[*]}"
 "${as_root[@]}" apt-get update --quiet=2
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}"
+"${install[@]}"
