@@ -6,9 +6,9 @@
 // (another version of hoft, another instruction set, another list of GPU architectures), one of them would run the
 // other's. Inline namespaces tell the copies apart; users write hoft::apply as if they were not there.
 //
-//   HOFT_NAMESPACE         hoft::v0_1                    views, options, errors, workspace: the same for every
+//   HOFT_NAMESPACE         hoft::v0_2                    views, options, errors, workspace: the same for every
 //                                                        instruction set, so that they may pass between sources
-//   HOFT_TARGET_NAMESPACE  hoft::v0_1::avx2_fma_f16c     all that computes
+//   HOFT_TARGET_NAMESPACE  hoft::v0_2::avx2_fma_f16c     all that computes
 //   HOFT_CUDA_NAMESPACE    ...::cuda::sm_800_900         the GPU backend (cuda/abi.hpp)
 #pragma once
 #include <hoft/version.hpp>

@@ -3,5 +3,5 @@
 #pragma once
 
 #define HOFT_VERSION_MAJOR 0
-#define HOFT_VERSION_MINOR 1
+#define HOFT_VERSION_MINOR 2
 #define HOFT_VERSION_PATCH 0
