@@ -27,12 +27,17 @@ problem() {
 }
 
 # check_measured <where> <commit>
+declare -A wrong # with a commit, once it has been looked at; empty where it is right
 check_measured() {
-  if ! git merge-base --is-ancestor "$2" HEAD 2>/dev/null; then
-    problem "$1: measured at $2, which is no commit of this history"
-  elif ! git diff --exit-code --output=/dev/null -I '^ *//' "$2" HEAD -- include ':!include/hoft/version.hpp'; then
-    problem "$1: measured at $2, and include/ has changed since"
+  if [[ -z ${wrong[$2]+seen} ]]; then
+    wrong[$2]=
+    if ! git merge-base --is-ancestor "$2" HEAD 2>/dev/null; then
+      wrong[$2]="which is no commit of this history"
+    elif ! git diff --exit-code --output=/dev/null -I '^ *//' "$2" HEAD -- include ':!include/hoft/version.hpp'; then
+      wrong[$2]="and include/ has changed since"
+    fi
   fi
+  if [[ -n ${wrong[$2]} ]]; then problem "$1: measured at $2, ${wrong[$2]}"; fi
 }
 
 # The field `commit` of every file of results, and every word of a document that is the name of a commit.
