@@ -141,6 +141,22 @@ TEST_CASE_TEMPLATE("one column more than few", T, float, std::complex<double>) {
   check<T, col_major, row_major, row_major>(9, 65, 1025, false, false, start::none);
 }
 
+// Whole squares of vectors and what is left of them, in rows and in sums, over more than one sweep.
+TEST_CASE_TEMPLATE("a product of many columns, whose rows are packed from either layout", T, float, double,
+                   std::complex<float>) {
+  struct shape {
+    index_t m, n, k;
+  };
+  for (auto const& [m, n, k] : {shape{129, 130, 517}, {143, 133, 17}, {190, 129, 3}, {67, 140, 70}}) {
+    start const from = start((m + n) % 3);
+    check<T, row_major, col_major, col_major>(m, n, k, hoft::is_complex<T>, false, from);
+    if (k > 100) continue;
+    check<T, col_major, col_major, col_major>(m, n, k, false, hoft::is_complex<T>, from);
+    check<T, row_major, row_major, col_major>(m, n, k, false, false, from);
+    check<T, col_major, row_major, row_major>(m, n, k, false, false, from);
+  }
+}
+
 TEST_CASE_TEMPLATE("a NaN in a row of the matrix comes out in that row alone", L, col_major, row_major) {
   index_t const m = 257, k = 501;
   for (index_t n : {1, 5, 8}) {

@@ -28,10 +28,49 @@ auto adjoint(matrix_view<T, Layout> a) {
 
 namespace detail {
 
-/// Terms summed in one sweep: A's part of a tile then stays in the first-level cache.
-inline constexpr index_t sum_depth = 256;
+/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them.
+template <class T>
+inline constexpr index_t sum_depth = index_t{2048} / index_t(sizeof(T));
 template <class T>
 inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
+
+/// `alpha` times rows of `depth` neighbouring elements, `ld` apart, as columns of `height` elements, in squares that
+/// are turned in registers: each line of memory is read once, also where `ld` brings all lines to one set of the cache.
+/// Rows up to `height` are zeros; it is a multiple of the lanes.
+template <class T>
+void pack_turned(T alpha, T const* from, index_t ld, index_t rows, index_t height, index_t depth, T* slab) {
+  constexpr int lanes = kernel::lanes<T>;
+  auto factor = kernel::broadcast(alpha);
+  for (index_t i = 0; i < height; i += lanes)
+    for (index_t d = 0; d < depth; d += lanes) {
+      index_t const count = (std::min)(index_t(lanes), depth - d);
+      Eigen::internal::PacketBlock<decltype(factor), lanes> square;
+      for (int v = 0; v < lanes; ++v) {
+        T const* const row = from + (i + v) * ld + d;
+        if (i + v >= rows) square.packet[v] = kernel::zero<T>();
+        else square.packet[v] = count == lanes ? kernel::load(row) : kernel::load_part(row, count);
+      }
+      Eigen::internal::ptranspose(square);
+      for (int v = 0; v < count; ++v)
+        Eigen::internal::pstoreu(slab + (d + v) * height + i, Eigen::internal::pmul(factor, square.packet[v]));
+    }
+}
+
+/// `alpha` times op(A) [rows, depth] as columns of `height` elements, with zeros behind the rows.
+template <class T>
+void pack_slab(T alpha, bool conj, kernel::strided<T const> const& a, index_t rows, index_t height, index_t depth,
+               T* slab) {
+  bool const conjugates = conj && is_complex<T>, changed = alpha != T(1) || conjugates;
+  if constexpr (!is_complex<T>)
+    if (a.col == 1) return pack_turned(alpha, a.data, a.row, rows, height, depth, slab);
+  for (index_t d = 0; d < depth; ++d) {
+    T* const to = slab + d * height;
+    if (a.row == 1 && !changed) std::copy_n(a.data + d * a.col, rows, to);
+    else
+      for (index_t v = 0; v < rows; ++v) to[v] = alpha * (conjugates ? conjugate(a(v, d)) : a(v, d));
+    std::fill(to + rows, to + height, T(0));
+  }
+}
 
 /// C = S + alpha op(A) op(B) with vectors along the rows of C, which are neighbours in memory. Rows of A are packed
 /// into a slab on the stack when they are not neighbours, when they change on the way, or when a slab is used often.
@@ -40,25 +79,18 @@ void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::
                  kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
   constexpr index_t slab_rows = kernel::tile_vectors<T> * kernel::lanes<T>;
   constexpr index_t reuse = 24;  // columns of C from which packing pays
-  bool const changed = alpha != T(1) || (conj_a && is_complex<T>);
-  alignas(64) T slab[slab_rows * sum_depth];
-  for (index_t l = 0; l < k || l == 0; l += sum_depth) {
-    index_t const depth = (std::min)(sum_depth, k - l);
+  bool const packs = alpha != T(1) || (conj_a && is_complex<T>) || a.row != 1 || n >= reuse;
+  alignas(64) T slab[slab_rows * sum_depth<T>];
+  for (index_t l = 0; l < k || l == 0; l += sum_depth<T>) {
+    index_t const depth = (std::min)(sum_depth<T>, k - l);
     kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
     for (index_t i = 0; i < m; i += slab_rows) {
       index_t const rows = (std::min)(slab_rows, m - i);
       kernel::strided<T const> const from = a.at(i, l);
       kernel::sum_term<T> term{from.data, from.col, b.at(l, 0), depth};
-      bool const packs = changed || a.row != 1 || n >= reuse;
       if (packs) {
         index_t const height = (rows + kernel::lanes<T> - 1) / kernel::lanes<T> * kernel::lanes<T>;
-        for (index_t d = 0; d < depth; ++d) {
-          T* const to = slab + d * height;
-          if (a.row == 1 && !changed) std::copy_n(from.data + d * from.col, rows, to);
-          else
-            for (index_t v = 0; v < rows; ++v) to[v] = alpha * (conj_a ? conjugate(from(v, d)) : from(v, d));
-          std::fill(to + rows, to + height, T(0));
-        }
+        pack_slab(alpha, conj_a, from, rows, height, depth, slab);
         term.a = slab;
         term.lda = height;
       }
@@ -89,7 +121,7 @@ inline index_t blocks(index_t extent, index_t size) { return (extent + size - 1)
 /// it should be wide; but what a slab meets of B should stay in the second-level cache.
 template <class T>
 index_t block_cols(index_t n, index_t least) {
-  constexpr index_t cache = index_t{1} << 19, most = cache / (sum_depth * index_t(sizeof(T)));
+  constexpr index_t cache = index_t{1} << 19, most = cache / (sum_depth<T> * index_t(sizeof(T)));
   constexpr index_t tiles = 8 * kernel::tile_cols;
   index_t const count = (std::max)(blocks(n, most), least);
   return blocks(blocks(n, count), tiles) * tiles;
