@@ -189,6 +189,12 @@ class Experiment:
             key=lambda r: (r["four_bit"], list(LABELS).index(r["method"]), r["seed"]),
         )
 
+    def measure(self) -> None:
+        """Times and memory, which depend on the machine and on the commit."""
+        self.results["measured"] = machine()
+        self.memory()
+        self.times()
+
     def times(self) -> None:
         self.results["times"] = {}
         for shape, size in measure.SHAPES.items():
@@ -297,6 +303,11 @@ def arguments() -> argparse.Namespace:
         help="instead: HOFT from reflectors of several lengths, each with all learning rates",
     )
     parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="instead: times and memory anew, into the results of --out",
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         default=os.cpu_count(),
@@ -313,12 +324,14 @@ def arguments() -> argparse.Namespace:
     parsed = parser.parse_args()
     if parsed.jobs < 1:
         parser.error(f"--jobs is {parsed.jobs}, must be at least 1")
+    if parsed.measure and parsed.starts:
+        parser.error("--measure goes without --starts")
     if parsed.save and (parsed.quick or parsed.smoke or parsed.starts):
         parser.error("--save takes the whole comparison: without --quick, --smoke and --starts")
     return parsed
 
 
-def compare(experiment: Experiment) -> dict:
+def compare(experiment: Experiment) -> None:
     """All stages, one after another."""
     settings = experiment.settings
     costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
@@ -326,9 +339,7 @@ def compare(experiment: Experiment) -> dict:
     experiment.choose(progress)
     experiment.judge(progress)
     experiment.serve()
-    experiment.memory()
-    experiment.times()
-    return experiment.results
+    experiment.measure()
 
 
 def main() -> None:
@@ -336,25 +347,41 @@ def main() -> None:
     settings = SMOKE if options.smoke else QUICK if options.quick else Settings()
     options.out.mkdir(parents=True, exist_ok=True)
     experiment = Experiment(settings, options.out, options.jobs)
-    start = time.perf_counter()
-    try:
-        experiment.prepare()
-    except data.DataError as error:
-        sys.exit(f"finetune_text: {error}")
-    experiment.compile()
-    if options.starts:
-        import starts
-
-        print("\n" + starts.compare(experiment))
-        return
-    results = {"machine": machine()} | compare(experiment)
-    results["minutes"] = (time.perf_counter() - start) / 60
     path = options.out / "results.json"
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print("\n" + report.page(results))
+    if options.measure:
+        measure_again(experiment, path)
+    else:
+        start = time.perf_counter()
+        try:
+            experiment.prepare()
+        except data.DataError as error:
+            sys.exit(f"finetune_text: {error}")
+        experiment.compile()
+        if options.starts:
+            import starts
+
+            print("\n" + starts.compare(experiment))
+            return
+        experiment.results["machine"] = machine()
+        compare(experiment)
+        experiment.results["minutes"] = (time.perf_counter() - start) / 60
+    path.write_text(json.dumps(experiment.results, indent=1) + "\n", encoding="utf-8")
+    print("\n" + report.page(experiment.results))
     print(f"Results: {path}")
     if options.save:
-        report.save(results, ROOT)
+        report.save(experiment.results, ROOT)
+
+
+def measure_again(experiment: Experiment, path: Path) -> None:
+    """Times and memory for the trainings of a file, which has to be of the same settings."""
+    if not path.exists():
+        sys.exit(f"finetune_text: --measure needs the results of a run, {path} does not exist")
+    experiment.results = json.loads(path.read_text(encoding="utf-8"))
+    asked = json.loads(json.dumps(dataclasses.asdict(experiment.settings)))
+    if experiment.results["settings"] != asked:
+        sys.exit(f"finetune_text: --measure: {path} is of a run with other options (--quick, --smoke)")
+    experiment.compile()
+    experiment.measure()
 
 
 if __name__ == "__main__":

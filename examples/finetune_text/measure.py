@@ -17,6 +17,7 @@ from data import SECTIONS
 from model import Classifier, load
 from torch import Tensor, nn
 
+MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 SHAPES = {"small": (24, 12), "large": (64, 32)}  # texts a step and tokens a text
 
 
@@ -94,6 +95,9 @@ def _resident(which: str) -> int:
 def peak_memory(name: str, four_bit: bool, steps: int) -> dict:
     """Bytes of the frozen weights, and by how much large `steps` of a method raise the memory of a
     process that has loaded them: adapters, gradients, optimiser and activations. For `alone`."""
+    # What is freed goes back at once: otherwise gaps between what lives count as well, and these
+    # depend on the order of allocations more than on how much a method needs.
+    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 16)
     torch.set_num_threads(1)
     base = load(len(SECTIONS), 1, four_bit)
     weights = weight_bytes(base)
