@@ -9,7 +9,7 @@ trained lies where the weight does:
     RowwiseParallel   columns             whole            split            whole
 
 They are DTensors, so optimisers, clipping of gradients and distributed checkpoints treat them as the rest of the model.
-On the side that is whole, the operators of hoft apply the reflectors. On the split side it is done here in PyTorch's own
+On the side that is whole, the operators of hoft apply the reflectors. On the split side _split.py does, in PyTorch's own
 operations: Q = I − Aᵀ T A for the rows a of A, each a reflector over its largest element, with
 T = (striu(A Aᵀ) + ½ diag(A Aᵀ))⁻¹. A call sums over ranks r numbers (largest elements), r² (A Aᵀ), and r for each token
 (A x), and the last again in the backward pass, in float or double. In time it costs two more passes over the tokens than
@@ -17,184 +17,18 @@ hoft's operator does, and for 16-bit tokens a copy of them in float. The base is
 """
 
 import contextlib
-import sys
 import warnings
 from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
 
 import torch
 
-from .functional import householder_apply, master_dtype
+from ._ranks import GATHERED, Once, all_reduce, distributed, is_dtensor, of_fsdp
+from ._split import Split
+from .functional import master_dtype
 
 Tensor = torch.Tensor
 
 _uncompiled = torch.compiler.disable if hasattr(torch, "compiler") else lambda function: function
-
-
-def _is_dtensor(value):
-    module = sys.modules.get("torch.distributed.tensor")  # without it there is none; importing it takes a second
-    return module is not None and isinstance(value, module.DTensor)
-
-
-def _all_reduce(a, operation, mesh):
-    from torch.distributed import _functional_collectives as collectives
-
-    return collectives.wait_tensor(collectives.all_reduce(a.contiguous(), operation, (mesh, 0)))
-
-
-class _Summed(torch.autograd.Function):
-    """The sum over ranks of their parts. What is made of it is the same on every rank, and so is its gradient, which is
-    the gradient of each part."""
-
-    @staticmethod
-    def forward(ctx, part, mesh):
-        ctx.mesh = mesh
-        return _all_reduce(part, "sum", mesh)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _Shared.apply(gradient, ctx.mesh), None
-
-
-class _Shared(torch.autograd.Function):
-    """What is the same on every rank, of which each makes something else: its gradient is the sum over ranks."""
-
-    @staticmethod
-    def forward(ctx, whole, mesh):
-        ctx.mesh = mesh
-        return whole.view_as(whole)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _Summed.apply(gradient, ctx.mesh), None
-
-
-class _Once(torch.autograd.Function):
-    """The identity, whose gradient cannot be differentiated: DTensor would leave out terms of that without a word."""
-
-    @staticmethod
-    def forward(ctx, a):
-        ctx.save_for_backward(a)
-        return a.view_as(a)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _Refused.apply(gradient, *ctx.saved_tensors)
-
-
-class _Refused(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, gradient, of):
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx, _):
-        raise RuntimeError("hoft: layers that are split over ranks have no second derivatives, since DTensor has none")
-
-
-def _of_fsdp(module):
-    """Whether fully_shard was called for it, or for a module around it."""
-    return getattr(module, "_is_fsdp_managed_module", False)
-
-
-_GATHERED = "Under FSDP call the modules that fully_shard was called for, which gather what they need"
-
-
-class Split:
-    """How the weight [m, n] of a base lies on the ranks of `mesh`: its rows or its columns."""
-
-    def __init__(self, base, function):
-        from torch.distributed.tensor import Replicate, Shard
-
-        weight = base.weight
-        name = f"{function}: the weight of the base, a {type(base).__name__},"
-        if not isinstance(base, torch.nn.Linear) or weight.dim() != 2:
-            raise TypeError(f"{name} is a DTensor, for which the base must be a torch.nn.Linear")
-        placement = weight.placements[0]
-        if weight.device_mesh.ndim != 1 or type(placement) is not Shard:
-            raise ValueError(
-                f"{name} has the placements {weight.placements} on a mesh of {weight.device_mesh.ndim} dimensions, must "
-                "have Shard(0) or Shard(1) on one (ColwiseParallel, RowwiseParallel; 'colwise', 'rowwise' in a tp_plan)"
-            )
-        self.mesh, self.by_rows, self.function = weight.device_mesh, placement.dim % 2 == 0, function
-        self.hint = _GATHERED if _of_fsdp(base) else "The layer's distribute() does that, after its base has been split"
-        self.whole, self.local = tuple(weight.shape), tuple(weight.to_local().shape)
-        whole = [Replicate()]
-        self.placements = {
-            "u": [Shard(1)] if self.by_rows else whole,
-            "v": whole if self.by_rows else [Shard(1)],
-            "s": [Shard(0)] if self.by_rows else whole,
-        }
-
-    def part(self, name, value):
-        """What this rank has of a parameter in training."""
-        if len(value) == 0:
-            return value
-        wanted = self.placements[name]
-        if not _is_dtensor(value) or value.device_mesh != self.mesh or list(value.placements) != wanted:
-            what = f"split as {value.placements}" if _is_dtensor(value) else "whole"
-            raise ValueError(
-                f"{self.function}: {name} is {what}, must be split as {tuple(wanted)} on the mesh of the base. {self.hint}"
-            )
-        return _Once.apply(value).to_local()
-
-    def moved_part(self, name, value):
-        """The same of a parameter that lies in any way, without gradients. All ranks take part."""
-        if len(value) == 0:
-            return value
-        whole = value.full_tensor() if _is_dtensor(value) else value.detach()
-        return _distributed(whole, self.mesh, self.placements[name], None).to_local()
-
-    def splits(self, name):
-        """Whether the features of u or v are split."""
-        return (name == "u") == self.by_rows
-
-    def product(self, name, part):
-        """The product of the reflectors of u or v, of which this rank has a part."""
-        if len(part) == 0:
-            return lambda x, adjoint=False: x
-        return _SplitProduct(part, self.mesh) if self.splits(name) else _WholeProduct(part)
-
-
-def _distributed(value, mesh, placements, source):
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(value, mesh, placements, src_data_rank=source)
-
-
-class _WholeProduct:
-    def __init__(self, u):
-        self.u = u
-
-    def __call__(self, x, adjoint=False):
-        return householder_apply(x, self.u, adjoint=adjoint)
-
-
-class _SplitProduct:
-    """Q of reflectors whose features are split, for tokens [..., features of this rank]."""
-
-    def __init__(self, u, mesh):
-        self.mesh, u = mesh, u.to(master_dtype(u.dtype))
-        with torch.autocast(u.device.type, enabled=False):
-            # Q does not depend on the lengths of reflectors, so these take no part in gradients.
-            largest = u.detach().abs().amax(1) if u.shape[1] else u.new_zeros(len(u))
-            largest = _all_reduce(largest, "max", mesh)
-            self.rows = u / torch.where(largest == 0, torch.ones_like(largest), largest)[:, None]
-            wide = self.rows.double()
-            gram = _Summed.apply(wide @ wide.t(), mesh)
-            squares = gram.diagonal()
-            # A zero row is the identity: it is orthogonal to the others, and whatever stands here is multiplied by it.
-            inverse = gram.triu(1) + torch.diag(torch.where(squares == 0, torch.ones_like(squares), squares / 2))
-            identity = torch.eye(len(u), dtype=inverse.dtype, device=u.device)
-            self.triangle = torch.linalg.solve_triangular(inverse, identity, upper=True).to(u.dtype)
-
-    def __call__(self, x, adjoint=False):
-        if master_dtype(x.dtype) != self.rows.dtype:
-            raise TypeError(f"hoft: tokens are {x.dtype}, their reflectors {self.rows.dtype}: double goes with double alone")
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(self.rows.dtype)
-            projected = _Summed.apply(wide @ self.rows.t(), self.mesh)
-            projected = projected @ (self.triangle if adjoint else self.triangle.t())
-            return (wide - _Shared.apply(projected, self.mesh) @ self.rows).to(x.dtype)
 
 
 def is_split(base: Callable, u: Tensor, v: Tensor, function: str = "HOFTLinear") -> bool:
@@ -202,14 +36,14 @@ def is_split(base: Callable, u: Tensor, v: Tensor, function: str = "HOFTLinear")
 
     Raises ValueError where u and v are split and the base is not, or the other way round.
     """
-    split = _is_dtensor(u) or _is_dtensor(v)
-    if not _is_dtensor(getattr(base, "weight", None)):
+    split = is_dtensor(u) or is_dtensor(v)
+    if not is_dtensor(getattr(base, "weight", None)):
         if split:
-            raise ValueError(f"{function}: u or v is split over ranks, the weight of the base is not. {_GATHERED}")
+            raise ValueError(f"{function}: u or v is split over ranks, the weight of the base is not. {GATHERED}")
         return False
-    if split or not _of_fsdp(base):
+    if split or not of_fsdp(base):
         return True
-    if _is_dtensor(getattr(base, "bias", None)):
+    if is_dtensor(getattr(base, "bias", None)):
         raise ValueError(f"{function}: fully_shard was called for the base, whose bias is needed here: call it for the layer")
     return False  # FSDP gathers the weight as soon as the base is called
 
@@ -251,7 +85,7 @@ def call(
     def adapt(p):
         for left, scale in lefts:
             p = left(p if scale is None else (p * scale).to(p.dtype))
-        return p if bias is None else p + (bias.to_local() if _is_dtensor(bias) else bias).to(p.dtype)
+        return p if bias is None else p + (bias.to_local() if is_dtensor(bias) else bias).to(p.dtype)
 
     def after(module, arguments, out):
         y = _through(split, "u", out, adapt)
@@ -266,7 +100,7 @@ def call(
     hooks = [base.register_forward_pre_hook(before), base.register_forward_hook(after, prepend=True)]
     try:
         with _without_bias(base):
-            return base(_Once.apply(x), *args, **kwargs)
+            return base(Once.apply(x), *args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -292,7 +126,7 @@ def _through(split, side, tokens, function):
 
     name, dimension = ("x", 1) if side == "v" else ("the base's output", 0)
     whole, local = split.whole[dimension], split.local[dimension] if split.splits(side) else split.whole[dimension]
-    plain, features = not _is_dtensor(tokens), tokens.shape[-1]
+    plain, features = not is_dtensor(tokens), tokens.shape[-1]
     if features != whole and not (plain and features == local):
         raise ValueError(
             f"{split.function}: {name} has {features} features on this rank, must have {whole if not plain else local}, "
@@ -318,17 +152,17 @@ def place(
 
     Raises ValueError where the base is split in a way that is not known, or by FSDP2, which must come last.
     """
-    if _of_fsdp(base):
+    if of_fsdp(base):
         raise ValueError(f"{function}: the base belongs to fully_shard already, which must be called after this")
-    if not _is_dtensor(getattr(base, "weight", None)):
+    if not is_dtensor(getattr(base, "weight", None)):
         return u, v, s
     split = Split(base, function)
 
     def placed(name, value):
-        if value is None or _is_dtensor(value):
+        if value is None or is_dtensor(value):
             return value
         source = None if value.is_meta else 0
-        split_value = _distributed(value.detach(), split.mesh, split.placements[name], source)
+        split_value = distributed(value.detach(), split.mesh, split.placements[name], source)
         return torch.nn.Parameter(split_value, requires_grad=value.requires_grad)
 
     return placed("u", u), placed("v", v), placed("s", s)
@@ -336,26 +170,26 @@ def place(
 
 def same(value: Tensor, like: Tensor) -> Tensor:
     """`value` of the mesh's first rank, to be multiplied with the DTensor `like`; itself beside any other tensor."""
-    if not _is_dtensor(like):
+    if not is_dtensor(like):
         return value
     from torch.distributed.tensor import Replicate
 
-    return _distributed(value, like.device_mesh, [Replicate()], 0)
+    return distributed(value, like.device_mesh, [Replicate()], 0)
 
 
 def parts_here(a: Tensor, b: Tensor) -> Tuple[Tensor, Tensor]:
     """This rank's parts of two tensors of one shape: where one of them is split, the same part of the other."""
-    like = a if _is_dtensor(a) else b
-    if not _is_dtensor(like):
+    like = a if is_dtensor(a) else b
+    if not is_dtensor(like):
         return a, b
-    split = (x if _is_dtensor(x) else _distributed(x, like.device_mesh, like.placements, None) for x in (a, b))
+    split = (x if is_dtensor(x) else distributed(x, like.device_mesh, like.placements, None) for x in (a, b))
     return tuple(x.to_local() for x in split)
 
 
 def _local_merge(base, u, v, s, function, inverse):
     """The new values of this rank's part of the weight. All ranks raise where one has values that are not finite."""
     weight = base.weight
-    if not _is_dtensor(weight):
+    if not is_dtensor(weight):
         raise RuntimeError(
             f"{function}: FSDP has gathered the weight, and would forget what is written to it: call reshard() of the "
             "modules that fully_shard was called for"
@@ -375,7 +209,7 @@ def _local_merge(base, u, v, s, function, inverse):
         M = right(M, adjoint=True)
         M = left((M if scale is None else M * scale).t().contiguous()).t()
     M = M.to(weight.dtype)
-    if _all_reduce(torch.isfinite(M).all().to(torch.int32), "min", split.mesh).item() == 0:
+    if all_reduce(torch.isfinite(M).all().to(torch.int32), "min", split.mesh).item() == 0:
         raise ValueError(f"{function}: the weight would hold values that are not finite; nothing was written")
     return M
 
@@ -405,7 +239,7 @@ def unmerge_from(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor
 
 def is_spread(base: Callable) -> bool:
     """Whether merging must be done by `merge_into`: other ranks have parts of the weight, or wait for its changes."""
-    return _is_dtensor(getattr(base, "weight", None)) or _of_fsdp(base)
+    return is_dtensor(getattr(base, "weight", None)) or of_fsdp(base)
 
 
 def require_used(parameters: Iterable[Optional[Tensor]], function: str = "HOFTLinear") -> None:

@@ -2,7 +2,6 @@
 """The PEFT method on quantised bases: training, merging and export, against their dequantised
 weights."""
 
-import copy
 import importlib.util
 import tempfile
 import types

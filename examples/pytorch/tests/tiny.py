@@ -121,6 +121,11 @@ def matrix(base):
     return (weight.t() if stored_transposed(base) else weight).clone()
 
 
+def matrices(model):
+    """A copy of the base's weight of each adapted layer, by name."""
+    return {name: matrix(layer.base_layer) for name, layer in layers(model).items()}
+
+
 def plain_weights(model, *names):
     """{name of a weight in the unloaded base: the weight that the adapters of these names stand
     for}, by the formula in PyTorch's own operations, with gradients to the adapters' parameters."""
@@ -148,3 +153,12 @@ class ModelCase(Case):
             self.assertClose(got.float(), expected.float(), scale, steps=12)
         else:
             self.assertClose(got, expected, scale, steps=12 * len(layers(model)))  # at most 8 reflectors, 4 products
+
+    def assertModelGradientsClose(self, got, expected, model):
+        """Of what the model trains, for two ways to its outputs."""
+        trained = [a for a in model.parameters() if a.requires_grad]
+        cotangent = torch.randn_like(expected)
+        ours, plain = (torch.autograd.grad(y, trained, cotangent) for y in (got, expected))
+        scale = torch.cat([a.flatten() for a in plain]).norm()
+        for a, b in zip(ours, plain):
+            self.assertModelsClose(a, b, model, scale)
