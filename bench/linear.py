@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A training step of one linear layer on the CPU: hoft's HOFTLinear beside PEFT's LoRA of as many parameters.
+"""A training step of one linear layer on the CPU: hoft's HOFTLinear beside PEFT's LoRA of as many parameters, and beside
+the same layer by hand in plain PyTorch (plain_wy.py).
 
     python3 -m venv build/venv && build/venv/bin/pip install torch peft ninja
-    build/venv/bin/python bench/linear.py [--rounds N] [--save]
+    build/venv/bin/python bench/linear.py [--rounds N] [--save | --check]
 
 A step is forward, backward and a small update of what is trained, so that hoft binds its layer anew in each. The
 contestants of a case take turns, in another order in each round; a number is the median of the processor times of the
@@ -34,13 +35,16 @@ COLUMNS = {
     "lora_16": "LoRA, adapters in bfloat16",
     "hoft": "`HOFTLinear`",
     "shoft": "`HOFTLinear(scaled=True)`",
+    "plain_wy": "compact WY in plain PyTorch",
 }
+RATIOS = {"lora": "`HOFTLinear` / LoRA", "plain_wy": "`HOFTLinear` / plain PyTorch"}
 
 
 def contestants(shape, dtype, rank):
     import peft
     import torch
     from hoft_torch import HOFTLinear
+    from plain_wy import PlainWY
 
     def linear():
         return torch.nn.Linear(*reversed(shape), bias=False).to(dtype).requires_grad_(False)
@@ -54,6 +58,7 @@ def contestants(shape, dtype, rank):
         "lora": lora(),
         "hoft": HOFTLinear(linear(), rank),
         "shoft": HOFTLinear(linear(), rank, scaled=True),
+        "plain_wy": PlainWY(linear(), rank),
     }
     if dtype == torch.bfloat16:
         found["lora_16"] = lora(autocast_adapter_dtype=False)
@@ -92,12 +97,16 @@ def measure(shape, kind, tokens, rank, rounds):
 
 
 def table(results):
-    """Medians in ms, and hoft's over LoRA's."""
-    rows = [["out × in, type", *COLUMNS.values(), "`HOFTLinear` / LoRA"]]
-    for name, case in results["cases"].items():
-        ratio = case["hoft"]["median_ms"] / case["lora"]["median_ms"]
-        cells = [f"{case[key]['median_ms']:.1f}" if key in case else "" for key in COLUMNS]
-        rows.append([name, *cells, f"{ratio:.2f}"])
+    """Medians in ms, and hoft's over those of others; columns for what these results have."""
+    cases = results["cases"]
+    columns, ratio_columns = (
+        {key: head for key, head in heads.items() if any(key in case for case in cases.values())} for heads in (COLUMNS, RATIOS)
+    )
+    rows = [["out × in, type", *columns.values(), *ratio_columns.values()]]
+    for name, case in cases.items():
+        ms = {key: contestant["median_ms"] for key, contestant in case.items()}
+        cells = [f"{ms[key]:.1f}" if key in ms else "" for key in columns]
+        rows.append([name, *cells, *(f"{ms['hoft'] / ms[key]:.2f}" if key in ms else "" for key in ratio_columns)])
     return tables.as_markdown(rows)
 
 
