@@ -26,7 +26,9 @@ class BuildOperators(build_ext):
     def build_extension(self, extension: setuptools.Extension) -> None:
         import torch
 
-        toolchain.provide(pathlib.Path(self.get_ext_fullpath(extension.name)), torch.cuda.is_available())
+        library = pathlib.Path(self.get_ext_fullpath(extension.name))
+        library.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(toolchain.build_once(torch.cuda.is_available()), library)
 
 
 class PackHeaders(sdist):
@@ -39,7 +41,7 @@ class PackHeaders(sdist):
 
 def requirements() -> list:
     """PyTorch's libraries fit no other minor version."""
-    if importlib.util.find_spec("torch") is None:  # a source package fits all
+    if "sdist" in sys.argv or importlib.util.find_spec("torch") is None:  # a source package fits all
         return ["torch>=1.13"]
     import torch
 

@@ -5,6 +5,7 @@ Environment:
     HOFT_TORCH_CXXFLAGS  replaces -O3 -march=native
     HOFT_INCLUDE_DIR     where hoft/hoft.hpp is, if neither beside this package nor installed
     EIGEN_INCLUDE_DIR    where Eigen/Core is, if not where Debian has it
+    HOFT_TORCH_CACHE     a folder where compiled libraries stay and are found again; without it the build folder
     CXX                  the compiler (c++); of a C compiler its twin for C++ is taken
     MAX_JOBS             how many compilers run at once (2)
 """
@@ -100,11 +101,13 @@ def check() -> None:
 
 
 def key(cuda: bool) -> str:
-    """A name that is new whenever what is compiled, or for what, is: compiler, flags, sources, headers and PyTorch."""
+    """A name that is new whenever what is compiled, how, or for what, is: this file, compiler, flags, sources, headers and
+    PyTorch."""
     import torch
 
     said = subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout
     hashed = hashlib.sha256(json.dumps([compiler(), said, flags(), str(eigen_headers()), torch.version.git_version]).encode())
+    hashed.update(pathlib.Path(__file__).read_bytes())
     if cuda:
         hashed.update(json.dumps([torch.version.cuda, os.environ.get("TORCH_CUDA_ARCH_LIST")]).encode())
     for folder in (hoft_headers() / "hoft", SOURCES):
@@ -123,9 +126,17 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def cache() -> pathlib.Path:
+    """Where compiled libraries stay: named, or below the checkout or the source package."""
+    named = os.environ.get("HOFT_TORCH_CACHE")
+    if named:
+        return pathlib.Path(named).resolve()
+    return (CHECKOUT if PACKAGE == CHECKOUT / "examples/pytorch" else PACKAGE) / "build/pytorch"
+
+
 def build_once(cuda: bool, verbose: bool = False) -> pathlib.Path:
-    """The library below the checkout's build folder, compiled if that has not been done for the same `key`."""
-    folder = CHECKOUT / "build/pytorch" / key(cuda)
+    """The library in the cache, compiled if that has not been done for the same `key`."""
+    folder = cache() / key(cuda)
     library = folder / "hoft_torch.so"
     if not library.is_file():
         with alone(folder):
@@ -133,15 +144,6 @@ def build_once(cuda: bool, verbose: bool = False) -> pathlib.Path:
                 print("hoft_torch: compiling its operators, a minute of processor time, once", file=sys.stderr)
                 build(library, cuda, verbose)
     return library
-
-
-def provide(library: pathlib.Path, cuda: bool) -> None:
-    """The file `library` for a package: that of the checkout, or, out of a source package, one that nobody else has."""
-    if hoft_headers() == CHECKOUT / "include":
-        library.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(build_once(cuda), library)
-    else:
-        build(library, cuda)
 
 
 def build(library: pathlib.Path, cuda: bool, verbose: bool = False) -> None:
@@ -172,14 +174,15 @@ def compile_here(folder: str, cuda: bool, verbose: bool) -> None:
     import torch.utils.cpp_extension
 
     sources = ["cpu.cpp", "cpu_linalg.cpp"] + cuda * ["cuda.cu"]
+    # Not as include paths of torch's, which are not quoted in all its versions.
+    includes = [quoted(f"-I{folder}") for folder in (hoft_headers(), eigen_headers())]
     torch.utils.cpp_extension.load(
         name="hoft_torch",
         sources=[str(SOURCES / source) for source in sources],
-        extra_include_paths=[str(hoft_headers()), str(eigen_headers())],
         # Without OpenMP at::parallel_for, a template, uses one thread. Linking with it would bring a second runtime
         # beside PyTorch's.
-        extra_cflags=["-std=c++20", "-fopenmp", *map(quoted, flags())],
-        extra_cuda_cflags=["-std=c++20", "-O3", "--extended-lambda", "--expt-relaxed-constexpr", *SHOWN],
+        extra_cflags=["-std=c++20", "-fopenmp", *includes, *map(quoted, flags())],
+        extra_cuda_cflags=["-std=c++20", "-O3", "--extended-lambda", "--expt-relaxed-constexpr", *SHOWN, *includes],
         build_directory=folder,
         with_cuda=cuda,
         is_python_module=False,

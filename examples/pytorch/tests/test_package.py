@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The package, and how reflectors begin."""
 
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -8,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import unittest
 import unittest.mock
@@ -19,6 +21,14 @@ import hoft_torch
 from hoft_torch import householder_apply, paired_gaussian
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "build_backend"
+CHECKOUT = FOLDER.parents[2]
+
+# What the test of real builds compiles: it says by itself whether all of its flags came through.
+MARKED = """
+#include <two words.hpp>
+static_assert(SEEN == 1 && NUMBER_59 == 59);
+extern "C" const char* text() { return TEXT; }
+"""
 
 
 class Start(Case):
@@ -54,6 +64,13 @@ class Build(unittest.TestCase):
         cls.addClassCleanup(sys.path.remove, str(FOLDER))
         cls.toolchain, cls.hooks = (importlib.import_module(name) for name in ("toolchain", "hoft_build"))
 
+    def toolchain_at(self, package):
+        """toolchain.py of another copy of the package."""
+        spec = importlib.util.spec_from_file_location("other_toolchain", package / "build_backend/toolchain.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
     def environment(self, **variables):
         return unittest.mock.patch.dict(os.environ, variables)
 
@@ -68,18 +85,40 @@ class Build(unittest.TestCase):
                 self.assertEqual(self.toolchain.key(False), key)
 
     def test_any_flags(self):
-        """As many as one likes, with spaces and what shells read in them; others give another library."""
-        many = " ".join(f"-DNUMBER_{i}={i}" for i in range(60)) + """ '-DTEXT="two words, $HOME"'"""
-        with self.environment(HOFT_TORCH_CXXFLAGS=many):
-            self.toolchain.check()
-            key = self.toolchain.key(False)
+        """As many as one likes, with spaces and what shells read in them, through a build of small sources in the place
+        of the operators; hoft's and Eigen's headers too may lie where there are spaces. Others give another library."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch, "two words")
+            sources, named, cache = folder / "package/hoft_torch/csrc", folder / "named", folder / "cache"
+            for path in (sources, named):
+                path.mkdir(parents=True)
+            shutil.copytree(FOLDER, folder / "package/build_backend")
+            (sources / "cpu.cpp").write_text(MARKED)
+            (sources / "cpu_linalg.cpp").write_text("#include <Eigen/Core>\n#include <hoft/version.hpp>\n")
+            (named / "two words.hpp").write_text("#define SEEN 1\n")
+            (folder / "hoft").symlink_to(self.toolchain.hoft_headers())
+            (folder / "eigen").symlink_to(self.toolchain.eigen_headers())
+            many = f"""-O0 {" ".join(f"-DNUMBER_{i}={i}" for i in range(60))} '-I{named}' '-DTEXT="two words, $HOME"'"""
+            self.assertGreater(len(many), 300)
+            variables = {
+                "HOFT_TORCH_CXXFLAGS": many,
+                "HOFT_TORCH_CACHE": str(cache),
+                "HOFT_INCLUDE_DIR": str(folder / "hoft"),
+                "EIGEN_INCLUDE_DIR": str(folder / "eigen"),
+            }
+            toolchain = self.toolchain_at(folder / "package")
+            with self.environment(**variables):
+                library = toolchain.build_once(False)
+                self.assertEqual(toolchain.build_once(False), library)
+                key = toolchain.key(False)
+            text = ctypes.CDLL(str(library)).text
+            text.restype = ctypes.c_char_p
+            self.assertEqual(text(), b"two words, $HOME")
+            self.assertEqual(library.parent, cache / key)
             self.assertLess(len(key), 100)
-            written = [self.toolchain.quoted(flag).replace("$$", "$") for flag in self.toolchain.flags()]  # as by ninja
-        said = subprocess.check_output(["sh", "-c", "printf '%s\\n' " + " ".join(written)], text=True).splitlines()
-        self.assertEqual(said[-1], '-DTEXT="two words, $HOME"')
-        self.assertEqual(len(said), 61)
-        with self.environment(HOFT_TORCH_CXXFLAGS=many + " -O1"):
-            self.assertNotEqual(self.toolchain.key(False), key)
+            for changed in (variables["HOFT_TORCH_CXXFLAGS"] + " -DMORE", "-O0"):
+                with self.environment(**{**variables, "HOFT_TORCH_CXXFLAGS": changed}):
+                    self.assertNotEqual(toolchain.key(False), key)
 
     def test_what_is_missing_is_named(self):
         cases = [
@@ -105,6 +144,40 @@ class Build(unittest.TestCase):
             with unittest.mock.patch.object(extension, "INSTALLED", pathlib.Path(file.name)):
                 with self.assertRaisesRegex(ImportError, "compiled for another one. Install it again: pip install"):
                     extension.load()
+
+    def unpacked(self, scratch):
+        """The source package, made as any builder makes it."""
+        make = "import sys; sys.path.insert(0, 'build_backend'); import hoft_build; print(hoft_build.build_sdist(sys.argv[1]))"
+        command = [sys.executable, "-c", make, scratch]
+        said = subprocess.run(command, cwd=FOLDER.parent, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        name = said.stdout.splitlines()[-1]
+        with tarfile.open(pathlib.Path(scratch, name)) as archive:
+            archive.extractall(scratch)
+        return pathlib.Path(scratch, name[: -len(".tar.gz")])
+
+    def test_source_package(self):
+        """It holds all that is compiled, fits any PyTorch, and without its headers takes those of an installed hoft."""
+        sources = [path for kind in ("py", "hpp", "cpp", "cu") for path in FOLDER.parent.rglob(f"*.{kind}")]
+        sources = [path.relative_to(FOLDER.parent) for path in sources if "build" not in path.parts]
+        headers = [path.relative_to(CHECKOUT) for path in (CHECKOUT / "include/hoft").rglob("*.hpp")]
+        self.assertIn(pathlib.Path("include/hoft/hoft.hpp"), headers)
+        nowhere = {"HOFT_INCLUDE_DIR": "", "CMAKE_PREFIX_PATH": ""}
+        with tempfile.TemporaryDirectory() as scratch, self.environment(**nowhere):
+            package = self.unpacked(scratch)
+            held = {path.relative_to(package) for path in package.rglob("*") if path.is_file()}
+            self.assertFalse({*sources, *headers, pathlib.Path("LICENSE")} - held)
+            self.assertRegex((package / "PKG-INFO").read_text(), r"Requires-Dist: torch>=1\.13\n")
+            toolchain = self.toolchain_at(package)
+            self.assertEqual(toolchain.hoft_headers(), package.resolve() / "include")
+            self.assertEqual(toolchain.key(False), self.toolchain.key(False))  # one library for both
+
+            (package / "include").rename(pathlib.Path(scratch, "include"))
+            with self.environment(CMAKE_PREFIX_PATH=scratch):
+                self.assertEqual(toolchain.hoft_headers(), pathlib.Path(scratch, "include").resolve())
+            somewhere = [pathlib.Path(p, "include/hoft") for p in (sys.prefix, pathlib.Path.home() / ".local", "/usr/local", "/usr")]
+            if not any(map(pathlib.Path.exists, somewhere)):
+                with self.assertRaisesRegex(toolchain.BuildError, "no hoft/hoft.hpp in .*checkout.*install.*HOFT_INCLUDE_DIR"):
+                    toolchain.check()
 
 
 if __name__ == "__main__":
