@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     bench::activation_cases(program);
     bench::decode_cases(program);
     bench::batch_cases(program);
+    bench::forms_cases(program);
   }
   return program.finish();
 }

@@ -115,5 +115,6 @@ void backward_cases(program&);
 void activation_cases(program&);
 void decode_cases(program&);
 void batch_cases(program&);
+void forms_cases(program&);
 
 }  // namespace bench

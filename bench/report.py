@@ -44,6 +44,9 @@ OPERATIONS = {
     "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` include making the form.",
     "batch_2_threads": "hoft on two threads, each with problems of its own, by the wall clock; Eigen on one.",
+    "apply_backward_forms": "The same call into the caller's memory with a workspace (`hoft`), into a result that is "
+    "refilled, and with a result that is returned and given back.",
+    "merge_forms": "The same for M̂ from M.",
     "training": "accumulate, apply and its gradients. `torch_…`: eager PyTorch, `…_kept_memory`: as below. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }

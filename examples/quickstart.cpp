@@ -8,13 +8,20 @@ int main() {
   Eigen::MatrixXf const M = Eigen::MatrixXf::Random(64, 32), x = Eigen::MatrixXf::Random(32, 100);
   Eigen::MatrixXf const y = M.lazyProduct(x.colwise().reverse());
   Eigen::MatrixXf U = hoft::paired_gaussian<float>(64, 16, 1), V = hoft::paired_gaussian<float>(32, 16, 2);
-  for (int step = 0; step <= 900; ++step) {
-    auto const layer = hoft::bind_layer(hoft::adapter{U, V}, hoft::dense(M));  // what depends on weights alone
-    auto const f = hoft::forward(layer, x);                                    // f.y = Q_U M Q_V x
+  hoft::adapter a{U, V};
+  auto layer = hoft::bind_layer(a, hoft::dense(M));  // what depends on weights alone
+  hoft::layer_gradient g(layer);                     // sums over all tokens of a step
+  auto f = hoft::forward(layer, x);                  // f.y = Q_U M Q_V x
+  hoft::dense_matrix<float> dx;                      // for the layer below
+  hoft::adapter_gradient<float> d;                   // dU and dV
+  for (int step = 0; step <= 900; ++step) {          // each call refills what it returned before
+    a.assign(U, V);
+    hoft::bind_layer(a, layer);
+    hoft::forward(layer, x, f);
     Eigen::MatrixXf const dy = f.y - y;
-    hoft::layer_gradient g(layer);                       // sums over all tokens of a step
-    auto const dx = hoft::backward(layer, x, f, dy, g);  // for the layer below
-    auto const d = hoft::finish(layer, g);
+    g.set_zero();
+    hoft::backward(layer, x, f, dy, g, dx);
+    hoft::finish(layer, g, d);
     U -= d.dU / 100, V -= d.dV / 100;
     if (step % 300 == 0) std::cout << "step " << step << ", error " << dy.norm() / y.norm() << '\n';
   }

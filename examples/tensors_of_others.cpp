@@ -93,7 +93,7 @@ void step(Layer const& layer, hoft::matrix_view<float const> x, hoft::matrix_vie
   hoft::forward(policy, bound, layer.base(), x, y, lent.state, lent.scratch(hoft::forward_workspace(policy, bound, x)));
   hoft::backward(policy, bound, layer.base(), x, y, lent.state, dy, dbase, dx, sums.view(),
                  lent.scratch(hoft::backward_workspace(policy, bound, lent.state)));
-  r.d = hoft::finish(layer, std::move(sums));
+  r.d = hoft::finish(layer, sums);
 }
 template <class Layer>
 void step(Layer const& layer, hoft::matrix_view<float const> x, hoft::matrix_view<float const> dy, result& r) {
@@ -124,7 +124,7 @@ void step_around(Layer const& layer, their_weight const& W, float const* x, floa
   their_linear_backward(W, r.dbase.data(), W.out, r.dx.data(), W.in, tokens);
   hoft::project_backward(policy, bound, X, hoft::as_view(std::as_const(dv)), dX, sums.view(),
                          lent.scratch(hoft::project_backward_workspace(policy, bound, X)));
-  r.d = hoft::finish(layer, std::move(sums));
+  r.d = hoft::finish(layer, sums);
 }
 
 bool same(result const& a, result const& b) {

@@ -68,21 +68,23 @@ int main() {
   hoft::cpu const two_threads{.threads = 2};
   auto const layer = hoft::bind_layer(two_threads, hoft::adapter{u, v, s}, base);
   Matrix const x = Matrix::Random(40, 256);
-  auto const f = hoft::forward(two_threads, layer, x);
+  auto f = hoft::forward(two_threads, layer, x);
   Matrix y0(60, 256);
   base.apply(hoft::as_view(x), hoft::as_view(y0));
   std::cout << "training starts at the base weight: " << (f.y - y0).norm() / y0.norm() << '\n';
   hoft::layer_gradient sums(layer);
-  Matrix const dx = hoft::backward(two_threads, layer, x, f, f.y, sums);
+  auto dx = hoft::backward(two_threads, layer, x, f, f.y, sums);
   auto const d = hoft::finish(two_threads, layer, sums);
   std::cout << "gradients " << d.dU.cols() << " + " << d.dV.cols() << " columns, " << d.ds.size() << " scales\n";
 
   std::cout << "5. Micro-batches\n";
+  hoft::scratch scratch;
+  hoft::cpu const policy{.threads = 2, .scratch = &scratch};
   sums.set_zero();
   for (Eigen::Index first = 0; first < x.cols(); first += 64) {
-    Matrix const part = x.middleCols(first, 64);
-    auto const f_part = hoft::forward(two_threads, layer, part);
-    Matrix const dx_part = hoft::backward(two_threads, layer, part, f_part, f_part.y, sums);
+    auto const part = x.middleCols(first, 64);
+    hoft::forward(policy, layer, part, f);
+    hoft::backward(policy, layer, part, f, f.y, sums, dx);
   }
   auto const e = hoft::finish(two_threads, layer, sums);
   std::cout << "four of 64 tokens against one of 256: " << (e.dV - d.dV).norm() / d.dV.norm() << '\n';

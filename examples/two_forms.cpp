@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// two_forms.cpp: each operation twice, once for people and once for frameworks. docs/guide/forms.md quotes it.
+// two_forms.cpp: operations once for people, once for loops and once for frameworks. docs/guide/forms.md quotes it.
 #include <hoft/hoft.hpp>
 
 #include <Eigen/Core>
@@ -19,6 +19,20 @@ Matrix gradient_for_people(Matrix const& U, Matrix const& X, Matrix const& dY) {
   hoft::apply(Q, Y);
   auto const g = hoft::apply_backward_from_output(Q, Y, dY);
   return g.dU;
+}
+
+// For loops: results are refilled, and the policy keeps the workspace. After the first round nothing is allocated.
+float norm_of_gradients(Matrix const& U, std::vector<Matrix> const& X, std::vector<Matrix> const& dY) {
+  hoft::scratch scratch;
+  hoft::cpu const policy{.scratch = &scratch};
+  auto const Q = hoft::accumulate(policy, U);
+  float sum = 0;
+  auto g = hoft::apply_backward(policy, Q, X[0], dY[0]);
+  for (std::size_t i = 0; i < X.size(); ++i) {
+    hoft::apply_backward(policy, Q, X[i], dY[i], g);
+    sum += g.dU.norm();
+  }
+  return sum;
 }
 
 // For frameworks: memory is asked for once and lent to every call.
@@ -188,6 +202,12 @@ int main() {
     same = same && one_by_one[i] == many_X[i];
   }
 
-  std::cout << "both forms give the same bits: " << (same ? "yes" : "no") << '\n';
+  std::vector<Matrix> const inputs{X, X.leftCols(7)}, gradients{dY, dY.leftCols(7)};
+  auto const Q = hoft::accumulate(U);
+  float sum = 0;
+  for (std::size_t i = 0; i < inputs.size(); ++i) sum += hoft::apply_backward(Q, inputs[i], gradients[i]).dU.norm();
+  same = same && sum == norm_of_gradients(U, inputs, gradients);
+
+  std::cout << "all forms give the same bits: " << (same ? "yes" : "no") << '\n';
   return same ? 0 : 1;
 }

@@ -2,6 +2,7 @@
 // Gradients of apply against a backward pass through reflectors one after another in long double, which is itself held
 // against central differences of the reference.
 #include <hoft/eigen/apply.hpp>
+#include <hoft/eigen/apply_backward.hpp>
 #include <hoft/reference/gradient.hpp>
 
 #include "support.hpp"

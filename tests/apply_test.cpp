@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // apply and materialize against reflectors one after another in long double.
 #include <hoft/eigen/apply.hpp>
+#include <hoft/eigen/apply_backward.hpp>
 
 #include "support.hpp"
 

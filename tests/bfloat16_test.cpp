@@ -4,6 +4,7 @@
 
 #include <hoft/cpu/backend.hpp>
 #include <hoft/eigen/apply.hpp>
+#include <hoft/eigen/apply_backward.hpp>
 
 #include <bit>
 #include <cstdint>

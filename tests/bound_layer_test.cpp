@@ -126,7 +126,7 @@ TEST_CASE("micro-batches by value, and finish leaves sums that it was given a co
   step();
   CHECK(same_gradients(hoft::finish(layer, g), d));
   step();
-  auto const twice = hoft::finish(layer, std::move(g));
+  auto const twice = hoft::finish(layer, g);
   auto const bound = allowed_for(p);
   CHECK(within(twice.dU, deducible<long double>(2 * widen(d.dU)), bound_matrix(4 * bound.dU)));
   CHECK(within(twice.dV, deducible<long double>(2 * widen(d.dV)), bound_matrix(4 * bound.dV)));

@@ -101,7 +101,7 @@ TEST_CASE("a step of a layer: bind, forward, backward and finish") {
     hoft::layer_gradient g(layer);
     auto const dx = hoft::backward(layer, x, f, dy, g);
     costs(hoft::backward_cost(m, n, t, ru, rv, 8), 4 * (m + n) * t);
-    auto const d = hoft::finish(layer, std::move(g));
+    auto const d = hoft::finish(layer, g);
     costs(hoft::finish_cost(m, n, ru, rv, 8), 8 * (m * ru + (m + n) * rv));
   }
 }

@@ -19,7 +19,7 @@ TEST_CASE("apply writes no projections to a view without columns") {
   apply(Q, expected);
   double guard[32];
   for (double& g : guard) g = 7;
-  detail::scratch const work(apply_workspace(cpu{}, Q.view(), as_view(X)));
+  detail::lent_workspace const work(apply_workspace(cpu{}, Q.view(), as_view(X)));
   apply(cpu{}, Q.view(), as_view(X), as_view(X), side::left, op::plain, work, matrix_view<double>(guard + 1, 3, 0));
   CHECK(X == expected);
   for (double g : guard) CHECK(g == 7);
@@ -39,7 +39,7 @@ TEST_CASE("q is saved for an adapter with a scale only") {
   auto layer = carve_layer(carved, a);
   auto state = carve_layer_state<Eigen::half, col_major>(carved, a, 4);
   auto const g = carve_layer_gradient(carved, a);
-  detail::scratch const work(1 << 20);
+  detail::lent_workspace const work(1 << 20);
   bind_layer<Eigen::half>(cpu{}, a, base, layer, work);
   set_zero(cpu{}, g);
   auto const run_forward = [&] { forward(cpu{}, layer, base, as_view(x), as_view(y), state, work); };

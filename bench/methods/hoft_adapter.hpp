@@ -75,7 +75,7 @@ class hoft_adapter : public method<T> {
     void apply(matrix_view<T const> X, matrix_view<T> Y) const { multiply(M, X, Y); }
     void apply_adjoint(matrix_view<T const> X, matrix_view<T> Y) const { multiply_tn(M, X, Y); }
   };
-  using scratch = hoft::detail::scratch;
+  using scratch = hoft::detail::lent_workspace;
 
   void forget() {
     state_.reset();

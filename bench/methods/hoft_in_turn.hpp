@@ -66,7 +66,7 @@ class hoft_in_turn : public method<T> {
 
  private:
   using form_type = hoft::compact_wy<T>;
-  using scratch = hoft::detail::scratch;
+  using scratch = hoft::detail::lent_workspace;
 
   void form() {
     W_.resize(0, 0);

@@ -39,6 +39,7 @@ struct layer_gradient_view;
 
 class executor;
 class thread_pool;
+class scratch;
 
 }  // namespace HOFT_NAMESPACE
 

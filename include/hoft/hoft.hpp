@@ -7,6 +7,7 @@
 #include <hoft/eigen/activations.hpp>
 #include <hoft/eigen/adapter.hpp>
 #include <hoft/eigen/apply.hpp>
+#include <hoft/eigen/apply_backward.hpp>
 #include <hoft/eigen/compact_wy.hpp>
 #include <hoft/eigen/dense.hpp>
 #include <hoft/eigen/layer.hpp>

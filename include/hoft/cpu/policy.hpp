@@ -5,6 +5,7 @@
 #include <hoft/core/scalar.hpp>
 #include <hoft/cpu/float_modes.hpp>
 #include <hoft/cpu/thread_pool.hpp>
+#include <hoft/memory/scratch.hpp>
 #include <hoft/view/matrix_view.hpp>
 
 #include <algorithm>
@@ -21,14 +22,16 @@ struct operations;  // backend.hpp
 /// Compute on the CPU. Results have the same bits for every number of threads.
 /// `threads` > 1 takes them from `executor`, for example a thread_pool, which must outlive the calls. Without one, each
 /// parallel part of a call starts threads of its own, which allocates and takes longer than a small problem. Workspace
-/// grows with `threads`, used or not. A value below 1 counts as 1.
+/// grows with the threads that a problem keeps busy. A value below 1 counts as 1.
+/// `scratch` keeps the workspace of calls that return or refill values, which else each of them allocates.
 struct cpu {
   using backend = operations;
   int threads = 1;
   hoft::executor* executor = nullptr;
+  hoft::scratch* scratch = nullptr;
 };
 
-/// How many workers may run at once: each needs scratch memory of its own.
+/// How many workers may run at once.
 inline index_t worker_count(cpu const& policy) { return (std::max)(policy.threads, 1); }
 
 /// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers. What

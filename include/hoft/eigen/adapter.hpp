@@ -9,9 +9,10 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// HOFT M̂ = Q_U M Q_V from reflectors {U, V}, or SHOFT M̂ = Q_U diag(s) M Q_V from {U, V, s}. U [m, ru], V [n, rv], s
 /// [m]; a side without reflectors has zero columns. neumann{k} as the last argument truncates both inverses as in the
-/// paper. A is the accumulator type; U, V and s may be stored in 16 bits. Made anew after each change of U, V or s
-/// (cost as of accumulate: 2 (m ru² + n rv²) flops at most). Q_U has blocks of 64 reflectors, Q_V one triangle: its
-/// distance from orthogonality is that of accumulate with b = rv, linear in rv where columns of V are nearly parallel.
+/// paper. A is the accumulator type; U, V and s may be stored in 16 bits. Made anew after each change of U, V or s, or
+/// filled anew by `assign` (cost as of accumulate: 2 (m ru² + n rv²) flops at most). Q_U has blocks of 64 reflectors,
+/// Q_V one triangle: its distance from orthogonality is that of accumulate with b = rv, linear in rv where columns of V
+/// are nearly parallel.
 /// @throws hoft::shape_error if s.size() is not m; hoft::argument_error if neumann.terms < 1
 template <accumulating A>
 class adapter {
@@ -27,19 +28,34 @@ class adapter {
 
   /// HOFT.
   template <execution_policy Policy, class DU, class DV>
-  adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {})
-      : left_(form_of(ops<Policy>::of_left(policy), U, kind, default_block)),
-        // one triangle however many reflectors: on activations K = M V T needs it whole
-        right_(form_of(ops<Policy>::of_right(policy), V, kind, std::max<index_t>(1, as_view(V).cols))) {}
+  adapter(Policy const& policy, DU const& U, DV const& V, inverse kind = {}) {
+    assign(policy, U, V, kind);
+  }
   /// SHOFT.
   template <execution_policy Policy, class DU, class DV, class DS>
   requires(!std::convertible_to<DS const&, inverse>)
-      adapter(Policy const& policy, DU const& U, DV const& V, DS const& s, inverse kind = {})
-      : adapter(policy, U, V, kind) {
+      adapter(Policy const& policy, DU const& U, DV const& V, DS const& s, inverse kind = {}) {
+    assign(policy, U, V, s, kind);
+  }
+
+  /// Becomes the adapter of these U and V, in the memory that it has where that is as large. Neither may lie in it.
+  /// What is refused changes nothing. @throws as the constructors, and hoft::argument_error
+  template <execution_policy Policy, class DU, class DV>
+  void assign(Policy const& policy, DU const& U, DV const& V, inverse kind = {}) {
+    assign_parts(policy, U, V, vector_view<A const>(), kind);
+  }
+  /// The same with a scale, which may be scale() itself.
+  template <execution_policy Policy, class DU, class DV, class DS>
+  requires(!std::convertible_to<DS const&, inverse>) void assign(Policy const& policy, DU const& U, DV const& V,
+                                                                 DS const& s, inverse kind = {}) {
     auto const scale = as_vector_view(s);
-    detail::require_equal("adapter", "s.size()", scale.size, left_.rows());
-    scale_.resize(scale.size);
-    ops<Policy>::copy(policy, scale, as_vector_view(scale_));
+    detail::require_equal("adapter", "s.size()", scale.size, as_view(U).rows);
+    assign_parts(policy, U, V, scale, kind);
+  }
+  /// On one thread, with the policy cpu{}.
+  template <class DU, class DV, class... Rest>
+  requires(!execution_policy<DU>) void assign(DU const& U, DV const& V, Rest const&... s_and_kind) {
+    assign(cpu{}, U, V, s_and_kind...);
   }
 
   [[nodiscard]] index_t rows() const { return left_.rows(); }            ///< m, of the weight
@@ -53,14 +69,35 @@ class adapter {
   [[nodiscard]] adapter_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
-  template <class Policy, class DU>
-  static compact_wy<A> form_of(Policy const& policy, DU const& U, inverse kind, index_t block) {
-    constexpr bool fits = std::same_as<detail::accumulator_of<DU const>, A>;
+  template <class Policy, class DU, class DV, class S>
+  void assign_parts(Policy const& policy, DU const& U, DV const& V, vector_view<S> s, inverse kind) {
+    constexpr bool fits =
+        std::same_as<detail::accumulator_of<DU const>, A> && std::same_as<detail::accumulator_of<DV const>, A>;
     static_assert(
         fits,
         "hoft: adapter<A> must be of the accumulator type of U and V: adapter<float> for float, half and bfloat16.");
-    if constexpr (fits) return accumulate(policy, U, kind, block);
-    else return compact_wy<A>();
+    if constexpr (fits) {
+      auto const u = as_view(U);
+      auto const v = as_view(V);
+      require_reflectors("U", u);
+      require_reflectors("V", v);
+      detail::require_apart("adapter", "s", s, "the adapter", left_);
+      detail::require_apart("adapter", "s", s, "the adapter", right_);
+      detail::require_apart_or_same("adapter", "s", s, "the adapter", scale_);
+      detail::reshaped const shape(scale_, s.size);
+      accumulate(ops<Policy>::of_left(policy), u, left_, kind);
+      // one triangle however many reflectors: on activations K = M V T needs it whole
+      accumulate(ops<Policy>::of_right(policy), v, right_, kind, std::max<index_t>(1, v.cols));
+      if (static_cast<void const*>(s.data) != scale_.data()) ops<Policy>::copy(policy, s, as_vector_view(scale_));
+    }
+  }
+  /// Before one side is filled, what the other is made of.
+  template <class View>
+  void require_reflectors(char const* name, View U) const {
+    detail::require_view("adapter", name, U);
+    detail::require_apart("adapter", name, U, "the adapter", left_);
+    detail::require_apart("adapter", name, U, "the adapter", right_);
+    detail::require_apart("adapter", name, U, "the adapter", scale_);
   }
 
   compact_wy<A> left_, right_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/compact_wy.hpp: a compact WY form that owns its memory, and how to make one.
 #pragma once
+#include <hoft/eigen/result.hpp>
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/adjoint.hpp>
@@ -37,9 +38,19 @@ class compact_wy {
   compact_wy(compact_wy const&) = default;
   /// Leaves the identity of order 0.
   compact_wy(compact_wy&& other) noexcept : compact_wy() { exchange(other); }
-  /// All of a form or, if there is no memory for a copy, none of it.
-  compact_wy& operator=(compact_wy other) noexcept {
-    exchange(other);
+  /// All of a form or, if there is no memory for a copy, none of it. One of the same extents needs none.
+  compact_wy& operator=(compact_wy const& other) {
+    if (has_extents(other.rows(), other.rank(), other.block())) {
+      copy_parts(other);
+    } else {
+      compact_wy copy(other);
+      exchange(copy);
+    }
+    return *this;
+  }
+  compact_wy& operator=(compact_wy&& other) noexcept {
+    compact_wy moved(std::move(other));
+    exchange(moved);
     return *this;
   }
 
@@ -84,6 +95,13 @@ class compact_wy {
     return q;
   }
 
+  bool has_extents(index_t m, index_t r, index_t block) const { return rows() == m && rank() == r && block_ == block; }
+  void copy_parts(compact_wy const& other) {
+    vectors_ = other.vectors_, factor_ = other.factor_, gram_ = other.gram_;
+    scales_ = other.scales_, tau_ = other.tau_;
+    block_ = other.block_, kind_ = other.kind_;
+    explicit_tau_ = other.explicit_tau_, filled_ = other.filled_, ranks_ = other.ranks_;
+  }
   void exchange(compact_wy& other) noexcept {
     std::swap(vectors_, other.vectors_), std::swap(factor_, other.factor_), std::swap(gram_, other.gram_);
     std::swap(scales_, other.scales_), std::swap(tau_, other.tau_);
@@ -118,7 +136,23 @@ struct filled_owner {
     } q{Q, compact_wy<A>::template bind<A>(Q)};
     fill(q.view);
   }
+  /// fill(Q) of a form with these extents: Q, or one that takes its place when it is filled.
+  template <class A, class Fill>
+  static void with_extents(compact_wy<A>& Q, index_t m, index_t r, inverse kind, index_t block, Fill const& fill) {
+    if (Q.has_extents(m, r, block)) return fill(Q);
+    compact_wy<A> made(m, r, kind, block);
+    fill(made);
+    Q = std::move(made);
+  }
 };
+
+/// Reflectors, or their tau, lie in no memory of the form that is made of them.
+template <class View, class A>
+void require_apart(char const* function, char const* argument, View input, char const* name, compact_wy<A> const& Q) {
+  require_apart(function, argument, input, name, Q.vectors());
+  require_apart(function, argument, input, name, Q.factor());
+  require_apart(function, argument, input, name, Q.tau());
+}
 
 }  // namespace detail
 
@@ -179,17 +213,34 @@ template <class A>
   return Q.form();
 }
 
-/// Q = H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
-/// `block` reflectors to a triangle. @see accumulate with views for errors, cost, accuracy and source.
-template <execution_policy Policy, class DU>
-requires(!std::same_as<std::remove_cvref_t<DU>, inverse>)
-    [[nodiscard]] auto accumulate(Policy const& policy, DU const& U, inverse kind = {}, index_t block = default_block) {
-  using A = detail::accumulator_of<DU const>;
+/// Q := H(u₁) ⋯ H(u_r) from the columns of U [m, r], exact by default or with the paper's neumann{k}, with at most
+/// `block` reflectors to a triangle, in the memory that Q has if it is as large, else in new memory. U must not lie in
+/// Q. @see accumulate with views for errors, cost, accuracy and source.
+template <execution_policy Policy, class DU, class A>
+void accumulate(Policy const& policy, DU const& U, compact_wy<A>& Q, inverse kind = {}, index_t block = default_block) {
   detail::require_inverse("accumulate", kind);
   detail::require_at_least<argument_error>("accumulate", "block", block, 1);
   auto const u = as_view(U);
-  compact_wy<A> Q(u.rows, u.cols, kind, block_for(u.cols, kind, block));
-  accumulate(policy, u, Q, kind, detail::scratch(accumulate_workspace<A>(policy, u.cols, Q.block(), kind)));
+  detail::require_apart("accumulate", "U", u, "Q", Q);
+  block = block_for(u.cols, kind, block);
+  detail::filled_owner::with_extents(Q, u.rows, u.cols, kind, block, [&](compact_wy<A>& form) {
+    accumulate(policy, u, form, kind,
+               detail::lent_workspace(policy, accumulate_workspace<A>(policy, u.cols, block, kind)));
+  });
+}
+/// The same on one thread, with the policy cpu{}.
+template <class DU, class A>
+requires(!execution_policy<DU>) void accumulate(DU const& U, compact_wy<A>& Q, inverse kind = {},
+                                                index_t block = default_block) {
+  accumulate(cpu{}, U, Q, kind, block);
+}
+
+/// The same as a value.
+template <execution_policy Policy, class DU>
+requires(!std::same_as<std::remove_cvref_t<DU>, inverse>)
+    [[nodiscard]] auto accumulate(Policy const& policy, DU const& U, inverse kind = {}, index_t block = default_block) {
+  compact_wy<detail::accumulator_of<DU const>> Q;
+  accumulate(policy, U, Q, kind, block);
   return Q;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -199,16 +250,34 @@ requires(!execution_policy<DU>)
   return accumulate(cpu{}, U, kind, block);
 }
 
-/// Q = H₁ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ from V [m, r] and tau [r] as LAPACK's geqrf leaves them (unit lower
-/// trapezoid; the rest of V is not read). @see accumulate with views.
+/// Q := H₁ ⋯ H_r with H_i = I − tau_i v_i v_iᴴ from V [m, r] and tau [r] as LAPACK's geqrf leaves them (unit lower
+/// trapezoid; the rest of V is not read), in the memory that Q has if it is as large, else in new memory. Neither V nor
+/// tau may lie in Q. @see accumulate with views.
+template <execution_policy Policy, class DV, class DT, class A>
+void accumulate(Policy const& policy, DV const& V, DT const& tau, compact_wy<A>& Q, index_t block = default_block) {
+  detail::require_at_least<argument_error>("accumulate", "block", block, 1);
+  auto const v = as_view(V);
+  auto const t = as_vector_view(tau);
+  detail::require_apart("accumulate", "V", v, "Q", Q);
+  detail::require_apart("accumulate", "tau", t, "Q", Q);
+  block = block_for(v.cols, {}, block);
+  detail::filled_owner::with_extents(Q, v.rows, v.cols, {}, block, [&](compact_wy<A>& form) {
+    accumulate(policy, v, t, form, detail::lent_workspace(policy, accumulate_workspace<A>(policy, v.cols, block)));
+  });
+}
+/// The same on one thread, with the policy cpu{}.
+template <class DV, class DT, class A>
+requires(!execution_policy<DV>) void accumulate(DV const& V, DT const& tau, compact_wy<A>& Q,
+                                                index_t block = default_block) {
+  accumulate(cpu{}, V, tau, Q, block);
+}
+
+/// The same as a value.
 template <execution_policy Policy, class DV, class DT>
 requires(!std::convertible_to<DT const&, inverse>)
     [[nodiscard]] auto accumulate(Policy const& policy, DV const& V, DT const& tau, index_t block = default_block) {
-  using A = detail::accumulator_of<DV const>;
-  detail::require_at_least<argument_error>("accumulate", "block", block, 1);
-  auto const v = as_view(V);
-  compact_wy<A> Q(v.rows, v.cols, {}, block_for(v.cols, {}, block));
-  accumulate(policy, v, tau, Q, detail::scratch(accumulate_workspace<A>(policy, v.cols, Q.block())));
+  compact_wy<detail::accumulator_of<DV const>> Q;
+  accumulate(policy, V, tau, Q, block);
   return Q;
 }
 /// The same on one thread, with the policy cpu{}.

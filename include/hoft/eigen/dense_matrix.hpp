@@ -21,7 +21,8 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// A matrix [rows, cols] that owns its elements, contiguous and aligned to 64 bytes (whole cache lines and vectors).
 /// It is an Eigen expression: it stands wherever an Eigen::Matrix may stand, and converts to one by a copy. New
-/// elements are not initialised. Assigning another shape resizes it. Columns is 1 for dense_vector.
+/// elements are not initialised. Assigning another shape resizes it. Memory that holds a new shape is kept, so a matrix
+/// whose extents go up and down allocates for the largest alone. Columns is 1 for dense_vector.
 template <class T, class Layout = col_major, int Columns = Eigen::Dynamic>
 class dense_matrix;
 
@@ -117,6 +118,8 @@ class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> 
   }
   T* data() noexcept { return data_; }
   T const* data() const noexcept { return data_; }
+  /// Elements that there is memory for.
+  index_t capacity() const noexcept { return capacity_; }
   // Eigen's products take addresses of constant elements this way.
   using Base::coeffRef;
   T const& coeffRef(index_t i) const { return data_[i]; }
@@ -124,16 +127,17 @@ class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> 
     return data_[std::same_as<Layout, col_major> ? j * outerStride() + i : i * outerStride() + j];
   }
 
-  /// New extents. The elements are lost, unless their number stays.
+  /// New extents. Elements stay in their places in memory where capacity() holds the new number; else they are lost.
   void resize(index_t rows, index_t cols) {
     detail::require_at_least("dense_matrix", "rows", rows, 0);
     detail::require_at_least("dense_matrix", "cols", cols, is_vector ? 1 : 0);
     if constexpr (is_vector) detail::require_at_most("dense_vector", "cols", cols, 1);
     if (cols != 0 && rows > (PTRDIFF_MAX - alignment) / index_t(sizeof(T)) / cols) throw std::bad_alloc();
-    if (rows * cols != rows_ * cols_) {
+    if (rows * cols > capacity_) {
       release();
-      memory_ = nullptr, data_ = nullptr, rows_ = 0;  // in case there is no memory
-      if (rows * cols != 0) allocate(std::size_t(rows * cols) * sizeof(T));
+      memory_ = nullptr, data_ = nullptr, rows_ = capacity_ = 0;  // in case there is no memory
+      allocate(std::size_t(rows * cols) * sizeof(T));
+      capacity_ = rows * cols;
     }
     rows_ = rows, cols_ = cols;
   }
@@ -143,6 +147,7 @@ class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> 
   void swap(dense_matrix& other) noexcept {
     std::swap(memory_, other.memory_);
     std::swap(data_, other.data_);
+    std::swap(capacity_, other.capacity_);
     std::swap(rows_, other.rows_);
     std::swap(cols_, other.cols_);
   }
@@ -164,7 +169,7 @@ class dense_matrix : public Eigen::MatrixBase<dense_matrix<T, Layout, Columns>> 
 
   void* memory_ = nullptr;  ///< as allocated; data_ is its first aligned address
   T* data_ = nullptr;
-  index_t rows_ = 0, cols_ = is_vector ? 1 : 0;
+  index_t capacity_ = 0, rows_ = 0, cols_ = is_vector ? 1 : 0;
 };
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -14,12 +14,33 @@ template <execution_policy Policy, class A, class DM>
 void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
   auto const m = detail::as_output<DM>(M);
   auto const view = a.view();
-  merge(policy, view, m, m, detail::scratch(merge_workspace(policy, view, m)));
+  merge(policy, view, m, m, detail::lent_workspace(policy, merge_workspace(policy, view, m)));
+}
+/// Mhat := Q_U diag(s) M Q_V. Mhat has the layout of M, and its shape unless it is a hoft::dense_matrix, which takes
+/// it; it is M or does not overlap it.
+template <execution_policy Policy, class A, class DM, class DH>
+void merge(Policy const& policy, adapter<A> const& a, DM const& M, DH&& Mhat) {
+  constexpr bool fits = detail::same_storage<DM const, DH>;
+  static_assert(fits,
+                "hoft::merge: M and Mhat must have the same element type and layout (both column-major or both "
+                "row-major).");
+  if constexpr (fits) {
+    auto const m = as_view(M);
+    auto const view = a.view();
+    if constexpr (detail::is_dense_matrix<DH>) detail::require_apart_or_same("merge", "M", m, "Mhat", Mhat);
+    detail::lent_workspace const work(policy, merge_workspace(policy, view, m));
+    [[maybe_unused]] auto const shape = detail::with_shape(Mhat, m.rows, m.cols);
+    merge(policy, view, m, detail::as_output<DH>(Mhat), work);
+  }
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
 void merge(adapter<A> const& a, DM&& M) {
   merge(cpu{}, a, std::forward<DM>(M));
+}
+template <class A, class DM, class DH>
+void merge(adapter<A> const& a, DM const& M, DH&& Mhat) {
+  merge(cpu{}, a, M, std::forward<DH>(Mhat));
 }
 
 /// M := the weight that merge(a, M) was given, in place. @see unmerge with views.
@@ -27,7 +48,7 @@ template <execution_policy Policy, class A, class DM>
 void unmerge(Policy const& policy, adapter<A> const& a, DM&& M) {
   auto const m = detail::as_output<DM>(M);
   auto const view = a.view();
-  unmerge(policy, view, m, detail::scratch(unmerge_workspace(policy, view, m)));
+  unmerge(policy, view, m, detail::lent_workspace(policy, unmerge_workspace(policy, view, m)));
 }
 /// The same on one thread, with the policy cpu{}.
 template <class A, class DM>
@@ -45,30 +66,53 @@ struct adapter_gradient {
 
 namespace detail {
 
+/// The parts of a gradient have the shapes that the adapter gives them.
 template <class A>
-adapter_gradient<A> empty_gradient(adapter<A> const& a) {
-  adapter_gradient<A> g;
-  g.dU.resize(a.rows(), a.left().rank());
-  g.dV.resize(a.cols(), a.right().rank());
-  g.ds.resize(a.scale().size());
-  return g;
+struct reshaped_gradient {
+  reshaped<A, col_major, Eigen::Dynamic> dU, dV;
+  reshaped<A, col_major, 1> ds;
+  reshaped_gradient(adapter_gradient<A>& g, adapter<A> const& a)
+      : dU(g.dU, a.rows(), a.left().rank()), dV(g.dV, a.cols(), a.right().rank()), ds(g.ds, a.scale().size()) {}
+};
+template <class View, class A>
+void require_apart(char const* function, char const* argument, View input, char const*, adapter_gradient<A> const& g) {
+  require_apart(function, argument, input, "dU", g.dU);
+  require_apart(function, argument, input, "dV", g.dV);
+  require_apart(function, argument, input, "ds", g.ds);
 }
 
 }  // namespace detail
 
-/// dU, dV and ds from dMhat = ∂L/∂M̂ [m, n] and the base weight M. @see merge_backward with views.
+/// dU, dV and ds from dMhat = ∂L/∂M̂ [m, n] and the base weight M, into the memory of g, which neither may overlap; that
+/// is checked. @see merge_backward with views.
 template <execution_policy Policy, class A, class DM, class DG>
-[[nodiscard]] adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M,
-                                                 DG const& dMhat) {
+void merge_backward(Policy const& policy, adapter<A> const& a, DM const& M, DG const& dMhat, adapter_gradient<A>& g) {
   constexpr bool fits = detail::same_layout<DM const, DG const>;
   static_assert(fits,
                 "hoft::merge_backward: M and dMhat must have the same layout, both column-major or both row-major.");
   auto const m = as_view(M);
+  auto const dm = as_view(dMhat);
   auto const view = a.view();
-  auto g = detail::empty_gradient(a);
-  if constexpr (fits)
-    merge_backward(policy, view, m, as_view(dMhat), as_view(g.dU), as_view(g.dV), as_vector_view(g.ds),
-                   detail::scratch(merge_backward_workspace(policy, view, m)));
+  detail::require_apart("merge_backward", "M", m, "g", g);
+  detail::require_apart("merge_backward", "dMhat", dm, "g", g);
+  if constexpr (fits) {
+    detail::lent_workspace const work(policy, merge_backward_workspace(policy, view, m));
+    detail::reshaped_gradient const shapes(g, a);
+    merge_backward(policy, view, m, dm, as_view(g.dU), as_view(g.dV), as_vector_view(g.ds), work);
+  }
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM, class DG>
+void merge_backward(adapter<A> const& a, DM const& M, DG const& dMhat, adapter_gradient<A>& g) {
+  merge_backward(cpu{}, a, M, dMhat, g);
+}
+
+/// The same as a value.
+template <execution_policy Policy, class A, class DM, class DG>
+[[nodiscard]] adapter_gradient<A> merge_backward(Policy const& policy, adapter<A> const& a, DM const& M,
+                                                 DG const& dMhat) {
+  adapter_gradient<A> g;
+  merge_backward(policy, a, M, dMhat, g);
   return g;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -84,16 +128,31 @@ struct low_rank_update {
   dense_matrix<T> R;  ///< [ru + rv, n]
 };
 
-/// The adapter as a LoRA adapter of rank ru + rv for the weight M, without loss. @see low_rank with views.
+/// The adapter as a LoRA adapter of rank ru + rv for the weight M, without loss, into the memory of `update`, which M
+/// may not overlap; that is checked. @see low_rank with views.
 template <execution_policy Policy, class A, class DM>
-[[nodiscard]] auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
+void low_rank(Policy const& policy, adapter<A> const& a, DM const& M,
+              low_rank_update<detail::value_of<DM const>>& update) {
   auto const m = as_view(M);
   auto const view = a.view();
   index_t const rank = a.left().rank() + a.right().rank();
+  detail::require_apart("low_rank", "M", m, "L", update.L);
+  detail::require_apart("low_rank", "M", m, "R", update.R);
+  detail::lent_workspace const work(policy, low_rank_workspace(policy, view, m));
+  detail::reshaped const L(update.L, a.rows(), rank), R(update.R, rank, a.cols());
+  low_rank(policy, view, m, as_view(update.L), as_view(update.R), work);
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM>
+void low_rank(adapter<A> const& a, DM const& M, low_rank_update<detail::value_of<DM const>>& update) {
+  low_rank(cpu{}, a, M, update);
+}
+
+/// The same as a value.
+template <execution_policy Policy, class A, class DM>
+[[nodiscard]] auto low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
   low_rank_update<detail::value_of<DM const>> update;
-  update.L.resize(a.rows(), rank);
-  update.R.resize(rank, a.cols());
-  low_rank(policy, view, m, as_view(update.L), as_view(update.R), detail::scratch(low_rank_workspace(policy, view, m)));
+  low_rank(policy, a, M, update);
   return update;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -110,18 +169,33 @@ struct scaled_low_rank_update {
   dense_vector<accumulator_t<T>> magnitude;  ///< [m]
 };
 
-/// The adapter as a DoRA adapter of rank ru + rv for the weight M, without loss. @see scaled_low_rank with views.
+/// The adapter as a DoRA adapter of rank ru + rv for the weight M, without loss, into the memory of `update`, which M
+/// may not overlap; that is checked. @see scaled_low_rank with views.
 template <execution_policy Policy, class A, class DM>
-[[nodiscard]] auto scaled_low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
+void scaled_low_rank(Policy const& policy, adapter<A> const& a, DM const& M,
+                     scaled_low_rank_update<detail::value_of<DM const>>& update) {
   auto const m = as_view(M);
   auto const view = a.view();
   index_t const rank = a.left().rank() + a.right().rank();
+  detail::require_apart("scaled_low_rank", "M", m, "L", update.L);
+  detail::require_apart("scaled_low_rank", "M", m, "R", update.R);
+  detail::require_apart("scaled_low_rank", "M", m, "magnitude", update.magnitude);
+  detail::lent_workspace const work(policy, scaled_low_rank_workspace(policy, view, m));
+  detail::reshaped const L(update.L, a.rows(), rank), R(update.R, rank, a.cols());
+  detail::reshaped const magnitude(update.magnitude, a.rows());
+  scaled_low_rank(policy, view, m, as_view(update.L), as_view(update.R), as_vector_view(update.magnitude), work);
+}
+/// The same on one thread, with the policy cpu{}.
+template <class A, class DM>
+void scaled_low_rank(adapter<A> const& a, DM const& M, scaled_low_rank_update<detail::value_of<DM const>>& update) {
+  scaled_low_rank(cpu{}, a, M, update);
+}
+
+/// The same as a value.
+template <execution_policy Policy, class A, class DM>
+[[nodiscard]] auto scaled_low_rank(Policy const& policy, adapter<A> const& a, DM const& M) {
   scaled_low_rank_update<detail::value_of<DM const>> update;
-  update.L.resize(a.rows(), rank);
-  update.R.resize(rank, a.cols());
-  update.magnitude.resize(a.rows());
-  scaled_low_rank(policy, view, m, as_view(update.L), as_view(update.R), as_vector_view(update.magnitude),
-                  detail::scratch(scaled_low_rank_workspace(policy, view, m)));
+  scaled_low_rank(policy, a, M, update);
   return update;
 }
 /// The same on one thread, with the policy cpu{}.
@@ -132,11 +206,11 @@ template <class A, class DM>
 
 // A matrix or a form where the adapter must stand, with and without a policy.
 template <class Wrong = void>
-void merge(detail::no_adapter, detail::anything) {
+void merge(detail::no_adapter, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Wrong>();
 }
 template <execution_policy Policy>
-void merge(Policy const&, detail::no_adapter, detail::anything) {
+void merge(Policy const&, detail::no_adapter, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Policy>();
 }
 template <class Wrong = void>
@@ -148,33 +222,33 @@ void unmerge(Policy const&, detail::no_adapter, detail::anything) {
   detail::refuse_adapter<Policy>();
 }
 template <class Wrong = void>
-auto merge_backward(detail::no_adapter, detail::anything, detail::anything) {
+auto merge_backward(detail::no_adapter, detail::anything, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Wrong>();
   return adapter_gradient<double>();
 }
 template <execution_policy Policy>
-auto merge_backward(Policy const&, detail::no_adapter, detail::anything, detail::anything) {
+auto merge_backward(Policy const&, detail::no_adapter, detail::anything, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Policy>();
   return adapter_gradient<double>();
 }
 template <class Wrong = void>
-auto low_rank(detail::no_adapter, detail::anything) {
+auto low_rank(detail::no_adapter, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Wrong>();
   return low_rank_update<double>();
 }
 template <execution_policy Policy>
-auto low_rank(Policy const&, detail::no_adapter, detail::anything) {
+auto low_rank(Policy const&, detail::no_adapter, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Policy>();
   return low_rank_update<double>();
 }
 
 template <class Wrong = void>
-auto scaled_low_rank(detail::no_adapter, detail::anything) {
+auto scaled_low_rank(detail::no_adapter, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Wrong>();
   return scaled_low_rank_update<double>();
 }
 template <execution_policy Policy>
-auto scaled_low_rank(Policy const&, detail::no_adapter, detail::anything) {
+auto scaled_low_rank(Policy const&, detail::no_adapter, detail::anything, detail::anything = {}) {
   detail::refuse_adapter<Policy>();
   return scaled_low_rank_update<double>();
 }

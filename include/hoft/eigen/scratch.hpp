@@ -4,6 +4,7 @@
 #include <hoft/cpu/backend.hpp>
 #include <hoft/eigen/dense_matrix.hpp>
 #include <hoft/memory/arena.hpp>
+#include <hoft/memory/scratch.hpp>
 #include <hoft/view/eigen.hpp>
 
 #include <memory>
@@ -12,15 +13,37 @@ namespace HOFT_TARGET_NAMESPACE {
 
 namespace detail {
 
-/// Workspace for the length of one call.
-class scratch {
+/// The memory that a policy, or that of each rank, keeps for workspace; null if it keeps none.
+template <class Policy>
+hoft::scratch* kept_scratch(Policy const& policy) {
+  if constexpr (requires { policy.scratch; }) return policy.scratch;
+  else if constexpr (requires { policy.local; }) return kept_scratch(policy.local);
+  else return nullptr;
+}
+
+/// Workspace for the length of one call: what the policy keeps, or memory of its own.
+class lent_workspace {
  public:
-  explicit scratch(index_t bytes) : memory_(new std::byte[std::size_t(bytes)]), bytes_(bytes) {}
-  operator workspace() const { return {memory_.get(), bytes_}; }
+  explicit lent_workspace(index_t bytes) : own_(new std::byte[std::size_t(bytes)]), work_{own_.get(), bytes} {}
+  template <class Policy>
+  lent_workspace(Policy const& policy, index_t bytes) : lent_workspace(kept_scratch(policy), bytes) {}
+  lent_workspace(lent_workspace const&) = delete;
+  lent_workspace& operator=(lent_workspace const&) = delete;
+  ~lent_workspace() {
+    if (kept_ != nullptr) kept_->give_back();
+  }
+  operator workspace() const { return work_; }
 
  private:
-  std::unique_ptr<std::byte[]> memory_;
-  index_t bytes_;
+  lent_workspace(hoft::scratch* kept, index_t bytes) {
+    if (kept != nullptr)
+      if (auto const taken = kept->take(bytes)) kept_ = kept, work_ = *taken;
+    if (kept_ == nullptr) own_.reset(new std::byte[std::size_t(bytes)]), work_ = {own_.get(), bytes};
+  }
+
+  hoft::scratch* kept_ = nullptr;
+  std::unique_ptr<std::byte[]> own_;
+  workspace work_;
 };
 
 /// A Matrix owns its elements, and a Ref to constant elements owns a copy when it is bound to an expression.

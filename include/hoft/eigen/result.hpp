@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hoft/eigen/result.hpp: results that a call refills in the memory that they have.
+#pragma once
+#include <hoft/eigen/dense_matrix.hpp>
+#include <hoft/view/shape.hpp>
+#include <hoft/view/vector_view.hpp>
+
+#include <exception>
+#include <functional>
+
+namespace HOFT_TARGET_NAMESPACE::detail {
+
+/// A result has this shape from here on. Calls throw before they write, so where this ends by an exception the result
+/// has its old shape and its old elements again.
+template <class T, class Layout, int Columns>
+class reshaped {
+ public:
+  reshaped(dense_matrix<T, Layout, Columns>& result, index_t rows, index_t cols)
+      : result_(result), rows_(result.rows()), cols_(result.cols()) {
+    if (rows >= 0 && cols > 0 && rows > result.capacity() / cols) {
+      before_ = dense_matrix<T, Layout, Columns>(rows, cols);
+      exchange();
+    } else {
+      result.resize(rows, cols);
+    }
+  }
+  reshaped(dense_matrix<T, Layout, Columns>& result, index_t size) : reshaped(result, size, 1) {}
+  reshaped(reshaped const&) = delete;
+  reshaped& operator=(reshaped const&) = delete;
+  ~reshaped() {
+    if (std::uncaught_exceptions() == exceptions_) return;
+    if (exchanged_) exchange();
+    else result_.resize(rows_, cols_);  // as much as there is memory for
+  }
+
+ private:
+  void exchange() noexcept {
+    result_.swap(before_);
+    exchanged_ = true;
+  }
+
+  dense_matrix<T, Layout, Columns>& result_;
+  dense_matrix<T, Layout, Columns> before_;
+  index_t rows_, cols_;
+  bool exchanged_ = false;
+  int exceptions_ = std::uncaught_exceptions();
+};
+
+template <class D>
+inline constexpr bool is_dense = false;
+template <class T, class Layout, int Columns>
+inline constexpr bool is_dense<dense_matrix<T, Layout, Columns>> = true;
+template <class D>
+inline constexpr bool is_dense_matrix = is_dense<std::remove_cvref_t<D>>;
+
+/// What stands for `reshaped` where the caller's output must have its shape.
+struct of_its_shape {};
+
+/// An output takes its shape if it is one of hoft's matrices.
+template <class T, class Layout, int Columns>
+[[nodiscard]] auto with_shape(dense_matrix<T, Layout, Columns>& result, index_t rows, index_t cols) {
+  return reshaped<T, Layout, Columns>(result, rows, cols);
+}
+template <class D>
+[[nodiscard]] of_its_shape with_shape(D&, index_t, index_t) {
+  return {};
+}
+
+/// The memory from the first element of a matrix to behind its last.
+struct memory_range {
+  void const *begin = nullptr, *end = nullptr;
+  memory_range() = default;
+  template <class T, class Layout>
+  explicit memory_range(matrix_view<T, Layout> a) {
+    if (a.rows <= 0 || a.cols <= 0) return;
+    bool const columns = std::same_as<Layout, col_major>;
+    begin = a.data, end = a.data + ((columns ? a.cols : a.rows) - 1) * a.ld + (columns ? a.rows : a.cols);
+  }
+  template <class T>
+  explicit memory_range(vector_view<T> a) : memory_range(matrix_view<T>(a.data, a.size, 1)) {}
+  /// All memory of a result.
+  template <class T, class Layout, int Columns>
+  explicit memory_range(dense_matrix<T, Layout, Columns> const& a) : begin(a.data()), end(a.data() + a.capacity()) {}
+};
+
+inline bool overlap(memory_range a, memory_range b) {
+  std::less<> const before;
+  return before(a.begin, b.end) && before(b.begin, a.end);
+}
+
+/// An input is in no memory of a result that the call refills.
+template <class View, class T, class Layout, int Columns>
+void require_apart(char const* function, char const* argument, View input, char const* name,
+                   dense_matrix<T, Layout, Columns> const& result) {
+  if (overlap(memory_range(input), memory_range(result)))
+    refuse<argument_error>(function, argument, std::string("in the memory of ") + name, "in memory of its own");
+}
+/// The same, but the input may be the whole result itself.
+template <class View, class T, class Layout, int Columns>
+void require_apart_or_same(char const* function, char const* argument, View input, char const* name,
+                           dense_matrix<T, Layout, Columns> const& result) {
+  memory_range const a(input), b(as_view(result));
+  if (a.begin != b.begin || a.end != b.end) require_apart(function, argument, input, name, result);
+}
+
+}  // namespace HOFT_TARGET_NAMESPACE::detail
