@@ -97,6 +97,31 @@ TEST_CASE_TEMPLATE("every query answers the same for constant views", T, float, 
   same_for_constants<T, hoft::row_major>(hoft::cuda::host{});
 }
 
+TEST_CASE_TEMPLATE("threads that a problem cannot keep busy need no workspace", T, float, std::complex<double>,
+                   Eigen::bfloat16) {
+  using A = hoft::accumulator_t<T>;
+  auto const same = [](auto layout) {
+    using L = decltype(layout);
+    for (bool scaled : {false, true}) {
+      // 70 columns at most, in panels of 12 at least: six of them.
+      auto const few = answers<T, A, L>(hoft::cpu{.threads = 6}, scaled),
+                 many = answers<T, A, L>(hoft::cpu{.threads = 64}, scaled);
+      CHECK(many == few);
+    }
+  };
+  same(hoft::col_major{});
+  same(hoft::row_major{});
+  // 4096 columns of a gradient are summed in 16 chunks at most, and make more panels.
+  hoft::arena count;
+  auto const Q = hoft::carve_compact_wy<A>(count, 4096, 16, 16);
+  hoft::matrix_view<T const> const X(nullptr, 4096, 4096);
+  auto const gradient = [&](int threads) { return apply_backward_workspace(hoft::cpu{.threads = threads}, Q, X); };
+  CHECK(gradient(1) < gradient(2));
+  CHECK(gradient(16) == gradient(64));
+  auto const product = [&](int threads) { return apply_workspace(hoft::cpu{.threads = threads}, Q, X); };
+  CHECK(product(16) < product(17));
+}
+
 TEST_CASE_TEMPLATE("workspace for many tokens serves fewer", T, float, Eigen::half) {
   using A = hoft::accumulator_t<T>;
   for (index_t m : {3, 70, 5000})

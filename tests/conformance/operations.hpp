@@ -126,17 +126,19 @@ class operation_tests {
       for (index_t width : {index_t{1}, index_t{16}, O::template panel_width<T, L>(policy, 64, 0)}) {
         std::vector<std::atomic<int>> seen(count), summed(count);
         std::atomic<bool> in_range{true};
-        auto const body = [&](auto& of) {
-          return [&, n, workers](index_t worker, auto const& p) {
-            if (worker < 0 || worker >= workers || p.count < 1 || p.first + p.count + p.next > n) in_range = false;
+        auto const body = [&](auto& of, index_t busy) {
+          return [&, n, busy](index_t worker, auto const& p) {
+            if (worker < 0 || worker >= busy || p.count < 1 || p.first + p.count + p.next > n) in_range = false;
             for (index_t j = 0; j < p.count && p.first + j < n; ++j) ++of[std::size_t(p.first + j)];
           };
         };
-        O::for_each_panel(policy, n, width, body(seen));
+        index_t const of_panels = O::panel_workers(policy, n, width), of_sums = O::sum_workers(policy, n, width);
+        CHECK((of_panels <= workers && of_sums <= workers));
+        O::for_each_panel(policy, n, width, body(seen, of_panels));
         std::atomic<int> cleared{0}, merged{0};
         O::for_each_panel_summed(
-            policy, n, width, [&](index_t worker) { ++cleared, in_range = in_range && worker < workers; }, body(summed),
-            [&](index_t worker) { ++merged, in_range = in_range && worker < workers; });
+            policy, n, width, [&](index_t worker) { ++cleared, in_range = in_range && worker < of_sums; },
+            body(summed, of_sums), [&](index_t worker) { ++merged, in_range = in_range && worker < of_sums; });
         CHECK(in_range);
         CHECK(cleared == merged);
         CHECK((cleared > 0) == (n > 0));
@@ -332,7 +334,7 @@ class operation_tests {
     auto const carved = [&](hoft::arena& memory) {
       auto first = O::template carve_packed<T, L>(policy, memory, m, r);
       auto second = O::template carve_packed<T, L>(policy, memory, m, r);
-      return std::tuple(first, second, O::template carve_packed_each<T, L>(policy, memory, m, r));
+      return std::tuple(first, second, O::template carve_packed_each<T, L>(policy, memory, 3, m, r));
     };
     hoft::arena count;
     carved(count);
@@ -364,7 +366,7 @@ class operation_tests {
       wide const of = adjoint_copy(u).bottomRows(r - 1);
       CHECK((part.intact() && within(part.map(), times(of, x), product_bound(of, x))));
     }
-    auto const sum = each(O::worker_count(policy) - 1);
+    auto const sum = each(2);
     padded<T> d(D);
     O::clear_packed(policy, sum);
     O::outer_packed(policy, hoft::as_view(X), hoft::as_view(Z), sum);

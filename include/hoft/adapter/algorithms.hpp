@@ -41,14 +41,15 @@ struct project_panels {
   using value_type = T;
   using layout = L;
 
-  index_t width;
+  index_t width, workers;
   packed_t<Policy, A, L> packed;
   per_worker<A, L> buffer;
   project_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
       : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
+        workers(ops<Policy>::panel_workers(policy, n, width)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        buffer(memory, ops<Policy>::worker_count(policy),
-               copies_panels<Policy, T, L>(n > ops<Policy>::few_columns) ? m : 0, (std::min)(width, n)) {}
+        buffer(memory, workers, copies_panels<Policy, T, L>(n > ops<Policy>::few_columns) ? m : 0,
+               (std::min)(width, n)) {}
 
   template <class LW>
   void run(Policy const& policy, matrix_view<A const> U, matrix_view<T const, L> X, matrix_view<A, LW> W,
@@ -86,12 +87,18 @@ struct adapt_panels {
   using value_type = T;
   using layout = L;
 
-  index_t width;
+  index_t width, workers;
   packed_layer_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
   adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n, bool /*keeps_q*/)
-      : adapt_panels(memory, policy, a, ops<Policy>::template panel_width<T, L>(policy, a.rows(), 0),
-                     ops<Policy>::worker_count(policy), n) {}
+      : width(ops<Policy>::template panel_width<T, L>(policy, a.rows(), 0)),
+        workers(ops<Policy>::panel_workers(policy, n, width)),
+        packed(carve_packed_layer<L>(policy, memory, a)),
+        scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),
+        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
+        panel(memory, workers,
+              copies_panels<Policy, T, L>(adapts_at_once(a) && n > ops<Policy>::few_columns) ? a.rows() : 0,
+              (std::min)(width, n)) {}
 
   void run(Policy const& policy, bound_layer_view<A const> const& layer, V const& projections,
            matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W, matrix_view<T, L> q) const {
@@ -125,16 +132,6 @@ struct adapt_panels {
       });
     });
   }
-
-  adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t width_, index_t workers,
-               index_t n)
-      : width(width_),
-        packed(carve_packed_layer<L>(policy, memory, a)),
-        scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),
-        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
-        panel(memory, workers,
-              copies_panels<Policy, T, L>(adapts_at_once(a) && n > ops<Policy>::few_columns) ? a.rows() : 0,
-              (std::min)(width, n)) {}
 };
 template <class Policy, class A, class T, class L, class V>
 using adapt_algorithm =
@@ -153,15 +150,24 @@ struct adapt_backward_panels {
   using layout = L;
 
   saved_quantity what;
-  index_t width;
+  index_t width, workers;
   packed_layer_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, projections, state, q, gradient;
   adapter_parts<Policy, A, L> parts;
   adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n,
                         saved_quantity what_)
-      : adapt_backward_panels(memory, policy, a, what_,
-                              ops<Policy>::template panel_width<T, L>(policy, a.rows(), a.left.rank() + a.right.rank()),
-                              ops<Policy>::worker_count(policy), n) {}
+      : what(what_),
+        width(ops<Policy>::template panel_width<T, L>(policy, a.rows(), a.left.rank() + a.right.rank())),
+        workers(ops<Policy>::sum_workers(policy, n, width)),
+        packed(carve_packed_layer<L>(policy, memory, a, packs_K())),
+        scratch(memory, workers, 4 * a.left.block, (std::min)(width, n)),
+        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
+        projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, (std::min)(width, n)),
+        state(memory, workers, takes_state(a) ? a.rows() : 0, (std::min)(width, n)),
+        q(memory, workers, takes_q(a) ? a.rows() : 0, (std::min)(width, n)),
+        gradient(memory, workers, what == saved_quantity::base || !std::same_as<T, A> ? a.rows() : 0,
+                 (std::min)(width, n)),
+        parts(memory, policy, workers, a) {}
 
   template <class LD>
   void run(Policy const& policy, bound_layer_view<A const> const& layer, matrix_view<A const, L> W, V const& projected,
@@ -206,20 +212,6 @@ struct adapt_backward_panels {
     forward_state<A, L, Value> state;
     matrix_view<Value const, L> q;  ///< base − K v where it is at hand
   };
-
-  adapt_backward_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, saved_quantity what_,
-                        index_t width_, index_t workers, index_t n)
-      : what(what_),
-        width(width_),
-        packed(carve_packed_layer<L>(policy, memory, a, packs_K())),
-        scratch(memory, workers, 4 * a.left.block, (std::min)(width, n)),
-        v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
-        projections(memory, workers, what == saved_quantity::base ? a.left.rank() : 0, (std::min)(width, n)),
-        state(memory, workers, takes_state(a) ? a.rows() : 0, (std::min)(width, n)),
-        q(memory, workers, takes_q(a) ? a.rows() : 0, (std::min)(width, n)),
-        gradient(memory, workers, what == saved_quantity::base || !std::same_as<T, A> ? a.rows() : 0,
-                 (std::min)(width, n)),
-        parts(memory, policy, a) {}
 
   /// From saved activations K meets a panel once, to project: that it does as it lies, where panels have contiguous
   /// columns. A packed K would be a fifth of the workspace.
@@ -301,17 +293,17 @@ struct update_panels {
   using value_type = T;
   using layout = L;
 
-  index_t width;
+  index_t width, workers;
   packed_t<Policy, A, L> packed;
   per_worker<A, L> x, gradient;
   packed_each_t<Policy, A, L> parts;
   update_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
       : width(ops<Policy>::template panel_width<T, L>(policy, m, r)),
+        workers(ops<Policy>::sum_workers(policy, n, width)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        x(memory, ops<Policy>::worker_count(policy), copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(width, n)),
-        gradient(memory, ops<Policy>::worker_count(policy), copies_panels<Policy, T, L>(true) ? m : 0,
-                 (std::min)(width, n)),
-        parts(ops<Policy>::template carve_packed_each<A, L>(policy, memory, m, r)) {}
+        x(memory, workers, copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(width, n)),
+        gradient(memory, workers, copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(width, n)),
+        parts(ops<Policy>::template carve_packed_each<A, L>(policy, memory, workers, m, r)) {}
 
   void run(Policy const& policy, matrix_view<A const> V, matrix_view<A const, L> P, matrix_view<T const, L> X,
            matrix_view<T, L> dX, matrix_view<A> D) const {

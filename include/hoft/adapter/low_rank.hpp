@@ -13,15 +13,11 @@ struct low_rank_pieces {
   adapt_panels<Policy, A, T, L, adjoint_vectors<A, L>> adapt;
   per_worker<A, L> panel, w, z;
   low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : low_rank_pieces(memory, policy, a, ops<Policy>::worker_count(ops<Policy>::of_left(policy))) {}
-
- private:
-  low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t workers)
       : layer(memory, policy, a),
         adapt(memory, ops<Policy>::of_left(policy), a, a.cols(), false),
-        panel(memory, workers, a.rows(), (std::min)(adapt.width, a.cols())),
-        w(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())),
-        z(memory, workers, a.left.rank(), (std::min)(adapt.width, a.cols())) {}
+        panel(memory, adapt.workers, a.rows(), (std::min)(adapt.width, a.cols())),
+        w(memory, adapt.workers, a.left.rank(), (std::min)(adapt.width, a.cols())),
+        z(memory, adapt.workers, a.left.rank(), (std::min)(adapt.width, a.cols())) {}
 };
 
 template <class A, class TM, class L, class T, class LL, class LR>

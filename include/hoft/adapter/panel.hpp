@@ -136,10 +136,10 @@ struct adapter_parts {
   gradient_parts<Policy, A, L> left;
   packed_each_t<Policy, A, L> minus_dK;
   per_worker<A> ds;
-  adapter_parts(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : left(memory, policy, a.rows(), a.left.rank(), a.left.block),
-        minus_dK(ops<Policy>::template carve_packed_each<A, L>(policy, memory, a.rows(), a.right.rank())),
-        ds(memory, ops<Policy>::worker_count(policy), a.scaled() ? a.rows() : 0, 1) {}
+  adapter_parts(arena& memory, Policy const& policy, index_t workers, adapter_view<A const> const& a)
+      : left(memory, policy, workers, a.rows(), a.left.rank(), a.left.block),
+        minus_dK(ops<Policy>::template carve_packed_each<A, L>(policy, memory, workers, a.rows(), a.right.rank())),
+        ds(memory, workers, a.scaled() ? a.rows() : 0, 1) {}
   auto operator()(index_t worker) const {
     auto const s = ds(worker);
     return adapter_sums<A, packed_t<Policy, A, L>>{left(worker), minus_dK(worker), {s.data, s.rows}};

@@ -17,23 +17,18 @@ struct scaled_low_rank_pieces {
   low_rank_pieces<Policy, A, T, L> factor;
   matrix_view<A, L> left;       ///< [m, ru + rv] the left factor as it is stored
   matrix_view<A> right_turned;  ///< [n, ru + rv] the right one, turned
-  index_t height;
+  index_t height, workers;
   per_worker<A, rows_layout> rows;  ///< [n, height]
   per_worker<A> unit;               ///< the same, of norm 1
   per_worker<real_t<A>> norms;      ///< [2, height]
   scaled_low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a)
-      : scaled_low_rank_pieces(memory, policy, a, a.left.rank() + a.right.rank(),
-                               ops<Policy>::worker_count(ops<Policy>::of_right(policy))) {}
-
- private:
-  scaled_low_rank_pieces(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t rank,
-                         index_t workers)
       : factor(memory, policy, a),
-        left(memory.matrix<A, L>(a.rows(), rank)),
-        right_turned(memory.matrix<A>(a.cols(), rank)),
+        left(memory.matrix<A, L>(a.rows(), a.left.rank() + a.right.rank())),
+        right_turned(memory.matrix<A>(a.cols(), a.left.rank() + a.right.rank())),
         height((std::min)(
             {most_rows, (std::max)(a.rows(), index_t{1}),
              ops<Policy>::template panel_width<T, rows_layout>(ops<Policy>::of_right(policy), a.cols(), 0)})),
+        workers(ops<Policy>::panel_workers(ops<Policy>::of_right(policy), a.rows(), height)),
         rows(memory, workers, a.cols(), height),
         unit(memory, workers, a.cols(), height),
         norms(memory, workers, 2, height) {}

@@ -21,10 +21,20 @@ struct panel {
 struct defaults {
   // --- walking over panels of columns: one worker, and the whole matrix as one panel ------------------------------
 
-  /// Workers that may run at once; each has scratch memory of its own.
+  /// Workers that may run at once.
   template <class P>
   static index_t worker_count(P const&) {
     return 1;
+  }
+  /// How many of them a walk over n columns in panels of `width` keeps busy at most, without sums and with them: each
+  /// has scratch memory of its own.
+  template <class P>
+  static index_t panel_workers(P const& policy, index_t /*n*/, index_t /*width*/) {
+    return ops<P>::worker_count(policy);
+  }
+  template <class P>
+  static index_t sum_workers(P const& policy, index_t /*n*/, index_t /*width*/) {
+    return ops<P>::worker_count(policy);
   }
   /// The policy for work inside one worker.
   template <class P>
@@ -267,8 +277,8 @@ struct defaults {
   }
   /// One for each worker: answers f with f(worker).
   template <class A, class L, class P>
-  static detail::per_worker<A> carve_packed_each(P const& policy, arena& memory, index_t rows, index_t cols) {
-    return {memory, ops<P>::worker_count(policy), rows, cols};
+  static detail::per_worker<A> carve_packed_each(P const&, arena& memory, index_t workers, index_t rows, index_t cols) {
+    return {memory, workers, rows, cols};
   }
   /// to := U, or conj(U).
   template <class P, class TU, class LU, class A>

@@ -18,8 +18,9 @@ struct packing : walks {
   }
 
   template <class T, class L>
-  static packed_per_worker<T, L> carve_packed_each(cpu const& policy, arena& memory, index_t rows, index_t cols) {
-    return {memory, worker_count(policy), rows, cols};
+  static packed_per_worker<T, L> carve_packed_each(cpu const&, arena& memory, index_t workers, index_t rows,
+                                                   index_t cols) {
+    return {memory, workers, rows, cols};
   }
 
   /// P := U, or conj(U).

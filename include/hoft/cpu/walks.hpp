@@ -7,13 +7,22 @@
 namespace HOFT_TARGET_NAMESPACE::cpu_backend {
 
 struct walks : backend::defaults {
-  /// Workers that may run at once; each has scratch memory of its own.
+  /// Workers that may run at once.
   static index_t worker_count(cpu const& policy) { return cpu_backend::worker_count(policy); }
+  /// How many of them the walks below keep busy at most: each has scratch memory of its own.
+  static index_t panel_workers(cpu const& policy, index_t n, index_t width) {
+    return (std::min)(worker_count(policy), (n + width - 1) / width);
+  }
+  static index_t sum_workers(cpu const& policy, index_t n, index_t width) {
+    return panel_workers(policy, n, chunk_of(width));
+  }
   /// The policy for work inside one worker.
   static cpu serial(cpu const&) { return {}; }
 
   /// Problems of a batch that are worked on at a time.
-  static index_t problems_at_once(cpu const& policy, index_t) { return worker_count(policy); }
+  static index_t problems_at_once(cpu const& policy, index_t count) {
+    return std::clamp<index_t>(count, 1, worker_count(policy));
+  }
 
   /// body(policy, slot, i) for every problem i of a batch, in any order; slot < problems_at_once numbers the parts of a
   /// workspace.
@@ -46,7 +55,7 @@ struct walks : backend::defaults {
   /// of panels, long ones first: within a run the next panel is known, and at the end no worker waits long.
   template <class Body>
   static void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
-    index_t const panels = (n + width - 1) / width, workers = (std::min)(worker_count(policy), panels);
+    index_t const panels = (n + width - 1) / width, workers = panel_workers(policy, n, width);
     std::atomic<index_t> taken{0};
     parallel_for(policy, workers, [&](index_t worker, index_t) {
       for (index_t first = taken.load(std::memory_order_relaxed); first < panels;) {
@@ -69,8 +78,7 @@ struct walks : backend::defaults {
   template <class Clear, class Body, class Merge>
   static void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
                                     Merge const& merge) {
-    constexpr index_t least_chunk = 256;  // columns: enough that merging [m, r] sums costs under 1 % of making them
-    index_t const chunk = (least_chunk + width - 1) / width * width;
+    index_t const chunk = chunk_of(width);
     constexpr index_t stopped = -1;
     std::atomic<index_t> turn{0};
     auto const sum_chunk = [&](index_t worker, index_t task) {
@@ -99,6 +107,13 @@ struct walks : backend::defaults {
       index_t mine = task;  // unless the walk has been stopped
       if (turn.compare_exchange_strong(mine, task + 1, std::memory_order_acq_rel)) turn.notify_all();
     });
+  }
+
+ private:
+  /// Columns of a chunk, in whole panels.
+  static index_t chunk_of(index_t width) {
+    constexpr index_t least = 256;  // enough that merging [m, r] sums costs under 1 % of making them
+    return (least + width - 1) / width * width;
   }
 };
 

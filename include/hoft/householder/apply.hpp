@@ -126,15 +126,15 @@ struct apply_panels {
   using value_type = T;
   using layout = L;
 
-  index_t width;
+  index_t width, workers;
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, buffer;
   apply_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
       : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
+        workers(ops<Policy>::panel_workers(policy, n, width)),
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, ops<Policy>::worker_count(policy), 2 * block, (std::min)(width, n)),
-        buffer(memory, ops<Policy>::worker_count(policy), copies_panels<Policy, T, L>(r <= block) ? m : 0,
-               (std::min)(width, n)) {}
+        scratch(memory, workers, 2 * block, (std::min)(width, n)),
+        buffer(memory, workers, copies_panels<Policy, T, L>(r <= block) ? m : 0, (std::min)(width, n)) {}
 
   /// W [r, n] receives the projections of the factors' inputs, if it is not empty.
   void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<T const, L> X,

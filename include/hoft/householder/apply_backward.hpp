@@ -30,13 +30,19 @@ struct apply_backward_panels {
   using value_type = T;
   using layout = L;
 
-  index_t width;
+  index_t width, workers;
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, projections, state, gradient;
   gradient_parts<Policy, A, L> parts;
   apply_backward_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
-      : apply_backward_panels(memory, policy, ops<Policy>::template panel_width<T, L>(policy, m, r),
-                              ops<Policy>::worker_count(policy), m, n, r, block) {}
+      : width(ops<Policy>::template panel_width<T, L>(policy, m, r)),
+        workers(ops<Policy>::sum_workers(policy, n, width)),
+        U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
+        scratch(memory, workers, 4 * block, (std::min)(n, width)),
+        projections(memory, workers, r, (std::min)(n, width)),
+        state(memory, workers, r > block || copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(n, width)),
+        gradient(memory, workers, copies_panels<Policy, T, L>(r <= block) ? m : 0, (std::min)(n, width)),
+        parts(memory, policy, workers, m, r, block) {}
 
   /// dX := op(Q)ᴴ dY, and the sums over all columns.
   void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, known from, matrix_view<T const, L> X,
@@ -64,16 +70,6 @@ struct apply_backward_panels {
   }
 
  private:
-  apply_backward_panels(arena& memory, Policy const& policy, index_t width_, index_t workers, index_t m, index_t n,
-                        index_t r, index_t block)
-      : width(width_),
-        U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        scratch(memory, workers, 4 * block, (std::min)(n, width)),
-        projections(memory, workers, r, (std::min)(n, width)),
-        state(memory, workers, r > block || copies_panels<Policy, T, L>(true) ? m : 0, (std::min)(n, width)),
-        gradient(memory, workers, copies_panels<Policy, T, L>(r <= block) ? m : 0, (std::min)(n, width)),
-        parts(memory, policy, m, r, block) {}
-
   /// What is known of the forward pass on the panel X, which is read as it lies (Value is T) or in A.
   template <class Value, class Local>
   forward_state<A, L, Value> known_state(Local const& local, compact_wy_view<A const> const& Q, op o, known from,

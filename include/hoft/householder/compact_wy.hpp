@@ -127,7 +127,7 @@ using packed_t = decltype(ops<Policy>::template carve_packed<A, L>(std::declval<
                                                                    std::declval<arena&>(), index_t{}, index_t{}));
 template <class Policy, class A, class L>
 using packed_each_t = decltype(ops<Policy>::template carve_packed_each<A, L>(
-    std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}));
+    std::declval<Policy const&>(), std::declval<arena&>(), index_t{}, index_t{}, index_t{}));
 
 /// Terms of a series over r reflectors that differ from zero: A is nilpotent.
 inline index_t useful_terms(inverse kind, index_t r) { return std::max<index_t>(1, (std::min)(kind.terms, r)); }

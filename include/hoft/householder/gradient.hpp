@@ -50,10 +50,10 @@ template <class Policy, class A, class L>
 struct gradient_parts {
   packed_each_t<Policy, A, L> D;
   per_worker<A> dF, E;
-  gradient_parts(arena& memory, Policy const& policy, index_t m, index_t r, index_t block)
-      : D(ops<Policy>::template carve_packed_each<A, L>(policy, memory, m, r)),
-        dF(memory, ops<Policy>::worker_count(policy), block, r),
-        E(memory, ops<Policy>::worker_count(policy), block, r) {}
+  gradient_parts(arena& memory, Policy const& policy, index_t workers, index_t m, index_t r, index_t block)
+      : D(ops<Policy>::template carve_packed_each<A, L>(policy, memory, workers, m, r)),
+        dF(memory, workers, block, r),
+        E(memory, workers, block, r) {}
   auto operator()(index_t worker) const {
     return gradient_sums<A, packed_t<Policy, A, L>>{D(worker), dF(worker), E(worker)};
   }

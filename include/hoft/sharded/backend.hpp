@@ -80,6 +80,14 @@ struct operations : backend::defaults {
   static index_t worker_count(P const& policy) {
     return policy.sums() ? 1 : local_ops<P>::worker_count(policy.local);
   }
+  template <sharded_policy P>
+  static index_t panel_workers(P const& policy, index_t n, index_t width) {
+    return policy.sums() ? 1 : local_ops<P>::panel_workers(policy.local, n, width);
+  }
+  template <sharded_policy P>
+  static index_t sum_workers(P const& policy, index_t n, index_t width) {
+    return policy.sums() ? 1 : local_ops<P>::sum_workers(policy.local, n, width);
+  }
   /// A panel that ends in messages has all threads of its rank to itself; so has each problem of a batch on weights.
   template <sharded_policy P>
   static P serial(P const& policy) {
@@ -248,10 +256,8 @@ struct operations : backend::defaults {
     return local_ops<P>::template carve_packed<A, L>(policy.local, memory, rows, cols);
   }
   template <class A, class L, sharded_policy P>
-  static auto carve_packed_each(P const& policy, arena& memory, index_t rows, index_t cols) {
-    auto const& where = policy.local;
-    return local_ops<P>::template carve_packed_each<A, L>(policy.sums() ? local_ops<P>::serial(where) : where, memory,
-                                                          rows, cols);
+  static auto carve_packed_each(P const& policy, arena& memory, index_t workers, index_t rows, index_t cols) {
+    return local_ops<P>::template carve_packed_each<A, L>(policy.local, memory, workers, rows, cols);
   }
   template <sharded_policy P, class U, class Packed>
   static void pack(P const& policy, U from, Packed to, bool conjugated = false) {
