@@ -5,8 +5,11 @@
 #include <hoft/view/shape.hpp>
 #include <hoft/view/vector_view.hpp>
 
+#include <concepts>
 #include <exception>
 #include <functional>
+#include <string>
+#include <type_traits>
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 
