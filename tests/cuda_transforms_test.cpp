@@ -28,6 +28,10 @@ TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, HOFT_T
   transform_tests<host_machine, typename Case::first_type, typename Case::second_type>::check(
       {}, {{227, 8}, {60, 8}, {87, 1}, {20, 3}});
 }
+TEST_CASE_TEMPLATE("parts of floats in HOFT and SHOFT", Case, HOFT_TRANSFORM_CASES) {
+  transform_tests<host_machine, typename Case::first_type, typename Case::second_type>::check_parts(
+      {}, {{227, 8}, {60, 8}, {87, 1}, {20, 3}});
+}
 
 // Slices leave parts of a projection, and a device of one processor takes few columns at a time for them.
 TEST_CASE("projections by slices, some columns at a time") {

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <utility>
 
 namespace hoft_test {
 
@@ -326,10 +327,6 @@ struct cuda_tests {
   /// instruction may cut behind those that cancel is as large.
   void check_parts() const {
     if constexpr (std::same_as<A, float>) {
-      constexpr int own = std::same_as<T, float>         ? 3
-                          : std::same_as<T, Eigen::half> ? 2
-                                                         : 1,
-                    beside = std::same_as<T, float> ? 3 : 2;
       for (int p = 0; p < beside; ++p)
         for (int q = 0; p + q < beside; ++q) {
           std::string const label = text_of({{"p", p}, {"q", q}});
@@ -343,10 +340,15 @@ struct cuda_tests {
     }
   }
 
- private:
-  // Of check_parts: U is the identity above, so that there are rows for what is projected and rows for what is updated.
-  static constexpr index_t parts_m = 96, parts_r = 32, parts_n = 32;
+  // Of check_parts, here and in transforms.hpp: U is the identity above, so that there are rows for what is projected
+  // and rows for what is updated.
+  static constexpr index_t parts_below = 64, parts_r = 32, parts_m = parts_r + parts_below, parts_n = 32;
   using parts_matrix = dense_matrix<T, L>;
+  /// Parts of T, and of a float beside it.
+  static constexpr int own = std::same_as<T, float>         ? 3
+                             : std::same_as<T, Eigen::half> ? 2
+                                                            : 1,
+                       beside = std::same_as<T, float> ? 3 : 2;
 
   /// A form with U below its identity and T by hand: it need not be one of reflectors.
   static form form_of(dense_matrix<A> const& below, dense_matrix<A> const& factor) {
@@ -362,11 +364,13 @@ struct cuda_tests {
     return Q;
   }
   /// Part p of number n, a float in [1, 2): it fits bfloat16, and the number is cut and rounded to the same parts.
-  /// Beside another one it differs 2, 4 or 8 numbers further, where a tile that is taken for another has its own.
+  /// Most differ from those 2, 4, 6, 8, 12 and 16 further, where a tile, or a quarter, that is taken for another has
+  /// its own.
   static float part(int p, index_t n) {
     if (p == 0) return 1 + float(n * 37 % 128) / 128;
     if (p == 2) return float(64 + n * 29 % 64) * 0x1p-23f;
-    return sizeof(T) == 4 ? float(128 + n * 29 % 128) * 0x1p-16f : float(1 + n % 3) * 0x1p-10f;  // half has 11 bits
+    // Half has 11 bits: three numbers, without a period that tiles of 8 lines might share.
+    return sizeof(T) == 4 ? float(128 + n * 29 % 128) * 0x1p-16f : float(1 + n * n % 101 % 3) * 0x1p-10f;
   }
   static float up_to(int p, index_t n) { return p < 0 ? 0 : up_to(p - 1, n) + part(p, n); }
   /// Four factors, e of them, whose products with four others sum up to part(p, n) part(q, l): in AB − A'B − AB' +
@@ -385,6 +389,18 @@ struct cuda_tests {
     return within(sums, expected, bound_matrix(expected.cwiseAbs() / 16));
   }
 
+  /// U, with factor one, and X [r + 64, n], of whose lower rows UᴴX is made.
+  static std::pair<form, parts_matrix> parts_to_project(int p, int q, index_t r, index_t n) {
+    dense_matrix<A> U(parts_below, r);
+    parts_matrix X = parts_matrix::Zero(r + parts_below, n);
+    for (index_t i = 0; i < parts_below; ++i) {
+      for (index_t k = 0; k < r; ++k) U(i, k) = left_of_four(p, k + i / 4, i % 4);
+      for (index_t c = 0; c < n; ++c) X(r + i, c) = static_cast<T>(right_of_four(q, c + 3 * (i / 4), i % 4));
+    }
+    return {form_of(U, dense_matrix<A>::Identity(r, r)), X};
+  }
+
+ private:
   /// The lower rows of Y and dX: −U T W, where W is X above.
   void check_parts_of_update(int p, int q) const {
     index_t const m = parts_m, r = parts_r, n = parts_n;
@@ -443,15 +459,10 @@ struct cuda_tests {
   }
   /// W = UᴴX of the lower rows.
   void check_parts_of_projection(int p, int q, index_t r) const {
-    index_t const m = r + 64, n = parts_n;
-    dense_matrix<A> U(m - r, r);
-    parts_matrix X = parts_matrix::Zero(m, n);
-    for (index_t i = 0; i < m - r; ++i) {
-      for (index_t k = 0; k < r; ++k) U(i, k) = left_of_four(p, k + i / 4, i % 4);
-      for (index_t c = 0; c < n; ++c) X(r + i, c) = static_cast<T>(right_of_four(q, c + 3 * (i / 4), i % 4));
-    }
-    form const Q = form_of(U, dense_matrix<A>::Identity(r, r));
-    matrix<T> const x = as_padded(X);
+    index_t const m = r + parts_below, n = parts_n;
+    auto const of = parts_to_project(p, q, r, n);
+    form const& Q = of.first;
+    matrix<T> const x = as_padded(of.second);
     matrix<T> y = room_for(m, n);
     matrix<A, col_major> W(r, n);
     work scratch(call::apply_size(machine, Q.view, x.view(), side::left));

@@ -37,6 +37,10 @@ TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, HOFT_T
   transform_tests<device_machine, typename Case::first_type, typename Case::second_type>::check(
       machine(), {{96, 8}, {60, 8}, {76, 1}});
 }
+TEST_CASE_TEMPLATE("parts of floats in HOFT and SHOFT", Case, HOFT_TRANSFORM_CASES) {
+  transform_tests<device_machine, typename Case::first_type, typename Case::second_type>::check_parts(
+      machine(), {{96, 8}, {60, 8}, {76, 1}});
+}
 TEST_CASE("a graph of calls replays with other data") { CHECK(check_graphs() == ""); }
 TEST_CASE("two streams at once") { CHECK(check_streams() == ""); }
 TEST_CASE("no memory of the device is taken") { CHECK(check_allocations() == ""); }

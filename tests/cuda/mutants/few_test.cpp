@@ -26,3 +26,7 @@ TEST_CASE_TEMPLATE("HOFT and SHOFT on matrices as they are stored", Case, std::p
   transform_tests<device_machine, typename Case::first_type, typename Case::second_type>::check(
       machine(), {{96, 8}, {60, 8}, {76, 1}});
 }
+TEST_CASE_TEMPLATE("parts of floats in HOFT and SHOFT", Case, std::pair<Eigen::bfloat16, col_major>) {
+  transform_tests<device_machine, typename Case::first_type, typename Case::second_type>::check_parts(
+      machine(), {{96, 8}, {60, 8}, {76, 1}});
+}
