@@ -291,7 +291,7 @@ def main():
     work = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     how = tests(options.build.resolve())
-    if not options.whole and not (work / "few_test.o").exists():
+    if not options.whole:  # anew, since the headers may have changed
         how.compile("device_test.cpp", here / "few_test.cpp", work / "few_test.o")
     if options.instructions > 0:
         run_instructions(options, how, work)
