@@ -25,9 +25,11 @@
 namespace {
 
 std::atomic<int> allocations{0};
+std::atomic<int> last_allocation{-1};  // of those counted from here on; below 0: none is refused
 
 void* allocated(std::size_t bytes) noexcept {
   ++allocations;
+  if (last_allocation >= 0 && last_allocation-- == 0) return nullptr;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 void* allocated_or_thrown(std::size_t bytes) {
@@ -513,4 +515,76 @@ TEST_CASE("a call that finds the scratch memory in use has its own, and gives th
   hoft::apply_gradient<double, double, hoft::col_major> g;
   hoft::apply_backward(policy, Q, p.X, p.dY, g);
   CHECK(allocations_during([&] { hoft::apply_backward(policy, Q, p.X, p.dY, g); }) == 0);
+}
+
+namespace {
+
+hoft::dense_matrix<float> drawn(index_t rows, index_t cols, unsigned seed) {
+  std::srand(seed);
+  hoft::dense_matrix<float> a(rows, cols);
+  a.setRandom();
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("where memory ends, nothing is a mixture of two") {
+  // Eigen's matrices take memory of their own, so all that can end here is workspace: extents are the same.
+  hoft::dense_matrix<float> const U = drawn(40, 6, 1), V = drawn(30, 6, 2), U2 = drawn(40, 6, 3), V2 = drawn(30, 6, 4),
+                                  M = drawn(40, 30, 5), x = drawn(30, 7, 6);
+  auto const ends_after = [](int count, auto const& call) {
+    last_allocation = count;
+    bool ended = false;
+    try {
+      call();
+    } catch (std::bad_alloc const&) {
+      ended = true;
+    }
+    last_allocation = -1;
+    return ended;
+  };
+  int ended = 0;
+  for (int count = 0; count < 8; ++count) {
+    hoft::adapter<float> a(U, V), b(U2, V2);
+    auto layer = hoft::bind_layer(a, hoft::dense(M));
+    auto const of_a = hoft::forward(layer, x).y;
+    if (ends_after(count, [&] { hoft::bind_layer(b, layer); })) {
+      ++ended;
+      CHECK_THROWS_AS(hoft::forward(layer, x), hoft::argument_error);
+    } else {
+      CHECK(hoft::forward(layer, x).y != of_a);
+    }
+    if (ends_after(count, [&] { a.assign(U2, V2); })) {
+      ++ended;
+      CHECK(a.rows() == 0);
+    } else {
+      CHECK(a.left().vectors() == b.left().vectors());
+    }
+  }
+  CHECK(ended >= 2);
+}
+
+TEST_CASE("a base that throws leaves a result that no backward pass takes") {
+  struct base {
+    bool throws = false;
+    void apply(hoft::matrix_view<float const> X, hoft::matrix_view<float> Y) {
+      if (throws && X.cols == 7) throw std::runtime_error("base");
+      hoft::as_eigen(Y).setZero();
+    }
+    void apply_adjoint(hoft::matrix_view<float const>, hoft::matrix_view<float> Y) { hoft::as_eigen(Y).setZero(); }
+  } base;
+  hoft::dense_matrix<float> const U = drawn(40, 6, 1), V = drawn(30, 4, 2), x = drawn(30, 7, 6);
+  hoft::adapter<float> const a(U, V);
+  auto f = hoft::forward(a, base, x);
+  base.throws = true;
+  CHECK_THROWS_AS(hoft::forward(a, base, x, f), std::runtime_error);
+  CHECK_THROWS_AS(hoft::backward(a, base, x, f, f.y), hoft::argument_error);
+}
+
+TEST_CASE("a view that begins and ends with a result, and skips part of it, is not the result") {
+  hoft::dense_matrix<double> Y(8000, 2);
+  Y.setRandom();
+  auto const Q = hoft::accumulate(Eigen::MatrixXd(Eigen::MatrixXd::Random(3, 2)));
+  Eigen::Map<Eigen::MatrixXd, 0, Eigen::OuterStride<>> const X(Y.data(), 4000, 3, Eigen::OuterStride<>(6000));
+  CHECK_THROWS_AS(hoft::apply(X, Q, Y), hoft::argument_error);
 }

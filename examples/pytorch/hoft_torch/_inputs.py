@@ -2,7 +2,7 @@
 """What the functions ask of their arguments before anything is computed, and who looks on while it is."""
 
 import contextlib
-from typing import ContextManager, Optional, Tuple
+from typing import Any, ContextManager, Optional, Tuple
 
 import torch
 
@@ -63,6 +63,13 @@ def _no_autocast(device: torch.device) -> ContextManager:
     return contextlib.nullcontext() if autocast_dtype(device) is None else torch.autocast(device.type, enabled=False)
 
 
+def _as_under(autocast: Optional[torch.dtype], device: torch.device) -> ContextManager[Any]:
+    """Autocast as `autocast_dtype` found it: backward passes are often called where it is off again."""
+    if autocast_dtype(device) == autocast:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
+
+
 def _autocast(*tensors: Tensor) -> Tuple[Tensor, ...]:
     """The tensors as torch.nn.functional.linear takes them: in autocast's type where that is on, but for double."""
     wanted = autocast_dtype(tensors[0].device)
@@ -103,6 +110,16 @@ def _parameter(function, name, value, dimensions, like, or_more=False):
     if master_dtype(value.dtype) != wanted:
         raise TypeError(f"{function}: {name} holds {value.dtype}, must hold {wanted} beside {like.dtype}")
     return value.to(wanted).contiguous()
+
+
+def _bias(function, bias, features):
+    """The bias as a vector of neighbouring numbers; one number counts for all features."""
+    if bias is None or bias.shape == (features,):
+        return bias if bias is None else bias.contiguous()
+    if not torch.is_tensor(bias) or not (bias.numel() == 1 or bias.numel() == bias.shape[-1] == features):
+        got = f"has the shape {list(bias.shape)}" if torch.is_tensor(bias) else f"is {_kind(bias)}"
+        raise ValueError(f"{function}: the bias {got}, must have {features} elements")
+    return bias.reshape(-1).expand(features).contiguous()
 
 
 def _require_size(function, what, got, expected):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bound layers: what depends on weights alone, kept between calls, and autograd's functions through them."""
 
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 
@@ -40,15 +40,21 @@ def dense_product(weight):
 
 
 class _Parameters:
-    """u, v and s of a forward pass, for second derivatives alone: first ones come from the bound layer, and may be taken
-    after an optimiser has changed these."""
+    """u, v, s and the bias of a forward pass, for second derivatives alone: first ones come from what is kept, and may be
+    taken after an optimiser has changed these."""
 
-    def __init__(self, *tensors: Tensor):
-        self.tensors, self.versions = tensors, [a._version for a in tensors if not a.is_inference()]
+    def __init__(self, *tensors: Optional[Tensor]):
+        self.tensors, self.versions = tensors, self._versions(tensors)
 
-    def unchanged(self) -> Tuple[Tensor, ...]:
-        if self.versions != [a._version for a in self.tensors if not a.is_inference()]:
-            raise RuntimeError("hoft: u, v or s was changed in place after the forward pass: no second derivatives")
+    @staticmethod
+    def _versions(tensors):
+        return [a._version for a in tensors if a is not None and not a.is_inference()]
+
+    def unchanged(self) -> Tuple[Optional[Tensor], ...]:
+        if self.versions != self._versions(self.tensors):
+            raise RuntimeError(
+                "hoft: u, v, s or the bias was changed in place after the forward pass: no second derivatives"
+            )
         return self.tensors
 
 
@@ -66,9 +72,9 @@ def _saved(ctx: Any) -> Tuple[Tensor, ...]:
         ) from error
 
 
-def _kept_bias(ctx, position, bias):
-    """For the backward pass. A copy where it is trained: an optimiser may change it before."""
-    return bias.detach().clone() if ctx.needs_input_grad[position] else bias
+def _kept_bias(bias):
+    """For the backward pass. A copy, since an optimiser, or who unfreezes it, may change it before."""
+    return None if bias is None else bias.detach().clone()
 
 
 def _dbias(dy, bias):
@@ -85,8 +91,8 @@ class Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, u, v, s, bias, weight, layer, keep_q):
         y, *kept = compiled.bound_linear(x, weight, bias, layer.memory, layer.sizes, keep_q)
-        ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s)
-        ctx.save_for_backward(y, *kept, x, weight, _kept_bias(ctx, 4, bias), layer.memory)
+        ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s, bias)
+        ctx.save_for_backward(y, *kept, x, weight, _kept_bias(bias), layer.memory)
         return y
 
     @staticmethod
@@ -94,7 +100,7 @@ class Linear(torch.autograd.Function):
         *kept, x, weight, bias, memory = _saved(ctx)
         wanted = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled() or transforms() != "none":
-            inputs = (x, *ctx.parameters.unchanged(), bias)
+            inputs = (x, *ctx.parameters.unchanged())
             formula = lambda x, u, v, s, bias: _plus(plain.linear(x, weight, u, v, s), bias)
             return (*derivative(formula, inputs, wanted, dy), None, None, None)
         parameters = any(wanted[1:4])
@@ -123,17 +129,18 @@ class Adapted(torch.autograd.Function):
     @staticmethod
     def forward(ctx, base_output, x, u, v, s, bias, adjoint, layer, keep_q):
         y = torch.empty(base_output.shape, dtype=base_output.dtype, device=base_output.device)
-        ctx.sizes, ctx.parameters, ctx.product, ctx.adjoint = layer.sizes, _Parameters(u, v, s), layer.product, adjoint
+        ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s, bias)
+        ctx.product, ctx.adjoint = layer.product, adjoint
         projected = compiled.project(x, layer.memory, layer.sizes)
         kept = compiled.adapt(base_output, projected, bias, layer.memory, layer.sizes, keep_q, y)
-        ctx.save_for_backward(x, y, projected, *kept, _kept_bias(ctx, 5, bias), layer.memory)
+        ctx.save_for_backward(x, y, projected, *kept, _kept_bias(bias), layer.memory)
         return y
 
     @staticmethod
     def backward(ctx, dy):
         x, y, v, w, q, bias, memory = _saved(ctx)
         if torch.is_grad_enabled() or transforms() != "none":
-            return (*Adapted._derivative(ctx, x, y, bias, dy), None, None, None)
+            return (*Adapted._derivative(ctx, x, y, dy), None, None, None)
         dbase = torch.empty_like(y)
         dv, sums = compiled.adapt_backward(_rows(dy), y, v, w, q, bias, memory, ctx.sizes, dbase)
         dx = torch.zeros_like(x) if ctx.needs_input_grad[1] else torch.empty_like(x)
@@ -145,10 +152,10 @@ class Adapted(torch.autograd.Function):
         return dbase, dx, *gradients, _dbias(dy, bias) if ctx.needs_input_grad[5] else None, None, None, None
 
     @staticmethod
-    def _derivative(ctx, x, y, bias, dy):
+    def _derivative(ctx, x, y, dy):
         multiply = lambda v: _Product.apply(plain.directions(v), ctx.product, ctx.adjoint)
         formula = lambda base, x, u, v, s, bias: _plus(plain.adapted(base, x, u, v, s, multiply(v)), bias)
-        u, v, s = ctx.parameters.unchanged()
+        u, v, s, bias = ctx.parameters.unchanged()
         without = y if bias is None else y - bias.to(y.dtype)
         base = _operators.base_output_again(without, x, u, v, s, multiply(v))
         return derivative(formula, (base, x, u, v, s, bias), ctx.needs_input_grad[:6], dy)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A frozen base called as Q_U diag(s) M Q_V, whoever owns u, v and s; and the same merged into the base's weight."""
 
+import functools
 import warnings
 from typing import Any, Callable, Optional, Sequence, Tuple
 
@@ -114,7 +115,7 @@ class Around:
             return self._seen_through(base, x, u, v, s, args, kwargs or {})
         if not args and not kwargs and base.is_plain(x):
             layer = self._layer(base, u, v, s, trained, [base.weight], x.dtype, dense_product(base.weight))
-            return linear(x, rows, u, v, s, base.weight, layer, base.bias)
+            return linear(x, rows, u, v, s, base.weight, layer, functional._bias(self.name, base.bias, len(base.weight)))
         return self._around(base, x, rows, u, v, s, trained, args, kwargs or {})
 
     def _tokens(self, x, features, u):
@@ -153,13 +154,20 @@ class Around:
                 f"{self.name}: x requires a gradient, but what the base, a {type(base.module).__name__}, makes of it has none"
             )
         # What the base makes of extra arguments is not known: nothing is kept then.
-        kind = object() if args or kwargs else (x.dtype, functional.autocast_dtype(x.device))
-        product, adjoint = (lambda rows, f=f: f(rows, x.dtype, args, kwargs) for f in (base.product, base.adjoint))
+        autocast, dtype = functional.autocast_dtype(x.device), x.dtype
+        kind = object() if args or kwargs else (dtype, autocast)
+
+        def as_called(f, rows):
+            with functional._as_under(autocast, rows.device):
+                return f(rows, dtype, args, kwargs)
+
+        product, adjoint = functools.partial(as_called, base.product), functools.partial(as_called, base.adjoint)
         layer = self._layer(base, u, v, s, trained, base.tensors(), kind, product)
         if added is not None:  # it must not go through Q_U
             out = out - added.to(out.dtype)
+        bias = functional._bias(self.name, base.bias, out.shape[-1])
         keep_q = torch.is_grad_enabled() and any(a.requires_grad for a in (out, x, u, v, s))
-        y = Adapted.apply(functional._rows(out), rows, u, v, s, base.bias, adjoint, layer, keep_q)
+        y = Adapted.apply(functional._rows(out), rows, u, v, s, bias, adjoint, layer, keep_q)
         return y.reshape(out.shape)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Optional
 import torch
 
 from . import _operators, plain
-from ._inputs import _autocast, _by_formula, _kind, _no_autocast, _parameter, _require_size, _rows, _tokens
-from ._inputs import _compiling, _without_memory, autocast_dtype, is_seen_through, master_dtype
+from ._inputs import _autocast, _bias, _by_formula, _kind, _no_autocast, _parameter, _require_size, _rows, _tokens
+from ._inputs import _as_under, _compiling, _without_memory, autocast_dtype, is_seen_through, master_dtype
 from ._layer import Adapted, BoundLayer, Linear, dense_product
 
 Tensor = torch.Tensor
@@ -119,6 +119,7 @@ def _linear(name, x, weight, u, v, s, bias, keep_q):
         )
     _require_size(name, "the number of features of x", x.shape[-1], weight.shape[1])
     u, v, s = _adapter(name, weight, u, v, s)
+    bias = _bias(name, bias, weight.shape[0])
     tensors = rows, weight, u, v, s
     if is_seen_through(*tensors, bias):
         y = plain.linear(*tensors) if _by_formula(*tensors, bias) else _linear_without_memory(*tensors, keep_q)

@@ -314,6 +314,28 @@ class Values(Case):
             layer(x).relu_().sum().backward()
             self.assertTrue(torch.equal(found, layer.u.grad))
 
+    def test_a_bias_that_changes_before_the_backward_pass(self):
+        """It is not the layer's output that has changed."""
+        for make in (lambda linear: linear, Quantised):
+            layer, x = randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), 4)), torch.randn(5, 10)
+            layer(x).sum().backward()
+            expected, layer.u.grad = layer.u.grad, None
+            y = layer(x)
+            with torch.no_grad():
+                layer.base.bias.add_(100)
+            y.sum().backward()
+            self.assertTrue(torch.equal(layer.u.grad, expected))
+
+    def test_second_derivatives_by_a_trained_bias(self):
+        """A loss that is linear in y has none."""
+        linear = torch.nn.Linear(6, 5, dtype=DOUBLE)
+        linear.register_forward_hook(lambda *_: None)  # called as a module
+        layer, x = randomise(HOFTLinear(linear, 2)), torch.randn(4, 6, dtype=DOUBLE)
+        linear.bias.requires_grad_()
+        du = torch.autograd.grad((layer(x) * torch.randn(4, 5, dtype=DOUBLE)).sum(), layer.u, create_graph=True)[0]
+        (second,) = torch.autograd.grad(du.square().sum(), linear.bias, allow_unused=True)
+        self.assertTrue(second is None or second.abs().max() < 1e-12 * du.norm().item() ** 2)
+
     def test_weight_decay_pulls_scales_to_one(self):
         layer = randomise(HOFTLinear(torch.nn.Linear(10, 7), 4, scaled=True))
         before = (layer.s - 1).abs().max().item()

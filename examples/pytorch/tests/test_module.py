@@ -236,12 +236,23 @@ class Module(Case):
         self.assertTrue(torch.equal(y, torch.full_like(y, 2)))
 
     def test_autocast(self):
-        layer, x = self.layer(), torch.randn(5, 10)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = layer(x)
-        self.assertEqual(y.dtype, torch.bfloat16)
-        y.float().sum().backward()
-        self.assertTrue(bool(torch.isfinite(layer.u.grad).all()))
+        """Types of x and the weight differ. The backward pass is taken under autocast and, as trainers do, outside."""
+        for of_x, of_weight in itertools.product((torch.float32, torch.bfloat16), repeat=2):
+            layer, x = self.layer(), torch.randn(5, 10).to(of_x).requires_grad_()
+            layer.base.to(of_weight)
+            found = []
+            for inside in (True, False):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    y = layer(x)
+                    self.assertEqual(y.dtype, torch.bfloat16)
+                    if inside:
+                        y.float().sum().backward()
+                if not inside:
+                    y.float().sum().backward()
+                found.append([a.grad for a in (layer.u, layer.v, x)])
+                layer.u.grad = layer.v.grad = x.grad = None
+            for under, outside in zip(*found):
+                self.assertTrue(torch.equal(under, outside) and bool(torch.isfinite(under).all()), (of_x, of_weight))
 
     def test_learns_a_rotation(self):
         """Targets from the base behind two reflections: only u and v are trained, and they find them."""

@@ -28,11 +28,16 @@ void forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x
   detail::require_apart("forward", "x", tokens, "f", f);
   if constexpr (same_x && detail::fits_base<A, Base, T, L>) {
     detail::require_base("bind_layer", base, of);
-    f.layer.template bind<T, L>(policy, of, base);
-    auto const layer = f.layer.view(of);
-    detail::lent_workspace const work(policy, forward_workspace(policy, layer, tokens));
-    detail::reshaped_forward const shapes(f, of, tokens.cols);
-    forward(policy, layer, base, tokens, as_view(f.y), f.state.view(), work);
+    try {
+      f.layer.template bind<T, L>(policy, of, base);
+      auto const layer = f.layer.view(of);
+      detail::lent_workspace const work(policy, forward_workspace(policy, layer, tokens));
+      detail::reshaped_forward const shapes(f, of, tokens.cols);
+      forward(policy, layer, base, tokens, as_view(f.y), f.state.view(), work);
+    } catch (...) {  // y and the state are not those of this layer
+      f.layer.unbind();
+      throw;
+    }
   }
 }
 /// The same on one thread, with the policy cpu{}.

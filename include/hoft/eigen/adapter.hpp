@@ -5,6 +5,8 @@
 #include <hoft/adapter/paired_gaussian.hpp>
 #include <hoft/eigen/compact_wy.hpp>
 
+#include <new>
+
 namespace HOFT_TARGET_NAMESPACE {
 
 /// HOFT M̂ = Q_U M Q_V from reflectors {U, V}, or SHOFT M̂ = Q_U diag(s) M Q_V from {U, V, s}. U [m, ru], V [n, rv], s
@@ -38,8 +40,23 @@ class adapter {
     assign(policy, U, V, s, kind);
   }
 
+  adapter(adapter const&) = default;
+  adapter(adapter&&) noexcept = default;
+  adapter& operator=(adapter&&) noexcept = default;
+  /// All of an adapter or, if there is no memory for a copy, none of it. One of the same extents needs none.
+  adapter& operator=(adapter const& other) {
+    if (same_extents(left_, other.left_) && same_extents(right_, other.right_) &&
+        scale_.size() == other.scale_.size()) {
+      left_ = other.left_, right_ = other.right_, scale_ = other.scale_;
+    } else {
+      *this = adapter(other);
+    }
+    return *this;
+  }
+
   /// Becomes the adapter of these U and V, in the memory that it has where that is as large. Neither may lie in it.
-  /// What is refused changes nothing. @throws as the constructors, and hoft::argument_error
+  /// What is refused changes nothing; where there is no memory, it becomes an adapter of no weight, of order 0.
+  /// @throws as the constructors, and hoft::argument_error
   template <execution_policy Policy, class DU, class DV>
   void assign(Policy const& policy, DU const& U, DV const& V, inverse kind = {}) {
     assign_parts(policy, U, V, vector_view<A const>(), kind);
@@ -69,6 +86,12 @@ class adapter {
   [[nodiscard]] adapter_view<A const> view() const&& = delete;  // would refer to a temporary
 
  private:
+  adapter() = default;
+
+  static bool same_extents(compact_wy<A> const& a, compact_wy<A> const& b) {
+    return a.rows() == b.rows() && a.rank() == b.rank() && a.block() == b.block();
+  }
+
   template <class Policy, class DU, class DV, class S>
   void assign_parts(Policy const& policy, DU const& U, DV const& V, vector_view<S> s, inverse kind) {
     constexpr bool fits =
@@ -84,12 +107,21 @@ class adapter {
       detail::require_apart("adapter", "s", s, "the adapter", left_);
       detail::require_apart("adapter", "s", s, "the adapter", right_);
       detail::require_apart_or_same("adapter", "s", s, "the adapter", scale_);
-      detail::reshaped const shape(scale_, s.size);
-      accumulate(ops<Policy>::of_left(policy), u, left_, kind);
-      // one triangle however many reflectors: on activations K = M V T needs it whole
-      accumulate(ops<Policy>::of_right(policy), v, right_, kind, std::max<index_t>(1, v.cols));
-      if (static_cast<void const*>(s.data) != scale_.data()) ops<Policy>::copy(policy, s, as_vector_view(scale_));
+      try {
+        fill(policy, u, v, s, kind);
+      } catch (std::bad_alloc const&) {  // not one side of this and one of that
+        *this = adapter();
+        throw;
+      }
     }
+  }
+  template <class Policy, class View, class OtherView, class S>
+  void fill(Policy const& policy, View U, OtherView V, vector_view<S> s, inverse kind) {
+    detail::reshaped const shape(scale_, s.size);
+    accumulate(ops<Policy>::of_left(policy), U, left_, kind);
+    // one triangle however many reflectors: on activations K = M V T needs it whole
+    accumulate(ops<Policy>::of_right(policy), V, right_, kind, std::max<index_t>(1, V.cols));
+    if (static_cast<void const*>(s.data) != scale_.data()) ops<Policy>::copy(policy, s, as_vector_view(scale_));
   }
   /// Before one side is filled, what the other is made of.
   template <class View>

@@ -28,6 +28,8 @@ class layer_storage {
     bind_layer<T, L>(policy, a, base, layer, work);
     bound_ = true;
   }
+  /// Calls refuse it until it is bound again.
+  void unbind() noexcept { bound_ = false; }
   /// Of the adapter that it was bound to.
   [[nodiscard]] bound_layer_view<A const> view(adapter_view<A const> const& a) const {
     auto layer = with_scale<A const>(a, as_view(B_), as_view(minus_K_), as_view(minus_scaled_K_), as_view(minus_UK_));
@@ -218,12 +220,13 @@ template <class T = void, class L = void, class A, class Base>
 }
 
 /// Binds the layer anew, after a change of U, V, s or the weight, with a copy of `a` and the base that the layer has,
-/// in the memory that it has where that is as large. What is refused changes nothing; what the base operator throws
-/// leaves the layer unbound. `a` may be layer.bound_adapter().
+/// in the memory that it has where that is as large. What is refused changes nothing; what the base operator throws,
+/// or memory that there is not, leaves the layer unbound. `a` may be layer.bound_adapter().
 template <execution_policy Policy, class A, class T, class L, class Base>
 void bind_layer(Policy const& policy, adapter<A> const& a, bound_layer<A, T, L, Base>& layer) {
   detail::require_adapter("bind_layer", detail::ranks_of(policy), a.view());
   detail::require_base("bind_layer", layer.base(), a.view());
+  layer.parts_.unbind();
   layer.adapter_ = a;
   layer.parts_.template bind<T, L>(policy, layer.adapter_.view(), layer.base());
 }

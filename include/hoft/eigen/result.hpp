@@ -98,12 +98,21 @@ void require_apart(char const* function, char const* argument, View input, char 
   if (overlap(memory_range(input), memory_range(result)))
     refuse<argument_error>(function, argument, std::string("in the memory of ") + name, "in memory of its own");
 }
-/// The same, but the input may be the whole result itself.
+template <class T, class Layout>
+index_t elements_of(matrix_view<T, Layout> a) {
+  return a.rows * a.cols;
+}
+template <class T>
+index_t elements_of(vector_view<T> a) {
+  return a.size;
+}
+/// The same, but the input may be the whole result itself: all of its elements, with nothing between its lines.
 template <class View, class T, class Layout, int Columns>
 void require_apart_or_same(char const* function, char const* argument, View input, char const* name,
                            dense_matrix<T, Layout, Columns> const& result) {
   memory_range const a(input), b(as_view(result));
-  if (a.begin != b.begin || a.end != b.end) require_apart(function, argument, input, name, result);
+  bool const same = a.begin == b.begin && a.end == b.end && elements_of(input) == result.size();
+  if (!same) require_apart(function, argument, input, name, result);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::detail

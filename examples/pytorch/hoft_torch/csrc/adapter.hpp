@@ -245,47 +245,6 @@ hoft::layer_gradient_view<A> sums_of(at::Tensor const& sums, hoft::bound_layer_v
   return hoft::carve_layer_gradient(carve, layer.adapter);
 }
 
-/// What `adapt` gave for some tokens, and the gradients of its outputs and inputs.
-struct adapted_tokens {
-  at::Tensor y, v, w, q, dy, dbase, dv;
-};
-
-/// dbase, dv, and the tokens' part of the sums.
-template <class T, class A>
-void add_gradients(adapted_tokens const& of, hoft::bound_layer_view<A const> const& layer,
-                   hoft::layer_gradient_view<A> const& sums, at::Tensor const& memory) {
-  auto const device = policy();
-  auto const state = state_of<T>(of.v, of.w, of.q);
-  at::Tensor const work = bytes(hoft::adapt_backward_workspace(device, layer, state), memory);
-  hoft::adapt_backward(device, layer, columns_of<T const>(of.y), state, columns_of<T const>(of.dy),
-                       columns_of<T>(of.dbase), columns_of<A>(of.dv), sums, memory_of(work));
-}
-
-/// Sums over the rows of a [t, m], in a wider type, without a copy of all of them in it.
-inline at::Tensor column_sums(at::Tensor const& a, at::ScalarType type) {
-  constexpr index_t rows = 256;
-  at::Tensor total = at::zeros({a.size(1)}, a.options().dtype(type));
-  for (index_t i = 0; i < a.size(0); i += rows)
-    total.add_(a.narrow(0, i, std::min(rows, a.size(0) - i)).sum(0, false, type));
-  return total;
-}
-
-/// y of `of` holds a bias, which Q_U did not make. What it added to the sums is linear in y: a token of −bias, with all
-/// tokens' dy and nothing else, takes it out again.
-template <class A>
-void take_out_bias(adapted_tokens const& of, at::Tensor const& bias, hoft::bound_layer_view<A const> const& layer,
-                   hoft::layer_gradient_view<A> const& sums, at::Tensor const& memory) {
-  auto const options = memory.options();
-  auto const nothing = [&](at::Tensor const& like) {
-    return like.dim() == 2 ? at::zeros({1, like.size(1)}, options) : at::empty({0}, options);
-  };
-  auto const one = [&](at::Tensor const& a) { return a.to(memory.scalar_type()).unsqueeze(0).contiguous(); };
-  adapted_tokens const token{
-      one(bias).neg(),   nothing(of.v), nothing(of.w), nothing(of.q), one(column_sums(of.dy, memory.scalar_type())),
-      nothing(of.dbase), nothing(of.dv)};
-  add_gradients<A>(token, layer, sums, memory);
-}
-
 /// {dv, sums}, and dbase := ∂L/∂(M x), from dy and what `adapt` gave with that bias. `project_backward` and `finish`
 /// take the sums.
 inline std::tuple<at::Tensor, at::Tensor> adapt_backward(at::Tensor const& dy, at::Tensor const& y, at::Tensor const& v,
@@ -298,20 +257,23 @@ inline std::tuple<at::Tensor, at::Tensor> adapt_backward(at::Tensor const& dy, a
   for (at::Tensor const* a : {&dy, &dbase}) require_rows(function, "dy or dbase", *a, memory, y.scalar_type());
   require_bias(function, bias, y);
   c10::OptionalDeviceGuard const guard(memory.device());
-  adapted_tokens of{y, v, w, q, dy, dbase, at::empty(v.sizes(), v.options())};
-  bool const recovers_q = z.scaled && q.dim() != 2;
-  if (bias && recovers_q) of.y = y - bias->to(y.scalar_type());  // q is made of every token's own y
+  // For the length of the call. To take the bias out of the sums instead would leave less of them where it is large.
+  at::Tensor const rotated = bias ? y - bias->to(y.scalar_type()) : y;
+  at::Tensor const dv = at::empty(v.sizes(), v.options());
   at::Tensor sums;
   dispatch(function, y.scalar_type(), [&]<class T>(T) {
     using A = hoft::accumulator_t<T>;
+    auto const device = policy();
     auto const layer = bound<A>(memory, z);
     sums = elements_for<A>(memory, [&](hoft::arena& count) { hoft::carve_layer_gradient(count, layer.adapter); });
     auto const g = sums_of<A>(sums, layer);
-    hoft::set_zero(policy(), g);
-    add_gradients<T>(of, layer, g, memory);
-    if (bias && !recovers_q && z.r.left > 0) take_out_bias<A>(of, *bias, layer, g, memory);
+    hoft::set_zero(device, g);
+    auto const state = state_of<T>(v, w, q);
+    at::Tensor const work = bytes(hoft::adapt_backward_workspace(device, layer, state), memory);
+    hoft::adapt_backward(device, layer, columns_of<T const>(rotated), state, columns_of<T const>(dy),
+                         columns_of<T>(dbase), columns_of<A>(dv), g, memory_of(work));
   });
-  return {of.dv, sums};
+  return {dv, sums};
 }
 
 /// dx += V̂ dv, and the rest of the sums.

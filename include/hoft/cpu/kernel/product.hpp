@@ -46,9 +46,12 @@ void pack_turned(T alpha, T const* from, index_t ld, index_t rows, index_t heigh
       index_t const count = (std::min)(index_t(lanes), depth - d);
       Eigen::internal::PacketBlock<decltype(factor), lanes> square;
       for (int v = 0; v < lanes; ++v) {
-        T const* const row = from + (i + v) * ld + d;
-        if (i + v >= rows) square.packet[v] = kernel::zero<T>();
-        else square.packet[v] = count == lanes ? kernel::load(row) : kernel::load_part(row, count);
+        if (i + v >= rows) {
+          square.packet[v] = kernel::zero<T>();
+        } else {
+          T const* const row = from + (i + v) * ld + d;
+          square.packet[v] = count == lanes ? kernel::load(row) : kernel::load_part(row, count);
+        }
       }
       Eigen::internal::ptranspose(square);
       for (int v = 0; v < count; ++v)
