@@ -203,7 +203,7 @@ hoft::layer_state<hoft::accumulator_t<T>, T, hoft::col_major> state_of(at::Tenso
   return state;
 }
 
-using optional_tensor = std::optional<at::Tensor>;
+using optional_tensor = c10::optional<at::Tensor>;
 
 inline void require_bias(char const* function, optional_tensor const& bias, at::Tensor const& y) {
   if (!bias) return;
