@@ -91,14 +91,15 @@ class Build(unittest.TestCase):
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch, "two words")
             sources, named, cache = folder / "package/hoft_torch/csrc", folder / "named", folder / "cache"
-            for path in (sources, named):
+            for path in (sources, named, folder / "hoft", folder / "eigen"):
                 path.mkdir(parents=True)
             shutil.copytree(FOLDER, folder / "package/build_backend")
             (sources / "cpu.cpp").write_text(MARKED)
             (sources / "cpu_linalg.cpp").write_text("#include <Eigen/Core>\n#include <hoft/version.hpp>\n")
             (named / "two words.hpp").write_text("#define SEEN 1\n")
-            (folder / "hoft").symlink_to(self.toolchain.hoft_headers())
-            (folder / "eigen").symlink_to(self.toolchain.eigen_headers())
+            # The folders that are named are no links, which would be resolved.
+            (folder / "hoft/hoft").symlink_to(self.toolchain.hoft_headers() / "hoft")
+            (folder / "eigen/Eigen").symlink_to(self.toolchain.eigen_headers() / "Eigen")
             many = f"""-O0 {" ".join(f"-DNUMBER_{i}={i}" for i in range(60))} '-I{named}' '-DTEXT="two words, $HOME"'"""
             self.assertGreater(len(many), 300)
             variables = {
