@@ -400,6 +400,25 @@ struct cuda_tests {
     return {form_of(U, dense_matrix<A>::Identity(r, r)), X};
   }
 
+  /// What is summed over columns: X dWᴴ, where dW is −Tᴴ dY of the upper rows, or −dY Zᴴ, where Z is T X of them.
+  struct summed_parts {
+    form Q;
+    parts_matrix X, dY;
+  };
+  static summed_parts parts_to_sum(int p, int q, bool of_X) {
+    index_t const m = parts_m, r = parts_r, n = parts_n;
+    dense_matrix<A> factor = dense_matrix<A>::Zero(r, r);
+    parts_matrix below = parts_matrix::Zero(m, n), above = parts_matrix::Zero(m, n);
+    for (index_t c = 0; c < n; ++c) {
+      index_t const f = c / 4, e = c % 4, l = 2 * f + e / 2;
+      for (index_t i = 0; i < m - r; ++i) below(r + i, c) = static_cast<T>(left_of_four(p, i + f, e));
+      for (index_t k = 0; k < r; ++k) factor(l, k) = right_of_four(q, k + 3 * f, e);
+      above(l, c) = static_cast<T>(1.0f);
+    }
+    return {form_of(dense_matrix<A>::Zero(m - r, r), of_X ? factor : dense_matrix<A>(factor.transpose())),
+            of_X ? below : above, of_X ? above : below};
+  }
+
  private:
   /// The lower rows of Y and dX: −U T W, where W is X above.
   void check_parts_of_update(int p, int q) const {
@@ -476,25 +495,15 @@ struct cuda_tests {
     back(Q, false, zero.view(), x.view(), dX.view(), dU.view(), side::left, op::plain, scratch_back);
     CHECK(are_parts(dX.map().topRows(r), p, q, (m - r) / 4, [](index_t, index_t) { return -1.0f; }));
   }
-  /// The lower rows of dU: Σ X dWᴴ over the columns, where dW is −Tᴴ dY of the upper rows, and −Σ dY Zᴴ, where Z is T X
-  /// of the upper rows.
+  /// The lower rows of dU: Σ X dWᴴ over the columns, and −Σ dY Zᴴ.
   void check_parts_of_sums(int p, int q) const {
     index_t const m = parts_m, r = parts_r, n = parts_n;
-    dense_matrix<A> factor = dense_matrix<A>::Zero(r, r);
-    parts_matrix below = parts_matrix::Zero(m, n), above = parts_matrix::Zero(m, n);
-    for (index_t c = 0; c < n; ++c) {
-      index_t const f = c / 4, e = c % 4, l = 2 * f + e / 2;
-      for (index_t i = 0; i < m - r; ++i) below(r + i, c) = static_cast<T>(left_of_four(p, i + f, e));
-      for (index_t k = 0; k < r; ++k) factor(l, k) = right_of_four(q, k + 3 * f, e);
-      above(l, c) = static_cast<T>(1.0f);
-    }
-    matrix<T> const a = as_padded(above), b = as_padded(below);
     for (bool of_X : {true, false}) {
-      form const Q = form_of(dense_matrix<A>::Zero(m - r, r), of_X ? factor : dense_matrix<A>(factor.transpose()));
+      auto const of = parts_to_sum(p, q, of_X);
+      matrix<T> const x = as_padded(of.X), dY = as_padded(of.dY);
       matrix<T> dX = room_for(m, n), dU(m, r);
-      work scratch(call::apply_backward_size(machine, Q.view, a.view(), side::left));
-      back(Q, false, (of_X ? b : a).view(), (of_X ? a : b).view(), dX.view(), dU.view(), side::left, op::plain,
-           scratch);
+      work scratch(call::apply_backward_size(machine, of.Q.view, x.view(), side::left));
+      back(of.Q, false, x.view(), dY.view(), dX.view(), dU.view(), side::left, op::plain, scratch);
       CHECK(are_parts(dU.map().bottomRows(m - r), p, q, n / 4, [](index_t, index_t) { return -1.0f; }));
     }
   }

@@ -250,32 +250,56 @@ struct transform_tests {
       }
   }
 
-  /// Products of parts, as check_parts of bodies.hpp judges them, in the upper rows of Y and of the gradient of the
-  /// base's output, −UᴴX and −UᴴdY. With 64 reflectors of U and 32 of V slices that go by themselves have a warp for
-  /// each 16 of both. What V gives is zero, scales are one, and the base is one.
+  /// Products of parts, as check_parts of bodies.hpp judges them: in the upper rows of Y and of the gradient of the
+  /// base's output, −UᴴX and −UᴴdY, and in the lower rows of D, −Σ X dWᴴ and −Σ dY Zᴴ. With 64 reflectors of U and 32
+  /// of V slices that go by themselves have a warp for each 16 of both. What V gives is zero, scales are one, and the
+  /// base is one.
   static void check_parts(Machine const& machine, std::initializer_list<transform_machine> kinds) {
-    using parts = cuda_tests<Machine, T, L>;
     for (auto const& kind : kinds)
       for (bool scaled : {false, true})
         for (int p = 0; p < parts::beside; ++p)
-          for (int q = 0; q < parts::own && p + q < parts::beside; ++q) {
+          for (int q = 0; p + q < parts::beside; ++q) {
             std::string const label = text_of(
                 {{"limit", kind.limit}, {"cluster", kind.cluster}, {"scaled", index_t(scaled)}, {"p", p}, {"q", q}});
             INFO(label);
-            check_parts_of_projections(machine.limited(kind.limit * 1024, kind.cluster), scaled, p, q);
+            Machine const of_kind = machine.limited(kind.limit * 1024, kind.cluster);
+            if (q < parts::own) check_parts_of_projections(of_kind, scaled, p, q);
+            if (p < parts::own) check_parts_of_sums(of_kind, scaled, p, q);
           }
   }
 
  private:
+  using parts = cuda_tests<Machine, T, L>;
+  static float minus_one(index_t, index_t) { return -1; }
+
   static void check_parts_of_projections(Machine const& machine, bool scaled, int p, int q) {
-    using parts = cuda_tests<Machine, T, L>;
-    index_t const ru = 64, rv = 32, m = ru + parts::parts_below, t = parts::parts_n;
-    auto const left = parts::parts_to_project(p, q, ru, t);
+    index_t const ru = 64;
+    auto const of = parts::parts_to_project(p, q, ru, parts::parts_n);
+    passed const by = passed_through(machine, of.first.view, scaled, of.second, of.second);
+    CHECK(parts::are_parts(by.y.topRows(ru), p, q, parts::parts_below / 4, minus_one));
+    CHECK(parts::are_parts(by.dbase.topRows(ru), p, q, parts::parts_below / 4, minus_one));
+  }
+  static void check_parts_of_sums(Machine const& machine, bool scaled, int p, int q) {
+    for (bool of_X : {true, false}) {
+      auto const of = parts::parts_to_sum(p, q, of_X);
+      passed const by = passed_through(machine, of.Q.view, scaled, of.X, of.dY);
+      CHECK(parts::are_parts(by.D.bottomRows(parts::parts_below), p, q, parts::parts_n / 4, minus_one));
+    }
+  }
+
+  /// What a layer makes of X and dY, with `left` as its U.
+  struct passed {
+    dense_matrix<T, L> y, dbase;
+    dense_matrix<float> D;
+  };
+  static passed passed_through(Machine const& machine, hoft::compact_wy_view<float const> left, bool scaled,
+                               dense_matrix<T, L> const& X, dense_matrix<T, L> const& dY) {
+    index_t const rv = 32, m = X.rows(), t = X.cols();
     auto const right = parts::form_of(dense_matrix<float>::Zero(m - rv, rv), dense_matrix<float>::Zero(rv, rv));
     matrix<float, col_major> const ones(dense_matrix<float>::Ones(scaled ? m : 0, 1));
-    hoft::adapter_view<float const> const a{left.first.view, right.view,
+    hoft::adapter_view<float const> const a{left, right.view,
                                             hoft::vector_view<float const>(ones.view().data, scaled ? m : 0)};
-    matrix<T> const M(dense_matrix<float>::Identity(m, m).template cast<T>()), X(left.second);
+    matrix<T> const M(dense_matrix<float>::Identity(m, m).template cast<T>()), x(X), dy(dY);
     matrix<T> y(m, t), dbase(m, t), dx(m, t);
     auto const run = [&](index_t size, auto const& f) {
       work scratch(size);
@@ -296,14 +320,12 @@ struct transform_tests {
         carved(of_state, [&](hoft::arena& from) { return hoft::carve_layer_state<T, L>(from, a, t, true); });
     run(call::bind_size(machine, a), [&](auto w) { call::bind(machine, a, M.view(), layer, w); });
     call::set_zero(machine, sums);
-    run(call::forward_size(machine, layer, X.view()),
-        [&](auto w) { call::forward(machine, layer, M.view(), X.view(), y.view(), state, w); });
+    run(call::forward_size(machine, layer, x.view()),
+        [&](auto w) { call::forward(machine, layer, M.view(), x.view(), y.view(), state, w); });
     run(call::backward_size(machine, layer, state), [&](auto w) {
-      call::backward(machine, layer, M.view(), X.view(), y.view(), state, X.view(), dbase.view(), dx.view(), sums, w);
+      call::backward(machine, layer, M.view(), x.view(), y.view(), state, dy.view(), dbase.view(), dx.view(), sums, w);
     });
-    auto const minus_one = [](index_t, index_t) { return -1.0f; };
-    CHECK(parts::are_parts(y.map().topRows(ru), p, q, parts::parts_below / 4, minus_one));
-    CHECK(parts::are_parts(dbase.map().topRows(ru), p, q, parts::parts_below / 4, minus_one));
+    return {y.map(), dbase.map(), hoft::as_eigen(sums.D_U)};
   }
 };
 
