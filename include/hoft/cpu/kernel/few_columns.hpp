@@ -88,7 +88,7 @@ void few_columns(cpu const& policy, index_t n, T alpha, matrix_view<T const, Lay
   using conj = std::bool_constant<is_complex<T>>;
   index_t const m = A.rows, k = A.cols, workers = worker_count(policy);
   constexpr index_t multiple = kernel::tile_vectors<T> * kernel::lanes<T>;
-  index_t const share = ((m + workers - 1) / workers + multiple - 1) / multiple * multiple;
+  index_t const share = (std::max)(multiple, ((m + workers - 1) / workers + multiple - 1) / multiple * multiple);
   kernel::strided<T const> const a = kernel::as_strided(A);
   auto const rows_from = [&](index_t i) {
     index_t const rows = (std::min)(share, m - i);
