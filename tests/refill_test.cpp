@@ -25,11 +25,11 @@
 namespace {
 
 std::atomic<int> allocations{0};
-std::atomic<int> last_allocation{-1};  // of those counted from here on; below 0: none is refused
+std::atomic<int> left{-1};  // allocations until memory ends; below 0: it does not
 
 void* allocated(std::size_t bytes) noexcept {
   ++allocations;
-  if (last_allocation >= 0 && last_allocation-- == 0) return nullptr;
+  if (left == 0 || (left > 0 && left-- == 0)) return nullptr;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 void* allocated_or_thrown(std::size_t bytes) {
@@ -529,39 +529,48 @@ hoft::dense_matrix<float> drawn(index_t rows, index_t cols, unsigned seed) {
 }  // namespace
 
 TEST_CASE("where memory ends, nothing is a mixture of two") {
-  // Eigen's matrices take memory of their own, so all that can end here is workspace: extents are the same.
   hoft::dense_matrix<float> const U = drawn(40, 6, 1), V = drawn(30, 6, 2), U2 = drawn(40, 6, 3), V2 = drawn(30, 6, 4),
                                   M = drawn(40, 30, 5), x = drawn(30, 7, 6);
   auto const ends_after = [](int count, auto const& call) {
-    last_allocation = count;
+    left = count;
     bool ended = false;
     try {
       call();
     } catch (std::bad_alloc const&) {
       ended = true;
     }
-    last_allocation = -1;
+    left = -1;
     return ended;
   };
-  int ended = 0;
-  for (int count = 0; count < 8; ++count) {
-    hoft::adapter<float> a(U, V), b(U2, V2);
+  hoft::adapter<float> const b(U2, V2);
+  auto const of_b = hoft::forward(hoft::bind_layer(b, hoft::dense(M)), x).y;
+  int unbound = 0, empty = 0, kept = 0;
+  for (int count = 0; count < 20; ++count) {
+    hoft::adapter<float> a(U, V), other(drawn(20, 4, 7), drawn(10, 2, 8));
     auto layer = hoft::bind_layer(a, hoft::dense(M));
-    auto const of_a = hoft::forward(layer, x).y;
     if (ends_after(count, [&] { hoft::bind_layer(b, layer); })) {
-      ++ended;
-      CHECK_THROWS_AS(hoft::forward(layer, x), hoft::argument_error);
+      ++unbound;
+      CHECK_THROWS_AS((void)hoft::forward(layer, x), hoft::argument_error);
     } else {
-      CHECK(hoft::forward(layer, x).y != of_a);
+      CHECK(hoft::forward(layer, x).y == of_b);
     }
     if (ends_after(count, [&] { a.assign(U2, V2); })) {
-      ++ended;
+      ++empty;
       CHECK(a.rows() == 0);
     } else {
-      CHECK(a.left().vectors() == b.left().vectors());
+      CHECK((a.left().vectors() == b.left().vectors() && a.right().vectors() == b.right().vectors()));
+    }
+    // Of other extents, which takes memory for a copy.
+    if (ends_after(count, [&] { other = b; })) {
+      ++kept;
+      CHECK((other.rows() == 20 && other.cols() == 10));
+    } else {
+      CHECK((other.rows() == 40 && other.cols() == 30));
     }
   }
-  CHECK(ended >= 2);
+  CHECK(unbound >= 1);
+  CHECK(empty >= 2);  // one for each side
+  CHECK(kept >= 2);
 }
 
 TEST_CASE("a base that throws leaves a result that no backward pass takes") {

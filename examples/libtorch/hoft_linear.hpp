@@ -34,7 +34,7 @@ struct adapted : torch::autograd::Function<adapted> {
     hoft_torch::bind_layer(layer, sizes, at::mm(directions, weight.t()));
     at::Tensor const y = at::linear(x, weight);
     at::Tensor const projected = hoft_torch::project(x, layer, sizes);
-    auto const [w, q] = hoft_torch::adapt(y, projected, layer, sizes, false, y);
+    auto const [w, q] = hoft_torch::adapt(y, projected, {}, layer, sizes, false, y);
     context->save_for_backward({x, y, projected, w, q, layer, weight});
     context->saved_data["sizes"] = sizes;
     return y;
@@ -48,7 +48,7 @@ struct adapted : torch::autograd::Function<adapted> {
     std::vector<int64_t> const sizes = context->saved_data["sizes"].toIntVector();
     at::Tensor const dbase = at::empty_like(y);
     auto const [dprojected, sums] =
-        hoft_torch::adapt_backward(dy[0].contiguous(), y, saved[2], saved[3], saved[4], layer, sizes, dbase);
+        hoft_torch::adapt_backward(dy[0].contiguous(), y, saved[2], saved[3], saved[4], {}, layer, sizes, dbase);
     at::Tensor const dx = at::mm(dbase, weight);
     hoft_torch::project_backward(x, dprojected, layer, sizes, dx, sums);
     auto const [du, dv, ds] = hoft_torch::finish(layer, sizes, sums, weight);

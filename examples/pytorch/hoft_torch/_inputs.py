@@ -114,11 +114,12 @@ def _parameter(function, name, value, dimensions, like, or_more=False):
 
 def _bias(function, bias, features):
     """The bias as a vector of neighbouring numbers; one number counts for all features."""
-    if bias is None or bias.shape == (features,):
-        return bias if bias is None else bias.contiguous()
-    if not torch.is_tensor(bias) or not (bias.numel() == 1 or bias.numel() == bias.shape[-1] == features):
-        got = f"has the shape {list(bias.shape)}" if torch.is_tensor(bias) else f"is {_kind(bias)}"
-        raise ValueError(f"{function}: the bias {got}, must have {features} elements")
+    if bias is None:
+        return None
+    if not (torch.is_tensor(bias) and bias.is_floating_point()):
+        raise TypeError(f"{function}: the bias is {_kind(bias)}, must be a tensor of floating-point numbers")
+    if not (bias.numel() == 1 or bias.numel() == bias.shape[-1] == features):
+        raise ValueError(f"{function}: the bias has the shape {list(bias.shape)}, must have {features} elements")
     return bias.reshape(-1).expand(features).contiguous()
 
 

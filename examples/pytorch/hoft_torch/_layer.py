@@ -141,8 +141,8 @@ class Adapted(torch.autograd.Function):
         x, y, v, w, q, bias, memory = _saved(ctx)
         if torch.is_grad_enabled() or transforms() != "none":
             return (*Adapted._derivative(ctx, x, y, dy), None, None, None)
-        dbase = torch.empty_like(y)
-        dv, sums = compiled.adapt_backward(_rows(dy), y, v, w, q, bias, memory, ctx.sizes, dbase)
+        dbase, read = torch.empty_like(y), bias if any(ctx.needs_input_grad[2:5]) else None
+        dv, sums = compiled.adapt_backward(_rows(dy), y, v, w, q, read, memory, ctx.sizes, dbase)
         dx = torch.zeros_like(x) if ctx.needs_input_grad[1] else torch.empty_like(x)
         compiled.project_backward(x, dv, memory, ctx.sizes, dx, sums)
         gradients = None, None, None

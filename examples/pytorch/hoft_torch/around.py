@@ -144,7 +144,8 @@ class Around:
         out, added = base.call(x, args, kwargs)
         product = base.product(functional.directions(v), x.dtype, args, kwargs)
         y = functional.adapted(out if added is None else out - added.to(out.dtype), x, u, v, s, product)
-        return y if base.bias is None else y + base.bias.to(y.dtype)
+        bias = functional._bias(self.name, base.bias, y.shape[-1])
+        return y if bias is None else y + bias.to(y.dtype)
 
     def _around(self, base, x, rows, u, v, s, trained, args, kwargs):
         """The base called as a module, without its bias where that can be had."""

@@ -258,7 +258,8 @@ inline std::tuple<at::Tensor, at::Tensor> adapt_backward(at::Tensor const& dy, a
   require_bias(function, bias, y);
   c10::OptionalDeviceGuard const guard(memory.device());
   // For the length of the call. To take the bias out of the sums instead would leave less of them where it is large.
-  at::Tensor const rotated = bias ? y - bias->to(y.scalar_type()) : y;
+  bool const read = z.r.left > 0 || (z.scaled && q.dim() != 2);
+  at::Tensor const rotated = bias && read ? y - bias->to(y.scalar_type()) : y;
   at::Tensor const dv = at::empty(v.sizes(), v.options());
   at::Tensor sums;
   dispatch(function, y.scalar_type(), [&]<class T>(T) {
