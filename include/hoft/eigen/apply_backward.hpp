@@ -57,6 +57,21 @@ constexpr bool fits_gradient() {
   return fits && same_storage<DX const, DG const>;
 }
 
+/// call(q, known, dy, work) of views, for gradients into the memory of g, whose shapes are those of what is known: X or
+/// Y. `name` is what errors call it.
+template <class Policy, class F, class DK, class DG, class A, class T, class L, class Call>
+void refill_gradient(char const* function, char const* name, Policy const& policy, F const& Q, DK const& K,
+                     DG const& dY, apply_gradient<A, T, L>& g, side s, Call const& call) {
+  auto const known = as_view(K);
+  auto const dy = as_view(dY);
+  auto const q = Q.view();
+  require_apart(function, name, known, "g", g);
+  require_dY(function, dy, g);
+  lent_workspace const work(policy, apply_backward_workspace(policy, q, known, s));
+  reshaped_apply_gradient const shapes(g, Q, known);
+  call(q, known, dy, workspace(work));
+}
+
 }  // namespace detail
 
 /// The gradients of Y = apply(Q, X, s, o) from its input X and dY = ∂L/∂Y, into the memory of g; those of apply(X, Q)
@@ -68,14 +83,10 @@ void apply_backward(Policy const& policy, F const& Q, DX const& X, DG const& dY,
   static_assert(detail::same_storage<DX const, DG const>,
                 "hoft::apply_backward: X and dY must have the same element type and layout.");
   if constexpr (detail::fits_gradient<F, DX, DG, A, T, L>()) {
-    auto const x = as_view(X);
-    auto const dy = as_view(dY);
-    auto const q = Q.view();
-    detail::require_apart("apply_backward", "X", x, "g", g);
-    detail::require_dY("apply_backward", dy, g);
-    detail::lent_workspace const work(policy, apply_backward_workspace(policy, q, x, s));
-    detail::reshaped_apply_gradient const shapes(g, Q, x);
-    apply_backward(policy, q, x, dy, as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o, work);
+    auto const call = [&](auto const& q, auto known, auto dy, workspace work) {
+      apply_backward(policy, q, known, dy, as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o, work);
+    };
+    detail::refill_gradient("apply_backward", "X", policy, Q, X, dY, g, s, call);
   }
 }
 template <execution_policy Policy, detail::form F, class DX, class DG, class A, class T, class L>
@@ -113,14 +124,11 @@ void apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, D
   static_assert(detail::same_storage<DY const, DG const>,
                 "hoft::apply_backward_from_output: Y and dY must have the same element type and layout.");
   if constexpr (detail::fits_gradient<F, DY, DG, A, T, L>()) {
-    auto const y = as_view(Y);
-    auto const dy = as_view(dY);
-    auto const q = Q.view();
-    detail::require_apart("apply_backward_from_output", "Y", y, "g", g);
-    detail::require_dY("apply_backward_from_output", dy, g);
-    detail::lent_workspace const work(policy, apply_backward_workspace(policy, q, y, s));
-    detail::reshaped_apply_gradient const shapes(g, Q, y);
-    apply_backward_from_output(policy, q, y, dy, as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o, work);
+    auto const call = [&](auto const& q, auto known, auto dy, workspace work) {
+      apply_backward_from_output(policy, q, known, dy, as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o,
+                                 work);
+    };
+    detail::refill_gradient("apply_backward_from_output", "Y", policy, Q, Y, dY, g, s, call);
   }
 }
 template <execution_policy Policy, detail::form F, class DY, class DG, class A, class T, class L>
@@ -153,16 +161,12 @@ void apply_backward_from_output(Policy const& policy, F const& Q, DY const& Y, D
                 "hoft::apply_backward_from_output: W must be column-major, of the accumulator type, as apply_and_save "
                 "returns it.");
   if constexpr (saved && detail::fits_gradient<F, DY, DG, A, T, L>()) {
-    auto const y = as_view(Y);
-    auto const w = as_view(W);
-    auto const dy = as_view(dY);
-    auto const q = Q.view();
-    detail::require_apart("apply_backward_from_output", "Y", y, "g", g);
-    detail::require_apart("apply_backward_from_output", "W", w, "g", g);
-    detail::require_dY("apply_backward_from_output", dy, g);
-    detail::lent_workspace const work(policy, apply_backward_workspace(policy, q, y, s));
-    detail::reshaped_apply_gradient const shapes(g, Q, y);
-    apply_backward_from_output(policy, q, y, w, dy, as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau), s, o, work);
+    detail::require_apart("apply_backward_from_output", "W", as_view(W), "g", g);
+    auto const call = [&](auto const& q, auto known, auto dy, workspace work) {
+      apply_backward_from_output(policy, q, known, as_view(W), dy, as_view(g.dX), as_view(g.dU), as_vector_view(g.dtau),
+                                 s, o, work);
+    };
+    detail::refill_gradient("apply_backward_from_output", "Y", policy, Q, Y, dY, g, s, call);
   }
 }
 template <execution_policy Policy, detail::form F, class DY, class DW, class DG, class A, class T, class L>
