@@ -326,8 +326,8 @@ def arguments() -> argparse.Namespace:
         parser.error(f"--jobs is {parsed.jobs}, must be at least 1")
     if parsed.measure and parsed.starts:
         parser.error("--measure goes without --starts")
-    if parsed.save and (parsed.quick or parsed.smoke or parsed.starts):
-        parser.error("--save takes the whole comparison: without --quick, --smoke and --starts")
+    if parsed.save and (parsed.quick or parsed.smoke):
+        parser.error("--save takes all sizes: without --quick and --smoke")
     return parsed
 
 
@@ -340,6 +340,19 @@ def compare(experiment: Experiment) -> None:
     experiment.judge(progress)
     experiment.serve()
     experiment.measure()
+
+
+def compare_starts(experiment: Experiment, save: bool) -> None:
+    """In place of all stages: HOFT from reflectors of several lengths."""
+    import starts
+
+    results = experiment.results
+    results["starts"] = starts.compare(experiment)
+    report.write(experiment.out / "starts.json", results)
+    print("\n" + starts.page(results))
+    if save:
+        report.write(ROOT / report.RESULTS / "finetune_starts.json", results)
+        report.fill_readme("run.sh --starts --save", starts.page(results))
 
 
 def main() -> None:
@@ -357,12 +370,10 @@ def main() -> None:
         except data.DataError as error:
             sys.exit(f"finetune_text: {error}")
         experiment.compile()
-        if options.starts:
-            import starts
-
-            print("\n" + starts.compare(experiment))
-            return
         experiment.results["machine"] = machine()
+        if options.starts:
+            compare_starts(experiment, options.save)
+            return
         compare(experiment)
         experiment.results["minutes"] = (time.perf_counter() - start) / 60
     path.write_text(json.dumps(experiment.results, indent=1) + "\n", encoding="utf-8")

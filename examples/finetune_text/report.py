@@ -9,10 +9,7 @@ from pathlib import Path
 
 from labels import LABELS, methods_of
 
-MARKS = (
-    "<!-- written by examples/finetune_text/run.sh --save -->",
-    "<!-- end of what examples/finetune_text/run.sh writes -->",
-)
+RESULTS = "bench/results"
 
 
 def best_rate(trials: Sequence[dict], name: str) -> float:
@@ -144,14 +141,27 @@ def save(results: dict, root: Path) -> None:
     has no marks."""
     import plot
 
-    target = root / "bench/results/finetune_text.json"
-    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    target = root / RESULTS / "finetune_text.json"
+    write(target, results)
     plot.draw(results, target.with_suffix(".png"))
+    fill_readme("run.sh --save", page(results))
+    print(f"Saved: {target.with_suffix('.png')}")
+
+
+def write(target: Path, results: dict) -> None:
+    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"Saved: {target}")
+
+
+def fill_readme(command: str, text: str) -> None:
+    """Puts what a command of this folder writes between its two marks in README.md. RuntimeError
+    where these are missing."""
     readme = Path(__file__).with_name("README.md")
-    text = readme.read_text(encoding="utf-8")
-    before, mark, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    command = f"examples/finetune_text/{command}"
+    marks = f"<!-- written by {command} -->", f"<!-- end of what {command} writes -->"
+    before, mark, rest = readme.read_text(encoding="utf-8").partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not mark or not end:
-        raise RuntimeError(f"{readme} lacks the lines {MARKS[0]} and {MARKS[1]}")
-    readme.write_text(f"{before}{mark}\n{page(results)}{end}{after}", encoding="utf-8")
-    print(f"Saved: {target}, {target.with_suffix('.png')}, {readme}")
+        raise RuntimeError(f"{readme} lacks the lines {marks[0]} and {marks[1]}")
+    readme.write_text(f"{before}{mark}\n{text}{end}{after}", encoding="utf-8")
+    print(f"Saved: {readme}")

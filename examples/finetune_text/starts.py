@@ -16,28 +16,43 @@ if TYPE_CHECKING:  # the program that has imported this module is that one
     from experiment import Experiment
 
 DEVIATIONS = (1.0, 0.3, 0.1, 0.03)
+SEEDS = 3
 HEAD_RATE = 3e-2
 
 
-def compare(experiment: Experiment) -> str:
-    """Trains all on the validation split, and returns the table."""
+STARTS = (("lora", None), *(("hoft", std) for std in DEVIATIONS))
+
+
+def compare(experiment: Experiment) -> list[dict]:
+    """Trains all, judged on the validation split."""
     settings = experiment.settings
-    starts = [("lora", None), *(("hoft", std) for std in DEVIATIONS)]
     tasks = [
         Task(name, rate, HEAD_RATE, seed, "validation", std=std)
-        for name, std in starts
+        for name, std in STARTS
         for rate in settings.rates
-        for seed in range(1, settings.seeds + 1)
+        for seed in range(1, min(SEEDS, settings.seeds) + 1)
     ]
     progress = Progress({"lora": 1.0, "hoft": 1.0}, [t.method for t in tasks], experiment.jobs)
-    found = list(experiment.trainings(tasks, progress))
+    return list(experiment.trainings(tasks, progress))
+
+
+def page(results: dict) -> str:
+    """The table, and what it is of."""
+    machine, trials = results["machine"], results["starts"]
+    rates = sorted({trial["rate"] for trial in trials})
+    seeds = len({trial["seed"] for trial in trials})
     rows = []
-    for name, std in starts:
-        own = [r for r in found if (r["method"], r["std"]) == (name, std)]
+    for name, std in STARTS:
+        own = [trial for trial in trials if (trial["method"], trial["std"]) == (name, std)]
         cells = [LABELS[name] + (f", {std:g}" if std else "")]
-        for rate in settings.rates:
+        for rate in rates:
             cells.append(
                 report.mean_and_spread([r["accuracy"] for r in own if r["rate"] == rate])
             )
         rows.append(cells)
-    return report.table(["validation, %", *(f"{rate:.0e}" for rate in settings.rates)], rows)
+    table = report.table(["validation, %", *(f"{rate:.0e}" for rate in rates)], rows)
+    return f"""\
+Mean ± standard deviation of {seeds} seeds; {machine['date']}, commit `{machine['commit']}`, data
+`{results['data']['fingerprint']}`.
+
+{table}"""
