@@ -216,15 +216,16 @@ class Experiment:
         progress = Progress({"process": 1.0}, ["process"] * len(wanted))
         self.results["memory"] = []
         for name, four_bit in wanted:
-            found = measure.alone(
-                measure.peak_memory, name, four_bit, self.settings.memory_steps
-            )
-            self.results["memory"].append(found)
+            conditions = name, four_bit, self.settings.memory_steps
+            found = measure.alone(measure.peak_memory, *conditions)
+            found["process"] = measure.alone(measure.process_peak, *conditions)
+            self.results["memory"].append({"method": name, "four_bit": four_bit, **found})
             text = f"{LABELS[name]}{', 4-bit base' if four_bit else ''}"
             progress.done(
                 "process",
                 progress.since_last(),
-                f"{text}: {found['peak'] / 2**20:.0f} MiB above the frozen model",
+                f"{text}: {found['peak'] / 2**20:.0f} MiB above the frozen model, the process "
+                f"{found['process'] / 2**20:.0f} MiB",
             )
 
     def serve(self) -> None:

@@ -107,9 +107,14 @@ def peak_memory(name: str, four_bit: bool, steps: int) -> dict:
     step = Step(methods.adapt(base, name), SHAPES["large"])
     for _ in range(steps):
         step()
-    return {
-        "method": name,
-        "four_bit": four_bit,
-        "weights": weights,
-        "peak": _resident("VmHWM") - before,
-    }
+    return {"weights": weights, "peak": _resident("VmHWM") - before}
+
+
+def process_peak(name: str, four_bit: bool, steps: int) -> int:
+    """Bytes of a whole process, Python and its libraries with it, at its peak over large `steps`
+    of a method, with malloc as it is. For `alone`."""
+    torch.set_num_threads(1)
+    step = Step(methods.adapt(load(len(SECTIONS), 1, four_bit), name), SHAPES["large"])
+    for _ in range(steps):
+        step()
+    return _resident("VmHWM")

@@ -58,6 +58,11 @@ def peak_of(results: dict, name: str, four_bit: bool = False) -> dict:
     return next(same)
 
 
+def process_peak(results: dict, name: str) -> str:
+    own, lora = (peak_of(results, method)["process"] for method in (name, "lora"))
+    return f"{own / 2**20:.0f} ({own / lora:.2f})"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
@@ -81,10 +86,12 @@ def main_table(results: dict) -> str:
             against_lora(results, name),
             *(f"{of[name]:.0f} ({of[name] / lora[shape]:.2f})" for shape, of in times.items()),
             f"{peak_of(results, name)['peak'] / 2**20:.0f}",
+            process_peak(results, name),
             size(runs[0]["bytes"]),
         ])
     head = ["method", "parameters", "rate", "test accuracy, %", "− LoRA's",
-            "ms a small step (/ LoRA)", "ms a large step (/ LoRA)", "memory, MiB", "on disk"]
+            "ms a small step (/ LoRA)", "ms a large step (/ LoRA)", "memory, MiB",
+            "whole process, MiB (/ LoRA)", "on disk"]
     return table(head, rows)
 
 
