@@ -7,10 +7,12 @@ import pathlib
 import statistics
 import sys
 
-from plot_style import COLOURS, plt, style
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
 
-NAMES = {"frozen": "frozen", "full": "full fine-tuning", "lora": "LoRA", "hoft": "HOFT", "shoft": "SHOFT"}
+from plot_names import METHODS as NAMES
+from plot_names import method_colour
+from plot_style import WIDTH, plain_ticks, plt, save, style
+from matplotlib.ticker import MaxNLocator
 
 
 def methods_of(entries):
@@ -26,8 +28,8 @@ def figure_text(results):
 
 
 def draw_curves(results, path):
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True, layout="constrained")
-    figure.suptitle(figure_text(results), fontsize=10)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), sharex=True, layout="constrained")
+    figure.suptitle(figure_text(results))
     finals = []
     panels = zip(axes, ("target", "source"), ("upside down (target)", "upright (source), not shown while adapting"))
     for axis, quantity, title in panels:
@@ -45,7 +47,7 @@ def draw_curves(results, path):
             if len(runs) > 1:
                 spread = [statistics.stdev(v) for v in values]
                 low, high = ([m + sign * s for m, s in zip(mean, spread)] for sign in (-1, 1))
-                axis.fill_between(epochs, low, high, color=COLOURS[method], alpha=0.15, linewidth=0)
+                axis.fill_between(epochs, low, high, color=method_colour(method), alpha=0.15, linewidth=0)
             if quantity == "target":
                 finals.append(mean[-1])
         axis.set_title(title)
@@ -57,7 +59,7 @@ def draw_curves(results, path):
         axes[0].set_ylim(max(0, min(finals) - 25), min(100, max(finals) + 4))
     axes[0].set_ylabel("test accuracy, %")
     axes[0].legend(loc="lower right")
-    figure.savefig(path)
+    save(figure, path)
 
 
 def draw_spectra(results, path):
@@ -65,7 +67,7 @@ def draw_spectra(results, path):
     adapted = [s for s in results["spectra"] if s["method"] != "source"]
     if not adapted:
         return
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey="row", layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6), sharex=True, sharey="row", layout="constrained")
     figure.suptitle(f"Singular values of the hidden weights before and after, rank {results['rank']}, seed 1",
                     fontsize=10)
     largest = 1
@@ -82,11 +84,9 @@ def draw_spectra(results, path):
             largest = max(largest, *ratio[:len(ratio) // 2])
         values.set_yscale("log")
         ratios.set_yscale("log")
-        ratios.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ratios.yaxis.set_minor_formatter(NullFormatter())
         ratios.set_xscale("log")
-        for scale in (ratios.xaxis, ratios.yaxis):
-            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        plain_ticks(ratios.yaxis)
+        plain_ticks(ratios.xaxis, (1,))
         ratios.set_xlim(1, len(before[layer]))
         ratios.set_xlabel("index $i$")
     # The last few singular values are nearly zero and their ratios noise: they shall not set the scale.
@@ -95,7 +95,7 @@ def draw_spectra(results, path):
     axes[0][0].set_ylabel("$\\sigma_i$")
     axes[1][0].set_ylabel("$\\sigma_i$ after / before")
     axes[0][0].legend(loc="lower left")
-    figure.savefig(path)
+    save(figure, path)
 
 
 def draw_rates(results, path):
@@ -107,14 +107,14 @@ def draw_rates(results, path):
         rates, scores = [t["rate"] for t in trials], [t["validation"] for t in trials]
         axis.plot(rates, scores, marker=".", label=NAMES[method], **style(method))
         best = scores.index(max(scores))
-        axis.plot(rates[best], scores[best], marker="o", markersize=9, markerfacecolor="none", color=COLOURS[method])
+        axis.plot(rates[best], scores[best], marker="o", markersize=9, markerfacecolor="none", color=method_colour(method))
     axis.set_xscale("log")
     axis.set_ylim(0, 100)
     axis.set_xlabel("learning rate (circle: chosen)")
     axis.set_ylabel("accuracy on held-out labels, %")
     axis.set_title("Choice of the learning rate")
     axis.legend(loc="lower center")
-    figure.savefig(path)
+    save(figure, path)
 
 
 def main():

@@ -16,12 +16,11 @@ import pathlib
 import subprocess
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+from plot_names import METHODS as NAMES
+
 RESULTS, PLOT = ROOT / "bench/results/scaling.json", ROOT / "bench/results/scaling.png"
 PAGE, IMAGE = ROOT / "docs/reference/scaling.md", "../../bench/results/scaling.png"
 # What the model is given: a GPU of the H100's class on a network of 400 Gb/s.
@@ -35,7 +34,6 @@ RANKS = [8, 16, 32, 64, 128, 256, 512, 1024]
 # hidden, feed-forward, key and value features, layers: the models' own configurations.
 MODELS = {"LLaMA-3.1-70B": (8192, 28672, 1024, 80), "LLaMA-3.1-405B": (16384, 53248, 1024, 126)}
 METHODS = ("frozen", "lora", "hoft")
-NAMES = {"frozen": "frozen", "lora": "LoRA", "hoft": "HOFT"}
 
 
 def carried(bytes_: float, ranks: int) -> float:
@@ -140,13 +138,19 @@ def modelled() -> str:
 
 
 def draw(path: pathlib.Path) -> None:
-    figure, axes = plt.subplots(1, len(MODELS), figsize=(9, 3.5), layout="constrained")
+    from plot_style import WIDTH, plain_ticks, plt, save, style, ticks_at  # only here: --check needs no matplotlib
+
+    figure, axes = plt.subplots(1, len(MODELS), figsize=(WIDTH, 3.6), layout="constrained")
+    figure.suptitle("Time of a training step, modelled, not measured")
     for axis, name in zip(axes, MODELS):
-        for method, dashes in zip(METHODS, (":", "--", "-")):
-            axis.loglog(RANKS, [step(name, method, ranks)[0] for ranks in RANKS], dashes, label=NAMES[method])
-        axis.set(title=name + ", modelled", xlabel="ranks", ylabel="seconds a step")
-        axis.legend()
-    figure.savefig(path, dpi=150)
+        for method in METHODS:
+            axis.loglog(RANKS, [step(name, method, ranks)[0] for ranks in RANKS], label=NAMES[method], **style(method))
+        axis.set(title=name, xlabel="ranks (GPUs)")
+        ticks_at(axis.xaxis, RANKS[::2] + RANKS[-1:])
+        plain_ticks(axis.yaxis, range(1, 10))
+    axes[0].set_ylabel("seconds a step")
+    axes[0].legend(loc="upper left")
+    save(figure, path)
 
 
 def told(*command: str) -> str:

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Names of the methods for people, without what runs them."""
 
-LABELS = {
-    "head": "head only",
-    "full": "full fine-tuning",
-    "lora": "LoRA",
-    "dora": "DoRA",
-    "oft": "OFT",
-    "boft": "BOFT",
-    "hra": "HRA",
-    "hoft": "HOFT",
-    "shoft": "SHOFT",
-}
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from plot_names import METHODS
+
+NAMES = ("head", "full", "lora", "dora", "oft", "boft", "hra", "hoft", "shoft")
+LABELS = {name: METHODS[name] for name in NAMES}
 
 
 def methods_of(results: dict) -> list[str]:

@@ -8,10 +8,11 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from labels import LABELS, methods_of
-from plot_style import COLOURS, plt, style
+from plot_names import is_ours, method_colour
+from plot_style import WIDTH, bars, bold_ours, plt, save, style
 from report import best_rate, peak_of, runs_of
 
 
@@ -19,7 +20,7 @@ def title(results: dict) -> str:
     schedule, seeds = results["settings"]["schedule"], results["settings"]["seeds"]
     spread = f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "1 seed"
     return (
-        f"all-MiniLM-L6-v2 says the section of Debian's packages: {schedule['steps']} steps of "
+        f"all-MiniLM-L6-v2 says the section of Debian's packages\n{schedule['steps']} steps of "
         f"{schedule['batch']} texts, {spread}"
     )
 
@@ -27,43 +28,39 @@ def title(results: dict) -> str:
 def draw_accuracy(axis, results: dict, names: list[str]) -> None:
     for row, name in enumerate(names):
         values = [run["accuracy"] for run in runs_of(results, name)]
-        axis.plot(values, [row] * len(values), ".", color=COLOURS[name], alpha=0.5, markersize=4)
+        axis.plot(values, [row] * len(values), ".", color=method_colour(name), alpha=0.5, markersize=4)
         spread = statistics.stdev(values) if len(values) > 1 else 0
         mean = statistics.fmean(values)
-        axis.errorbar(mean, row, xerr=spread, fmt="o", color=COLOURS[name], capsize=3)
-        axis.annotate(f"{mean:.1f}", (mean, row), (0, 6), textcoords="offset points", ha="center",
-                      fontsize=7)
+        axis.errorbar(mean, row, xerr=spread, fmt="o", color=method_colour(name), capsize=3)
+        axis.annotate(f"{mean:.1f}", (mean, row), (0, 6), textcoords="offset points", ha="center")
     axis.set_yticks(range(len(names)), [LABELS[name] for name in names])
+    bold_ours(axis, map(is_ours, names))
     axis.set_ylim(len(names) - 0.4, -0.7)
-    axis.set_title("test accuracy, %")
+    axis.set_xlabel("test accuracy, %")
 
 
 def draw_bars(axis, values: list[float], names: list[str], digits: int, heading: str) -> None:
-    axis.barh(range(len(names)), values, color=[COLOURS[name] for name in names], height=0.6)
-    for row, value in enumerate(values):
-        axis.annotate(f"{value:.{digits}f}", (value, row), (3, 0), textcoords="offset points",
-                      va="center", fontsize=7)
-    axis.margins(x=0.15)
-    axis.grid(axis="y", visible=False)
-    axis.set_title(heading)
+    labels, texts = [LABELS[name] for name in names], [f"{value:.{digits}f}" for value in values]
+    bars(axis, labels, values, [method_colour(name) for name in names], texts, map(is_ours, names))
+    axis.margins(x=0.25)
+    axis.set_xlabel(heading)
 
 
 def draw(results: dict, path: Path) -> None:
     """Accuracy, time of a large step and memory of each method."""
     names = methods_of(results)
     figure, axes = plt.subplots(
-        1, 3, figsize=(9.5, 0.5 + 0.4 * len(names)), sharey=True, width_ratios=(2, 1, 1),
+        1, 3, figsize=(WIDTH, 1.1 + 0.4 * len(names)), sharey=True, width_ratios=(1.7, 1, 1),
         layout="constrained",
     )
-    figure.suptitle(title(results), fontsize=10)
+    figure.suptitle(title(results))
     draw_accuracy(axes[0], results, names)
     times = results["times"]["large"]
     ratios = [times[name] / times["lora"] for name in names]
-    draw_bars(axes[1], ratios, names, 2, "time of a step / LoRA's")
+    draw_bars(axes[1], ratios, names, 2, "time of a step,\nratio to LoRA's")
     peaks = [peak_of(results, name)["peak"] / 2**20 for name in names]
-    draw_bars(axes[2], peaks, names, 0, "memory of a step, MiB")
-    figure.savefig(path)
-    plt.close(figure)
+    draw_bars(axes[2], peaks, names, 0, "memory of a step,\nMiB")
+    save(figure, path)
 
 
 def draw_rates(results: dict, path: Path) -> None:
@@ -78,7 +75,7 @@ def draw_rates(results: dict, path: Path) -> None:
         axis.plot(*zip(*trials), marker=".", label=LABELS[name], **style(name))
         best = best_rate(results["trials"], name)
         axis.plot(best, dict(trials)[best], "o", markersize=9, markerfacecolor="none",
-                  color=COLOURS[name])
+                  color=method_colour(name))
     best = max(trial["accuracy"] for trial in results["trials"])
     axis.set_ylim(max(0, best - 25), min(100, best + 3))
     axis.set_xscale("log")
@@ -86,8 +83,7 @@ def draw_rates(results: dict, path: Path) -> None:
     axis.set_ylabel("validation accuracy, %")
     axis.set_title("Choice of the learning rate")
     axis.legend(loc="lower left", ncols=3)
-    figure.savefig(path)
-    plt.close(figure)
+    save(figure, path)
 
 
 def main() -> None:

@@ -4,11 +4,12 @@
 import pathlib
 import sys
 
-import matplotlib
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from plot_names import BLUE, GREEN, ORANGE
+from plot_style import plt, save
 
+STYLES = {1: (BLUE, "-"), 2: (ORANGE, "--"), 4: (GREEN, ":")}
 # Ranks round differently: by some ε in a step, 1.2e-7 in float, which hundreds of steps of Adam multiply.
 MOST_DIFFERENCE = 5e-3
 LEAST_GAIN = 20
@@ -19,6 +20,7 @@ def main() -> None:
     losses = {ranks: [float(line) for line in (folder / f"losses_{ranks}.csv").read_text().split()]
               for ranks in (1, 2, 4)}
     alone = losses[1]
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for ranks, of_ranks in losses.items():
         worst = max(abs(a - b) for a, b in zip(of_ranks, alone, strict=True)) / alone[0]
         curve = f"the loss falls from {of_ranks[0]:.4f} to {of_ranks[-1]:.6f}"
@@ -29,11 +31,13 @@ def main() -> None:
             sys.exit(f"{ranks} ranks leave the curve of one rank")
         if not of_ranks[-1] * LEAST_GAIN <= of_ranks[0]:
             sys.exit(f"{ranks} ranks miss the target")
-        plt.semilogy(of_ranks, label=f"{ranks} ranks", linestyle={1: "-", 2: "--", 4: ":"}[ranks])
-    plt.xlabel("step")
-    plt.ylabel("loss")
-    plt.legend()
-    plt.savefig(folder / "losses.png", dpi=150)
+        colour, dashes = STYLES[ranks]
+        axis.semilogy(of_ranks, color=colour, linestyle=dashes, label="1 rank" if ranks == 1 else f"{ranks} ranks")
+    axis.set_title("Training with weights split over ranks")
+    axis.set_xlabel("step of Adam")
+    axis.set_ylabel("loss")
+    axis.legend()
+    save(figure, folder / "losses.png")
     print(f"wrote {folder / 'losses.png'}")
     print(f"passed: all losses fall by a factor of {LEAST_GAIN} or more, along one curve")
 
