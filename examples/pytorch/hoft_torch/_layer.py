@@ -6,9 +6,10 @@ from typing import Any, Optional, Tuple
 import torch
 
 from . import _operators, plain
+from ._derivative import derivative
 from ._inputs import _no_autocast, _rows, master_dtype
 from ._operators import compiled
-from ._register import derivative, transforms
+from ._register import transforms
 
 Tensor = torch.Tensor
 

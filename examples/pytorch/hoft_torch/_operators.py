@@ -10,7 +10,8 @@ from typing import Any, Optional, Tuple
 import torch
 
 from . import _extension, plain
-from ._register import Operator, derivative
+from ._derivative import derivative
+from ._register import Operator
 
 Tensor = torch.Tensor
 Gradients = Tuple[Optional[Tensor], ...]

@@ -119,20 +119,3 @@ def transforms() -> str:
         return "none"
     stack = functorch.get_interpreter_stack()
     return "vmap" if all(level.key() == functorch.TransformType.Vmap for level in stack) else "others"
-
-
-def derivative(
-    function: Callable[..., torch.Tensor],
-    inputs: Sequence[Optional[torch.Tensor]],
-    wanted: Sequence[bool],
-    cotangent: torch.Tensor,
-) -> Tuple[Optional[torch.Tensor], ...]:
-    """Gradients of function(*inputs) for the wanted inputs, None for others, that can be differentiated again."""
-    with torch.enable_grad():
-        # Views, so that an input that was computed from another one does not count for that as well.
-        apart = [a.view_as(a) if want else a for a, want in zip(inputs, wanted)]
-        apart = [a if not want or a.requires_grad else a.requires_grad_() for a, want in zip(apart, wanted)]
-        y = function(*apart)
-        sought = [a for a, want in zip(apart, wanted) if want]
-        found = iter(torch.autograd.grad(y, sought, cotangent, create_graph=True, allow_unused=True))
-    return tuple(next(found) if want else None for want in wanted)

@@ -9,7 +9,8 @@ no inverse. Here batches are one call, whose threads share the problems, or each
 import torch
 
 from . import plain
-from ._register import Operator, derivative
+from ._derivative import derivative
+from ._register import Operator
 from .functional import _by_formula, _without_memory
 
 _TYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)

@@ -248,6 +248,21 @@ class Linear(Case):
             self.assertEqual(shoft_linear(*wide).dtype, DOUBLE)
             self.assertEqual(householder_apply(x, v).dtype, torch.float32)
 
+    def test_differentiable_gradients_under_autocast(self):
+        """Where a gradient is to be differentiated, as penalties of gradients are, its products are in float all the same."""
+        half = lambda a: a.detach().to(torch.bfloat16)
+        weight, g, (x, u, v, s) = half(self.weight()), half(torch.randn(5, self.m)), self.inputs()
+        leaves = [half(x), *(a.detach().float() for a in (u, v, s))]
+        wide = [a.double().requires_grad_() for a in leaves]
+        expected = torch.autograd.grad(shoft_linear(wide[0], weight.double(), *wide[1:]), wide, g.double())
+        leaves = [a.requires_grad_() for a in leaves]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = shoft_linear(leaves[0], weight, *leaves[1:])
+            found = torch.autograd.grad(y, leaves, g, create_graph=True)
+        for a, b in zip(found, expected):
+            rounding = 2**-9 if a.dtype == torch.bfloat16 else 2**-18
+            self.assertLess((a.double() - b).norm(), rounding * b.norm())
+
 
 if __name__ == "__main__":
     unittest.main()
