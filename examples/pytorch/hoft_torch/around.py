@@ -103,20 +103,31 @@ class Around:
         trained: Sequence[Tensor],
         args: Tuple = (),
         kwargs: Optional[dict] = None,
+        outer: Sequence[Tuple[Tensor, Optional[Tensor]]] = (),
     ) -> Tensor:
-        """The same. trained: the tensors by whose change a change of u, v and s is seen."""
+        """The same. trained: the tensors by whose change a change of u, v and s is seen. outer: (u, s) of what is applied
+        to Q_U diag(s) M Q_V x after it, one by one, before b is added."""
+        kwargs = kwargs or {}
         if parallel.is_split(base, u, v, self.name):
-            return parallel.call(base, x, u, v, s, *args, function=self.name, **(kwargs or {}))
+            return parallel.call(base, x, u, v, s, *args, outer=outer, function=self.name, **kwargs)
         base = bases.of(base)
+        bias = functional._bias(self.name, base.bias, base.features[1])
+        y = self._adapted(base, x, u, v, s, trained, args, kwargs, None if outer else bias)
+        for u, s in outer:
+            y = left(y, u, s)
+        return y + bias.to(y.dtype) if outer and bias is not None else y
+
+    def _adapted(self, base, x, u, v, s, trained, args, kwargs, bias):
+        """Q_U diag(s) M Q_V x + bias."""
         rows = self._tokens(x, base.features[0], u)
         u, v = (functional._parameter(self.name, n, a, 2, x) for n, a in (("u", u), ("v", v)))
         s = u.new_empty(0) if s is None else functional._parameter(self.name, "s", s, 1, x)
         if functional.is_seen_through(rows, u, v, s, base.bias):
-            return self._seen_through(base, x, u, v, s, args, kwargs or {})
+            return self._seen_through(base, x, u, v, s, args, kwargs, bias)
         if not args and not kwargs and base.is_plain(x):
             layer = self._layer(base, u, v, s, trained, [base.weight], x.dtype, dense_product(base.weight))
-            return linear(x, rows, u, v, s, base.weight, layer, functional._bias(self.name, base.bias, len(base.weight)))
-        return self._around(base, x, rows, u, v, s, trained, args, kwargs or {})
+            return linear(x, rows, u, v, s, base.weight, layer, bias)
+        return self._around(base, x, rows, u, v, s, trained, args, kwargs, bias)
 
     def _tokens(self, x, features, u):
         rows = functional._tokens(self.name, x)
@@ -139,15 +150,14 @@ class Around:
             raise ValueError(f"{self.name}: the weight requires a gradient, which is not computed")
         return self._bound.layer(trained, frozen, kind, lambda: BoundLayer(u, v, s, product))
 
-    def _seen_through(self, base, x, u, v, s, args, kwargs):
+    def _seen_through(self, base, x, u, v, s, args, kwargs, bias):
         """For compilers and transforms: tensors alone pass between the base and one operator, and nothing is kept."""
         out, added = base.call(x, args, kwargs)
         product = base.product(functional.directions(v), x.dtype, args, kwargs)
         y = functional.adapted(out if added is None else out - added.to(out.dtype), x, u, v, s, product)
-        bias = functional._bias(self.name, base.bias, y.shape[-1])
         return y if bias is None else y + bias.to(y.dtype)
 
-    def _around(self, base, x, rows, u, v, s, trained, args, kwargs):
+    def _around(self, base, x, rows, u, v, s, trained, args, kwargs, bias):
         """The base called as a module, without its bias where that can be had."""
         out, added = base.call(x, args, kwargs)
         if torch.is_grad_enabled() and x.requires_grad and not out.requires_grad:
@@ -166,10 +176,14 @@ class Around:
         layer = self._layer(base, u, v, s, trained, base.tensors(), kind, product)
         if added is not None:  # it must not go through Q_U
             out = out - added.to(out.dtype)
-        bias = functional._bias(self.name, base.bias, out.shape[-1])
         keep_q = torch.is_grad_enabled() and any(a.requires_grad for a in (out, x, u, v, s))
         y = Adapted.apply(functional._rows(out), rows, u, v, s, bias, adjoint, layer, keep_q)
         return y.reshape(out.shape)
+
+
+def left(y: Tensor, u: Tensor, s: Optional[Tensor]) -> Tensor:
+    """Q_U diag(s) of each row of y."""
+    return functional.householder_apply(y if s is None else (y * s).to(y.dtype), u)
 
 
 @torch.no_grad()

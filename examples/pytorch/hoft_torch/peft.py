@@ -23,7 +23,7 @@ from typing import Any, Optional, Union
 import torch
 
 from . import bases, functional, parallel
-from .around import Around, merge_into, unmerge_from
+from .around import Around, left, merge_into, unmerge_from
 from .weight import AdaptedWeight
 
 try:
@@ -205,17 +205,10 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
                 parallel.require_used(self._parameters_of(self._known(self.active_adapters)), "HoftLayer")
             return self.base_layer(x, *args, **kwargs)
         (u, v, s), outer = self._composed(names)
-        if parallel.is_split(self.base_layer, u, v, "HoftLayer"):
-            return parallel.call(self.base_layer, x, u, v, s, *args, outer=outer, function="HoftLayer", **kwargs)
         # What the layer keeps between calls is recognised by its parameters, where those are what
         # it is made of.
         trained = [u, v, *([] if s is None else [s])] if self._leaves_out(names) else self._parameters_of(names)
-        y = self._around[names[0]].call(self.base_layer, x, u, v, s, trained, args, kwargs)
-        bias = bases.of(self.base_layer).bias if outer else None
-        y = y if bias is None else y - bias
-        for u, s in outer:
-            y = _left(y, u, s)
-        return y if bias is None else y + bias
+        return self._around[names[0]].call(self.base_layer, x, u, v, s, trained, args, kwargs, outer)
 
     @property
     def weight(self) -> torch.Tensor:
@@ -232,7 +225,7 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         (u, v, s), outer = self._composed(names)
         weight = functional.merge(bases.of(self.get_base_layer()).matrix("HoftLayer.weight").detach(), u, v, s)
         for u, s in outer:
-            weight = _left(weight.t(), u, s).t()
+            weight = left(weight.t(), u, s).t()
         return weight
 
     def _composed(self, names):
@@ -334,11 +327,6 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
 
     def extra_repr(self) -> str:
         return quantization_extra_repr(self)
-
-
-def _left(y, u, s):
-    """Q_U diag(s) of each row of y."""
-    return functional.householder_apply(y if s is None else (y * s).to(y.dtype), u)
 
 
 class HoftModel(BaseTuner):

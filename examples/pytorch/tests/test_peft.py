@@ -7,8 +7,8 @@ import tempfile
 import unittest
 
 import torch
-from common import adapted
 import tiny
+from common import adapted
 from tiny import ModelCase, needs_peft, quiet
 
 if tiny.MISSING is None:
@@ -45,6 +45,27 @@ class Adapters(ModelCase):
                 for names in (["default"], ["second"], ["default", "second"], ["second", "default"]):
                     model.base_model.set_adapter(names)
                     self.assertModelsClose(tiny.logits(model, self.inputs), self.plain(model, *names), model)
+
+    def test_several_adapters_and_a_large_bias(self):
+        """The bias goes through no adapter, and outputs stay in the type of the model."""
+        base = torch.nn.Sequential(torch.nn.Linear(64, 8))
+        with torch.no_grad():
+            base[0].bias.zero_()
+            base[0].bias[7] = 1e5
+        model = tiny.adapt(base.bfloat16(), self.config(target_modules=["0"]), autocast_adapter_dtype=False)
+        with quiet():
+            model.add_adapter("second", self.config(target_modules=["0"], scaled=True), autocast_adapter_dtype=False)
+        model.base_model.set_adapter(["default", "second"])
+        layer, x = model.base_model.model[0], torch.randn(40, 64).bfloat16()
+        weight = tiny.matrix(layer.base_layer).double()
+        for name in ("default", "second"):
+            weight = adapted(weight, *(None if a is None else a.double() for a in layer.factors(name)))
+        got, expected = model(x), x.double() @ weight.t()
+        others = list(range(7))
+        self.assertEqual(got.dtype, torch.bfloat16)
+        # M x, what each adapter makes of it, and the scaled rows between them are rounded once each; s stays below 2.
+        error = (got.double() - expected)[:, others].norm() / expected[:, others].norm()
+        self.assertLessEqual(error.item(), 2 * 4 * 2**-9)
 
     def test_several_adapters_train_at_once(self):
         model = self.two(r=2, scaled=True)
