@@ -129,4 +129,10 @@ def _require_size(function, what, got, expected):
 
 
 def _kind(value):
-    return f"a tensor of {value.dtype}" if torch.is_tensor(value) else f"a {type(value).__name__}"
+    return f"a tensor of {value.dtype}" if torch.is_tensor(value) else a_type(value)
+
+
+def a_type(value):
+    """Its type's name behind an article."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -67,8 +67,8 @@ def _saved(ctx: Any) -> Tuple[Tensor, ...]:
         if "modified by an inplace operation" not in str(error):
             raise
         raise RuntimeError(
-            "hoft: the input of a layer, or its output, was changed in place before the backward pass, which reads it: change"
-            " a copy (ReLU(inplace=False)), or let the layer give one away,"
+            "hoft: the input of a layer, or its output, was changed in place before the backward pass, which reads it (or its"
+            " weight was): change a copy (ReLU(inplace=False)), or let the layer give one away,"
             " layer.register_forward_hook(lambda layer, inputs, output: output.clone())"
         ) from error
 

@@ -4,7 +4,7 @@
 import torch
 
 from ._ranks import GATHERED, Once, Shared, Summed, all_reduce, distributed, is_dtensor, of_fsdp
-from .functional import householder_apply, master_dtype
+from .functional import a_type, householder_apply, master_dtype
 
 
 class Split:
@@ -14,7 +14,7 @@ class Split:
         from torch.distributed.tensor import Replicate, Shard
 
         weight = base.weight
-        name = f"{function}: the weight of the base, a {type(base).__name__},"
+        name = f"{function}: the weight of the base, {a_type(base)},"
         if not isinstance(base, torch.nn.Linear) or weight.dim() != 2:
             raise TypeError(f"{name} is a DTensor, for which the base must be a torch.nn.Linear")
         placement = weight.placements[0]

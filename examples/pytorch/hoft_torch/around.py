@@ -162,7 +162,7 @@ class Around:
         out, added = base.call(x, args, kwargs)
         if torch.is_grad_enabled() and x.requires_grad and not out.requires_grad:
             raise RuntimeError(
-                f"{self.name}: x requires a gradient, but what the base, a {type(base.module).__name__}, makes of it has none"
+                f"{self.name}: x requires a gradient, but what the base, {functional.a_type(base.module)}, makes of it has none"
             )
         # What the base makes of extra arguments is not known: nothing is kept then.
         autocast, dtype = functional.autocast_dtype(x.device), x.dtype

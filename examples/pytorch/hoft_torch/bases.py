@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 import torch
 
-from .functional import autocast_dtype
+from .functional import a_type, autocast_dtype
 
 Tensor = torch.Tensor
 
@@ -70,7 +70,7 @@ class Base:
             out, _ = self.call(zero, args, kwargs)
             if not out.requires_grad:
                 raise RuntimeError(
-                    f"hoft: v requires a gradient, but what the base, a {type(self.module).__name__}, makes of its input"
+                    f"hoft: v requires a gradient, but what the base, {a_type(self.module)}, makes of its input"
                     " has none"
                 )
             return torch.autograd.grad(out, zero, rows.to(out.dtype))[0]
@@ -93,14 +93,14 @@ class Base:
         if not views:
             kind = "" if weight is None else f" ({type(weight).__name__} of {weight.dtype}, {list(weight.shape)})"
             raise TypeError(
-                f"{name}: the weight of a {type(self.module).__name__} is no plain matrix{kind}; to merge, put a"
+                f"{name}: the weight of {a_type(self.module)} is no plain matrix{kind}; to merge, put a"
                 " torch.nn.Linear with the dequantised or gathered weight in its place"
             )
         found = [view for view in views if self._computes(view)]
         if not found:
-            raise TypeError(f"{name}: a {type(self.module).__name__} does something else with its weight than x Wᵀ + b")
+            raise TypeError(f"{name}: {a_type(self.module)} does something else with its weight than x Wᵀ + b")
         if len(found) == 2:  # symmetric, which the adapted weight is not
-            raise TypeError(f"{name}: whether a {type(self.module).__name__} stores W or Wᵀ cannot be told")
+            raise TypeError(f"{name}: whether {a_type(self.module)} stores W or Wᵀ cannot be told")
         return found[0]
 
     @torch.no_grad()

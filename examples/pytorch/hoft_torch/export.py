@@ -22,6 +22,7 @@ from typing import Any, Optional
 import torch
 
 from . import bases
+from .functional import a_type
 from .module import HOFTLinear
 
 Tensor = torch.Tensor
@@ -89,7 +90,7 @@ def export_lora(model: torch.nn.Module, directory: "str | os.PathLike", adapter_
     inner = model.get_base_model() if is_peft else model
     layers = list(_layers_of_peft(inner, name) if is_peft else _layers_of(inner))
     if not layers:
-        raise TypeError(f"export_lora: the model, a {type(inner).__name__}, has no layer adapted by HOFT")
+        raise TypeError(f"export_lora: the model, {a_type(inner)}, has no layer adapted by HOFT")
     scaled = any(layer.factors[2] is not None for layer in layers)
     state = {}
     for layer in layers:

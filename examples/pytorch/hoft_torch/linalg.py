@@ -11,7 +11,7 @@ import torch
 from . import plain
 from ._derivative import derivative
 from ._register import Operator
-from .functional import _by_formula, _without_memory
+from .functional import _by_formula, _kind, _without_memory
 
 _TYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -70,8 +70,7 @@ def _reflected(operator, formula, inputs, *options):
 
 def _require(name, A, tau, argument="A"):
     if not torch.is_tensor(A) or A.dtype not in _TYPES:
-        kind = f"a tensor of {A.dtype}" if torch.is_tensor(A) else f"a {type(A).__name__}"
-        raise TypeError(f"{name}: {argument} is {kind}, must be a tensor of float, double or their complex types")
+        raise TypeError(f"{name}: {argument} is {_kind(A)}, must be a tensor of float, double or their complex types")
     if A.dim() < 2:
         raise ValueError(f"{name}: {argument} has the shape {list(A.shape)}, must have at least 2 dimensions")
     _require_like(name, "tau", tau, argument, A)
@@ -84,7 +83,7 @@ def _require(name, A, tau, argument="A"):
 
 def _require_like(name, what, a, argument, A):
     if not torch.is_tensor(a):
-        raise TypeError(f"{name}: {what} is a {type(a).__name__}, must be a tensor")
+        raise TypeError(f"{name}: {what} is {_kind(a)}, must be a tensor")
     if a.dtype != A.dtype:
         raise TypeError(f"{name}: {what} holds {a.dtype}, must hold {A.dtype}, as {argument}")
     if a.device != A.device:

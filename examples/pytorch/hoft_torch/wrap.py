@@ -7,6 +7,7 @@ from typing import Dict, Iterable, Tuple, Union
 import torch
 
 from . import bases
+from .functional import a_type
 from .module import HOFTLinear
 
 
@@ -44,7 +45,7 @@ def wrap(
         try:
             bases.of(module).features
         except TypeError:
-            raise TypeError(f"wrap: {name}, a {type(module).__name__}, is no linear layer") from None
+            raise TypeError(f"wrap: {name}, {a_type(module)}, is no linear layer") from None
     made = {}
     for module in found.values():  # a layer of several names is wrapped once
         if id(module) not in made:
