@@ -114,6 +114,7 @@ fi
 if [[ -n $save ]]; then
   /usr/bin/python3 bench/ratios.py "$results"/*.json --save=bench/results/cpu.json --command="$command"
   /usr/bin/python3 bench/report.py
+  /usr/bin/python3 bench/peers.py
 else
   /usr/bin/python3 bench/ratios.py "$results"/*.json
   [[ ! -f bench/results/cpu.json ]] || /usr/bin/python3 bench/report.py --check

@@ -13,6 +13,7 @@ programs=(
   bench/linear.py
   bench/linalg_torch.py
   tests/cuda/mutants/mutants.py
+  bench/peers.py
   scripts/draw_transform.py
 )
 

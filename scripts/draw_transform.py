@@ -4,46 +4,16 @@
 
 Without arguments it writes the file, with --check it fails if the file differs from what it would write.
 """
-import argparse
 import pathlib
-import sys
 
-TRAINED, FROZEN, DERIVED = "#e69f00", "#9aa5b1", "#cfe3f3"  # told apart by colour-blind readers, and by hatching
-INK = "#1b1f24"
+from drawing import Drawing, write_or_check
+
+TRAINED, FROZEN, DERIVED = "#e69f00", "#9aa5b1", "#cfe3f3"  # colour-blind readers can tell these apart
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "docs" / "figures" / "transform.svg"
 
 
-class Drawing:
-    def __init__(self, width, height):
-        self.size = (width, height)
-        self.parts = []
-
-    def box(self, x, y, width, height, fill, label="", note=""):
-        self.parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="3" fill="{fill}" '
-                          f'stroke="{INK}" stroke-width="1.2"/>')
-        if label:
-            self.text(x + width / 2, y + height / 2 + 6, label, size=18)
-        if note:
-            self.text(x + width / 2, y + height + 18, note, size=12)
-
-    def triangle(self, x, y, side, fill):
-        self.parts.append(f'<path d="M{x} {y} h{side} v{side} Z" fill="{fill}" stroke="{INK}" stroke-width="1.2"/>')
-
-    def text(self, x, y, text, size=14, anchor="middle", italic=False):
-        style = ' font-style="italic"' if italic else ""
-        self.parts.append(f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}"{style}>{text}</text>')
-
-    def write(self):
-        width, height = self.size
-        return "\n".join([
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-            f'font-family="Helvetica, Arial, sans-serif" fill="{INK}" role="img" '
-            'aria-label="The adapted weight is Q_U times diag(s) times M times Q_V: M is frozen, U, V and s are trained">',
-            f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>', *self.parts, "</svg>", ""])
-
-
 def compact_wy(drawing, x, y, side, name):
-    """I − U T Uᵀ under its square."""
+    """I − U T Uᵀ behind the name of its square."""
     thin = 14
     drawing.text(x, y + 41, "= I −", size=15, anchor="start")
     x += 46
@@ -56,7 +26,8 @@ def compact_wy(drawing, x, y, side, name):
 
 
 def draw():
-    drawing = Drawing(850, 300)
+    drawing = Drawing(900, 300, "The adapted weight is Q_U times diag(s) times M times Q_V: M is frozen, "
+                      "U, V and s are trained")  # fmt: skip
     y, m, n = 46, 96, 72
     drawing.text(40, y + m / 2 + 6, "M̂", size=20)
     drawing.text(68, y + m / 2 + 6, "=", size=18)
@@ -73,12 +44,10 @@ def draw():
     drawing.text(470 + n / 2 + 12, y + m / 2 + 12, "V", size=11)
     drawing.text(470 + n / 2, y + m + 18, "n × n, orthogonal", size=12)
 
-    drawing.box(600, y + 4, 18, 18, TRAINED)
-    drawing.text(626, y + 18, "trained: U, V (and s)", size=13, anchor="start")
-    drawing.box(600, y + 34, 18, 18, FROZEN)
-    drawing.text(626, y + 48, "frozen: the weight M", size=13, anchor="start")
-    drawing.box(600, y + 64, 18, 18, DERIVED)
-    drawing.text(626, y + 78, "made of U: triangle T", size=13, anchor="start")
+    for i, (colour, text) in enumerate([(TRAINED, "trained: U, V, and s in SHOFT"), (FROZEN, "frozen: the weight M"),
+                                        (DERIVED, "computed from U: the triangle T")]):  # fmt: skip
+        drawing.box(600, y + 4 + 30 * i, 18, 18, colour)
+        drawing.text(626, y + 18 + 30 * i, text, size=13, anchor="start")
 
     low = 196
     drawing.text(94, low + 40, "Q", size=18)
@@ -87,22 +56,11 @@ def draw():
     drawing.text(344, low + 40, "Q", size=18)
     drawing.text(357, low + 46, "V", size=11)
     compact_wy(drawing, 370, low, 56, "V")
-    drawing.text(600, low + 20, "r columns of U are r reflectors.", size=13, anchor="start")
-    drawing.text(600, low + 40, "Neither Q nor M̂ is formed: beside M x", size=13, anchor="start")
-    drawing.text(600, low + 60, "there are thin products, as in LoRA.", size=13, anchor="start")
+    drawing.text(600, low + 20, "Each of the r columns of U is a reflector.", size=13, anchor="start")
+    drawing.text(600, low + 40, "Training forms neither Q nor M̂: it adds", size=13, anchor="start")
+    drawing.text(600, low + 60, "thin products to M x, as LoRA does.", size=13, anchor="start")
     return drawing.write()
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--check", action="store_true", help="fail if the file is not what this script writes")
-    picture = draw()
-    if arguments.parse_args().check:
-        if TARGET.read_text(encoding="utf-8") != picture:
-            sys.exit(f"{TARGET.name} is not what {pathlib.Path(__file__).name} writes: run it without --check")
-        return
-    TARGET.write_text(picture, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(draw(), TARGET, __doc__.splitlines()[0])
