@@ -55,7 +55,8 @@ class adapter {
   }
 
   /// Becomes the adapter of these U and V, in the memory that it has where that is as large. Neither may lie in it.
-  /// What is refused changes nothing; where there is no memory, it becomes an adapter of no weight, of order 0.
+  /// What is refused changes nothing; where only the second side fails (no memory, ranks that disagree), it becomes an
+  /// adapter of no weight, of order 0.
   /// @throws as the constructors, and hoft::argument_error
   template <execution_policy Policy, class DU, class DV>
   void assign(Policy const& policy, DU const& U, DV const& V, inverse kind = {}) {
@@ -107,18 +108,21 @@ class adapter {
       detail::require_apart("adapter", "s", s, "the adapter", left_);
       detail::require_apart("adapter", "s", s, "the adapter", right_);
       detail::require_apart_or_same("adapter", "s", s, "the adapter", scale_);
+      bool left_is_new = false;
       try {
-        fill(policy, u, v, s, kind);
-      } catch (std::bad_alloc const&) {  // not one side of this and one of that
-        *this = adapter();
+        fill(policy, u, v, s, kind, left_is_new);
+      } catch (...) {
+        if (left_is_new) *this = adapter();  // not one side of this and one of that
         throw;
       }
     }
   }
   template <class Policy, class View, class OtherView, class S>
-  void fill(Policy const& policy, View U, OtherView V, vector_view<S> s, inverse kind) {
+  void fill(Policy const& policy, View U, OtherView V, vector_view<S> s, inverse kind,
+            bool& left_is_new) {
     detail::reshaped const shape(scale_, s.size);
     accumulate(ops<Policy>::of_left(policy), U, left_, kind);
+    left_is_new = true;
     // one triangle however many reflectors: on activations K = M V T needs it whole
     accumulate(ops<Policy>::of_right(policy), V, right_, kind, std::max<index_t>(1, V.cols));
     if (static_cast<void const*>(s.data) != scale_.data()) ops<Policy>::copy(policy, s, as_vector_view(scale_));

@@ -76,7 +76,7 @@ concept is_forward_result = requires(F const* f) {
 
 /// y = M̂ x = Q_U diag(s) M Q_V x for t tokens as the columns of x [n, t]: Eigen storage, a Map or a Ref, or a
 /// matrix_view, in the type and layout that the base operator takes; into the memory of f, which x may not overlap;
-/// that is checked. @see forward with views.
+/// that is checked. Where the base throws, or memory ends, f is empty. @see forward with views.
 template <execution_policy Policy, class A, class TB, class LB, class Base, class DX, class T, class L>
 void forward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, DX const& x, forward_result<A, T, L>& f) {
   detail::check_base<A, Base, detail::value_of<DX const>, detail::layout_of<DX const>>();
@@ -87,9 +87,14 @@ void forward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, DX
   detail::require_shape("forward", "x", tokens, layer.cols(), tokens.cols);
   detail::require_apart("forward", "x", tokens, "f", f);
   if constexpr (same_x && detail::fits_base<A, Base, T, L>) {
-    detail::lent_workspace const work(policy, forward_workspace(policy, view, tokens));
-    detail::reshaped_forward const shapes(f, view.adapter, tokens.cols);
-    forward(policy, view, layer.base(), tokens, as_view(f.y), f.state.view(), work);
+    try {
+      detail::lent_workspace const work(policy, forward_workspace(policy, view, tokens));
+      detail::reshaped_forward const shapes(f, view.adapter, tokens.cols);
+      forward(policy, view, layer.base(), tokens, as_view(f.y), f.state.view(), work);
+    } catch (...) {  // no backward pass takes a y and a state of different tokens
+      f = {};
+      throw;
+    }
   }
 }
 /// The same on one thread, with the policy cpu{}.
