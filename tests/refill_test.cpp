@@ -558,7 +558,8 @@ TEST_CASE("where memory ends, nothing is a mixture of two") {
     if (ends_after(count, [&] { a.assign(U2, V2); })) {
       bool const same = a.rows() == 40;
       ++(same ? unchanged : empty);
-      if (same) CHECK((a.left().vectors() == before.left().vectors() && a.right().vectors() == before.right().vectors()));
+      if (same)
+        CHECK((a.left().vectors() == before.left().vectors() && a.right().vectors() == before.right().vectors()));
       else CHECK((a.rows() == 0 && a.cols() == 0));
     } else {
       CHECK((a.left().vectors() == b.left().vectors() && a.right().vectors() == b.right().vectors()));

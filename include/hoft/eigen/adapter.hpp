@@ -118,8 +118,7 @@ class adapter {
     }
   }
   template <class Policy, class View, class OtherView, class S>
-  void fill(Policy const& policy, View U, OtherView V, vector_view<S> s, inverse kind,
-            bool& left_is_new) {
+  void fill(Policy const& policy, View U, OtherView V, vector_view<S> s, inverse kind, bool& left_is_new) {
     detail::reshaped const shape(scale_, s.size);
     accumulate(ops<Policy>::of_left(policy), U, left_, kind);
     left_is_new = true;

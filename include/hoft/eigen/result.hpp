@@ -13,8 +13,8 @@
 
 namespace HOFT_TARGET_NAMESPACE::detail {
 
-/// A result has this shape from here on. Where this ends by an exception the result has its old shape again, and its old
-/// elements: calls throw before they write. An operator of the caller's may throw later, and callers see to that.
+/// A result has this shape from here on. Where this ends by an exception the result has its old shape again, and its
+/// old elements: calls throw before they write. An operator of the caller's may throw later, and callers see to that.
 template <class T, class Layout, int Columns>
 class reshaped {
  public:
