@@ -16,64 +16,76 @@ import training
 from measured import require_measured
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "scripts"))
+
+from plot_names import peer_label
+from prose import bullets, paragraph
+
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
 GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_training.json"
 PAGE = ROOT / "docs/reference/performance.md"
 
 OPERATIONS = {
-    "apply": "X := Q X. `…_out`: into another matrix; the peers copy first and multiply in place there.",
-    "apply_rows": "The same for row-major X, with the peers' matrices row-major too.",
-    "apply_2_threads": "hoft on two threads beside hoft on one, by the wall clock.",
-    "accumulate": "From U to the triangle T. `hoft_tau`, `eigen_sequence` and `lapack_larft` are given (v, tau).",
-    "apply_backward": "dX and dU from X and dY. `hoft_from_output`: from Y and dY.",
-    "merge": "M̂ := Q_U M Q_V from M. Products and larfb take one side after the other.",
-    "forward": "y = Q_U M Q_V x of a bound layer, base product included. `…_step`: what a step makes anew included: "
-    "accumulate and bind, or the paper's M̂. `…_on_blas`: large products by OpenBLAS.",
-    "backward": "Gradients of the same for x, and the sums for U and V (LoRA: x, A and B; frozen: x). `hoft_step`: finish "
-    "included. `paper_step`: dM̂, and from there dU and dV.",
-    "step": "forward, then backward. `hoft_micro_4`: on four quarters of the tokens, one after another. `hoft_once`: "
-    "accumulate, bind and finish, which a step has once; `hoft_step`: all of it. `…_on_blas`: every large product by "
-    "OpenBLAS.",
-    "step_2_threads": "forward, then backward, hoft, the frozen layer and LoRA on two threads of one pool, by the wall clock.",
-    "decode_1": "forward of a bound layer on one token, nothing kept.",
+    "apply": "X := Q X. `…_out` writes to another matrix; the peers copy X there and multiply in place.",
+    "apply_rows": "X := Q X for row-major X. The peers' matrices are row-major too.",
+    "apply_2_threads": "X := Q X by hoft on two threads and on one, by the wall clock.",
+    "accumulate": "The triangle T from U. `hoft_tau`, `eigen_sequence` and `lapack_larft` start from (v, tau).",
+    "apply_backward": "dX and dU from X and dY. `hoft_from_output` starts from Y and dY.",
+    "merge": "M̂ := Q_U M Q_V from M. The peers multiply one side after the other.",
+    "forward": "y = Q_U M Q_V x of a bound layer, base product included. `…_step` includes what each step computes once: "
+    "accumulate and bind in hoft, M̂ in the paper's formulation. `…_on_blas` computes large products by OpenBLAS.",
+    "backward": "The gradient for x, and the sums for U and V (LoRA: for x, A and B; frozen layer: for x). `hoft_step` "
+    "includes finish. `paper_step` computes dM̂, and dU and dV from it.",
+    "step": "forward, then backward. `hoft_micro_4` takes the tokens in four quarters. `hoft_once` is accumulate, bind and "
+    "finish, which a step needs once; `hoft_step` is everything together. `…_on_blas` computes large products by OpenBLAS.",
+    "step_2_threads": "forward, then backward, of hoft, the frozen layer and LoRA on two threads of one pool, by the wall "
+    "clock.",
+    "decode_1": "forward of a bound layer on one token. Nothing is saved.",
     "decode_4": "The same on 4 tokens.",
     "decode_32": "The same on 32 tokens.",
-    "shared": "forward_shared: 256 tokens of one adapter (`hoft`), of 8 and of 64, behind one base call; `calls_…`: a forward "
-    "for each adapter.",
-    "memory": "The same with all memory lent by a counting allocator; LoRA of twice the rank beside it.",
-    "batch": "Many small problems, one after another; hoft: accumulate and apply. `eigen_qr_sequence` and "
-    "`lapack_larft_larfb` include making the form.",
-    "batch_2_threads": "hoft on two threads, each with problems of its own, by the wall clock; Eigen on one.",
-    "apply_backward_forms": "The same call into the caller's memory with a workspace (`hoft`), into a result that is "
-    "refilled, and with a result that is returned and given back.",
-    "merge_forms": "The same for M̂ from M.",
-    "training": "accumulate, apply and its gradients. `torch_…`: eager PyTorch, `…_kept_memory`: as below. "
+    "shared": "forward_shared on 256 tokens: of one adapter (`hoft`), of 8 and of 64, with one call of the base. `calls_…` "
+    "calls forward for each adapter.",
+    "memory": "The same with memory from a counting allocator. `lora_2r` is LoRA of twice the rank.",
+    "batch": "Many small problems, one after another. hoft accumulates and applies. `eigen_qr_sequence` and "
+    "`lapack_larft_larfb` compute the form too.",
+    "batch_2_threads": "hoft on two threads, each with problems of its own, and Eigen on one, by the wall clock.",
+    "apply_backward_forms": "The same call in three forms: into the caller's memory with a workspace (`hoft`), into a "
+    "result that is filled again, and with a new result that is freed.",
+    "merge_forms": "The same three forms for M̂ from M.",
+    "training": "accumulate, apply and the gradients. `torch_…` is eager PyTorch; `…_kept_memory` is explained above. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }
 
+METHOD = (
+    "One process holds hoft and all its peers, and their results are compared before anything is timed. The repetitions "
+    "of all contestants of a case alternate in random order: at least three of each, and mostly 15. **A ratio is the "
+    "ratio of two medians.** \"Against\" a peer: the peer's time over hoft's, so hoft is faster above 1. \"Over\" "
+    "something: hoft's time over that of the other.",
+    "Times are processor times of one thread, which a busy machine disturbs little. Two threads are compared by the wall "
+    "clock. The scalar is float and there is one thread unless a row says otherwise.",
+    "Flops and bytes are counted as in [cost.hpp](../../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth "
+    "× flops / bytes) of one thread; two threads may exceed it. The peak is that of multiply-adds on registers. The "
+    "bandwidth is that of memcpy or of streaming stores, whichever is faster, between arrays of 64 MiB (float) or 128 MiB "
+    "(double), bytes read and written. Both are measured in every case, so a drifting clock shows in them as well.",
+    "PyTorch cannot share the process. Rounds of the C++ program and of [its twin](../../bench/torch_twin.py) in PyTorch "
+    "alternate, each with a few repetitions, and medians are taken over all rounds. Eager PyTorch asks the C library for "
+    "new memory at each operation, and the system clears the new pages each time. In the rows with kept memory, glibc "
+    "returns no memory to the system (`MALLOC_MMAP_MAX_=0` and a large `MALLOC_TRIM_THRESHOLD_`).",
+    "Extra memory is everything beyond x, y, the parameters and their gradients: what is saved for the backward pass, "
+    "and workspace. An allocator that lends all of it to hoft and to LoRA counts it. Memory that is kept for all tokens, "
+    "of length O((m + n) r), has a row of its own.",
+)
 
-METHOD = """\
-One process holds hoft and all its peers, and their results are compared before anything is timed. In each case the repetitions of all contestants
-alternate in random order, at least three of each and mostly 15, and **a ratio is the ratio of medians**: "against" a peer hoft is faster above 1,
-"over" something hoft's time is divided by its. Times are processor times of the only thread, which a busy machine disturbs little; two threads are
-compared by the wall clock. float and one thread unless said otherwise.
 
-Flops and bytes are counted as in [cost.hpp](../../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth × flops / bytes), both of one thread:
-two threads may pass it. Peak (multiply-adds
-on registers) and bandwidth (the faster of memcpy and streaming stores between arrays of 64 MiB in float and 128 MiB in double, bytes read and written)
-are contestants of every case, so that a clock that drifts shows in them as well.
-
-PyTorch cannot share the process: rounds of the binary and of [its twin](../../bench/torch_twin.py) alternate, each with a few repetitions, and medians
-are taken over all rounds. Eager PyTorch asks the C library for new memory at each operation, and the system clears its pages each time; in the rows
-with kept memory glibc was told to return none of it (`MALLOC_MMAP_MAX_=0` and a large `MALLOC_TRIM_THRESHOLD_`).
-
-Extra memory is counted by an allocator that lends hoft and LoRA everything beyond x, y, the parameters and all of their gradients: what is saved for
-the backward pass and workspace. What stands for all tokens, of length O((m + n) r), has a row of its own.
-"""
+def contestant_lines(cases):
+    """Names of the columns below, and what plots call them."""
+    names = sorted({peer for case in cases.values() for peer in tables.peers_of(case)})
+    known = [name for name in names if not name.startswith("hoft") and name.replace("_", " ") != peer_label(name)]
+    return tables.as_markdown([["column", "plots say"], *([f"`{name}`", peer_label(name)] for name in known)])
 
 
-def paragraph(*lines):
-    return "\n".join(lines) + "\n"
+def lines(*parts):
+    return "\n".join(parts) + "\n"
 
 
 def machine_lines(results):
@@ -115,9 +127,9 @@ def note_lines(targets, notes):
     if unknown:
         sys.exit(f"report.py: bench/notes.json explains what is no target: {', '.join(sorted(unknown))}")
     short = [row for row in targets if row["verdict"] == "falls short"]
-    lines = [f"- {row['what']}: {notes.get(row['id'], 'not explained yet.')}" for row in short]
-    lines += [f"- {row['what']}: {notes[row['id']]}" for row in targets if row["id"] in notes and row not in short]
-    return "\n".join(lines) if lines else "Nothing falls short."
+    notes_of = [f"{row['what']}: {notes.get(row['id'], 'not explained yet.')}" for row in short]
+    notes_of += [f"{row['what']}: {notes[row['id']]}" for row in targets if row["id"] in notes and row not in short]
+    return bullets(notes_of) if notes_of else "Nothing falls short.\n"
 
 
 def gpu_lines(results):
@@ -139,7 +151,7 @@ def gpu_lines(results):
                     f"{shares[who]:.0f}" if who in shares else "-",
                 ]
             )
-    return paragraph(
+    return lines(
         f"{results['device']}, driver {results['driver']}, runtime {results['runtime']}, {results['date']}, commit "
         f"`{results['commit'][:12]}`, `{results['command']}`. Medians of alternating repetitions between events of the "
         "stream; bytes that must move once, by the time.",
@@ -187,25 +199,24 @@ def page(results, notes, gpu, gpu_training):
     parts = [
         "# Performance\n",
         paragraph(
-            "Written by `python3 bench/report.py` from [bench/results/cpu.json](../../bench/results/cpu.json); no "
-            "number here is typed by hand."
+            "hoft beside OpenBLAS, LAPACK, Eigen and PyTorch. `python3 bench/report.py` writes this page from "
+            "[bench/results/cpu.json](../../bench/results/cpu.json)."
         ),
+        "![Time of each peer over time of hoft](../../bench/results/ratios.png)\n",
         machine_lines(results) + "\n",
-        METHOD,
+        "## How it is measured\n",
+        *map(paragraph, METHOD),
         "## Targets\n",
         paragraph(
-            f"{counts['reached']} reached, {counts['met']} met, {counts['falls short']} falling short of what they "
-            "must. Rows without bounds are for information."
+            f"{counts['reached']} targets are reached, {counts['met']} are met, and {counts['falls short']} fall short. A target is met "
+            "when it has the value in the column \"must\", and reached when it has that in \"reach for\". Rows without "
+            "bounds are for information."
         ),
         target_lines(targets) + "\n",
         "## What falls short, and why\n",
-        note_lines(targets, notes) + "\n",
-        "## Plots\n",
-        paragraph(
-            "![Time of each peer over time of hoft](../../bench/results/ratios.png)",
-            "",
-            "![Rates under the roofline](../../bench/results/roofline.png)",
-        ),
+        note_lines(targets, notes),
+        "## Roofline\n",
+        "![Rates under the roofline](../../bench/results/roofline.png)\n",
         "## On a GPU\n",
         gpu_lines(gpu),
         "### A training step beside PyTorch and PEFT\n",
@@ -214,14 +225,15 @@ def page(results, notes, gpu, gpu_training):
         tables.as_markdown(tables.machine_table(results["cases"])) + "\n",
         "## All cases\n",
         paragraph(
-            "Peers: median time / median time of hoft (`…_out` / `hoft_out`, `…_on_blas` / `hoft_on_blas`). ±%: half "
-            "the distance between the quartiles of hoft's repetitions, of the median."
+            "The columns of peers have the peer's median time over hoft's; `…_out` is over `hoft_out`, and `…_on_blas` over "
+            "`hoft_on_blas`. ±% is half the distance between the quartiles of hoft's repetitions, as a share of their median."
         ),
+        contestant_lines(results["cases"]) + "\n",
     ]
     for operation, cases in tables.by_operation(results["cases"]).items():
         parts += [
             f"### {operation}\n",
-            OPERATIONS.get(operation, "") + "\n",
+            paragraph(OPERATIONS.get(operation, "")),
             tables.as_markdown(tables.ratio_table(operation, cases)) + "\n",
         ]
     return "\n".join(parts)

@@ -15,6 +15,8 @@ programs=(
   tests/cuda/mutants/mutants.py
   bench/peers.py
   scripts/draw_transform.py
+  scripts/draw_layers.py
+  scripts/draw_compact_wy.py
 )
 
 status=0

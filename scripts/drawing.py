@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Drawings as SVG without a library: boxes, triangles, lines and text, as the scripts that draw figures need them."""
 import argparse
+import math
 import pathlib
 import sys
 
@@ -24,6 +25,15 @@ class Drawing:
 
     def line(self, x1, y1, x2, y2, width=0.5, colour=INK):
         self.parts.append(f'<path d="M{x1} {y1} L{x2} {y2}" stroke="{colour}" stroke-width="{width}"/>')
+
+    def arrow(self, x1, y1, x2, y2):
+        self.line(x1, y1, x2, y2, width=1.2)
+        length = math.hypot(x2 - x1, y2 - y1)
+        along = ((x2 - x1) / length, (y2 - y1) / length)
+        back = (x2 - 9 * along[0], y2 - 9 * along[1])
+        ends = [(round(back[0] + side * along[1], 1), round(back[1] - side * along[0], 1)) for side in (3.5, -3.5)]
+        points = " L".join(f"{x} {y}" for x, y in ((x2, y2), *ends))
+        self.parts.append(f'<path d="M{points} Z" fill="{INK}"/>')
 
     def text(self, x, y, text, size=14, anchor="middle", bold=False):
         style = ' font-weight="bold"' if bold else ""

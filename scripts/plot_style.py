@@ -27,13 +27,13 @@ plt.rcParams.update({"figure.dpi": 150, "font.size": 9, "axes.grid": True, "axes
                      "legend.frameon": False, "axes.titlesize": 10, "figure.titlesize": 11, "lines.linewidth": 1.6})
 
 
-def save(figure, path, colours=64):
+def save(figure, path):
     """In a palette: lines and letters need few colours, and the file a third of the bytes."""
     memory = io.BytesIO()
     figure.savefig(memory, format="png")
     plt.close(figure)
     memory.seek(0)
-    Image.open(memory).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(memory).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def style(method):
@@ -59,7 +59,12 @@ def bars(axis, labels, values, colours, texts, ours=()):
 
 
 def plain(value, _=None):
-    return f"{value:g}"
+    """1000 as it is, larger and very small numbers by their power of ten."""
+    if value == 0 or 1e-4 < abs(value) < 1e4:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"$10^{{{int(exponent)}}}$" if mantissa == "1" else f"${mantissa}\\cdot10^{{{int(exponent)}}}$"
 
 
 def plain_ticks(axis, subs=(1, 2, 5)):
@@ -69,7 +74,19 @@ def plain_ticks(axis, subs=(1, 2, 5)):
     axis.set_minor_formatter(NullFormatter())
 
 
+def value_ticks(axis, least, most):
+    """At least two numbers on a logarithmic axis, and not many."""
+    plain_ticks(axis, (1,) if most > 30 * least else (1, 2, 5))
+
+
 def ticks_at(axis, values):
     axis.set_major_locator(FixedLocator(values))
     axis.set_major_formatter(FuncFormatter(plain))
     axis.set_minor_locator(NullLocator())
+
+
+def legend_below(figure, axis, columns, title=None, lines=1):
+    """One legend for all panels, that of `axis`, under them; `lines` are those that it takes."""
+    height = 0.26 * (lines + (title is not None)) / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
+    figure.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=columns, title=title)

@@ -2,49 +2,27 @@
 """One figure a claim: measurements, the claim with the constants that suit it best, in log-log coordinates; and maps."""
 
 import concurrent.futures
-import io
 import os
+import pathlib
 import sys
 
-try:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-    from PIL import Image
-except ImportError:
-    sys.exit("figures.py: matplotlib is missing for this Python: apt-get install python3-matplotlib, and use /usr/bin/python3")
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 from figures_names import slug
+from formulas import printed
+from plot_names import BLUE, GREEN, ORANGE, PINK, SKY, VERMILLION, is_ours, method_colour, method_label
+from plot_style import WIDTH, bold_ours, legend_below, plain_ticks, plt, save, ticks_at, value_ticks
 
-# Okabe and Ito's.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
-VERDICT = {"holds": GREEN, "does not hold": RED, "cannot tell": ORANGE}
-UNITS = {"flops": "flops", "memory": "numbers", "time": "ns", "parameters": "parameters"}
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PINK, SKY)
+VERDICT = {"holds": GREEN, "does not hold": VERMILLION, "cannot tell": ORANGE}
+UNITS = {"flops": "flops", "memory": "numbers", "time": "time, ns", "parameters": "parameters"}
 PASSES = ("merge", "merge_backward", "forward", "backward")
-
-plt.rcParams.update({
-    "figure.dpi": 80, "font.size": 7.5, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3,
-    "grid.linewidth": 0.5, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "axes.titlesize": 8,
-})
+MARKERS = "osd^vP*X"
 
 
-def save(figure, path):
-    """In a palette: lines and letters need few colours, and the file a third of the bytes."""
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png")
-    plt.close(figure)
-    memory.seek(0)
-    Image.open(memory).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
-def plain_x(axis, values):
-    axis.xaxis.set_major_locator(FixedLocator(values))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_locator(NullLocator())
+def sweep_ticks(axis, values):
+    """Every second of many sizes, so that the numbers do not touch."""
+    ticks_at(axis.xaxis, sorted(values)[:: 2 if len(values) > 3 else 1])
 
 
 def letters(text):
@@ -52,49 +30,49 @@ def letters(text):
 
 
 def panel(axis, row, colour, label):
-    axis.loglog(row["x"], row["y"], "o", color=colour, markersize=3.5, label=label)
+    axis.loglog(row["x"], row["y"], "o", color=colour, markersize=4.5, label=label)
     if all(row["fit"]):
-        axis.loglog(row["x"], row["fit"], "-", color=colour, linewidth=1, alpha=0.8)
-    plain_x(axis, row["x"])
+        axis.loglog(row["x"], row["fit"], "-", color=colour, linewidth=1.2, alpha=0.8)
+    sweep_ticks(axis, row["x"])
+    axis.set_xlabel(letters(row["variable"]))
+    value_ticks(axis.yaxis, *axis.get_ylim())
 
 
 def claim_figure(title, claims, path):
     claims = [claim for claim in claims if claim["rows"]]
     rows, cols = len(claims), max(len(claim["rows"]) for claim in claims)
-    figure, axes = plt.subplots(rows, cols, figsize=(1.9 * cols + 0.4, 1.75 * rows + 0.35), layout="constrained",
+    figure, axes = plt.subplots(rows, cols, figsize=(max(1.6 * cols + 0.4, 4), 2 * rows + 0.6), layout="constrained",
                                 squeeze=False)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     for claim, line in zip(claims, axes):
         for axis in line[len(claim["rows"]):]:
             axis.set_axis_off()
         for axis, row in zip(line, claim["rows"]):
             panel(axis, row, VERDICT[row["verdict"]], "")
-            axis.set_title(f"{letters(row['variable'])}: claimed {row['claimed']:.2f}\nmeasured {row['measured']:.2f} "
-                           f"[{row['low']:.2f}, {row['high']:.2f}]")
-        line[0].set_ylabel(f"{claim['quantity']}, {UNITS[claim['quantity']]}" if claim["quantity"] == "time"
-                           else UNITS[claim["quantity"]])
+            axis.set_title(f"claimed {row['claimed']:.2f}\nmeasured {row['measured']:.2f}", fontsize=9)
+        line[0].set_ylabel(UNITS[claim["quantity"]])
     save(figure, path)
 
 
 def declared_figure(method, claims, path):
-    quantities = [quantity for quantity in UNITS if any(claim["quantity"] == quantity != "parameters" for claim in claims)]
+    quantities = [quantity for quantity in UNITS if quantity != "parameters"
+                  and any(claim["rows"] for claim in claims if claim["quantity"] == quantity)]
     swept = sorted({row["variable"] for claim in claims for row in claim["rows"]},
                    key=["m", "n", "mn", "r", "b", "k", "t"].index)
     figure, axes = plt.subplots(len(quantities), len(swept), layout="constrained", squeeze=False,
-                                figsize=(1.9 * len(swept) + 0.4, 0.5 + 1.5 * len(quantities)))
-    figure.suptitle(f"{method}: points measured, lines declared", fontsize=9)
+                                figsize=(1.45 * len(swept) + 0.4, 0.9 + 1.9 * len(quantities)))
+    figure.suptitle(f"{method_label(method)}: points measured, lines declared")
     for quantity, line in zip(quantities, axes):
-        line[0].set_ylabel(f"{quantity}, {UNITS[quantity]}" if quantity != UNITS[quantity] else quantity)
+        line[0].set_ylabel(f"memory, {UNITS[quantity]}" if quantity == "memory" else UNITS[quantity])
         for axis, variable in zip(line, swept):
-            axis.set_title(letters(variable))
             for claim in claims:
                 if claim["quantity"] != quantity:
                     continue
                 for row in claim["rows"]:
                     if row["variable"] == variable:
                         panel(axis, row, COLOURS[PASSES.index(claim["pass"])], claim["pass"].replace("_", " "))
-    # All passes are timed over m; the last panel, which the legend stands beside, may be over t.
-    axes[-1][-1].legend(*axes[-1][0].get_legend_handles_labels(), bbox_to_anchor=(1.02, 1), loc="upper left")
+    # All passes are timed over m.
+    legend_below(figure, axes[-1][0], len(PASSES))
     save(figure, path)
 
 
@@ -119,20 +97,21 @@ def lines_over_r(axis, points, least):
     """points: dict from (m, r) to a value; below `least` it is shown there."""
     for i, m in enumerate(sorted({m for m, _ in points})):
         line = sorted((r, max(value, least)) for (mm, r), value in points.items() if mm == m)
-        axis.loglog(*zip(*line), "o-", color=COLOURS[i], markersize=3, linewidth=1, label=f"{m:g}")
-    plain_x(axis, sorted({r for _, r in points}))
+        axis.loglog(*zip(*line), MARKERS[i] + "-", color=COLOURS[i], markersize=4, linewidth=1.2, label=f"{m:g}")
+    sweep_ticks(axis, {r for _, r in points})
 
 
 def orthogonality_map(rows, path):
     medians = grouped(rows, ("vectors", "terms", "m", "r"), "error")
-    figure, axes = plt.subplots(2, 4, figsize=(9.5, 4.6), layout="constrained", sharey=True)
-    figure.suptitle("‖I − QQᵀ‖_F/√m over r, one line for each m", fontsize=9)
-    for vectors, line in zip(("random", "paired"), axes):
-        for terms, axis in zip((2, 3, 4, 0), line):
+    figure, axes = plt.subplots(4, 2, figsize=(WIDTH, 9), layout="constrained", sharex=True, sharey=True)
+    figure.suptitle("Distance from orthogonality, ‖I − QQᵀ‖_F/√m")
+    for vectors, column in zip(("random", "paired"), axes.T):
+        for terms, axis in zip((2, 3, 4, 0), column):
             points = {(m, r): value for (v, t, m, r), value in medians.items() if (v, t) == (vectors, terms)}
             lines_over_r(axis, points, 1e-18)
             axis.set_title(f"{kind(terms)}, {vectors} vectors")
-    axes[0][0].legend(title="m", loc="lower right")
+        column[-1].set_xlabel("number of reflectors, r")
+    axes[0][0].legend(title="order m", loc="lower right", ncols=2)
     save(figure, path)
 
 
@@ -140,49 +119,57 @@ def sides_map(rows, value, title, path):
     rows = [{**row, "size": max(row["m"], row["n"]),
              "shown": abs(row["change"]) / row["energy"] if value == "change" else row["drift"]} for row in rows]
     medians = grouped(rows, ("columns", "side", "terms", "size", "r"), "shown")
-    figure, axes = plt.subplots(4, 3, figsize=(8, 7.4), layout="constrained", sharey=True)
-    figure.suptitle(title, fontsize=9)
+    figure, axes = plt.subplots(4, 3, figsize=(WIDTH, 9), layout="constrained", sharex=True, sharey=True)
+    figure.suptitle(title)
     cases = [(columns, terms) for columns in ("gaussian", "correlated") for terms in (0, 2)]
     for (columns, terms), line in zip(cases, axes):
         for side, axis in zip(("left", "right", "both"), line):
             points = {(m, r): v for (c, s, t, m, r), v in medians.items() if (c, s, t) == (columns, side, terms)}
             if points:
                 lines_over_r(axis, points, 1e-18)
-            axis.set_title(f"{columns} columns, {side}, {kind(terms)}")
-    axes[0][0].legend(title="longer side", loc="upper left")
+            axis.set_title(f"{columns}, {side},\n{kind(terms)}")
+    for axis in axes[-1]:
+        axis.set_xlabel("reflectors, r")
+    legend_below(figure, axes[0][0], 6, title="longer side of M")
     save(figure, path)
 
 
 def coverage_map(runs, path):
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.2), layout="constrained", sharey=True)
-    figure.suptitle("Residual after descent over trained parameters (the lower end: 0.001)", fontsize=9)
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.2), layout="constrained", sharey=True)
+    figure.suptitle("Residual after descent (0.001 and less: at the bottom)")
     names = list(dict.fromkeys(run["method"] for run in runs))
     for target, axis in zip(("rotation", "reflection", "two_sided"), axes):
         medians = grouped([run for run in runs if run["target"] == target], ("method", "parameters"), "residual")
         for i, name in enumerate(names):
             line = sorted((p, max(value, 1e-3)) for (method, p), value in medians.items() if method == name)
-            axis.loglog(*zip(*line), "os^"[i // 6] + "-", color=COLOURS[i % 6], markersize=3.5, linewidth=0.8, label=name)
-        axis.set_title({"rotation": "Q M, det Q = 1", "reflection": "Q M, det Q = −1", "two_sided": "Q M P"}[target])
-        axis.set_xlabel("parameters")
+            axis.loglog(*zip(*line), MARKERS[i % len(MARKERS)] + ("--" if "two_terms" in name else "-"), markersize=5,
+                        color=method_colour(name), linewidth=1.8 if is_ours(name) else 1.1, label=method_label(name))
+        axis.set_title({"rotation": "target Q M, det Q = 1", "reflection": "target Q M, det Q = −1",
+                        "two_sided": "target Q M P"}[target])
+        axis.set_xlabel("trained parameters")
+        plain_ticks(axis.xaxis, (1,))
+        plain_ticks(axis.yaxis, (1,))
         one_sided = grouped([run for run in runs if run["target"] == target], (), "one_sided")[()]
         if one_sided > 1e-3:
-            axis.axhline(one_sided, color="black", linewidth=0.8, linestyle=":")
-    axes[0].set_ylabel("residual")
-    axes[-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left")
+            axis.axhline(one_sided, color="black", linewidth=1, linestyle=":", label="best possible Q M")
+    axes[0].set_ylabel("residual, relative")
+    legend_below(figure, axes[-1], 5, lines=2)
     save(figure, path)
 
 
 def coverage_cell(cell, runs, path):
-    figure, axis = plt.subplots(figsize=(3.6, 2.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(5, 3.4), layout="constrained")
     for i, target in enumerate(("rotation", "reflection", "two_sided")):
         chosen = grouped([run for run in runs if run["target"] == target], ("parameters",), "residual")
-        axis.loglog(*zip(*sorted((p, max(v, 1e-3)) for (p,), v in chosen.items())), "o", color=COLOURS[i], markersize=4,
-                    label=target.replace("_", "-"))
-    axis.axvline(cell["parameters"], color="black", linewidth=0.8, linestyle=":")
-    axis.set_title(f"{cell['row']}: {cell['printed']} (dotted): {cell['verdict']}")
-    axis.set_xlabel("parameters")
-    axis.set_ylabel("residual")
-    axis.legend()
+        axis.loglog(*zip(*sorted((p, max(v, 1e-3)) for (p,), v in chosen.items())), MARKERS[i], color=COLOURS[i],
+                    markersize=6, label=target.replace("_", "-"))
+    axis.axvline(cell["parameters"], color="black", linewidth=1, linestyle=":", label=f"claimed: {cell['printed']}")
+    axis.set_title(f"{cell['row']}: {cell['verdict']}")
+    axis.set_xlabel("trained parameters")
+    axis.set_ylabel("residual, relative")
+    plain_ticks(axis.xaxis)
+    plain_ticks(axis.yaxis, (1,))
+    axis.legend(loc="best")
     save(figure, path)
 
 
@@ -190,20 +177,22 @@ def models_figure(rows, path):
     names = list(dict.fromkeys(row["model"] for row in rows))
     # Memory is a formula where flops are counted, and measured at the reduced scale elsewhere.
     memory = (("memory", "extra numbers of a step") if all(row["reduced_flops"] for row in rows)
-              else ("reduced_memory", "extra numbers of a step at the reduced scale"))
+              else ("reduced_memory", "extra numbers of a step,\nreduced scale"))
     quantities = (("parameters", "trained parameters"), ("flops", "flops of a step"), memory)
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 3), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.6), layout="constrained", sharey=True)
+    figure.suptitle("Fine-tuning all linear layers of a model (logarithmic axes)")
     for (quantity, title), axis in zip(quantities, axes):
         for i, model in enumerate(names):
             mine = [row for row in rows if row["model"] == model]
             axis.barh([j + 0.4 * i for j in range(len(mine))], [max(row[quantity], 1) for row in mine], height=0.38,
                       color=COLOURS[i], label=model)
-        axis.set_yticks(range(len(mine)), [row["method"] for row in mine])
+        axis.set_yticks([j + 0.2 for j in range(len(mine))], [method_label(row["method"]) for row in mine])
+        bold_ours(axis, [is_ours(row["method"]) for row in mine])
         axis.set_xscale("log")
-        axis.set_title(title)
+        axis.set_xlabel(title)
         axis.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
-    axes[0].legend(loc="lower right")
+    legend_below(figure, axes[0], len(names))
     save(figure, path)
 
 
@@ -215,7 +204,7 @@ def figures_of(results, folder):
             method = next(row["method"] for row in results["table1_rows"] if row["name"] == cell["row"])
             yield coverage_cell, cell, [run for run in results["coverage"] if run["method"] == method], path
         else:
-            title = f"Table 1, {cell['row']}, {cell['cell']}, {cell['printed']}: {cell['verdict']}"
+            title = f"{cell['row']}, {cell['cell']}: {printed(cell['printed'])} {cell['verdict']}"
             yield claim_figure, title, cell["claims"], path
     for method in results["methods"]:
         claims = [claim for claim in results["declared"] if claim["method"] == method["name"]]

@@ -2,40 +2,22 @@
 """complexity.md and complexity-gpu.md of docs/reference from their results: all numbers and verdicts come from there."""
 
 import collections
+import pathlib
+import sys
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 import fits
+import page_words as words
 import verdicts
-from figures_names import plots, slug
+from figures_names import folder_of, plots, slug
 from formulas import printed
+from plot_names import method_label
+from prose import bullets, paragraph
 
-CPU_MEASURES = """\
-- **Flops** are counted: the methods run over a number that counts each sum, difference, product and quotient. **Memory** is counted by the heap: what a pass
-  has at its peak beyond inputs, outputs, parameters and gradients, in numbers of four bytes. The panels that a product packs for
-  itself are not counted. Both are the same at every run.
-- **Times** are processor times in float on one thread by Google Benchmark; the repetitions of all cases alternate at random, and a point is their median. Google
-  Benchmark's own complexity fits know single powers without an interval, so the fits here are made apart.
-"""
-GPU_MEASURES = """\
-- The methods run in float over memory of the device; all have the same products, by cuBLAS and never in a shorter type than float. **Flops** are not counted here: the
-  CPU runs the same algorithms, and [complexity.md](complexity.md) has their counts. **Memory** is counted where the methods take it from the device: what a pass has at its peak
-  beyond inputs, outputs, parameters and gradients, in numbers of four bytes. The workspace of cuBLAS, one for all sizes, is not counted. How many blocks sum apart depends on the
-  device, so memory is declared as O(…) and judged as a bound.
-- **Times** lie between two events of the stream. The stream is kept busy until all launches of the pass are submitted, so the time that the host takes for that is not in them. Caches are as
-  the pass before has left them. The repetitions of all cases alternate at random, by Google Benchmark, and a point is their median.
-"""
-JUDGEMENT = """\
-- A claim is a sum of terms, each with a constant of its own. It gets the constants that suit it best: nonnegative, least squares of logarithms, **the same
-  constants in all sweeps at once**. With times, a constant for each call and (for the declared costs) one for each number moved stand beside the flops.
-- **The claimed exponent** of a sweep is the slope of that fit in log-log coordinates, **the measured one** the slope of the measurements over the same points, with a {confidence} %
-  interval from a bootstrap over the repetitions (a single value where nothing varies). A sweep of m = n grows both sides together: it tells m n from m + n.
-- A claim **holds** if the interval lies within the margin around the claimed exponent, **does not hold** if it lies outside, and else we **cannot tell**, as for ranges of
-  less than a factor of {shortest}. O(…) is an upper bound: growing more slowly than it says is no fault, and a term whose share stays below {unseen} % is reported as not seen. Declared formulas
-  must be met from both sides. Margins: {margins}. Parameters must be as many as the formula says at every point, whatever the slopes.
-"""
-COVERAGE = """\
-- Coverage: descent (Adam, two starts, the best of them) towards M̂ = Q M with det Q = 1 and det Q = −1 and towards M̂ = Q M P, Q and P uniform, M of order {order} with singular values
-  from 1 to 2. A target is reached at a residual of {reached} % of its norm, and missed above {missed} %.
-"""
+def folded(summary, *parts):
+    """Shown by a click; GitHub wants empty lines around what is inside."""
+    return "\n".join([f"<details>\n<summary>{summary}</summary>\n", *parts, "</details>\n"])
 
 
 def table(rows):
@@ -129,25 +111,29 @@ def remarks(cell):
             continue
         terms = [printed(term) for term in claim["terms"]]
         unseen = [terms[i] for i in claim["unseen"] if terms[i] != "1"]
-        text = f"{claim['quantity']}: the best constants miss a point by a factor of {claim['worst_ratio']:.2f}"
+        text = f"{claim['quantity']}: the best constants miss a point by up to a factor of {claim['worst_ratio']:.2f}"
         if unseen:
-            text += f"; not seen: {', '.join(unseen)}"
+            text += f"; terms not seen: {', '.join(unseen)}"
         lines.append(text + ".")
     return " ".join(line[0].upper() + line[1:] for line in lines)
+
+
+def coverage_text(cell):
+    residuals = ", ".join(f"{target.replace('_', '-')} {value:.2g}" for target, value in cell["residuals"].items())
+    return (f"{cell['printed']}, {cell['parameters']:.0f} parameters: {cell['why']}. {cell['argument']} "
+            f"Largest residuals: {residuals}.")
 
 
 def table1_details(results):
     parts = []
     for cell in results["table1"]:
-        parts.append(f"### {cell['row']}, {cell['cell']}: {cell['verdict']}\n")
+        what = f"{cell['row']}, {cell['cell']}"
         if cell["cell"] == "coverage":
-            residuals = ", ".join(f"{target.replace('_', '-')} {value:.2g}" for target, value in cell["residuals"].items())
-            parts.append(f"{cell['printed']}, {cell['parameters']:.0f} parameters: {cell['why']}. {cell['argument']} Largest residuals: {residuals}.\n")
+            said = [paragraph(coverage_text(cell))]
         else:
-            by = f" By `{cell['method']}`." if "method" in cell else ""
-            parts.append(f"{printed(cell['printed'])}.{by} {remarks(cell)}\n".replace(". \n", ".\n"))
-            parts.append(claim_table(cell["claims"]))
-        parts.append(f"![{cell['row']}, {cell['cell']}]({link(results, cell)})\n")
+            by = f"Measured with `{cell['method']}`. " if "method" in cell else ""
+            said = [paragraph(f"Claimed: {printed(cell['printed'])}. {by}{remarks(cell)}".strip()), claim_table(cell["claims"])]
+        parts.append(folded(f"{what}: {cell['verdict']}", *said, f"![{what}]({link(results, cell)})\n"))
     return "\n".join(parts)
 
 
@@ -229,12 +215,20 @@ def uses(results, method, letter):
 
 
 def models(results):
-    spec, parts = results["model_shapes"], []
-    sizes = ", ".join(f"{letter} = {value}" for letter, value in spec["sizes"].items())
-    small = ", ".join(f"{letter} = {value}" for letter, value in spec["reduced"]["sizes"].items())
-    parts.append(f"One step, forward and backward on activations, over all linear layers; {spec['tokens']} tokens, {sizes}. Memory is the sum over layers of "
-                 f"what a pass has at its peak, in GB of float. Measured at 1/{spec['reduced']['by']} of m and n with {spec['reduced']['tokens']} tokens, {small}: time of "
-                 f"all layers, and {'what was counted over what the formulas say there' if counts_flops(results) else 'that memory'}.\n")
+    spec = results["model_shapes"]
+    reduced = spec["reduced"]
+    sizes, small = (", ".join(f"{letter} = {value}" for letter, value in of.items()) for of in (spec["sizes"], reduced["sizes"]))
+    measured = "counted numbers over what the formulas say there" if counts_flops(results) else "that memory"
+    parts = [
+        paragraph(
+            f"One step is forward and backward on activations of {spec['tokens']} tokens, through all linear layers, with "
+            f"{sizes}. Memory is the sum over the layers of the peak of a pass, in GB of float."
+        ),
+        paragraph(
+            f"Measurements are made at 1/{reduced['by']} of m and n with {reduced['tokens']} tokens and {small}: the time of "
+            f"all layers, and {measured}."
+        ),
+    ]
     for model in dict.fromkeys(row["model"] for row in results["models"]):
         mine = [row for row in results["models"] if row["model"] == model]
         columns = {
@@ -273,9 +267,14 @@ def declared(results):
             rows.append([which.replace("_", " "), quantity, text,
                          f"{ratio['least']:.2f} … {ratio['most']:.2f}" if ratio else "", *exponents,
                          emphasised(claim["verdict"])])
-        parts += [f"### {method['name']}\n", f"{method['text']}; trains {printed(method['parameters'])} parameters ({trained(results, method['name'])}).\n", table(rows),
-                  f"![{method['name']}]({plots(results)}/declared_{method['name']}.png)\n"]
+        said = f"{method['text']}; trains {printed(method['parameters'])} parameters ({trained(results, method['name'])})."
+        parts.append(folded(f"{method_label(method['name'])}: {declared_verdicts(results, method['name'])}", paragraph(said),
+                            table(rows), f"![{method['name']}]({plots(results)}/declared_{method['name']}.png)\n"))
     return "\n".join(parts)
+
+
+def declared_verdicts(results, method):
+    return counts(claim["verdict"] for claim in results["declared"] if claim["method"] == method)
 
 
 def trained(results, method):
@@ -291,73 +290,96 @@ def swept(results, method):
 
 def counts(verdicts):
     found = collections.Counter(verdicts)
-    return ", ".join(f"{found[name]} {word}" for name, word in
-                     (("holds", "hold"), ("does not hold", "do not hold"), ("cannot tell", "cannot be told")))
+    names = (("holds", "hold"), ("does not hold", "do not hold"), ("cannot tell", "cannot be told"))
+    return ", ".join(f"{found[name]} {word}" for name, word in names if found[name])
 
 
 def title(results):
-    if "device" not in results:
-        return ("# Complexity: claims and what became of them\n\n"
-                "Written by `bench/claims/harness.py` from [bench/results/claims/results.json](../../bench/results/claims/results.json); no number here is typed by hand. "
-                "`bash bench/run.sh --claims` measures all of it anew, and `--claims --quick` the smallest sizes.\n")
-    return ("# Complexity on a GPU: claims and what became of them\n\n"
-            "Written by `bench/claims/harness.py` from [bench/results/claims_gpu/results.json](../../bench/results/claims_gpu/results.json); no number here is typed by hand. "
-            "`bash bench/run.sh --claims --gpu` measures all of it anew. [complexity.md](complexity.md) has all methods, orthogonality and coverage, on the CPU.\n")
+    gpu = "device" in results
+    folder, option = folder_of(gpu), " --gpu" if gpu else ""
+    more = (
+        "[complexity.md](complexity.md) has all methods, orthogonality and coverage, on the CPU." if gpu
+        else "With `--quick` it measures the smallest sizes."
+    )
+    return (
+        f"# Complexity{' on a GPU' if gpu else ''}: claims and what became of them\n\n"
+        + paragraph(
+            "Papers on orthogonal fine-tuning claim costs; here they are measured. `bench/claims/harness.py` writes this "
+            f"page from [bench/results/{folder}/results.json](../../bench/results/{folder}/results.json). "
+            f"`bash bench/run.sh --claims{option}` measures everything again. {more}"
+        )
+    )
 
 
-def what_judges(results):
-    if counts_flops(results):
-        return "The verdict of a complexity is that of the counted flops; times stand beside it."
-    return "The verdict of a complexity is that of the times, of the methods that exist here."
+def how_judged(results):
+    margins = ", ".join(f"{value:g} for {name}" for name, value in results["margins"].items()
+                        if name in used(results) and name != "parameters")
+    items = [
+        *(words.CPU_MEASURES if counts_flops(results) else words.GPU_MEASURES),
+        *(item.format(shortest=fits.SHORTEST_RANGE, margins=margins, confidence=percent(fits.CONFIDENCE),
+                      unseen=percent(fits.UNSEEN)) for item in words.JUDGEMENT),
+    ]
+    if results["coverage"]:
+        items += [item.format(order=results["order"], reached=percent(verdicts.REACHED), missed=percent(verdicts.MISSED))
+                  for item in words.COVERAGE]
+    return bullets(items)
+
+
+def verdict_parts(results):
+    """What the page opens with."""
+    who = words.WHO_MEASURES_FLOPS if counts_flops(results) else words.WHO_MEASURES_TIME
+    declared_counts = counts(claim["verdict"] for claim in results["declared"])
+    return [
+        "## Verdicts\n",
+        paragraph(f"Table 1 of the HOFT paper, judged. Each verdict is a link to its plot. Source: {results['source']}."),
+        table1_summary(results),
+        paragraph(f"{words.READINGS} {who}"),
+        paragraph(f"Of the formulas that the methods in bench/methods declare for themselves, {declared_counts}: see "
+                  "[below](#what-the-methods-declare)."),
+    ]
 
 
 def text(results):
-    margins = ", ".join(f"{value:g} for {name}" for name, value in results["margins"].items()
-                        if name in used(results) and name != "parameters")
     parts = [
         title(results),
+        *verdict_parts(results),
+        "## How a verdict is made\n",
+        how_judged(results),
         head(results),
-        "## How a verdict comes about\n\n" + (CPU_MEASURES if counts_flops(results) else GPU_MEASURES)
-        + JUDGEMENT.format(shortest=fits.SHORTEST_RANGE, margins=margins, confidence=percent(fits.CONFIDENCE),
-                           unseen=percent(fits.UNSEEN))
-        + (COVERAGE.format(order=results["order"], reached=percent(verdicts.REACHED), missed=percent(verdicts.MISSED)) if results["coverage"] else ""),
-        "## Table 1 of the HOFT paper\n",
-        f"Source: {results['source']}. A weight is adapted by its product with M as well, so each complexity is judged in both readings: "
-        "**one token**, y = M̂ x for one x with the rotation made from its parameters, as the paper derives it, and **on the weight**, M̂ formed from M, as the "
-        f"formula M̂ = Q_U M Q_V reads. {what_judges(results)} Each verdict leads to its plot.\n",
-        table1_summary(results),
+        "## Table 1, claim by claim\n",
         table1_details(results),
         *(measured_on_the_cpu(results) if results["coverage"] else []),
         "## Whole models\n",
         models(results),
-        f"![Models]({plots(results)}/models.png)\n",
+        plot(results, "Models", "models"),
         "## What the methods declare\n",
-        f"Exponents: measured / declared. {counts(claim['verdict'] for claim in results['declared'])}. Numbers moved are declared, not measured; the times are judged by flops and numbers moved together. "
-        "Formulas hold for ranks up to 64, one block of hoft's reflectors.\n",
+        paragraph(words.DECLARED.format(counts="Of them, " + counts(claim["verdict"] for claim in results["declared"]))),
         declared(results),
     ]
     return "\n".join(parts)
 
 
+def plot(results, name, file):
+    return folded(f"Plot: {name.lower()}", f"![{name}]({plots(results)}/{file}.png)\n")
+
+
 def measured_on_the_cpu(results):
     """The sections that need all methods, or dense arithmetic that has no place on a GPU."""
     return [
-        "## One by one\n",
-        "HRA applies its reflections one after another; hoft takes blocks of them. Time on the weight, and the time of HRA for one reflector over that of hoft:\n",
+        "## Reflections one by one, or in blocks\n",
+        paragraph(words.ONE_BY_ONE),
         one_by_one(results),
         "## Orthogonality of the truncated inverse\n",
-        "‖I − QQᵀ‖_F/√m without a product of order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ, G = UᵀU, so its norm is √tr(G S G S), in long double from U and T as they are stored, in double; what products with Q round comes on top. Medians over seeds; an exact 0 is a trace below zero by rounding.\n",
+        paragraph(words.ORTHOGONALITY),
         orthogonality(results),
-        f"![Orthogonality]({plots(results)}/orthogonality.png)\n",
+        plot(results, "Orthogonality", "orthogonality"),
         "## What each side keeps\n",
-        "The change of the hyperspherical energy, relative, and the largest change of a singular value, relative to the largest one. Left: Q_U M, M [longer, 64]; right: M Q_V, M [64, longer], up to 1024 "
-        "columns, since the energy of n columns takes n² m; both: Q_U M Q_V, M [longer, 64]. Correlated columns share a direction. An orthogonal factor on the left "
-        "keeps all distances between columns and so their energy; one on the right mixes columns; singular values are what all three forms keep when Q is orthogonal.\n",
+        *map(paragraph, words.SIDES),
         sides(results),
-        f"![Energy]({plots(results)}/energy.png)\n\n![Singular values]({plots(results)}/singular_values.png)\n",
+        plot(results, "Energy", "energy"),
+        plot(results, "Singular values", "singular_values"),
         "## Coverage\n",
-        f"Residuals relative to the target after descent, medians over seeds, order {results['order']}. The last column: processor time of the better start until its residual is below 1 %, "
-        "if it is for every seed.\n",
+        paragraph(words.DESCENT.format(order=results["order"])),
         coverage(results),
-        f"![Coverage]({plots(results)}/coverage.png)\n",
+        plot(results, "Coverage", "coverage"),
     ]

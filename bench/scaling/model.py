@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 from plot_names import METHODS as NAMES
+from prose import bullets, paragraph
 
 RESULTS, PLOT = ROOT / "bench/results/scaling.json", ROOT / "bench/results/scaling.png"
 PAGE, IMAGE = ROOT / "docs/reference/scaling.md", "../../bench/results/scaling.png"
@@ -111,7 +112,7 @@ def measured(records: list[dict]) -> str:
     text += "\nForward and backward of one layer:\n\n"
     case = lambda r: [r[key] for key in ("scaling", "split", "ranks", "m", "n")]
     frozen = lambda r: next(f for f in steps if f["method"] == "frozen" and case(f) == case(r))["seconds"]
-    text += table(["scaling", "split", "ranks", "m × n", "method", "ms", "over frozen", "in messages"],
+    text += table(["scaling", "split", "ranks", "m × n", "method", "ms", "time / frozen", "in messages"],
                   [[r["scaling"], r["split"], str(r["ranks"]), f"{r['m']} × {r['n']}", NAMES[r["method"]],
                     f"{r['seconds'] * 1e3:.1f}", f"{r['seconds'] / frozen(r):.2f}",
                     f"{100 * r['communicating'] / r['seconds']:.0f} %"] for r in steps])
@@ -124,7 +125,7 @@ def bytes_of_messages() -> str:
         for split, m, n in (("rows", f, d), ("columns", d, f)):
             sums = [sums_a_token(split, m, n, method) for method in METHODS]
             rows.append([name, split, f"{m} × {n}"] + [f"{b:,}" for b in sums] + [f"{100 * (sums[2] / sums[0] - 1):.2f} %"])
-    return table(["model", "split", "m × n"] + [NAMES[m] for m in METHODS] + ["HOFT over frozen"], rows)
+    return table(["model", "split", "m × n"] + [NAMES[m] for m in METHODS] + ["HOFT − frozen"], rows)
 
 
 def modelled() -> str:
@@ -166,45 +167,51 @@ def context() -> dict[str, str]:
             "processor": f"{fields['Model name']}, {os.cpu_count()} cores"}
 
 
+INTRODUCTION = """What does it cost to split a HOFT layer over several processes or GPUs? This page measures it on the ranks
+of one machine, and models it for many GPUs."""
+MEASURED = """Ranks are processes of one machine and communicate through its memory. With more ranks than cores they would take
+turns, so there are no more ranks than cores. The methods of a case alternate, and a value is the median. "In messages" is the
+share of time that rank 0 spends in communication, waiting included. A step has 256 tokens. Memory is allocated beforehand,
+HOFT layers are bound beforehand, and ranks do not compare their arguments before a message."""
+BYTES_TEXT = """The table has the bytes that the all-reduces of one weight sum for each token, forward and backward, at rank
+{rank}. All methods, the frozen layer included, sum y (columns split) or dx (rows split) in {bits} bits. LoRA adds r
+numbers in {bits} bits. HOFT adds 3 r numbers (rows split) or r numbers (columns split) in {sum_bits} bits;
+`sharded_messages_test` counts them. The table holds where the framework sums y and dx and calls the two halves of a layer.
+Where hoft's `forward` and `backward` sum y and dx, these have {sum_bits} bits as well."""
+MODELLED = (
+    """Nothing in this section is measured. It models the time of {tokens} tokens, forward and backward, through all linear
+layers. The weights are split over all ranks as Megatron splits them, and every weight has an adapter of rank {rank}. The model
+assumes:""",
+    "{flops:.0e} flops a second on each rank, and {bandwidth:.0f} GB/s from each rank to the others;",
+    "{latency:.0f} µs for each step of a message, and {part:.0f} µs for each part that a rank sends to one of many;",
+    "the framework sums along a tree, up and down again, y and dx in {bits} bits, and dx once for weights that share an input;",
+    """hoft sums in the order of the ranks: each rank sends a part to each of the p − 1 others, twice. That is faster than a
+tree between few ranks, and slower between many;""",
+    "the sums of hoft are messages of their own, in {sum_bits} bits; those of LoRA travel with the framework's;",
+    "every rank computes what is not split: V̂ᴴx where rows are split, all of y where columns are;",
+    "nothing overlaps, and `bind_layer` and `finish`, once in an optimiser step, are left out.",
+)
+
+
+def modelled_text() -> str:
+    values = {"tokens": TOKENS, "rank": RANK, "flops": FLOPS, "bandwidth": BANDWIDTH / 1e9, "latency": LATENCY * 1e6,
+              "part": PART * 1e6, "bits": 8 * BYTES, "sum_bits": 8 * SUM_BYTES}
+    first, *items = [text.format(**values) for text in MODELLED]
+    return paragraph(first) + "\n" + bullets(items)
+
+
+def overlap_text() -> str:
+    most = max(hidden_at_most(name, ranks) / step(name, "hoft", ranks)[0] for name in MODELS for ranks in RANKS)
+    return (f"The message of one panel of tokens could travel while the next panel is projected. At these numbers of ranks, "
+            f"that would shorten a HOFT step by at most {100 * most:.2f} %, because a projection takes less time than its message.")
+
+
 def page(records: list[dict], about: dict[str, str], image: str) -> str:
-    return f"""# Scaling
-
-{table(["", ""], [[key, f"`{value}`" if key in ("command", "commit") else value] for key, value in about.items()])}
-## Measured
-
-Ranks are processes of one machine, connected by its memory; with more ranks than cores they would take turns, so there
-are no more. The methods of a case take turns; medians. "In messages" is the share of rank 0's time in communication,
-waiting included. All work in memory that is kept, on 256 tokens; HOFT is bound before, and ranks do
-not agree before each message.
-
-{measured(records)}
-## Bytes a token
-
-What all-reduces of one weight hold for a token, forward and backward, of rank {RANK}: y by columns or dx by rows in
-{8 * BYTES} bits, which the frozen layer sums too, and r numbers of LoRA in {8 * BYTES} bits or 3 r (by rows) or r (by columns)
-of hoft in {8 * SUM_BYTES}. `sharded_messages_test` counts hoft's. This is where the framework sums y and dx, and calls the halves
-of a layer; where hoft's `forward` and `backward` sum them, they too travel in {8 * SUM_BYTES} bits.
-
-{bytes_of_messages()}
-## Modelled
-
-Not measured: times of {TOKENS} tokens forward and backward through all linear layers, split over all ranks as Megatron
-splits them, from {FLOPS:.0e} flops a second on each rank, {LATENCY * 1e6:.0f} µs for each step of a message,
-{PART * 1e6:.0f} µs for each part that a rank sends to one of many, and {BANDWIDTH / 1e9:.0f} GB/s. The framework's sums go up and down
-a tree. hoft's, in the order of the ranks, send a part to each of the p − 1 others, twice: that is faster between few
-ranks, and slower between many. The framework sums y and dx in {8 * BYTES} bits, dx of weights that share their input once,
-as it does when it calls the halves of a layer itself; hoft's own sums then are messages of their own, in {8 * SUM_BYTES} bits,
-and ranks agree on nothing before them. LoRA's ride on the framework's. What is whole is computed by every rank: V̂ᴴx
-where rows are split, all of y where columns are. Rank {RANK} on every weight. Nothing overlaps. What is done once in an
-optimiser step, `bind_layer` and `finish`, is left out.
-
-{modelled()}
-If the message of a panel of tokens travelled while the next panel is projected, a HOFT step would be shorter by at most
-{100 * max(hidden_at_most(name, p) / step(name, "hoft", p)[0] for name in MODELS for p in RANKS):.2f} %, at any of these numbers of ranks: a
-projection takes less time than its message.
-
-![Seconds of a step over ranks, modelled]({image})
-"""
+    facts = table(["", ""], [[key, f"`{value}`" if key in ("command", "commit") else value] for key, value in about.items()])
+    return "\n".join(["# Scaling\n", paragraph(INTRODUCTION), facts, "## Measured\n", paragraph(MEASURED), measured(records),
+                      "## Bytes a token\n", paragraph(BYTES_TEXT.format(rank=RANK, bits=8 * BYTES, sum_bits=8 * SUM_BYTES)),
+                      bytes_of_messages(), "## Modelled\n", modelled_text(), modelled(), paragraph(overlap_text()),
+                      f"![Seconds of a step over ranks, modelled]({image})\n"])
 
 
 def main() -> None:
