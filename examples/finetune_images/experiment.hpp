@@ -18,7 +18,7 @@
 namespace finetune {
 
 struct settings {
-  Index rank = 8;
+  adapter_start start;
   std::vector<method> methods{method::frozen, method::full, method::lora, method::hoft, method::shoft};
   int seeds = 5;
   unsigned threads = 1;
@@ -74,7 +74,7 @@ inline checkpoint train_source(dataset const& data, schedule const& plan) {
   random_engine rng = engine(0, use::source);
   checkpoint const start = checkpoint::random(rng);
   network net;
-  for (std::size_t k = 0; k < depth; ++k) net.layers[k] = make_layer(method::full, start.W[k], 0, rng);
+  for (std::size_t k = 0; k < depth; ++k) net.layers[k] = make_layer(method::full, start.W[k], {}, rng);
   net.bias = start.b;
   net.train_bias = true;
   progress report("source network, epoch", static_cast<std::size_t>(plan.epochs));
@@ -83,11 +83,11 @@ inline checkpoint train_source(dataset const& data, schedule const& plan) {
 }
 
 /// The source network with both hidden weights under `how`; head and biases are frozen. `source` outlives it.
-inline network adapted(checkpoint const& source, method how, Index rank, random_engine& rng) {
+inline network adapted(checkpoint const& source, method how, adapter_start start, random_engine& rng) {
   network net;
   net.bias = source.b;
   for (std::size_t k = 0; k < depth; ++k)
-    net.layers[k] = make_layer(k + 1 < depth ? how : method::frozen, source.W[k], rank, rng);
+    net.layers[k] = make_layer(k + 1 < depth ? how : method::frozen, source.W[k], start, rng);
   return net;
 }
 
@@ -126,7 +126,7 @@ inline std::vector<trial> try_rates(dataset const& data, checkpoint const& sourc
     auto const [validation, training] = hold_out(of_seed[i % seeds], fold * held_out);
 
     random_engine start = engine(seed, use::initialisation), order = engine(seed, use::order);
-    network net = adapted(source, t.how, plan.rank, start);
+    network net = adapted(source, t.how, plan.start, start);
     train(net, training, plan.target.with(t.rate), order, [](int, double) {});
     outcome[i] = accuracy(net, validation);
     char text[80];
@@ -210,7 +210,7 @@ struct run {
 
 inline void adapt(run& r, dataset const& data, checkpoint const& source, settings const& plan) {
   random_engine start = engine(r.seed, use::initialisation), order = engine(r.seed, use::order);
-  network net = adapted(source, r.how, plan.rank, start);
+  network net = adapted(source, r.how, plan.start, start);
   r.parameters = net.parameter_count();
   auto const measure = [&](int epoch, double loss) {
     r.target = accuracy(net, data.target_test);
@@ -228,11 +228,11 @@ inline void adapt(run& r, dataset const& data, checkpoint const& source, setting
     });
   }
   r.result = net.merged();
-  network dense = adapted(r.result, method::frozen, 0, start);
+  network dense = adapted(r.result, method::frozen, {}, start);
   r.merged_target = accuracy(dense, data.target_test);
   std::vector<Index> some(1000);
   std::iota(some.begin(), some.end(), Index{0});
-  r.merge = check_merge(net, select(data.target_test, some), plan.rank);
+  r.merge = check_merge(net, select(data.target_test, some), plan.start.rank);
   for (std::size_t k = 0; k + 1 < depth; ++k) {
     r.drift = worse(r.drift, singular_value_drift(source.W[k], r.result.W[k]));
     if (auto const error = net.layers[k]->orthogonality_error())

@@ -87,10 +87,10 @@ class hoft_layer : public layer {
   using adapter = hoft::adapter<float>;
   using bound_layer = decltype(hoft::bind_layer(std::declval<adapter>(), hoft::dense(std::declval<Matrix const&>())));
 
-  hoft_layer(Matrix const& M, Index rank, bool scaled, random_engine& rng)
+  hoft_layer(Matrix const& M, adapter_start start, bool scaled, random_engine& rng)
       : M_(M),
-        U_(hoft::paired_gaussian<float>(M.rows(), rank, rng())),
-        V_(hoft::paired_gaussian<float>(M.cols(), rank, rng())),
+        U_(start.deviation * hoft::paired_gaussian<float>(M.rows(), start.rank, rng())),
+        V_(start.deviation * hoft::paired_gaussian<float>(M.cols(), start.rank, rng())),
         s_(Vector::Ones(scaled ? M.rows() : 0)) {}
   void begin() override {
     layer_.emplace(hoft::bind_layer(current(), hoft::dense(M_)));
@@ -139,18 +139,18 @@ class hoft_layer : public layer {
 
 }  // namespace
 
-std::unique_ptr<layer> make_layer(method how, Matrix const& M, Index rank, random_engine& rng) {
+std::unique_ptr<layer> make_layer(method how, Matrix const& M, adapter_start start, random_engine& rng) {
   switch (how) {
     case method::frozen:
       return std::make_unique<frozen_layer>(M);
     case method::full:
       return std::make_unique<full_layer>(M);
     case method::lora:
-      return std::make_unique<lora_layer>(M, rank, rng);
+      return std::make_unique<lora_layer>(M, start.rank, rng);
     case method::hoft:
-      return std::make_unique<hoft_layer>(M, rank, false, rng);
+      return std::make_unique<hoft_layer>(M, start, false, rng);
     case method::shoft:
-      return std::make_unique<hoft_layer>(M, rank, true, rng);
+      return std::make_unique<hoft_layer>(M, start, true, rng);
   }
   throw std::logic_error("finetune::make_layer: no such method");
 }

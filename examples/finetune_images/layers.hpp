@@ -52,8 +52,14 @@ struct layer {
 /// The larger error; NaN is larger than any.
 inline double worse(double a, double b) { return a >= b || std::isnan(a) ? a : b; }
 
-/// A layer that starts as W = M; M outlives it. `rank` is that of LoRA, or the reflectors on each side.
-std::unique_ptr<layer> make_layer(method how, Matrix const& M, Index rank, random_engine& rng);
+/// What adapters start from.
+struct adapter_start {
+  Index rank = 8;          ///< that of LoRA, or the reflectors on each side of HOFT and SHOFT
+  float deviation = 0.1f;  ///< of the reflectors' elements: a step of one rate turns short reflectors further
+};
+
+/// A layer that starts as W = M; M outlives it.
+std::unique_ptr<layer> make_layer(method how, Matrix const& M, adapter_start start, random_engine& rng);
 
 Matrix gaussian(Index rows, Index cols, float deviation, random_engine& rng);
 

@@ -54,7 +54,7 @@ void run_experiment(settings const& plan, std::filesystem::path const& data_fold
 
   checkpoint const source = save_and_reload(train_source(data, plan.source), out_folder / "source");
   random_engine unused;
-  network frozen = adapted(source, method::frozen, 0, unused);
+  network frozen = adapted(source, method::frozen, {}, unused);
   double const source_accuracy = accuracy(frozen, data.source_test);
   std::printf("source network: %.2f %% of the upright test images, %.2f %% upside down; saved as %s\n", source_accuracy,
               accuracy(frozen, data.target_test), (out_folder / "source" / "*.npy").c_str());
@@ -82,7 +82,7 @@ void run_experiment(settings const& plan, std::filesystem::path const& data_fold
       "set.\n"
       "Seconds: processor time of one training, one thread, without measurements. The last two: worst over seeds, "
       "layers.\n",
-      labels, plan.rank, plan.target.epochs, plan.target.batch, plan.seeds, plan.folds, held_out);
+      labels, plan.start.rank, plan.target.epochs, plan.target.batch, plan.seeds, plan.folds, held_out);
   require_merged_equal(runs);
   std::printf("Results: %s, results.json\n", (out_folder / "results.csv").c_str());
 }
@@ -100,11 +100,14 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Trains 784-256-256-10 on Fashion-MNIST, then adapts it to the images upside down with 1,000 labels by full\n"
       "fine-tuning, LoRA, HOFT and SHOFT, and compares them."};
-  app.add_option("--rank", plan.rank, "rank of LoRA, reflectors on each side of HOFT and SHOFT; even")
+  app.add_option("--rank", plan.start.rank, "rank of LoRA, reflectors on each side of HOFT and SHOFT; even")
       ->check(CLI::Range(2, static_cast<int>(hidden)))
       ->check([](std::string const& text) {
         return (text.back() - '0') % 2 == 0 ? std::string() : "must be even: HOFT's vectors start in equal pairs";
       })
+      ->capture_default_str();
+  app.add_option("--std", plan.start.deviation, "standard deviation that reflectors of HOFT and SHOFT start with")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--method", names, "method to run; repeat it for several")
       ->check(CLI::IsMember(method_names))

@@ -153,7 +153,8 @@ inline void write_json(std::filesystem::path const& path, std::vector<run> const
   for (run const& r : runs)
     if (r.seed == 1 && r.how != method::frozen) spectra.push_back(json_spectrum(name(r.how), r.result));
   write_file(path, [&](std::ostream& out) {
-    out << json_object({{"rank", json(static_cast<double>(plan.rank))},
+    out << json_object({{"rank", json(static_cast<double>(plan.start.rank))},
+                        {"std", json(plan.start.deviation)},
                         {"seeds", json(plan.seeds)},
                         {"labels", json(static_cast<double>(labels))},
                         {"epochs", json(plan.target.epochs)},
