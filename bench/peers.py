@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Draws bench/results/peers.svg, the plot of README.md: six ways to multiply by the same product of reflectors.
+"""Writes the measurements in README.md from bench/results/cpu.json: two rows of its first table, and the plot
+bench/results/peers.svg, six ways to multiply by the same product of reflectors.
 
-Without arguments it writes the file, with --check it fails if the file differs from what it would write. Needs no
-matplotlib, so that every machine can check it.
+With --check it writes nothing and fails if README.md or the plot differs from what it would write. Needs no matplotlib,
+so that every machine can check it.
 """
+import argparse
 import json
 import pathlib
 import sys
@@ -12,12 +14,12 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "scripts"))
 
-from drawing import Drawing, write_or_check
+from drawing import Drawing
 from plot_names import METHOD_COLOURS, is_ours, peer_colour, peer_label
 from series import over_hoft
 
-RESULTS, TARGET = ROOT / "bench/results/cpu.json", ROOT / "bench/results/peers.svg"
-CASE = "apply/float/4096/4096/16"
+RESULTS, PLOT, README = ROOT / "bench/results/cpu.json", ROOT / "bench/results/peers.svg", ROOT / "README.md"
+CASE, STEP = "apply/float/4096/4096/16", "step/float/1024/1024/16"
 SHOWN = ("hoft", "blas_products", "eigen_products", "lapack_larfb", "eigen_sequence", "lapack_ormqr")
 LEFT, TOP, LENGTH, ROW = 240, 50, 400, 32  # of the bars: where they begin, the longest, the distance of two
 
@@ -46,5 +48,41 @@ def draw(results):
     return drawing.write()
 
 
+
+def rows(results):
+    """{how a row of README.md's table begins: the row}"""
+    apply, step, commit = results["cases"][CASE], results["cases"][STEP], results["commit"][:7]
+    lora, frozen = (step["hoft"]["median_ms"] / step[peer]["median_ms"] for peer in ("lora", "frozen"))
+    once = step["hoft_once"]["median_ms"] / step["hoft"]["median_ms"]
+    measured = {
+        "| 16 reflectors applied to a 4096² matrix, one thread |":
+            f"{over_hoft(apply, 'blas_products'):.1f} times as fast as three products by OpenBLAS",
+        "| forward and backward of a HOFT layer: 1024², rank 16, 2048 tokens, one thread |":
+            f"{lora:.2f} times the time of LoRA, {frozen:.2f} times that of the frozen layer, all on the same matrix "
+            f"product; what a step does once adds {100 * once:.1f} %",
+    }  # fmt: skip
+    return {start: f"{start} {what} | `bash bench/run.sh --cpu`, {commit} |" for start, what in measured.items()}
+
+
+def with_rows(readme, results):
+    lines = readme.split("\n")
+    for start, row in rows(results).items():
+        (place,) = (i for i, line in enumerate(lines) if line.startswith(start))
+        lines[place] = row
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when something is out of date")
+    check = parser.parse_args().check
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for path, text in ((PLOT, draw(results)), (README, with_rows(README.read_text(encoding="utf-8"), results))):
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{path.name} is not what bench/results/cpu.json says: run python3 bench/peers.py")
+
+
 if __name__ == "__main__":
-    write_or_check(draw(json.loads(RESULTS.read_text(encoding="utf-8"))), TARGET, __doc__.splitlines()[0])
+    main()
