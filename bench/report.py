@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes docs/reference/performance.md and the plots from bench/results/*.json and bench/notes.json.
+"""Writes docs/reference/performance.md, performance-avx2.md and the plots from bench/results/*.json and bench/notes.json.
 
---check writes nothing and fails when the page is not what would be written.
+--check writes nothing and fails when a page is not what would be written.
 """
 
 import argparse
@@ -20,10 +20,12 @@ sys.path.append(str(ROOT / "scripts"))
 
 from plot_names import peer_label
 from prose import bullets, paragraph
+from series import over_hoft
 
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
 GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_training.json"
 PAGE = ROOT / "docs/reference/performance.md"
+AVX2, AVX2_PAGE = ROOT / "bench/results/cpu_avx2.json", ROOT / "docs/reference/performance-avx2.md"
 
 OPERATIONS = {
     "apply": "X := Q X. `…_out` writes to another matrix; the peers copy X there and multiply in place.",
@@ -55,6 +57,9 @@ OPERATIONS = {
     "training": "accumulate, apply and the gradients. `torch_…` is eager PyTorch; `…_kept_memory` is explained above. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }
+
+# Contestants that do something else than hoft does in their case.
+OTHER_JOBS = ("hoft", "shoft", "frozen", "lora", "calls_", "torch_ormqr_forward")
 
 METHOD = (
     "One process holds hoft and all its peers, and their results are compared before anything is timed. The repetitions "
@@ -230,13 +235,55 @@ def page(results, notes, gpu, gpu_training):
         ),
         contestant_lines(results["cases"]) + "\n",
     ]
-    for operation, cases in tables.by_operation(results["cases"]).items():
+    return "\n".join(parts + case_parts(results["cases"], "###"))
+
+
+def case_parts(cases, heading):
+    parts = []
+    for operation, table in tables.by_operation(cases).items():
         parts += [
-            f"### {operation}\n",
+            f"{heading} {operation}\n",
             paragraph(OPERATIONS.get(operation, "")),
-            tables.as_markdown(tables.ratio_table(operation, cases)) + "\n",
+            tables.as_markdown(tables.ratio_table(operation, table)) + "\n",
         ]
-    return "\n".join(parts)
+    return parts
+
+
+def ahead_lines(cases):
+    """The contestants that are none of hoft's own and faster than hoft, in the same job."""
+    rows = [["case", "peer", "time / hoft's"]]
+    for name, case in cases.items():
+        rows += [
+            [name, peer_label(peer), f"{ratio:.2f}"]
+            for peer in tables.peers_of(case)
+            if "hoft" in case and not peer.startswith(OTHER_JOBS) and (ratio := over_hoft(case, peer)) < 1
+        ]
+    return tables.as_markdown(rows) if len(rows) > 1 else "None.\n"
+
+
+def avx2_page(results):
+    parts = [
+        "# Performance without AVX-512\n",
+        paragraph(
+            "hoft, and every peer, with AVX2 and FMA alone. `python3 bench/report.py` writes this page from "
+            "[bench/results/cpu_avx2.json](../../bench/results/cpu_avx2.json). [Performance](performance.md) says how it is "
+            "measured, what the cases and the columns are, and why rows fall short."
+        ),
+        machine_lines(results) + "\n",
+        "## Who is ahead of hoft\n",
+        ahead_lines(results["cases"]) + "\n",
+        "## Targets\n",
+        target_lines(results["targets"]) + "\n",
+        "## All cases\n",
+    ]
+    return "\n".join(parts + case_parts(results["cases"], "###"))
+
+
+def check_or_write(page, text, check):
+    if not check:
+        page.write_text(text, encoding="utf-8")
+    elif not page.exists() or page.read_text(encoding="utf-8") != text:
+        sys.exit(f"docs/reference/{page.name} is not what its results in bench/results say: run python3 bench/report.py")
 
 
 def main():
@@ -248,12 +295,11 @@ def main():
     gpu, gpu_training = (
         json.loads(path.read_text(encoding="utf-8")) if path.exists() else None for path in (GPU, TRAINING)
     )
-    text = page(results, notes, gpu, gpu_training)
+    check_or_write(PAGE, page(results, notes, gpu, gpu_training), options.check)
+    if AVX2.exists():
+        check_or_write(AVX2_PAGE, avx2_page(json.loads(AVX2.read_text(encoding="utf-8"))), options.check)
     if options.check:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-            sys.exit("docs/reference/performance.md is not what bench/results/cpu.json says: run python3 bench/report.py")
         return
-    PAGE.write_text(text, encoding="utf-8")
     import plots  # only here: the check needs no matplotlib
 
     plots.draw(results, RESULTS.parent)

@@ -6,6 +6,8 @@
 #   --cpu         the default
 #   --quick       the smallest shapes and few repetitions: that everything runs and all contestants agree
 #   --save        writes bench/results/cpu.json, its plots and docs/reference/performance.md
+#   --avx2        without AVX-512: hoft, Eigen, OpenBLAS and PyTorch with the vectors of x86-64-v3, in build/bench-avx2.
+#                 --save writes bench/results/cpu_avx2.json and docs/reference/performance-avx2.md
 #   --claims      measures instead what docs/reference/complexity.md says of complexity, orthogonality and coverage
 #                 (minutes; --quick: the smallest sizes), results in build/bench/results/claims; --save writes
 #                 bench/results/claims and docs/reference/complexity.md. --gpu: for the methods that exist on a GPU,
@@ -21,6 +23,7 @@ command="bash bench/run.sh${*:+ $*}"
 quick=()
 save=
 claims=
+avx2=
 gpu=
 partial=
 options=()
@@ -29,6 +32,7 @@ for option in "$@"; do
     --cpu) ;;
     --quick) quick=(--quick) ;;
     --save) save=yes ;;
+    --avx2) avx2=yes ;;
     --claims) claims=yes ;;
     --gpu) gpu=yes ;;
     --only=* | --benchmark_*) partial=yes options+=("$option") ;;
@@ -43,7 +47,7 @@ if [[ -n $save && (-n $partial || ${#quick[@]} -gt 0) ]]; then
   exit 2
 fi
 
-if [[ -n $claims && -n $partial ]]; then
+if [[ -n $claims && -n $partial$avx2 ]]; then
   echo "run.sh: --claims knows --quick, --save and --gpu only" >&2
   exit 2
 fi
@@ -56,15 +60,23 @@ if [[ -n $gpu ]] && ! nvidia-smi >/dev/null 2>&1; then
   if [[ ${HOFT_REQUIRE_GPU:-} == 1 ]]; then exit 1; else exit 77; fi
 fi
 
-# OpenBLAS takes the kernels that it finds best for the processor, whatever the environment says of others.
-unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+# OpenBLAS takes the kernels that it finds best for the processor, whatever the environment says of others; without
+# AVX-512 those of the last processors that had none.
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE ATEN_CPU_CAPABILITY
+folder=build/bench name=cpu
+vectors=()
+if [[ -n $avx2 ]]; then
+  folder=build/bench-avx2 name=cpu_avx2
+  vectors=(-DHOFT_NATIVE=OFF -DCMAKE_CXX_FLAGS=-march=x86-64-v3)
+  export OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
+fi
 
 # build <target>: the machine's own optimised binary of that name. HOFT_BENCH_CXXFLAGS: other flags than those of Release,
 # where no time counts.
 build() {
   bash scripts/install_packages.sh bench
-  cmake --preset bench -DCMAKE_CXX_FLAGS_RELEASE="${HOFT_BENCH_CXXFLAGS:--O3 -DNDEBUG}"
-  cmake --build --preset bench --parallel "$(bash scripts/jobs.sh)" --target "$1"
+  cmake --preset bench -B "$folder" -DCMAKE_CXX_FLAGS_RELEASE="${HOFT_BENCH_CXXFLAGS:--O3 -DNDEBUG}" "${vectors[@]}"
+  cmake --build "$folder" --parallel "$(bash scripts/jobs.sh)" --target "$1"
 }
 
 # hoft runs on one thread unless told otherwise; so do its peers, and the small products of the statistics.
@@ -89,10 +101,10 @@ fi
 
 build hoft_bench
 
-results=build/bench/results
+results=$folder/results
 rm -rf "$results"
 mkdir -p "$results"
-build/bench/bench/hoft_bench "${quick[@]}" "${options[@]}" --out="$results/all.json"
+"$folder/bench/hoft_bench" "${quick[@]}" "${options[@]}" --out="$results/all.json"
 
 # PyTorch has a process of its own: rounds of both alternate. A second twin keeps its memory between steps, which the
 # system would otherwise take back and clear again each time.
@@ -104,7 +116,7 @@ if [[ -z $partial ]]; then
   [[ ${#quick[@]} -eq 0 ]] || rounds=2
   for ((round = 1; round <= rounds; ++round)); do
     echo "Beside PyTorch, round $round of $rounds"
-    build/bench/bench/hoft_bench --training "${quick[@]}" --out="$results/training_$round.json"
+    "$folder/bench/hoft_bench" --training "${quick[@]}" --out="$results/training_$round.json"
     twin "$round" torch
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 twin "$round" torch_kept_memory --suffix=_kept_memory
   done
@@ -112,10 +124,10 @@ fi
 
 # Debian's Python, whose packages the script installs.
 if [[ -n $save ]]; then
-  /usr/bin/python3 bench/ratios.py "$results"/*.json --save=bench/results/cpu.json --command="$command"
+  /usr/bin/python3 bench/ratios.py "$results"/*.json --save="bench/results/$name.json" --command="$command"
   /usr/bin/python3 bench/report.py
   /usr/bin/python3 bench/peers.py
 else
   /usr/bin/python3 bench/ratios.py "$results"/*.json
-  [[ ! -f bench/results/cpu.json ]] || /usr/bin/python3 bench/report.py --check
+  [[ ! -f bench/results/$name.json ]] || /usr/bin/python3 bench/report.py --check
 fi
