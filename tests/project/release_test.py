@@ -104,6 +104,7 @@ class Release(unittest.TestCase):
 
     def test_a_comment_and_the_version_are_not_measured(self):
         self.edit("include/hoft/hoft.hpp", r"\A(.*\n)", r"\1// A line more.\n")
+        self.edit("include/hoft/memory/workspace.hpp", r"///< bytes$", "///< bytes that are lent", once=True)
         self.commit("a comment")
         self.assertEqual(self.release("--dry-run").returncode, 0)
 
@@ -151,6 +152,11 @@ class Release(unittest.TestCase):
         self.assertEqual(run.returncode, 1)
         for name in ("README.md", "bench/results/cpu.json", "docs/reference/performance.md"):
             self.assertRegex(run.stderr, rf"{name}: measured at [0-9a-f]+, and include/ has changed since")
+
+    def test_a_header_that_was_not_there(self):
+        (self.clone / "include/hoft/core/more.hpp").write_text("#pragma once\n", encoding="utf-8")
+        self.commit("a header")
+        self.assertIn("include/ has changed since", self.release("--dry-run").stderr)
 
     def test_results_of_another_history(self):
         self.edit("bench/results/linear.json", r'"commit": *"[^"]*"', f'"commit": "{"0123456789" * 4}"', once=True)

@@ -8,7 +8,7 @@
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
 
-/// What the base operator takes and gives where B and V̂ are not stored as it wants them.
+/// Input and output of the base operator, if it needs another type or layout than those of V̂ and B.
 template <class A, class T, class L>
 struct bind_pieces {
   static constexpr bool staged = !std::same_as<T, A> || !std::same_as<L, col_major>;
@@ -51,8 +51,8 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// @param policy where to compute
 /// @param a      the adapter of a weight [m, n], ranks ru and rv. The layer refers to its memory
 /// @param base   M as a base operator on T and L
-/// @param layer  Out: cut by carve_layer for an adapter of these extents (one cut for SHOFT takes HOFT too); told that
-///               it is bound, so copies made before are not
+/// @param layer  Out: cut by carve_layer for an adapter of these extents (a layer cut for SHOFT takes HOFT too). It is
+///               marked as bound; copies that were made before are not
 /// @param work   at least bind_workspace<T, L> bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a side with explicit tau, or not
 ///         accumulated; SHOFT in a layer cut for HOFT), before anything is written. What the base operator throws

@@ -37,7 +37,7 @@ void require_layer_forward(char const* function, side_ranks ranks, bound_layer_v
   require_shape(function, "y", y, layer.rows(), x.cols);
 }
 
-/// y holds M x, of this rank's columns of M, and becomes M̂ x. v rides on the sum of M x over ranks.
+/// y holds M x of this rank's columns of M, and becomes M̂ x. v is summed over ranks in one message with M x.
 template <class Policy, class A, class TX, class T, class L, class Pieces>
 void adapt_tokens(Policy const& policy, bound_layer_view<A const> const& layer, matrix_view<TX, L> x,
                   matrix_view<T, L> y, layer_state<A, T, L> const& state, Pieces const& pieces) {
@@ -47,7 +47,7 @@ void adapt_tokens(Policy const& policy, bound_layer_view<A const> const& layer, 
                                 state.q);
 }
 
-/// `forward` with a state, or, where no backward pass follows, without one.
+/// `forward` with a state, or without one if no backward pass follows.
 template <class Policy, class A, class Base, class TX, class T, class L>
 void forward_layer(Policy const& policy, bound_layer_view<A const> const& layer, Base& base, matrix_view<TX, L> x,
                    matrix_view<T, L> y, layer_state<A, T, L> const* state, workspace work) {
@@ -97,7 +97,7 @@ void forward(Policy const& policy, bound_layer_view<A> const& layer, Base&& base
   detail::forward_layer<Policy, std::remove_const_t<A>>(policy, layer, base, x, y, &state, work);
 }
 
-/// The same where no backward pass follows: nothing is saved.
+/// The same without a backward pass: nothing is saved.
 /// @param work   at least forward_workspace(policy, layer, x, false) bytes
 template <execution_policy Policy, class A, class Base, class TX, class T, class L>
 requires base_operator<std::remove_reference_t<Base>, T, L>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/adapter/layer.hpp: an adapter bound to its weight: what depends on weights alone, what forward leaves for
-// backward, and the sums of a gradient, as views.
+// hoft/adapter/layer.hpp: views of a bound layer (what depends on the adapter and its weight alone), of the state that
+// forward saves for backward, and of the sums of a gradient.
 #pragma once
 #include <hoft/adapter/adapter.hpp>
 
@@ -8,8 +8,8 @@
 
 namespace HOFT_NAMESPACE {
 
-/// An adapter, and what bind_layer makes of it and of the weight M [m, n]: made once in an optimiser step, read by
-/// every forward and backward of that step. Views on memory that somebody else owns.
+/// An adapter, and what bind_layer computes from it and the weight M [m, n], once in an optimiser step. Every forward
+/// and backward of that step reads it. The members are views; the caller owns the memory.
 template <class A>
 struct bound_layer_view {
   adapter_view<std::remove_const_t<A> const> adapter;
@@ -17,8 +17,8 @@ struct bound_layer_view {
   matrix_view<A> minus_K;         ///< [m, rv] −K = −B T_V
   matrix_view<A> minus_scaled_K;  ///< [m, rv] −diag(s) K; for HOFT it is minus_K
   matrix_view<A> minus_UK;  ///< [ru, rv] −Ûᴴ diag(s) K, of this rank's rows, where U has one block; else empty
-  /// The memory has been filled: set by `bind_layer`, asked by every call that reads a layer. Views copied before do
-  /// not learn of it.
+  /// Whether the memory has been filled. `bind_layer` sets it, and every call that reads a layer checks it. It is not
+  /// set in copies of this view that were made before.
   bool bound = false;
 
   bound_layer_view() = default;
@@ -37,23 +37,23 @@ struct bound_layer_view {
   [[nodiscard]] index_t cols() const { return adapter.cols(); }
 };
 
-/// What `forward` leaves for `backward`, for t tokens. The backward pass takes constant elements as well.
+/// The state that `forward` saves for `backward`, for t tokens. The backward pass takes constant elements as well.
 template <class A, class T, class L>
 struct layer_state {
   matrix_view<A, L> v;  ///< [rv, t] V̂ᴴx
-  matrix_view<A, L> w;  ///< [ru, t] Ûᴴp with p = s ∘ q; or empty where no backward pass follows
+  matrix_view<A, L> w;  ///< [ru, t] Ûᴴp with p = s ∘ q; or empty if no backward pass follows
   /// [m, t] q = M x − K v, for SHOFT only and optional. Left empty, the backward pass recovers it from y as (y + U Z)
   /// / s, which costs no memory but divides rounding errors of y by s_i, and is not finite where s_i = 0.
   matrix_view<T, L> q;
 
-  /// Of tokens [j, j + t): a state that was cut for many tokens serves fewer.
+  /// The state of tokens [j, j + t), so that a state for many tokens can serve fewer.
   [[nodiscard]] layer_state columns(index_t j, index_t t) const {
     return {v.columns(j, t), w.columns(j, t), q.columns(j, t)};
   }
 };
 
-/// Sums over tokens, from which `finish` makes dU, dV and ds. `backward` adds to them, for any number of
-/// micro-batches. They are sums: those of several machines may be added up before `finish`.
+/// Sums over tokens, from which `finish` computes dU, dV and ds. `backward` adds to them, for any number of
+/// micro-batches. The sums of several machines may be added before `finish`.
 template <class A>
 struct layer_gradient_view {
   matrix_view<A> D_U;       ///< [m, ru] ∂L/∂Û without what flows through T_U and, from the output, without Û E_U
@@ -85,8 +85,8 @@ bound_layer_view<std::remove_const_t<A>> carve_layer(arena& memory, adapter_view
   return layer;
 }
 
-/// Cuts what `forward` leaves for `backward` from `memory`, for t tokens of element type T and layout L; with a
-/// counting arena it tells the size.
+/// Cuts the state that `forward` saves for `backward` from `memory`, for t tokens of element type T and layout L. With
+/// an arena that only counts, it gives the size.
 /// @throws hoft::shape_error if t is negative or the adapter's parts do not fit each other, hoft::workspace_error if
 ///         `memory` is used up
 template <class T, class L, class A>
@@ -122,7 +122,7 @@ layer_gradient_view<std::remove_const_t<A>> carve_layer_gradient(arena& memory, 
 
 namespace detail {
 
-/// All that can be asked of sums without their adapter.
+/// Checks the sums as far as that is possible without their adapter.
 template <class A>
 void require_sums(char const* function, layer_gradient_view<A> const& g) {
   require_view(function, "g.D_U", g.D_U);
@@ -156,7 +156,7 @@ void require_layer_sizes(char const* function, bound_layer_view<A> const& layer)
   require_shape(function, "layer.minus_scaled_K", layer.minus_scaled_K, m, rv);
   require_shape(function, "layer.minus_UK", layer.minus_UK, a.left.blocks() == 1 ? a.left.rank() : 0, rv);
 }
-/// A layer, to be read.
+/// A layer with constant elements.
 template <class A>
 void require_layer(char const* function, side_ranks ranks, bound_layer_view<A> const& layer) {
   require_layer_sizes(function, layer);
@@ -182,7 +182,7 @@ void require_layer_gradient(char const* function, adapter_view<A> const& a, laye
   require_equal(function, "g.ds.size", g.ds.size, a.scaled() ? m : 0);
 }
 
-/// What the other parts of a layer are made of B.
+/// Computes the other parts of a layer from B.
 template <class Policy, class A>
 void form_products(Policy const& policy, bound_layer_view<A> const& layer) {
   auto const& a = layer.adapter;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/backend/columns.hpp: what is done column by column, as function objects f(team, j). A team is what works on one
-// column: a thread of the CPU, or a block of a GPU. It offers
+// hoft/backend/columns.hpp: work on single columns, as function objects f(team, j). A team works on one column: it is a
+// thread of the CPU, or a block of a GPU. It offers
 //
 //   team.each(n, g)        g(i) for all i < n, in any order
 //   team.largest(n, g)     the largest g(i) >= 0; NaN if one is
 //   team.dot(X, Y, j)      Σ conj(X(i, j)) Y(i, j)
 //   team.divide(X, j, s)   X(:, j) := X(:, j) / s
 //
-// and each of these is finished for the whole team when the next begins.
+// and each of these ends for the whole team before the next begins.
 #pragma once
 #include <hoft/backend/scalar_math.hpp>
 #include <hoft/view/matrix_view.hpp>

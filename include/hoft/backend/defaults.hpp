@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/backend/defaults.hpp: the operations that a backend need not write. It derives from `defaults` and defines those
-// of concept.hpp that have none, and whichever it does better. A name that it defines hides every default of that name.
+// hoft/backend/defaults.hpp: the operations that a backend need not write. A backend derives from `defaults`. It must
+// define the operations of concept.hpp that have no default, and may define others. A name that it defines hides every
+// default of that name.
 #pragma once
 #include <hoft/backend/columns.hpp>
 #include <hoft/backend/elementwise.hpp>
@@ -13,7 +14,7 @@
 
 namespace HOFT_TARGET_NAMESPACE::backend {
 
-/// Consecutive columns, and how many of those behind them the same worker takes next (0 if it is not known).
+/// Consecutive columns, and how many of the columns after them the same worker takes next (0 if that is not known).
 struct panel {
   index_t first, count, next;
 };
@@ -26,8 +27,8 @@ struct defaults {
   static index_t worker_count(P const&) {
     return 1;
   }
-  /// How many of them a walk over n columns in panels of `width` keeps busy at most, without sums and with them: each
-  /// has scratch memory of its own.
+  /// The largest number of workers that a walk over n columns in panels of `width` keeps busy, without sums and with
+  /// sums. Each of them has scratch memory of its own.
   template <class P>
   static index_t panel_workers(P const& policy, index_t /*n*/, index_t /*width*/) {
     return ops<P>::worker_count(policy);
@@ -41,9 +42,9 @@ struct defaults {
   static P serial(P const& policy) {
     return policy;
   }
-  /// Columns of one panel of a matrix with m rows of elements T, while whose panels pass sums of [m, sums] grow.
-  /// Storage in 16 bits is converted panel by panel: enough columns to keep a machine busy, few enough that the copy is
-  /// small beside the matrix.
+  /// Columns of one panel of a matrix with m rows of elements T. `sums`: a walk over the panels adds to a sum of shape
+  /// [m, sums]. 16-bit storage is converted panel by panel: a panel has enough columns to keep a machine busy, and few
+  /// enough that the copy is small beside the matrix.
   template <class T, class L, class P>
   static index_t panel_width(P const&, index_t m, index_t /*sums*/) {
     if constexpr (std::same_as<T, accumulator_t<T>>) return (std::numeric_limits<index_t>::max)() / 2;
@@ -65,9 +66,9 @@ struct defaults {
     merge(index_t{0});
   }
 
-  // --- weights that are split over ranks (sharded/): here every matrix is whole, and sums are over -----------------
-  // Of a weight M [m, n] either the rows or the columns may lie on several ranks. Algorithms of adapter/ say over which
-  // of them a sum runs by the policy that they call an operation with.
+  // --- weights that are split over ranks (sharded/): here every matrix is whole, and every sum is complete ----------
+  // Either the rows or the columns of a weight M [m, n] may lie on several ranks. Algorithms of adapter/ choose the
+  // policy of an operation by the extent over which its sum runs.
 
   /// For sums over the rows of M: features of y, and the length of Q_U's reflectors.
   template <class P>
@@ -84,23 +85,23 @@ struct defaults {
   static P const& of_rank(P const& policy) {
     return policy;
   }
-  /// On how many ranks the rows of a tall matrix lie.
+  /// The number of ranks that hold the rows of a tall matrix.
   template <class P>
   static index_t rank_count(P const&) {
     return 1;
   }
-  /// What base operators are called with.
+  /// The policy with which base operators are called.
   template <class P>
   static P const& of_base(P const& policy) {
     return policy;
   }
-  /// Ranks compare r reflectors that they are about to accumulate, before anything is exchanged.
+  /// Ranks compare the reflectors that they are about to accumulate, before they exchange anything.
   template <class A, class P>
   static void agree_on_form(P const&, index_t /*r*/, index_t /*block*/, inverse) {}
-  /// Ranks compare what of an adapter no later message would show, before anything is exchanged.
+  /// Ranks compare the properties of an adapter that no later message would reveal, before they exchange anything.
   template <class P, class Adapter>
   static void agree_on_adapter(P const&, Adapter const&) {}
-  /// Each of the matrices := its sum over ranks, computed in A; together, so that they are one message.
+  /// Each of the matrices := its sum over ranks, computed in A. All of them travel in one message.
   template <class A, class P, class... Matrices>
   static void sum_ranks(P const&, Matrices const&...) {}
 
@@ -263,11 +264,11 @@ struct defaults {
 
   // --- packing: a matrix that meets every panel, in the form that the products below want; here as it is -----------
 
-  /// Tokens up to which a matrix is multiplied as it lies, since packing it would cost more than it saves. Where this
-  /// is not 0, project_packed, update_packed and update_packed_both take plain matrices too.
+  /// Up to this number of tokens a matrix is multiplied without packing, because packing would cost more than it saves.
+  /// If this is not 0, project_packed, update_packed and update_packed_both take plain matrices too.
   static constexpr index_t few_columns = 0;
-  /// Panels of T in this layout may be given to the products below as they lie, also where T is not the type that they
-  /// compute in: X, and Y beside an X of the same type or of the accumulator's. Others are converted in copies.
+  /// Whether the products below take panels of T in this layout without conversion, although they compute in another
+  /// type: X, and Y if X has the same type or the accumulator's. Other panels are converted into copies.
   template <class T, class L>
   static constexpr bool takes_panels_of = accumulating<T>;
   /// Cuts a packed matrix [rows, cols] for panels of layout L from `memory`. It has .columns(j, count).
@@ -275,7 +276,7 @@ struct defaults {
   static matrix_view<A> carve_packed(P const&, arena& memory, index_t rows, index_t cols) {
     return memory.matrix<A>(rows, cols);
   }
-  /// One for each worker: answers f with f(worker).
+  /// One packed matrix for each worker: returns f, and f(worker) is that of a worker.
   template <class A, class L, class P>
   static detail::per_worker<A> carve_packed_each(P const&, arena& memory, index_t workers, index_t rows, index_t cols) {
     return {memory, workers, rows, cols};
@@ -329,9 +330,10 @@ struct defaults {
   }
 
   // --- whole algorithms ---------------------------------------------------------------------------------------------
-  // Each is a class: its constructor cuts what it needs from an arena, and run(...) does the work. A backend may put
-  // its own in place of the one by panels, which it gets as `Panels`, to derive from or to fall back on. Constructor
-  // and run must then take what those of Panels take: a wrong signature is an error, in words (algorithm.hpp).
+  // Each is a class: its constructor cuts scratch memory from an arena, and run(...) does the work. A backend may
+  // replace the algorithm by panels with its own. It gets the former as `Panels`, to derive from or to fall back on.
+  // Constructor and run must take the same arguments as those of Panels; otherwise the compiler says what is wrong
+  // (algorithm.hpp).
 
   template <class Panels>
   using apply_algorithm = Panels;  ///< householder/apply.hpp: apply_panels
@@ -346,7 +348,8 @@ struct defaults {
   template <class Panels>
   using update_algorithm = Panels;  ///< adapter/algorithms.hpp: update_panels, X + V P and X Pᴴ
 
-  /// The exact forms Q[i] of U[i] for all i; false, and nothing done, where the general algorithm is to do it.
+  /// Computes the exact forms Q[i] of U[i] for all i. Or returns false and does nothing: then the general algorithm
+  /// computes them.
   template <class P, class Inputs, class Forms>
   static bool accumulate_batch(P const&, Inputs const&, Forms const&) {
     return false;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/backend.hpp: the operations of the CPU (backend/concept.hpp) beside walks and packing.
 //
-// No sum and no complex product here goes through Eigen: it starts its vectors at the first aligned address, so that
-// bits would depend on where the caller's memory lies.
+// No sum and no complex product here uses Eigen: it starts its vectors at the first aligned address, so bits would
+// depend on the address of the caller's memory.
 #pragma once
 #include <hoft/backend/concept.hpp>
 #include <hoft/cpu/kernel/product.hpp>
@@ -12,7 +12,7 @@
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
-/// One thread at work on a column (backend/columns.hpp).
+/// The team of one thread that works on a column (backend/columns.hpp).
 struct column_team {
   template <class F>
   void each(index_t n, F const& f) const {
@@ -92,7 +92,7 @@ struct operations : packing {
   static void for_each_column(cpu const& policy, index_t m, index_t n, F const& f) {
     constexpr index_t passes = 4;  // of about a multiply-add for each element
     parallel_for(worth_threads(policy, passes * m * n), n, [&](index_t, index_t j) {
-      F const own = f;  // nothing that is written can be part of it: its loops become vectors
+      F const own = f;  // a copy cannot alias what is written, so its loops can be vectorised
       own(column_team{}, j);
     });
   }
@@ -118,7 +118,7 @@ struct operations : packing {
   template <class T, class TY, class Layout>
   static void add_row_dots(cpu const&, matrix_view<T const, Layout> X, matrix_view<TY const, Layout> Y,
                            vector_view<T> d) {
-    if (X.empty()) return;  // there may be no address
+    if (X.empty()) return;  // its address may be null
     if constexpr (X.is_col_major) {
       index_t first = 0;
       if constexpr (!is_complex<T>) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/cpu/policy.hpp: the execution policy of the CPU, and its threads at work.
+// hoft/cpu/policy.hpp: the execution policy of the CPU, and how its threads share work.
 #pragma once
 #include <hoft/core/options.hpp>
 #include <hoft/core/scalar.hpp>
@@ -23,7 +23,7 @@ struct operations;  // backend.hpp
 /// `threads` > 1 takes them from `executor`, for example a thread_pool, which must outlive the calls. Without one, each
 /// parallel part of a call starts threads of its own, which allocates and takes longer than a small problem. Workspace
 /// grows with the threads that a problem keeps busy. A value below 1 counts as 1.
-/// `scratch` keeps the workspace of calls that return or refill values, which else each of them allocates.
+/// `scratch` keeps the workspace of calls that return or refill values. Without it each of them allocates its own.
 struct cpu {
   using backend = operations;
   int threads = 1;
@@ -34,8 +34,8 @@ struct cpu {
 /// How many workers may run at once.
 inline index_t worker_count(cpu const& policy) { return (std::max)(policy.threads, 1); }
 
-/// body(worker, task) once for each task in [0, tasks), tasks taken in ascending order by up to `threads` workers. What
-/// a body throws is thrown here when all have ended; the tasks not yet begun are then left out.
+/// Calls body(worker, task) once for each task in [0, tasks). Up to `threads` workers take the tasks in ascending
+/// order. If a body throws, no further task begins, and the exception is thrown here when all workers have ended.
 template <class Body>
 void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
   index_t const workers = (std::min)(worker_count(policy), tasks);
@@ -66,7 +66,7 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
   if (work.error) std::rethrow_exception(work.error);
 }
 
-/// The policy for independent work of that many multiply-adds: one thread where waking or starting others takes longer.
+/// The policy for independent work of that many multiply-adds: one thread if waking or starting others takes longer.
 inline cpu worth_threads(cpu const& policy, index_t work) {
   constexpr index_t least = index_t{1} << 20;
   return work < least ? cpu{} : policy;

@@ -18,11 +18,12 @@ class executor {
   /// One worker's share of some work: worker numbers are different for all that run at once.
   using share = void (*)(void* work, index_t worker) noexcept;
 
-  /// Calls one(work, 0), and one(work, w) for other w in [1, workers), each once at most: at the same time, or one
-  /// after another in any order. Each share takes work that no other has begun, so any w but 0 may be left out, as
-  /// where there are fewer threads or where this is called from within a share. Returns, or throws, when all that have
-  /// begun have ended; none begins after that. A share that has begun may wait for others that have: all of them must
-  /// get on. Called from several threads at once, if the calls with this executor are.
+  /// Calls one(work, 0), and one(work, w) for other w in [1, workers), each at most once: at the same time, or one
+  /// after another in any order. A share takes the work that no other share has begun. So every w but 0 may be left
+  /// out, for example because there are fewer threads, or because this call comes from within a share. Returns or
+  /// throws when all shares that have begun have ended; no share begins after that. A share may wait for another that
+  /// has begun, so every share that has begun must make progress. Several threads may call this function at once, if
+  /// they use one executor.
   virtual void run(index_t workers, share one, void* work) = 0;
 
  protected:
@@ -32,12 +33,13 @@ class executor {
   ~executor() = default;
 };
 
-/// Threads that sleep between calls, so that no call starts one or allocates for it. Waking them takes a fraction of
-/// starting them. May serve calls from several threads: one that finds it at work goes on alone, with the same result.
+/// Threads that sleep between calls, so that a call neither starts threads nor allocates. Waking a thread takes a
+/// fraction of the time of starting it. Several threads may call at once: a call that finds the pool busy runs on its
+/// own thread alone, with the same result.
 class thread_pool final : public executor {
  public:
-  /// Starts threads - 1 of them, since a caller works too; below 1 counts as 1.
-  /// @throws std::system_error if the system has no more threads, std::bad_alloc; none is left behind.
+  /// Starts threads - 1 threads, because the caller works too. A value below 1 counts as 1.
+  /// @throws std::system_error if the system has no more threads, std::bad_alloc; no thread is left running.
   explicit thread_pool(int threads) : slots_(std::size_t((std::max)(threads, 1) - 1)) {
     try {
       for (std::size_t i = 0; i < slots_.size(); ++i)
@@ -49,10 +51,10 @@ class thread_pool final : public executor {
   }
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;
-  /// No call may be under way.
+  /// No call may be running.
   ~thread_pool() { end(); }
 
-  /// With the caller's.
+  /// The number of threads, the caller's included.
   [[nodiscard]] int threads() const noexcept { return int(slots_.size()) + 1; }
 
   void run(index_t workers, share one, void* work) override {
@@ -63,7 +65,7 @@ class thread_pool final : public executor {
     one(work, 0);
     for (std::size_t i = 0; i < others; ++i) {
       std::atomic<int>& state = slots_[i].state;
-      // Nothing is left for those that have not begun, so the caller does not wait until they wake.
+      // No work is left for threads that have not begun, so the caller does not wait for them to wake.
       int now = called;
       if (!state.compare_exchange_strong(now, idle, std::memory_order_acquire)) wait_while(running, state);
     }
@@ -78,8 +80,8 @@ class thread_pool final : public executor {
   };
 
   static void tell(std::atomic<int>& state, int what) {
-    state.store(what);   // in one order with notify_one's look at what waits
-    state.notify_one();  // of the caller and the thread of the slot, one waits at a time
+    state.store(what);   // sequentially consistent, as notify_one needs it to see a waiting thread
+    state.notify_one();  // either the caller or the slot's thread waits, never both
   }
   static int wait_while(int what, std::atomic<int>& state) {
     int now;
@@ -88,7 +90,7 @@ class thread_pool final : public executor {
   }
   void serve(std::atomic<int>& state, index_t worker) {
     for (int now; (now = wait_while(idle, state)) != ended;) {
-      // Called back meanwhile, or called back and called once more: then what it sees is the later call's.
+      // The share may have been withdrawn since, or withdrawn and given again: then it belongs to the later call.
       if (!state.compare_exchange_strong(now, running, std::memory_order_acquire)) continue;
       one_(work_, worker);
       tell(state, idle);
@@ -104,7 +106,7 @@ class thread_pool final : public executor {
 
   std::vector<slot> slots_;
   std::atomic_flag busy_;
-  share one_ = nullptr;  // of the call under way
+  share one_ = nullptr;  // of the running call
   void* work_ = nullptr;
 };
 
@@ -119,7 +121,7 @@ inline void run_on_new_threads(index_t workers, executor::share one, void* work)
     others.reserve(std::size_t(workers - 1));
     for (index_t worker = 1; worker < workers; ++worker) others.emplace_back(one, work, worker);
   } catch (std::exception const&) {
-    // The system has no more threads or memory: those that run share the work, with the same result.
+    // The system has no more threads or memory: the running threads share the work, with the same result.
   }
   one(work, 0);
   for (std::thread& other : others) other.join();

@@ -12,10 +12,10 @@
 
 namespace HOFT_CUDA_NAMESPACE {
 
-/// Compute on the GPU that is current, in the order of a stream. Matrices and workspace are memory of that device. A
-/// call returns when its kernels have been submitted; no memory of the device is allocated, nothing is waited for, and
-/// a stream that is being captured records it. Results have the same bits from run to run, as long as the handle serves
-/// this stream alone (cuBLAS promises no more); a handle serves one thread of the host at a time.
+/// Compute on the current GPU, in the order of a stream. Matrices and workspace are memory of that device. A call
+/// returns when its kernels have been submitted: it allocates no device memory and does not wait. A stream that is
+/// being captured records the call. Results have the same bits from run to run if the handle serves this stream alone
+/// (cuBLAS promises no more). A handle serves one thread of the host at a time.
 struct device {
   using backend = operations;
   using cuda_device_tag = void;
@@ -39,7 +39,7 @@ struct device {
 namespace detail {
 template <class = void>
 __global__ void __launch_bounds__(2 * threads) fill_processor() {}
-/// So many blocks in clusters of `size`; attribute: room for what the answer points to.
+/// A launch of that many blocks in clusters of `size`. `attribute` is memory to which the result points.
 inline cudaLaunchConfig_t launch_config(index_t blocks, cluster_size size, index_t shared, cudaStream_t stream,
                                         cudaLaunchAttribute& attribute) {
   attribute.id = cudaLaunchAttributeClusterDimension;
@@ -54,7 +54,7 @@ inline cudaLaunchConfig_t launch_config(index_t blocks, cluster_size size, index
   return config;
 }
 /// Clusters of `size` blocks that fill their processors, as many as run at a time on device `which`, the current one.
-/// Asked once, since a policy is made for many a call: `size` and `shared` are always the same on a device.
+/// The device is asked once, because many calls make a policy; `size` and `shared` are always the same on a device.
 inline index_t count_clusters(int which, index_t size, index_t shared) {
   static std::array<std::atomic<int>, 64> known{};  // by device; one more than the answer
   bool const kept = which < int(known.size());
@@ -147,14 +147,14 @@ struct blas_type<std::complex<double>> {
   static constexpr cublasComputeType_t compute = CUBLAS_COMPUTE_64F_PEDANTIC;
 };
 
-/// Sets the handle's stream, unless it is that one already: setting it takes a workspace of the caller's away.
+/// Sets the handle's stream unless it is set already, because setting it removes a workspace that the caller has set.
 inline void use_stream(cublasHandle_t blas, cudaStream_t stream) {
   cudaStream_t now = nullptr;
   require(cublasGetStream(blas, &now), "cublasGetStream");
   if (now != stream) require(cublasSetStream(blas, stream), "cublasSetStream");
 }
 
-/// The handle's pointer mode set to the host's for the length of a call.
+/// Sets the handle's pointer mode to the host's for the duration of a call.
 class host_scalars {
  public:
   explicit host_scalars(cublasHandle_t blas) : blas_(blas) {
@@ -170,7 +170,7 @@ class host_scalars {
   cublasPointerMode_t before_{};
 };
 
-/// Sums of 16-bit products are kept in float, those that several blocks make too, for the length of a call.
+/// Makes cuBLAS sum 16-bit products in float for the duration of a call, also where several blocks compute a sum.
 class sums_in_float {
  public:
   explicit sums_in_float(cublasHandle_t blas) : blas_(blas) {
@@ -191,7 +191,7 @@ class sums_in_float {
 
 #if defined(__CUDACC__)
 namespace detail {
-/// `function` by so many blocks in clusters of `size`.
+/// `function` on that many blocks in clusters of `size`.
 inline void launch(device const& policy, void const* function, index_t blocks, cluster_size size, index_t shared,
                    void** arguments) {
   // The same value at every launch: it belongs to the kernel, which other threads of the host may be launching.
@@ -204,14 +204,14 @@ inline void launch(device const& policy, void const* function, index_t blocks, c
 }
 }  // namespace detail
 
-/// kernel(block) by so many blocks.
+/// kernel(block) on that many blocks.
 template <class Kernel>
 void launch_blocks(device const& policy, index_t blocks, Kernel const& kernel) {
   void* arguments[] = {const_cast<Kernel*>(&kernel)};
   detail::launch(policy, reinterpret_cast<void const*>(detail::run<Kernel>), blocks, {}, kernel.shared_bytes(),
                  arguments);
 }
-/// kernel(cluster) by so many clusters.
+/// kernel(cluster) on that many clusters.
 template <class Kernel>
 void launch_clusters(device const& policy, index_t clusters, cluster_size size, Kernel const& kernel) {
   static_assert(sizeof(Kernel) + sizeof(size.blocks) <= 32764, "what the arguments of a kernel have room for");
@@ -239,8 +239,8 @@ void multiply_stored(device const& policy, matrix_view<T const, LA> A, matrix_vi
       "cublasGemmEx");
 }
 
-/// Whether cuBLAS multiplies: it has a name for the operation, and the product is worth a launch of its own, which it
-/// takes even where several problems share the others.
+/// Whether cuBLAS computes the product: it must have a name for the operation, and the product must be worth a launch
+/// of its own, which no other problem of a batch can share.
 template <class T, class LA, class LB, class LC>
 bool multiplies(device const& policy, matrix_view<T const, LA> A, bool conjugate_a, matrix_view<T const, LB> B,
                 bool conjugate_b, matrix_view<T, LC> C) {

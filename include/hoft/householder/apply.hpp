@@ -32,7 +32,7 @@ compact_wy_view<A const> conjugated(Policy const& policy, compact_wy_view<A cons
   oriented.vectors = conj.vectors, oriented.factor = conj.factor, oriented.gram = conj.gram, oriented.tau = conj.tau;
   return oriented;
 }
-/// The form that acts from that side. For a real Q it is Q itself, which is not copied.
+/// The form to apply for that side. For a real Q it is Q itself, without a copy.
 template <class Policy, class A>
 decltype(auto) orient(Policy const& policy, compact_wy_view<A const> const& Q, side s,
                       oriented_pieces<A> const& pieces) {
@@ -81,25 +81,25 @@ auto staged(Policy const& policy, matrix_view<T, L> X, matrix_view<A, L> buffer)
     return panel;
   }
 }
-/// The panel behind `p` that will be read next, if its elements are read where they are.
+/// The panel that is read after `p`, if its elements are read in place.
 template <class A, class T, class L, class Panel>
 matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p) {
   if constexpr (std::same_as<std::remove_const_t<T>, A>)
     if (p.next > 0) return X.columns(p.first + p.count, p.next);
   return {};
 }
-/// Elements that are written without being read: all of Y, unless it is X or is converted panel by panel.
+/// Elements that are written and never read: all of Y, unless Y is X or is converted panel by panel.
 template <class TX, class T, class L>
 index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
   bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
   return in_place || !accumulating<T> ? 0 : Y.rows * Y.cols;
 }
-/// Whether products with such a matrix take panels of T as they lie.
+/// Whether products with this kind of matrix take panels of T without conversion.
 template <class Policy, class Matrix, class T, class L>
 inline constexpr bool takes_panels = accumulating<T> || (ops<Policy>::template takes_panels_of<T, L> &&
                                                          std::same_as<Matrix, packed_t<Policy, accumulator_t<T>, L>>);
-/// Whether panels of T are worked on in converted copies. They are not where the backend takes them as they lie and
-/// each is written `once` at most, behind all that reads it: what is written is rounded.
+/// Whether panels of T are converted into copies. They are not if the backend takes them without conversion and each is
+/// written at most `once`, after everything that reads it: writing rounds to T.
 template <class Policy, class T, class L>
 bool copies_panels(bool once) {
   return !accumulating<T> && !(once && ops<Policy>::template takes_panels_of<T, L>);
@@ -182,7 +182,7 @@ void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L
   require_shape(function, "Y", Y, X.rows, X.cols);
 }
 
-/// apply, of arguments that fit each other. `prepare` is called behind all checks, before anything is written.
+/// `apply` for arguments that fit each other. `prepare` is called after all checks, before anything is written.
 template <class A, class T, class L, class Policy, class Prepare>
 void apply_checked(char const* function, Policy const& policy, compact_wy_view<A const> const& Q,
                    matrix_view<T const, L> X, matrix_view<T, L> Y, side s, op o, workspace work, matrix_view<A> W,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/householder/gradient.hpp: the parts of the backward pass that a panel of columns and a whole matrix share. The
-// transforms build their own backward passes on them.
+// hoft/householder/gradient.hpp: the parts of the backward pass that a panel of columns and a whole matrix share.
+// adapter/ builds its backward passes on them.
 #pragma once
 #include <hoft/householder/accumulate.hpp>
 #include <hoft/householder/apply.hpp>
@@ -59,17 +59,17 @@ struct gradient_parts {
   }
 };
 
-/// What a panel of the backward pass knows of the forward pass. Where T is not A, there is one factor.
+/// What the backward pass of a panel knows about the forward pass. If T is not A, there is one factor.
 template <class A, class L, class T = A>
 struct forward_state {
   matrix_view<T const, L> X;  ///< input of the only factor (`is_input`), or output of the factor applied last
-  matrix_view<A, L> rewind;   ///< where X may be walked back through the factors; X itself or without data
+  matrix_view<A, L> rewind;   ///< memory in which X may be taken back through the factors; X itself, or without data
   matrix_view<A const, L> W;  ///< [r, w] projections; without data they are computed here
   bool is_input = false;
   bool wanted = false;  ///< leave the input of the whole product in `rewind`
 };
 
-/// W := UᴴX, if it has data, and P := UᴴG. Where their rows lie on several ranks both are one message.
+/// W := UᴴX, if W has data, and P := UᴴG. If rows lie on several ranks, both sums are one message.
 template <class Policy, class Packed, class T, class A, class L>
 void project_both(Policy const& policy, Packed const& U, matrix_view<T const, L> X, matrix_view<T const, L> G,
                   matrix_view<A, L> W, matrix_view<A, L> P) {

@@ -12,15 +12,16 @@
 
 namespace HOFT_TARGET_NAMESPACE {
 
-/// Cuts a workspace into pieces. Built without memory it only counts: the same code that carves tells the size.
+/// Cuts a workspace into pieces. An arena without memory only counts, so the code that cuts a workspace also gives its
+/// size.
 class arena {
  public:
   /// Counts only.
   arena() = default;
-  /// Carves from `memory`, which is as large as the same pieces were when they were counted.
+  /// Cuts pieces from `memory`, which must have the size that an arena without memory counted for the same pieces.
   explicit arena(workspace memory)
       : begin_(memory.data), next_(begin_), end_(begin_ + (std::max)(index_t{0}, memory.size)), carving_(true) {}
-  /// Carves what `memory` has room for, and counts all: compare size() with it before the pieces are used.
+  /// Cuts the pieces that fit into `memory`, and counts all of them: compare size() with the memory before using them.
   struct counting {};
   arena(workspace memory, counting) : arena(memory) { counts_when_used_up_ = true; }
 

@@ -11,17 +11,18 @@
 
 namespace HOFT_NAMESPACE {
 
-/// Memory for the workspace of calls that return or refill values. It grows to what the largest of them has asked for
-/// and is kept, so that later calls allocate none. A policy lends it, cpu{.scratch = &memory}, and it must outlive the
-/// calls. It serves one call at a time: one that finds it in use, from another thread or from within a base operator,
-/// allocates its own, with the same result.
+/// Workspace that is kept between calls that return or refill values. It grows to the size that the largest call needs,
+/// so later calls allocate nothing. A policy lends it, cpu{.scratch = &memory}, and it must outlive the calls. It
+/// serves one call at a time. A call from another thread, or from within a base operator, finds it in use and allocates
+/// its own workspace, with the same result.
 class scratch {
  public:
   scratch() = default;
   scratch(scratch const&) = delete;
   scratch& operator=(scratch const&) = delete;
 
-  /// At least `bytes`, until give_back; or nothing where a call has it. @throws std::bad_alloc, and is not in use then
+  /// At least `bytes`, until give_back; or nothing if a call is using it. @throws std::bad_alloc, and is then not in
+  /// use
   [[nodiscard]] std::optional<workspace> take(index_t bytes) {
     if (in_use_.test_and_set(std::memory_order_acquire)) return {};
     if (bytes > size_) {

@@ -7,12 +7,13 @@
 
 namespace HOFT_NAMESPACE {
 
-/// What of a problem is split over ranks. Parts may have any size, none too, and lie in the order of the ranks.
+/// The extent of a problem that is split over ranks. Parts are in the order of the ranks. They may have any size, also
+/// none.
 enum class split {
   tall,     ///< the rows of a tall matrix: of reflectors U, and of X in Q X (its columns in X Q)
   rows,     ///< the rows of a weight M [m, n], features of y: "column parallel" in Megatron's words
   columns,  ///< the columns of a weight, features of x: "row parallel"
-  none      ///< nothing: every rank has all of it
+  none      ///< nothing: every rank has the whole problem
 };
 
 }  // namespace HOFT_NAMESPACE
@@ -28,7 +29,7 @@ concept on_host = !requires {
   typename P::cuda_device_tag;
 };
 
-/// Compute on each rank by the policy `local`, and add up over ranks where a sum runs over an extent that is split.
+/// Compute on each rank by the policy `local`, and add over ranks where a sum runs over a split extent.
 ///
 ///   split::tall     accumulate, apply and its gradients: U, X, dU and dX are this rank's rows
 ///   split::rows     calls of adapters: U, s, y, dU and ds are this rank's rows of the whole, and M its rows of the
@@ -36,14 +37,14 @@ concept on_host = !requires {
 ///   split::columns  V, x, dx and dV are this rank's rows, and M its columns of the weight. U, s and y are whole
 ///
 /// Calls are collective: every rank makes the same ones in the same order, with the same ranks, tokens and types. Base
-/// operators are this rank's part of M alone: hoft adds up what they return. Forms of an adapter are accumulated with
-/// left() and right(). What is whole has the same bits on every rank: they compute by the same instruction set. One
-/// rank computes as the local policy does, to the bit.
+/// operators are this rank's part of M alone: hoft adds their results. Forms of an adapter are accumulated with left()
+/// and right(). What is not split has the same bits on every rank, because all ranks use one instruction set. A single
+/// rank has the bits of the local policy.
 ///
-/// Before each message ranks agree on what it holds: an error on every rank names two that differ. It costs a small
-/// message more. On the CPU calls that begin with an adapter compare checksums of what is whole of it, one pass over
-/// that, which tells the wrong split. `agrees = false`, on all ranks alike, leaves out both; ranks that differ then
-/// hang or get nonsense.
+/// Before each message the ranks compare what it is to hold, in a small message. If two ranks differ, an error on every
+/// rank names them. On the CPU, calls that begin with an adapter also compare checksums of its parts that are not
+/// split, in one pass over them; that finds a wrong split. `agrees = false`, on all ranks, leaves out both checks;
+/// ranks that differ then wait for ever or compute wrong numbers.
 template <execution_policy Local, communicator<Local> Communicator>
 struct sharded {
   using backend = operations;
@@ -53,7 +54,7 @@ struct sharded {
   Communicator* ranks;  ///< must outlive the calls
   split of = split::tall;
   bool agrees = true;
-  split declared = of;  ///< what the caller said, also where `of` is that of one side
+  split declared = of;  ///< the split that the caller gave, also if `of` is that of one side
 
   sharded(Local where, Communicator& between, split what = split::tall, bool checked = true)
       : local(where), ranks(&between), of(what), agrees(checked) {}
@@ -70,7 +71,7 @@ struct sharded {
     if (of == split::rows || of == split::columns) refuse_weight();
     return of == split::tall && ranks->size() > 1;
   }
-  /// On how many ranks the rows of a tall matrix lie.
+  /// The number of ranks that hold the rows of a tall matrix.
   [[nodiscard]] index_t rank_count() const { return sums() ? ranks->size() : 1; }
 
  private:
