@@ -46,7 +46,7 @@ def machine(contexts):
         "caches": caches,
     }
     for context in contexts:
-        for name in ("compiler", "flags", "eigen", "vectors", "openblas", "openblas_core", "torch"):
+        for name in ("compiler", "flags", "eigen", "vectors", "openblas", "openblas_core", "torch", "torch_pypi"):
             if name in context:
                 found[name] = context[name]
     found["load_at_start"] = contexts[0].get("load_avg", [])

@@ -54,7 +54,7 @@ OPERATIONS = {
     "apply_backward_forms": "The same call in three forms: into the caller's memory with a workspace (`hoft`), into a "
     "result that is filled again, and with a new result that is freed.",
     "merge_forms": "The same three forms for M̂ from M.",
-    "training": "accumulate, apply and the gradients. `torch_…` is eager PyTorch; `…_kept_memory` is explained above. "
+    "training": "accumulate, apply and the gradients. `torch_…` is eager PyTorch, Debian's and, as `…_pypi`, PyPI's; `…_kept_memory` is explained above. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }
 
@@ -109,7 +109,7 @@ def machine_lines(results):
         ],
         ["OpenBLAS", f"{machine.get('openblas', '?')}, kernels for {machine.get('openblas_core', '?')}"],
         ["Eigen", machine.get("eigen", "?")],
-        ["PyTorch", machine.get("torch", "not measured")],
+        ["PyTorch", f"{machine.get('torch', 'not measured')} of Debian, {machine.get('torch_pypi', 'none')} of PyPI"],
         ["load at the start", ", ".join(f"{load:.2f}" for load in machine.get("load_at_start", []))],
     ]
     return "\n".join(

@@ -106,10 +106,15 @@ rm -rf "$results"
 mkdir -p "$results"
 "$folder/bench/hoft_bench" "${quick[@]}" "${options[@]}" --out="$results/all.json"
 
-# PyTorch has a process of its own: rounds of both alternate. A second twin keeps its memory between steps, which the
-# system would otherwise take back and clear again each time.
-twin() { # twin <round> <name> [option...]
-  /usr/bin/python3 bench/torch_twin.py "${quick[@]}" --out="$results/$2_$1.json" "${@:3}"
+# PyTorch has processes of its own: rounds of all alternate. A second twin keeps its memory between steps, which the
+# system would otherwise take back and clear again each time. Beside Debian's PyTorch runs that of PyPI, where
+# scripts/install_python.sh has made build/venv.
+twin() { # twin <round> <name> <python> [suffix]
+  "$3" bench/torch_twin.py "${quick[@]}" --suffix="${4:-}" --out="$results/$2_$1.json"
+}
+twins() { # twins <round> <name> <python> [suffix]
+  twin "$@"
+  MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 twin "$1" "$2_kept_memory" "$3" "${4:-}_kept_memory"
 }
 if [[ -z $partial ]]; then
   rounds=5
@@ -117,8 +122,8 @@ if [[ -z $partial ]]; then
   for ((round = 1; round <= rounds; ++round)); do
     echo "Beside PyTorch, round $round of $rounds"
     "$folder/bench/hoft_bench" --training "${quick[@]}" --out="$results/training_$round.json"
-    twin "$round" torch
-    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 twin "$round" torch_kept_memory --suffix=_kept_memory
+    twins "$round" torch /usr/bin/python3
+    [[ ! -x build/venv/bin/python ]] || twins "$round" torch_pypi build/venv/bin/python _pypi
   done
 fi
 

@@ -197,6 +197,22 @@ TARGETS = [
         3,
     ),
     Target(
+        "torch_pypi",
+        "accumulate, apply and gradients 4096² × 16 against the compact WY form in eager PyTorch of PyPI",
+        ratio(TRAINING, "torch_compact_wy_pypi", "torch_compact_wy_solve_pypi"),
+        "×",
+        2.2,
+        3,
+    ),
+    Target(
+        "torch_pypi_kept",
+        "accumulate, apply and gradients 4096² × 16 against the same in PyTorch of PyPI with kept memory",
+        ratio(TRAINING, "torch_compact_wy_pypi_kept_memory", "torch_compact_wy_solve_pypi_kept_memory"),
+        "×",
+        2.2,
+        3,
+    ),
+    Target(
         "torch_hra",
         "accumulate, apply and gradients 4096² × 16 against eager PyTorch, one reflector after another (HRA)",
         ratio(TRAINING, "torch_hra"),

@@ -63,7 +63,7 @@ def step(forward, U, X, dY):
 
 
 def worst_error(results, expected):
-    return max(float((a - b).norm() / b.norm()) for a, b in zip(results, expected))
+    return max(float((a - b).detach().norm() / b.detach().norm()) for a, b in zip(results, expected))
 
 
 def data(m, n, r, dtype):
@@ -132,7 +132,7 @@ def main():
                     "time_unit": "ms",
                 }
             )
-    context = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
+    context = {"torch_pypi" if "_pypi" in options.suffix else "torch": torch.__version__, "torch_threads": torch.get_num_threads()}
     options.out.write_text(json.dumps({"context": context, "benchmarks": runs}, indent=1), encoding="utf-8")
 
 

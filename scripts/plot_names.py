@@ -71,7 +71,7 @@ PEERS = {
     "copy": "device copy",
 }
 PRODUCTS = {"apply": 3, "apply_rows": 3, "batch": 3, "merge": 6}  # products of a peer that has nothing but products
-SUFFIXES = {"_on_blas": ", OpenBLAS", "_kept_memory": " (memory kept)", "_out": " (out of place)"}
+SUFFIXES = {"_on_blas": ", OpenBLAS", "_kept_memory": " (memory kept)", "_pypi": " of PyPI", "_out": " (out of place)"}
 
 
 def method_label(method):
