@@ -131,10 +131,18 @@ def note_lines(targets, notes):
     unknown = set(notes) - {row["id"] for row in targets}
     if unknown:
         sys.exit(f"report.py: bench/notes.json explains what is no target: {', '.join(sorted(unknown))}")
-    short = [row for row in targets if row["verdict"] == "falls short"]
-    notes_of = [f"{row['what']}: {notes.get(row['id'], 'not explained yet.')}" for row in short]
-    notes_of += [f"{row['what']}: {notes[row['id']]}" for row in targets if row["id"] in notes and row not in short]
-    return bullets(notes_of) if notes_of else "Nothing falls short.\n"
+    names, whole = {}, ""
+    for row in targets:  # rows that begin with "the same" stand under the row that they mean
+        same = row["what"].startswith("the same")
+        names[row["id"]] = f"{whole}, {row['what']}" if same else row["what"]
+        whole = whole if same else row["what"]
+    explained = {}  # {note: rows}, so that a note of several rows stands once
+    for row in sorted(targets, key=lambda row: row["verdict"] != "falls short"):
+        if row["verdict"] == "falls short" or row["id"] in notes:
+            explained.setdefault(notes.get(row["id"], "not explained yet."), []).append(names[row["id"]])
+    if not explained:
+        return "Nothing falls short.\n"
+    return bullets(f"{'; '.join(rows)}: {note}" for note, rows in explained.items())
 
 
 def gpu_lines(results):
