@@ -56,10 +56,10 @@ def rows(results):
     once = step["hoft_once"]["median_ms"] / step["hoft"]["median_ms"]
     measured = {
         "| 16 reflectors applied to a 4096² matrix, one thread |":
-            f"{over_hoft(apply, 'blas_products'):.1f} times as fast as three products by OpenBLAS",
+            f"{over_hoft(apply, 'blas_products'):.1f} times as fast as the three matrix products by OpenBLAS",
         "| forward and backward of a HOFT layer: 1024², rank 16, 2048 tokens, one thread |":
-            f"{lora:.2f} times the time of LoRA, {frozen:.2f} times that of the frozen layer, all on the same matrix "
-            f"product; what a step does once adds {100 * once:.1f} %",
+            f"{lora:.2f} times as long as LoRA, {frozen:.2f} times as long as the frozen layer, all with hoft's matrix "
+            f"product; once in a step {100 * once:.1f} % more",
     }  # fmt: skip
     return {start: f"{start} {what} | `bash bench/run.sh --cpu`, {commit} |" for start, what in measured.items()}
 
