@@ -21,6 +21,32 @@ struct quantised {
   }
 };
 
+// y = M x learns the same inputs upside down, by gradient descent on U and V.
+void train(Matrix const& M, Matrix const& x) {
+  Matrix const target = M.lazyProduct(x.colwise().reverse());
+  Matrix U = hoft::paired_gaussian<double>(M.rows(), 16, 1), V = hoft::paired_gaussian<double>(M.cols(), 16, 2), dy;
+  hoft::scratch scratch;
+  hoft::cpu const policy{.scratch = &scratch};
+  hoft::adapter a(policy, U, V);
+  auto layer = hoft::bind_layer(policy, a, hoft::dense(M));
+  hoft::layer_gradient sums(layer);
+  auto f = hoft::forward(policy, layer, x);
+  hoft::dense_matrix<double> dx;
+  hoft::adapter_gradient<double> d;
+  for (int step = 0; step <= 300; ++step) {
+    a.assign(policy, U, V);
+    hoft::bind_layer(policy, a, layer);
+    hoft::forward(policy, layer, x, f);
+    dy = f.y - target;
+    sums.set_zero();
+    hoft::backward(policy, layer, x, f, dy, sums, dx);
+    hoft::finish(policy, layer, sums, d);
+    U -= d.dU / 500;
+    V -= d.dV / 500;
+    if (step % 100 == 0) std::cout << "step " << step << ", error " << dy.norm() / target.norm() << '\n';
+  }
+}
+
 int main() {
   std::cout << "1. Reflectors\n";
   Matrix const U = Matrix::Random(100, 6);
@@ -88,4 +114,7 @@ int main() {
   }
   auto const e = hoft::finish(two_threads, layer, sums);
   std::cout << "four of 64 tokens against one of 256: " << (e.dV - d.dV).norm() / d.dV.norm() << '\n';
+
+  std::cout << "6. A training loop\n";
+  train(M, x);
 }
