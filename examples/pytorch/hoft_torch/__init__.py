@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """hoft in PyTorch: products of Householder reflectors, HOFT and SHOFT with gradients."""
 
+import importlib.metadata
+
 from .functional import hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge
 from .hra import HRALinear, load_hra
 from .linalg import householder_product, ormqr
@@ -30,4 +32,13 @@ def __getattr__(name):
         from .export import export_lora
 
         return export_lora
+    if name == "__version__":
+        try:
+            return importlib.metadata.version("hoft-torch")
+        except importlib.metadata.PackageNotFoundError:  # of a checkout
+            return "0+checkout"
     raise AttributeError(f"module 'hoft_torch' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

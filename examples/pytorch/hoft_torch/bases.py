@@ -30,8 +30,8 @@ class Base:
         sizes = getattr(self.module, "in_features", None), getattr(self.module, "out_features", None)
         if not all(isinstance(size, int) for size in sizes):
             raise TypeError(
-                f"hoft: the base is of type {type(self.module).__name__}, which has no in_features and out_features: it must"
-                " be a linear layer, such as torch.nn.Linear"
+                f"hoft: the base is {a_type(self.module)}, which has no in_features and out_features: it must be a linear"
+                " layer, such as torch.nn.Linear"
             )
         return sizes
 

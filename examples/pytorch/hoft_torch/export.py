@@ -90,7 +90,7 @@ def export_lora(model: torch.nn.Module, directory: "str | os.PathLike", adapter_
     inner = model.get_base_model() if is_peft else model
     layers = list(_layers_of_peft(inner, name) if is_peft else _layers_of(inner))
     if not layers:
-        raise TypeError(f"export_lora: the model, {a_type(inner)}, has no layer adapted by HOFT")
+        raise TypeError(f"export_lora: the model, {a_type(inner)}, has no layer adapted by HOFT (merged and unloaded?)")
     scaled = any(layer.factors[2] is not None for layer in layers)
     state = {}
     for layer in layers:
@@ -236,7 +236,13 @@ def _peft():
 def _load(directory):
     """The PeftModel of a directory, whose configuration says which base it is for."""
     peft = _peft()
-    task = peft.PeftConfig.from_pretrained(directory).task_type
+    config = peft.PeftConfig.from_pretrained(directory)
+    if not config.base_model_name_or_path:
+        sys.exit(
+            f"hoft_torch.export: {directory} does not say which model its adapter is for (base_model_name_or_path): load"
+            " both in Python, and call hoft_torch.export_lora(model, directory)"
+        )
+    task = config.task_type
     wanted = peft.PeftModel if task is None else peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task]
     classes = (a for key, a in vars(peft).items() if key.startswith("AutoPeftModel"))
     return next(a for a in classes if a._target_peft_class is wanted).from_pretrained(directory)

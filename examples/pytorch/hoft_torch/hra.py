@@ -25,7 +25,8 @@ class HRALinear(HOFTLinear):
 def load_hra(model: torch.nn.Module, directory: Union[str, pathlib.Path]) -> Dict[str, HRALinear]:
     """Puts HRALinear around the layers of `model` for which an adapter in `directory`, saved by PEFT's HRA, has
     reflectors; the layers by name. Where Gram and Schmidt were applied to the reflectors, the layers have what came out.
-    Trained biases and modules that were saved with the adapter are loaded as well.
+    Trained biases and modules that were saved with the adapter are loaded as well. Everything but the reflectors is
+    frozen, as PEFT does it.
 
     Raises, before a layer is replaced: FileNotFoundError without adapter_config.json or weights; ValueError where the
     adapter is no HRA, its shapes do not fit, or names in it are not of the model; TypeError for layers that are not linear.
@@ -51,6 +52,7 @@ def load_hra(model: torch.nn.Module, directory: Union[str, pathlib.Path]) -> Dic
     if unknown:
         raise ValueError(f"load_hra: the adapter has {unknown[0]}, which the model has not")
     model.load_state_dict(others, strict=False)
+    model.requires_grad_(False)
     for path, layer in made.items():
         replace(model, path, layer)
     model.load_state_dict({name.replace(".base_layer.", ".base."): a for name, a in biases.items()}, strict=False)

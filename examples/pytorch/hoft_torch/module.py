@@ -25,8 +25,15 @@ def _ranks(name, rank) -> Tuple[int, int]:
         raise ValueError(f"{name}: the rank is {rank!r}, must be a whole number or a pair of them") from None
     for r in ranks:
         if r < 0 or r % 2:
-            raise ValueError(f"{name}: the rank is {r}, must be even and at least 0")
+            raise ValueError(f"{name}: the rank is {r}, must be even, since reflectors begin in pairs, and at least 0")
     return ranks
+
+
+def warn_of_ranks(name, ranks, features):
+    """Where a side has more reflectors than any orthogonal matrix of its size needs."""
+    for side, rank, size in zip(("left", "right"), ranks, features):
+        if rank > size + size % 2:
+            warnings.warn(f"{name}: {rank} reflectors on the {side}, where {size} features need {size} at most")
 
 
 def _same(now, then):
@@ -69,6 +76,7 @@ class HOFTLinear(torch.nn.Module):
                 f"{name}: {', '.join(trained)} of the base belongs to another module as well (a tied embedding?) and is"
                 " frozen there too"
             )
+        warn_of_ranks(name, ranks, (m, n))
         self.base = base.requires_grad_(False)
         double = weight is not None and weight.dtype == torch.float64
         options = {"dtype": torch.float64 if double else torch.float32, "device": None if weight is None else weight.device}

@@ -24,6 +24,7 @@ import torch
 
 from . import bases, functional, parallel
 from .around import Around, left, merge_into, unmerge_from
+from .module import warn_of_ranks
 from .weight import AdaptedWeight
 
 try:
@@ -51,7 +52,10 @@ def ranks_of(rank: Any, argument: str = "r") -> tuple[int, int]:
     and not both 0."""
     pair = tuple(rank) if isinstance(rank, Sequence) and not isinstance(rank, str) else (rank, rank)
     if len(pair) != 2 or not all(isinstance(r, numbers.Integral) and r >= 0 and r % 2 == 0 for r in pair) or not any(pair):
-        raise ValueError(f"HoftConfig: {argument} is {rank!r}, must be an even number or two (left, right), one at least 2")
+        raise ValueError(
+            f"HoftConfig: {argument} is {rank!r}, must be a number of both sides or two (left, right), each even, since"
+            " reflectors begin in pairs, and one at least 2"
+        )
     return int(pair[0]), int(pair[1])
 
 
@@ -161,6 +165,7 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
 
     def update_layer(self, adapter_name: str, ranks: tuple[int, int], config: HoftConfig) -> None:
         """Adds an adapter."""
+        warn_of_ranks("HoftLayer", ranks, (self.out_features, self.in_features))
         for reflectors, rank, size in (
             (self.hoft_u, ranks[0], self.out_features),
             (self.hoft_v, ranks[1], self.in_features),
@@ -345,8 +350,7 @@ class HoftModel(BaseTuner):
         try:
             layer = HoftLayer(target, adapter_name, ranks, config, **get_quantization_kwargs(self))
         except TypeError as error:
-            kind = type(target).__name__
-            raise TypeError(f"HoftModel: {current_key} is a {kind}, must be a linear layer: {error}") from error
+            raise TypeError(f"HoftModel: {current_key} cannot be adapted: {error}") from error
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)  # another adapter is not trained before it is chosen
         self._replace_module(parent, target_name, layer, target)

@@ -26,18 +26,21 @@ def wrap(
 
     A transformers model that is wrapped refuses save_pretrained, whose names would not be those of the model: `unwrap` it
     before, or use HoftConfig, PEFT's way. Raises before anything is changed: ValueError where no name matches or a layer
-    is wrapped already, TypeError where one is not linear.
+    is wrapped already, TypeError where one is not linear. Every ending of a list has to match.
     """
-    names = [target] if isinstance(target, str) else list(target)
-    matches = (
-        (lambda name: re.fullmatch(target, name) is not None)
-        if isinstance(target, str)
-        else (lambda name: any(name == end or name.endswith("." + end) for end in names))
-    )
-    found = {name: module for name, module in _named(model) if name and matches(name)}
-    if not found:
+    if isinstance(target, str):
+        rules = {target: lambda name: re.fullmatch(target, name) is not None}
+    else:
+        rules = {end: lambda name, end=end: name == end or name.endswith("." + end) for end in target}
+    found = {name: module for name, module in _named(model) if name and any(rule(name) for rule in rules.values())}
+    idle = [target for target, rule in rules.items() if not any(map(rule, found))]
+    if idle or not rules:
         some = ", ".join(name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
-        raise ValueError(f"wrap: no layer matches {target!r}; linear layers of the model: {some[:300] or 'none'}")
+        hint = " as a whole (a list names endings)" if isinstance(target, str) else ""
+        raise ValueError(
+            f"wrap: no layer matches {', '.join(map(repr, idle)) or target!r}{hint}; linear layers of the model:"
+            f" {some[:300] or 'none'}"
+        )
     inside = {id(part) for _, module in model.named_modules() if isinstance(module, HOFTLinear) for part in module.modules()}
     for name, module in found.items():
         if id(module) in inside:

@@ -369,6 +369,8 @@ class Wrapping(Case):
         model = self.model()
         for error, message, target in (
             (ValueError, "no layer matches .*; linear layers of the model: first, inner.query", ["key"]),
+            (ValueError, "no layer matches 'key';", ["first", "key"]),
+            (ValueError, "no layer matches 'query' as a whole .a list names endings.;", "query"),
             (TypeError, "wrap: inner, a ModuleDict, is no linear layer", ".*"),
         ):
             with self.assertRaisesRegex(error, message):

@@ -234,6 +234,13 @@ class OfLayers(Exports):
         written, _ = self.assertExports(model, base, inputs)
         self.assertTrue(written["fan_in_fan_out"])
 
+    def test_an_adapter_that_names_no_model(self):
+        base, _ = make("BERT")
+        with tempfile.TemporaryDirectory() as saved, tempfile.TemporaryDirectory() as out:
+            adapt(base, HoftConfig(r=2, target_modules=["query"])).save_pretrained(saved)
+            with self.assertRaisesRegex(SystemExit, "does not say which model its adapter is for"):
+                main([saved, out])
+
     def test_names_that_end_as_others_do(self):
         class Pair(torch.nn.Module):
             def __init__(self):

@@ -68,6 +68,8 @@ class Files(Case):
                 bare, model, x = self.adapter(folder, **options)
                 layers = load_hra(bare, folder)
                 self.assertEqual(set(layers), {"first", "second"})
+                trained = {name for name, a in bare.named_parameters() if a.requires_grad}
+                self.assertEqual(trained, {"first.u", "first.v", "second.u", "second.v"})
                 y, expected = bare(x), model(x)
                 self.assertClose(y, expected.detach(), 20 * expected.detach().norm(), 12)
                 g = torch.randn_like(y)

@@ -344,7 +344,7 @@ class Module(Case):
             (ValueError, "the rank is 3, must be even", lambda: HOFTLinear(base, 3)),
             (ValueError, "the rank is -2", lambda: HOFTLinear(base, (4, -2))),
             (ValueError, r"the rank is \(2, 2, 2\), must be", lambda: HOFTLinear(base, (2, 2, 2))),
-            (TypeError, "of type ReLU, which has no in_features", lambda: HOFTLinear(torch.nn.ReLU(), 4)),
+            (TypeError, "is a ReLU, which has no in_features", lambda: HOFTLinear(torch.nn.ReLU(), 4)),
             (ValueError, "the number of features of x is 9, must be 10", lambda: HOFTLinear(base, 4)(torch.randn(3, 9))),
             (
                 TypeError,

@@ -268,12 +268,16 @@ class Adapters(ModelCase):
             self.two()(**self.inputs, adapter_names=["default", "second"])
 
     def test_only_linear_layers(self):
-        with self.assertRaisesRegex(TypeError, "word_embeddings is a Embedding, must be a linear layer"):
+        with self.assertRaisesRegex(TypeError, "word_embeddings cannot be adapted: .* an Embedding, .* must be a linear layer"):
             tiny.adapt(self.base, self.config(target_modules=["word_embeddings"]))
+
+    def test_more_reflectors_than_features(self):
+        with self.assertWarnsRegex(UserWarning, "20 reflectors on the right, where 16 features need 16 at most"):
+            peft.get_peft_model(self.base, self.config(target_modules=["query"], r=(16, 20)))
 
     def test_configurations(self):
         for options, message in (
-            (dict(r=3), "r is 3, must be an even number"),
+            (dict(r=3), "r is 3, must be .* each even, since reflectors begin in pairs"),
             (dict(r=(2, 4, 6)), "r is .2, 4, 6."),
             (dict(r=0), "r is 0"),
             (dict(r=(0, 0)), "one at least 2"),
