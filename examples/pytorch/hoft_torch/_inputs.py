@@ -11,7 +11,7 @@ from ._register import HAS_LIBRARY, transforms
 Tensor = torch.Tensor
 
 
-def _compiling() -> bool:
+def is_compiling() -> bool:
     """Whether the program is being written down rather than run."""
     return hasattr(torch, "compiler") and hasattr(torch.compiler, "is_compiling") and torch.compiler.is_compiling()
 
@@ -21,7 +21,7 @@ def _by_formula(*tensors: Optional[Tensor]) -> bool:
     transforms other than vmap, the operators of ONNX."""
     if torch.onnx.is_in_onnx_export():
         return True
-    if _compiling():
+    if is_compiling():
         return False
     if transforms() == "others":
         return True
@@ -33,7 +33,7 @@ def _by_formula(*tensors: Optional[Tensor]) -> bool:
 
 def _without_memory(*tensors: Optional[Tensor]) -> bool:
     """Whether operators must change no argument: a compiler looks on, vmap does, or elements are not there."""
-    if _compiling():
+    if is_compiling():
         return True
     if any(a is not None and (a.is_meta or hasattr(a, "fake_mode")) for a in tensors):
         if not HAS_LIBRARY:

@@ -93,19 +93,22 @@ class Linear(torch.autograd.Function):
     def forward(ctx, x, u, v, s, bias, weight, layer, keep_q):
         y, *kept = compiled.bound_linear(x, weight, bias, layer.memory, layer.sizes, keep_q)
         ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s, bias)
-        ctx.save_for_backward(y, *kept, x, weight, _kept_bias(bias), layer.memory)
+        # An output that is not read is not kept, so that it may be changed in place.
+        read = any(ctx.needs_input_grad[1:4]) and (len(u) > 0 or len(s) > 0 and not keep_q)
+        ctx.save_for_backward(y if read else None, *kept, x, weight, _kept_bias(bias) if read else None, layer.memory)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        *kept, x, weight, bias, memory = _saved(ctx)
+        y, *kept, x, weight, bias, memory = _saved(ctx)
         wanted = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled() or transforms() != "none":
             inputs = (x, *ctx.parameters.unchanged())
             formula = lambda x, u, v, s, bias: _plus(plain.linear(x, weight, u, v, s), bias)
             return (*derivative(formula, inputs, wanted, dy), None, None, None)
         parameters = any(wanted[1:4])
-        found = compiled.bound_linear_backward(dy, *kept, x, weight, bias, memory, ctx.sizes, wanted[0], parameters)
+        y = _rows(dy) if y is None else y
+        found = compiled.bound_linear_backward(dy, y, *kept, x, weight, bias, memory, ctx.sizes, wanted[0], parameters)
         found = (a if want else None for a, want in zip(found, (wanted[0], *3 * (parameters,))))
         return (*found, _dbias(dy, bias) if wanted[4] else None, None, None, None)
 

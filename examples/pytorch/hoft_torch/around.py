@@ -198,23 +198,27 @@ def merge_into(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] 
     """
     if parallel.is_spread(base):
         return parallel.merge_into(base, u, v, s)
-    weight = require_mergeable(base, u, v, s)
-    merged = merge(weight, u, v, s)
-    _require_finite("merge", "the adapted weight", merged)
+    weight, merged = _adapted_weight(base, u, v, s)
     if s is not None and bool((s == 0).any()):
         warnings.warn(f"merge: {int((s == 0).sum())} of {len(s)} elements of s are 0: unmerging will not be possible")
     weight.copy_(merged)
 
 
-def require_mergeable(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> Optional[Tensor]:
-    """Raises what `merge_into` would, but for an adapted weight that is not finite; the weight, unless it is split over
-    ranks."""
-    if parallel.is_spread(base):
-        return None
+@torch.no_grad()
+def require_mergeable(base: torch.nn.Module, u: Tensor, v: Tensor, s: Optional[Tensor] = None) -> None:
+    """Raises what `merge_into` would, at the same cost; nothing of a base that is split over ranks."""
+    if not parallel.is_spread(base):
+        _adapted_weight(base, u, v, s)
+
+
+def _adapted_weight(base, u, v, s):
+    """The weight of the base, to be written to, and the adapted one."""
     weight = bases.of(base).matrix("merge")
     for name, a in (("u", u), ("v", v), ("s", s)):
         _require_finite("merge", name, a)
-    return weight
+    merged = merge(weight, u, v, s)
+    _require_finite("merge", "the adapted weight", merged)
+    return weight, merged
 
 
 @torch.no_grad()

@@ -5,15 +5,16 @@
 through Q_U; of any other module the bias is taken out of what it returns. Nothing of other packages is imported.
 """
 
+import contextlib
 import copy
 import gc
 import math
 import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type
 
 import torch
 
-from .functional import a_type, autocast_dtype
+from .functional import a_type, autocast_dtype, is_compiling
 
 Tensor = torch.Tensor
 
@@ -121,7 +122,34 @@ class Base:
         return bool(((out.to(wide) - expected).abs() <= 8 * eps * scale).all())
 
 
-class Dense(Base):
+@contextlib.contextmanager
+def without_bias(module: torch.nn.Module) -> Iterator[Optional[Tensor]]:
+    """The module has no bias meanwhile, if that is a parameter of its own: yields it. It must not go through Q_U."""
+    bias = module._parameters.get("bias")
+    if bias is None:
+        yield None
+        return
+    module._parameters["bias"] = None
+    try:
+        yield bias
+    finally:
+        module._parameters["bias"] = bias
+
+
+class Called(Base):
+    """A module whose call is that of torch.nn.Linear, with what sees or changes calls around it: hooks, what accelerate
+    puts in the place of forward, parametrisations, subclasses."""
+
+    def call(self, x, args=(), kwargs={}):
+        if is_compiling():  # no program can be written down that changes a module and back
+            return super().call(x, args, kwargs)
+        with without_bias(self.module) as bias:
+            out = self.module(x, *args, **kwargs)
+            again = self.module._parameters.get("bias")  # where a hook has put it back
+        return out, self.bias if bias is None else again
+
+
+class Dense(Called):
     """torch.nn.Linear, whose weight may be any tensor that torch.nn.functional.linear takes: torchao's are."""
 
     def call(self, x, args=(), kwargs={}):
@@ -244,9 +272,10 @@ KNOWN: Dict[str, Type[Base]] = {
 
 
 def of(module: Callable) -> Base:
-    """The base around a module, by its exact type: a subclass may have a call of its own."""
+    """The base around a module, by its exact type, since a subclass may have a call of its own; or by its call."""
     kind = type(module)
-    return KNOWN.get(f"{kind.__module__}.{kind.__qualname__}", Base)(module)
+    other = Called if getattr(kind, "forward", None) is torch.nn.Linear.forward else Base
+    return KNOWN.get(f"{kind.__module__}.{kind.__qualname__}", other)(module)
 
 
 def is_watched(module: torch.nn.Module) -> bool:

@@ -15,6 +15,7 @@ import collections
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -75,8 +76,8 @@ def export_lora(model: torch.nn.Module, directory: "str | os.PathLike", adapter_
     directory: becomes one for peft.PeftModel.from_pretrained on the base.
     adapter_name: of a PeftModel; the active one if not given.
 
-    Factors are written as float, as double beside double. What else the adapter trains,
-    modules_to_save and biases, is written with it. Cost: O(in out rank) a layer.
+    Factors are written as float, as double beside double. What else an adapter of PEFT trains,
+    modules_to_save and biases, is written with it; of other models it is not, with a warning. Cost: O(in out rank) a layer.
 
     Raises:
         TypeError: the model has no such layers.
@@ -97,10 +98,20 @@ def export_lora(model: torch.nn.Module, directory: "str | os.PathLike", adapter_
         for key, value in _factors(layer, scaled).items():
             state[f"base_model.model.{layer.name}.{key}"] = value.to(layer.dtype).contiguous().cpu()
     options = _of_peft(model, name) if is_peft else _of_layers(inner, layers)
+    if not is_peft:
+        _warn_of_others(inner)
     if is_peft:
         saved = peft.get_peft_model_state_dict(model, adapter_name=name)
         state.update({key: value for key, value in saved.items() if not re.search(r"\.hoft_[uvd]$", key)})
     _save(directory, state, inner, use_dora=scaled, fan_in_fan_out=_stores_transposed(layers), **options)
+
+
+def _warn_of_others(model):
+    """What is trained beside HOFTLinear's reflectors and scales has no place in LoRA's file."""
+    own = {id(a) for layer in model.modules() if isinstance(layer, HOFTLinear) for a in (layer.u, layer.v, layer.d)}
+    others = [name for name, a in model.named_parameters() if a.requires_grad and id(a) not in own]
+    if others:
+        warnings.warn(f"export_lora: {', '.join(others)[:300]} require gradients, and are not written: save them apart")
 
 
 def _chosen(model, adapter_name):

@@ -13,7 +13,7 @@ import torch
 
 from . import _operators, plain
 from ._inputs import _autocast, _bias, _by_formula, _kind, _no_autocast, _parameter, _require_size, _rows, _tokens
-from ._inputs import _as_under, _compiling, _without_memory, a_type, autocast_dtype, is_seen_through, master_dtype
+from ._inputs import _as_under, _without_memory, a_type, autocast_dtype, is_compiling, is_seen_through, master_dtype
 from ._layer import Adapted, BoundLayer, Linear, dense_product
 
 Tensor = torch.Tensor

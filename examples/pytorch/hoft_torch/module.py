@@ -3,6 +3,7 @@
 
 import math
 import operator
+import sys
 import warnings
 from typing import Any, Optional, Tuple, Union
 
@@ -29,11 +30,42 @@ def _ranks(name, rank) -> Tuple[int, int]:
     return ranks
 
 
+def refuse_to_save(*args, **kwargs):
+    """What stands for save_pretrained of a model with such layers."""
+    raise RuntimeError(
+        "save_pretrained: the model has HOFTLinear layers, and from_pretrained would not find their weights: call"
+        " hoft_torch.unwrap(model) before, torch.save(model.state_dict()) for a checkpoint, or wrap by PEFT's HoftConfig"
+    )
+
+
+def refuse_to_save_by_transformers():
+    """Raises where save_pretrained of transformers asks for the state of a layer, whoever has put it into the model."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "save_pretrained" and frame.f_globals.get("__name__", "").startswith("transformers."):
+            refuse_to_save()
+        frame = frame.f_back
+
+
 def warn_of_ranks(name, ranks, features):
     """Where a side has more reflectors than any orthogonal matrix of its size needs."""
     for side, rank, size in zip(("left", "right"), ranks, features):
         if rank > size + size % 2:
             warnings.warn(f"{name}: {rank} reflectors on the {side}, where {size} features need {size} at most")
+
+
+def keeping_wide(parameters, fn):
+    """fn, which `_apply` of a module takes, but for those of these parameters that are not of 16 bits: they stay so."""
+    masters = [a for p in parameters if p is not None for a in (p, p.grad) if a is not None]
+
+    def wide(tensor):
+        result = fn(tensor)
+        kept = tensor.dtype in (torch.float32, torch.float64) and any(tensor is a for a in masters)
+        if kept and result.dtype not in (torch.float32, torch.float64):
+            return tensor.to(result.device, torch.float32)
+        return result
+
+    return wide
 
 
 def _same(now, then):
@@ -122,7 +154,7 @@ class HOFTLinear(torch.nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x [..., in] to [..., out]."""
         if self.merged:
-            if not functional._compiling():
+            if not functional.is_compiling():
                 self._require_as_merged()
                 parallel.require_used((self.u, self.v, self.d))
             return self.base(x, *args, **kwargs)
@@ -136,15 +168,7 @@ class HOFTLinear(torch.nn.Module):
     def _apply(self, fn, *args, **kwargs):
         """to(), half(), cuda() and their like. The parameters are not rounded to 16 bits."""
         self.rebind()  # other elements may come to the same address
-        masters = [a for p in self._parameters.values() if p is not None for a in (p, p.grad) if a is not None]
-
-        def wide(tensor):
-            result = fn(tensor)
-            if any(tensor is a for a in masters) and result.dtype not in (torch.float32, torch.float64):
-                return tensor.to(result.device, torch.float32)
-            return result
-
-        return super()._apply(wide, *args, **kwargs)
+        return super()._apply(keeping_wide(self._parameters.values(), fn), *args, **kwargs)
 
     @property
     def merged(self) -> bool:
@@ -155,7 +179,7 @@ class HOFTLinear(torch.nn.Module):
         """Puts Q_U diag(s) M Q_V in the place of the base's weight, so that calls cost what the base costs. Until
         `unmerge`, u, v and d are not used and get no gradients; a call raises RuntimeError if they change. Raises as
         `around.merge_into`, and where the weight belongs to another module as well."""
-        self.require_mergeable()
+        self._require_own_weight()
         merge_into(self.base, self.u, self.v, self.s)
         for parameter in self._parameters.values():
             if parameter is not None:
@@ -164,7 +188,11 @@ class HOFTLinear(torch.nn.Module):
         return self
 
     def require_mergeable(self) -> None:
-        """Raises what `merge` would, but for a product that is not finite."""
+        """Raises what `merge` would."""
+        self._require_own_weight()
+        require_mergeable(self.base, self.u, self.v, self.s)
+
+    def _require_own_weight(self):
         if self.merged:
             raise RuntimeError("HOFTLinear.merge: the layer is already merged")
         if "weight" in bases.shared(self.base):
@@ -172,7 +200,6 @@ class HOFTLinear(torch.nn.Module):
                 "HOFTLinear.merge: the weight belongs to another module as well (a tied embedding?), which would change:"
                 " give the base a copy, base.weight = torch.nn.Parameter(base.weight.detach().clone())"
             )
-        require_mergeable(self.base, self.u, self.v, self.s)
 
     def unmerge(self) -> "HOFTLinear":
         """The inverse of `merge`, by u, v and s as they were then, to the rounding of the weight's type. Raises where an s
@@ -195,8 +222,10 @@ class HOFTLinear(torch.nn.Module):
 
     def _require_as_merged(self):
         """While merged, outputs and files must not speak of other u, v and d than the weight does."""
+        # On the host elements may be written behind autograd's back; elsewhere a comparison would wait for a device.
+        on_host = all(a is None or a.device.type == "cpu" for a in self._trained())
         seen = [None if a is None else (a.data_ptr(), a._version) for a in self._trained()]
-        if seen == self._seen_merged:
+        if seen == self._seen_merged and not on_host:
             return
         for name, now, then in zip("uvd", self._trained(), self._merged_from):
             if now is not None and not _same(now.detach(), then):
@@ -207,6 +236,7 @@ class HOFTLinear(torch.nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Whether the weight in a state_dict is merged belongs to the state; a tensor, so that every format takes it."""
+        refuse_to_save_by_transformers()
         if self.merged:
             self._require_as_merged()
         return torch.tensor(self.merged, device="cpu")
@@ -216,7 +246,7 @@ class HOFTLinear(torch.nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
         names = {key[len(prefix) :] for key in state_dict if key.startswith(prefix)}
-        adapter, weight = {"u", "v"} <= names, any(name.startswith("base.") for name in names)
+        adapter, weight = {"u", "v"} <= names, any(name.startswith("base.") and name != "base.bias" for name in names)
         flag = state_dict.get(prefix + "_extra_state")
         known = flag is None or not flag.is_meta
         merged = bool(flag) if known and flag is not None else False

@@ -24,7 +24,7 @@ import torch
 
 from . import bases, functional, parallel
 from .around import Around, left, merge_into, unmerge_from
-from .module import warn_of_ranks
+from .module import keeping_wide, warn_of_ranks
 from .weight import AdaptedWeight
 
 try:
@@ -293,8 +293,9 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
     def _replace(self, of_weight, of_base, factors):
         """The weight becomes of_weight(weight, *factors). PEFT knows how to take and give a
         quantised one."""
-        device = self.get_base_layer().weight.device
-        factors = [a if a is None else a.to(device) for a in factors]
+        weight = self.get_base_layer().weight
+        wanted = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        factors = [a if a is None else a.to(weight.device, wanted) for a in factors]
         if self.quantization_backend is None:
             of_base(self.get_base_layer(), *factors)
             return
@@ -326,9 +327,26 @@ class HoftLayer(torch.nn.Module, BaseTunerLayer):
         return True
 
     def _apply(self, fn, *args, **kwargs):
+        """to(), half(), cuda() and their like: parameters that are not of 16 bits stay so."""
         for around in self._around.values():
             around.rebind()
-        return super()._apply(fn, *args, **kwargs)
+        kept = [getattr(self, kind) for kind in self.adapter_layer_names]
+        return super()._apply(keeping_wide([a for each in kept for a in each.values()], fn), *args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+        """With strict=False too, as PEFT loads, an adapter of HOFT takes none of SHOFT, and the other way round."""
+        for name in self._around:
+            # PEFT puts no name to a kind of parameter that no adapter has.
+            keys = ({f"{prefix}{kind}.{name}", f"{prefix}{kind}"} for kind in self.adapter_layer_names)
+            given = [not each.isdisjoint(state_dict) for each in keys]
+            if any(given[:2]) and given[2] != (name in self.hoft_d):
+                has = "scales (SHOFT), the adapter has none (HOFT)" if given[2] else "no scales (HOFT), the adapter has (SHOFT)"
+                errors.append(f"HoftLayer {prefix[:-1]}, adapter {name!r}: the file has {has}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: Optional[torch.device] = None) -> None:
+        if torch.is_tensor(getattr(self.get_base_layer(), "weight", None)):  # torch.ao's is a method, on the host
+            super()._move_adapter_to_device_of_base_layer(adapter_name, device)
 
     def extra_repr(self) -> str:
         return quantization_extra_repr(self)

@@ -7,11 +7,25 @@ activations and weights may have fewer bits, and results have their type. s is N
 Complex reflectors are H(u) = I − 2 u uᴴ/(uᴴu).
 """
 
+import functools
 from typing import Optional
 
 import torch
 
+from ._inputs import _no_autocast
+
 Tensor = torch.Tensor
+
+
+def _without_autocast(formula):
+    """The formula in the types of its arguments, as the operators compute, also where autocast is on."""
+
+    @functools.wraps(formula)
+    def computed(x, *args, **kwargs):
+        with _no_autocast(x.device):
+            return formula(x, *args, **kwargs)
+
+    return computed
 
 
 def directions(v: Tensor) -> Tensor:
@@ -50,6 +64,7 @@ def _triangle(u: Tensor, tau: Optional[Tensor]) -> Tensor:
     return scale.unsqueeze(-1) * inverse
 
 
+@_without_autocast
 def householder(x: Tensor, u: Tensor, tau: Optional[Tensor] = None, adjoint: bool = False) -> Tensor:
     """y [..., t, m] = Q x for every token, or Qᴴ x; with tau [..., r] of the reflectors that LAPACK's geqrf leaves."""
     r, m = u.shape[-2:]
@@ -72,6 +87,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     return ormqr(A, tau, torch.eye(*A.shape[-2:], dtype=A.dtype, device=A.device), False)
 
 
+@_without_autocast
 def adapted(base_output: Tensor, x: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor], product: Tensor) -> Tensor:
     """y [..., t, m] = Q_U diag(s) M Q_V x from base_output = M x and product [rv, m] = M times `directions(v)`."""
     p = base_output.to(u.dtype) - _correction(x, v, product)
@@ -80,6 +96,7 @@ def adapted(base_output: Tensor, x: Tensor, u: Tensor, v: Tensor, s: Optional[Te
     return householder(p, u).to(base_output.dtype)
 
 
+@_without_autocast
 def base_output(y: Tensor, x: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor], product: Tensor) -> Tensor:
     """M x from what `adapted` made of it, where no s is 0."""
     q = householder(y.to(u.dtype), u, adjoint=True)
@@ -94,6 +111,7 @@ def _correction(x: Tensor, v: Tensor, product: Tensor) -> Tensor:
     return x.to(v.dtype) @ _turned(unit) @ _turned(_triangle(unit, None)) @ product.to(v.dtype)
 
 
+@_without_autocast
 def linear(x: Tensor, weight: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor]) -> Tensor:
     """y [..., t, m] = Q_U diag(s) M Q_V x with M = weight [m, n]."""
     p = householder(x.to(v.dtype), v) @ _turned(weight.to(v.dtype))
@@ -102,6 +120,7 @@ def linear(x: Tensor, weight: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor])
     return householder(p, u).to(x.dtype)
 
 
+@_without_autocast
 def merged(weight: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor]) -> Tensor:
     """Q_U diag(s) M Q_V [m, n]."""
     right = householder(weight.to(v.dtype), v, adjoint=True)
@@ -110,6 +129,7 @@ def merged(weight: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor]) -> Tensor:
     return _turned(householder(_turned(right), u)).to(weight.dtype)
 
 
+@_without_autocast
 def unmerged(weight: Tensor, u: Tensor, v: Tensor, s: Optional[Tensor]) -> Tensor:
     """M from Q_U diag(s) M Q_V, where no s is 0."""
     left = _turned(householder(_turned(weight.to(u.dtype)), u, adjoint=True))

@@ -8,7 +8,7 @@ import torch
 
 from . import bases
 from .functional import a_type
-from .module import HOFTLinear
+from .module import HOFTLinear, refuse_to_save
 
 
 def wrap(
@@ -38,7 +38,7 @@ def wrap(
         some = ", ".join(name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
         hint = " as a whole (a list names endings)" if isinstance(target, str) else ""
         raise ValueError(
-            f"wrap: no layer matches {', '.join(map(repr, idle)) or target!r}{hint}; linear layers of the model:"
+            f"wrap: no layer matches {', '.join(map(repr, idle)) or repr(target)}{hint}; linear layers of the model:"
             f" {some[:300] or 'none'}"
         )
     inside = {id(part) for _, module in model.named_modules() if isinstance(module, HOFTLinear) for part in module.modules()}
@@ -57,7 +57,7 @@ def wrap(
     for name, layer in layers.items():
         replace(model, name, layer)
     if hasattr(model, "save_pretrained"):
-        model.save_pretrained = _refuse_to_save
+        model.save_pretrained = refuse_to_save
     return layers
 
 
@@ -76,7 +76,7 @@ def unwrap(model: torch.nn.Module, merge: bool = True) -> torch.nn.Module:
             layer.merge() if merge else layer.unmerge()
     for name, layer in wrapped.items():
         replace(model, name, layer.base.train(layer.training))
-    if vars(model).get("save_pretrained") is _refuse_to_save:
+    if vars(model).get("save_pretrained") is refuse_to_save:
         del model.save_pretrained
     return model
 
@@ -89,10 +89,3 @@ def _named(model):
 def replace(model, name, module):
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module)
-
-
-def _refuse_to_save(*args, **kwargs):
-    raise RuntimeError(
-        "save_pretrained: the model has HOFTLinear layers, and from_pretrained would not find their weights: call"
-        " hoft_torch.unwrap(model) before, torch.save(model.state_dict()) for a checkpoint, or wrap by PEFT's HoftConfig"
-    )

@@ -234,6 +234,14 @@ class OfLayers(Exports):
         written, _ = self.assertExports(model, base, inputs)
         self.assertTrue(written["fan_in_fan_out"])
 
+    def test_what_is_not_written_is_named(self):
+        base, _ = make("BERT")
+        model = self.wrapped(base, {"bert.encoder.layer.0.attention.self.query": 4})
+        model.classifier.requires_grad_(True)
+        with tempfile.TemporaryDirectory() as directory:
+            with self.assertWarnsRegex(UserWarning, "classifier.weight, classifier.bias require gradients"):
+                export_lora(model, directory)
+
     def test_an_adapter_that_names_no_model(self):
         base, _ = make("BERT")
         with tempfile.TemporaryDirectory() as saved, tempfile.TemporaryDirectory() as out:

@@ -160,6 +160,23 @@ class State(Case):
                 merged.load_state_dict({**adapter, "_extra_state": torch.tensor(flag)}, strict=False)
             self.assertTrue(torch.equal(merged(x), before))
 
+    def test_a_bias_is_no_weight(self):
+        """What a file says of its weight is not believed where the bias alone came with the adapter."""
+        layer, x = self.layer(), torch.randn(5, 10)
+        expected = layer(x).detach()
+        unmerged = {name: a.clone() for name, a in layer.state_dict().items() if name != "base.weight"}
+        merged = {name: a for name, a in layer.merge().state_dict().items() if name != "base.weight"}
+        fresh = self.layer()
+        fresh.load_state_dict(merged, strict=False)
+        self.assertFalse(fresh.merged)
+        self.assertClose(fresh(x).detach(), expected, expected.norm(), 12)
+        for state in (merged, unmerged):
+            with self.assertRaisesRegex(RuntimeError, "the layer is merged, and the file has u, v or d"):
+                layer.load_state_dict(state, strict=False)
+        layer.load_state_dict({"base.bias": layer.base.bias + 1}, strict=False)
+        self.assertTrue(layer.merged)
+        self.assertClose(layer(x).detach(), expected + 1, expected.norm(), 12)
+
     def test_whole_files_between_merged_and_unmerged(self):
         x = torch.randn(5, 10)
         for first in (False, True):
@@ -200,6 +217,11 @@ class State(Case):
         for call in (lambda: layer(x), layer.state_dict):
             with self.assertRaisesRegex(RuntimeError, "u has changed since the layer was merged"):
                 call()
+        layer.u.data.copy_(layer._merged_from[0])
+        layer(x)
+        layer.u.data[0, 0] += 1  # behind autograd's back
+        with self.assertRaisesRegex(RuntimeError, "u has changed since the layer was merged"):
+            layer(x)
         layer.unmerge()  # by what was merged
         self.assertClose(layer.base.weight.detach(), weight, 4 * weight.norm(), 12)
 
@@ -269,6 +291,12 @@ class Values(Case):
         self.assertLessEqual(error(merged(x)), 2 * EPS)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             self.assertLessEqual(error(layer(x)), 2 * EPS)
+        layer.base.register_forward_hook(lambda module, inputs, output: None)
+        self.assertLessEqual(error(layer(x)), 2 * EPS)
+        layer.base = type("Own", (torch.nn.Linear,), {})(64, 256).bfloat16().requires_grad_(False)
+        layer.base.load_state_dict(base.state_dict())
+        self.assertLessEqual(error(layer(x)), 2 * EPS)
+        self.assertIsNotNone(layer.base.bias)
 
     def test_x_is_what_is_wrong(self):
         layer = HOFTLinear(torch.nn.Linear(10, 7), 4)
@@ -313,6 +341,23 @@ class Values(Case):
             layer.register_forward_hook(lambda layer, inputs, output: output.clone())
             layer(x).relu_().sum().backward()
             self.assertTrue(torch.equal(found, layer.u.grad))
+
+    def test_changed_in_place_where_nobody_reads_it(self):
+        """Without reflectors on the left, or with frozen ones, the output is not kept, and may be changed."""
+        x = torch.randn(5, 10)
+        for rank, scaled in (((0, 4), False), ((0, 4), True), (4, False), (4, True)):
+            layer = randomise(HOFTLinear(torch.nn.Linear(10, 7), rank, scaled))
+            if rank == 4:
+                for a in (layer.u, layer.v, *([layer.d] if scaled else [])):
+                    a.requires_grad_(False)
+            gradients = []
+            for relu in (torch.relu, torch.relu_):
+                z = x.clone().requires_grad_()
+                relu(layer(z)).square().sum().backward()
+                gradients.append([z.grad, *(a.grad for a in (layer.u, layer.v, layer.d) if a is not None and a.grad is not None)])
+                layer.zero_grad()
+            for a, b in zip(*gradients):
+                self.assertTrue(torch.equal(a, b))
 
     def test_a_bias_that_changes_before_the_backward_pass(self):
         """It is not the layer's output that has changed."""

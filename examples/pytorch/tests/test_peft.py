@@ -202,6 +202,38 @@ class Adapters(ModelCase):
                 for pair, left in zip(whole.split(2), dropped.split(2)):
                     self.assertTrue(torch.equal(left, pair) or not left.any())
 
+    def test_leaves_out_others_in_each_call(self):
+        """What a layer keeps between calls is not that of the pairs that were left out before."""
+        model = tiny.adapt(self.base, self.config(r=16, dropout=0.5))
+        layer, x = next(iter(tiny.layers(model).values())).train(), torch.randn(5, 16, dtype=torch.float64)
+        self.assertFalse(torch.equal(layer(x), layer(x)))  # equal once in 2¹⁶ draws
+
+    def test_files_of_the_other_method(self):
+        """PEFT loads with strict=False, which would drop scales, or leave them, in silence."""
+        models = [tiny.adapt(self.base, self.config(scaled=scaled)) for scaled in (False, True)]
+        for model, other, has in zip(models, models[::-1], ("scales", "no scales")):
+            with tempfile.TemporaryDirectory() as folder:
+                other.save_pretrained(folder)
+                with self.assertRaisesRegex(RuntimeError, f"HoftLayer .*query, adapter 'default': the file has {has} "):
+                    model.load_adapter(folder, "default")
+
+    def test_parameters_stay_float(self):
+        model = tiny.adapt(self.base.float(), self.config(scaled=True)).to(torch.bfloat16)
+        for layer in tiny.layers(model).values():
+            self.assertEqual(layer.base_layer.weight.dtype, torch.bfloat16)
+            self.assertEqual({a.dtype for a in layer.factors("default")}, {torch.float32})
+
+    def test_unmerges_in_another_type(self):
+        model = tiny.adapt(self.base.float(), self.config())
+        before = tiny.matrices(model)
+        with quiet():
+            model.merge_adapter()
+        model.double().unmerge_adapter()
+        for name, layer in tiny.layers(model).items():
+            # The weight was rounded to float when it was merged.
+            error = (tiny.matrix(layer.base_layer) - before[name].double()).norm()
+            self.assertLess(error, 16 * 2**-24 * before[name].double().norm())
+
     def test_broken_adapters_are_not_merged(self):
         model = tiny.adapt(self.base, self.config())
         layer = list(tiny.layers(model).values())[0]
