@@ -9,10 +9,11 @@ import sys
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
 
-from plot_names import METHODS as NAMES
-from plot_names import method_colour
+from plot_names import METHODS, method_colour
 from plot_style import WIDTH, plain_ticks, plt, save, style
 from matplotlib.ticker import MaxNLocator
+
+NAMES = {**METHODS, "frozen": "frozen network"}
 
 
 def methods_of(entries):

@@ -17,6 +17,7 @@ programs=(
   scripts/draw_transform.py
   scripts/draw_layers.py
   scripts/draw_compact_wy.py
+  scripts/show_examples.py
 )
 
 status=0

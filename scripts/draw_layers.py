@@ -93,7 +93,7 @@ def draw():
         drawing.box(x - WIDTH // 2, y - HEIGHT // 2, WIDTH, HEIGHT, colour)
         name = "version, abi, config" if box == "base" else box if "." in box else box + "/"
         count = [f"{headers[box]} headers"] if headers[box] > 1 else []
-        drawing.text(x, y - 2, name, size=12 if len(name) > 14 else 13, bold=True)
+        drawing.text(x, y - 2, name, size=11 if len(name) > 14 else 13, bold=True)
         drawing.text(x, y + 14, " · ".join(count + sorted(everything)) or "1 header", size=11)
     return drawing.write()
 

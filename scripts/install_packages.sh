@@ -28,7 +28,7 @@ for set_name in "$@"; do
     tensor_parallel) wanted+=("${build[@]}" openmpi-bin libopenmpi-dev python3-matplotlib) ;;
     jax) wanted+=("${build[@]}" dataset-fashion-mnist) ;;
     embed) wanted+=("${build[@]}" libceres-dev) ;;
-    docs) wanted+=("${build[@]}" doxygen) ;;
+    docs) wanted+=("${build[@]}" doxygen python3) ;;
     fuzz) wanted+=(clang libclang-rt-dev libeigen3-dev libdlpack-dev zlib1g-dev) ;;
     ci)
       wanted+=(git clang clang-tidy clang-format libclang-rt-dev python3-pip)
