@@ -75,6 +75,8 @@ EXAMPLES = (
             "bash examples/check_orthogonality/run.sh build/Q.npy"),
     Example("libtorch", "C++ with libtorch", "A layer whose weight is a torch::Tensor is trained on Fashion-MNIST, with hoft "
             "on the memory of the tensors.", "../../examples/libtorch/README.md", "bash examples/libtorch/run.sh --quick"),
+    Example("jax", "JAX", "The calls of hoft as operations of JAX: the tests run, then a network is trained.",
+            "../../examples/jax/README.md", "bash examples/jax/run.sh --quick"),
     Example("embed", "hoft inside another project", "A CMake project that finds an installed hoft and solves an orthogonal "
             "Procrustes problem.", "../../examples/embed/README.md", "bash examples/embed/run.sh"),
     Example("finetune_text", "Fine-tuning a sentence encoder, PyTorch and PEFT", "Nine methods of fine-tuning on one task, "
