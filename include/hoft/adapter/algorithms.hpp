@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/adapter/algorithms.hpp: the passes over matrices that merge, forward and their gradients are made of, by panels
-// of columns. A backend may put its own in their place (backend/defaults.hpp).
+// hoft/adapter/algorithms.hpp: the passes over matrices of which merge, forward and their gradients consist, by panels
+// of columns. A backend may replace them with its own (backend/defaults.hpp).
 #pragma once
 #include <hoft/adapter/panel.hpp>
 #include <hoft/backend/algorithm.hpp>
@@ -139,9 +139,9 @@ using adapt_algorithm =
                        adapt_panels<Policy, A, T, L, V>, adapter_view<A const> const&, index_t, bool>;
 
 /// The gradients of adapt from G = ∂L/∂Y [m, n]: dX [m, n] := diag(s) Q_Uᴴ G, if it has data (it may be G), dv [rv, n]
-/// := −Kᴴ dX, of this rank's rows, and the sums over columns, which are added to
-/// `sums`, or put there where `adds` is false. What is known of the forward pass: the base as X; or Y as X, and q
-/// beside it or, where q is empty, recovered from Y. W [ru, n] is what it saved; not read if X is the base.
+/// := −Kᴴ dX, of this rank's rows, and the sums over columns. These are added to `sums`, or overwrite `sums` if `adds`
+/// is false. X is either the base of the forward pass, or its Y; in the latter case q [m, n] is given as well, or is
+/// recovered from Y if it is empty. W [ru, n] is what the forward pass saved; it is not read if X is the base.
 template <class Policy, class A, class T, class L, class V>
 struct adapt_backward_panels {
   using policy_type = Policy;
@@ -184,7 +184,7 @@ struct adapt_backward_panels {
           index_t const j = p.first, w = p.count;
           auto const of_v = projected.columns(local, j, w, v(worker));
           auto const buffer = gradient(worker).columns(0, w);
-          matrix_view<A, L> dq = buffer;  // in the type that all of its uses compute in
+          matrix_view<A, L> dq = buffer;  // in the type in which all of its uses compute
           if constexpr (std::same_as<T, A>)
             if (!dX.empty()) dq = dX.columns(j, w);
           auto const with = [&](auto const& known, auto g) {
@@ -210,11 +210,11 @@ struct adapt_backward_panels {
   template <class Value = A>
   struct known_panel {
     forward_state<A, L, Value> state;
-    matrix_view<Value const, L> q;  ///< base − K v where it is at hand
+    matrix_view<Value const, L> q;  ///< base − K v if it is known
   };
 
-  /// From saved activations K meets a panel once, to project: that it does as it lies, where panels have contiguous
-  /// columns. A packed K would be a fifth of the workspace.
+  /// With saved activations each panel is multiplied by K once, to project. If panels have contiguous columns, K is not
+  /// packed for that: a packed K would be a fifth of the workspace.
   static constexpr bool projects_as_it_lies = ops<Policy>::few_columns > 0 && std::same_as<L, col_major>;
   bool packs_K() const { return !projects_as_it_lies || what == saved_quantity::base; }
   template <class Local, class LD>
@@ -225,11 +225,11 @@ struct adapt_backward_panels {
     ops<Policy>::project_packed(ops<Policy>::of_rank(local), packed.minus_K, dq, dv);
   }
 
-  /// Panels of y, q and G are needed in A: they hold it, or are converted.
+  /// Panels of y, q and G are needed in type A: they have it, or are converted.
   bool reads_copies(adapter_view<A const> const& a) const {
     return accumulating<T> || copies_panels<Policy, T, L>(a.left.blocks() <= 1 && !recovers_q(a));
   }
-  /// The panel's y, or p = s ∘ q, is needed apart from X.
+  /// The panel's y, or p = s ∘ q, is needed in addition to X.
   bool takes_state(adapter_view<A const> const& a) const {
     if (what == saved_quantity::base) return a.scaled();
     return a.left.blocks() > 1 || recovers_q(a) || copies_panels<Policy, T, L>(true);

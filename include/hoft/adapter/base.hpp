@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/adapter/base.hpp: the base operator, and how the passes call it.
+// hoft/adapter/base.hpp: the concept of a base operator, and how the passes call it.
 #pragma once
 #include <hoft/adapter/adapter.hpp>
 #include <hoft/core/options.hpp>
@@ -10,9 +10,9 @@ namespace HOFT_NAMESPACE {
 ///   base.apply(X, Y)          Y [m, t'] := M X,  X [n, t']
 ///   base.apply_adjoint(X, Y)  Y [n, t'] := MᴴX,  X [m, t']
 /// X and Y are the views that the call was given, with their leading dimensions, or hoft's own scratch memory.
-/// An operator may take a policy too, base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y): it is then called
-/// with that of forward or backward, in a batch with that of one problem, and may use its threads.
-/// If it has rows() and cols(), they are checked against the adapter. What it throws passes through.
+/// An operator may take a policy too: base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y). It then gets the
+/// policy of forward or backward, or in a batch that of one problem, and may use its threads.
+/// If it has rows() and cols(), they are checked against the adapter. Its exceptions reach the caller.
 template <class Base, class T, class L>
 concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_view<T, L> Y) {
   base.apply(X, Y);

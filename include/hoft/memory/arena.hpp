@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/memory/arena.hpp: one function both sizes and carves a workspace, so that the two cannot disagree.
+// hoft/memory/arena.hpp: one function both sizes and cuts a workspace, so that the two cannot disagree.
 #pragma once
 #include <hoft/core/error.hpp>
 #include <hoft/memory/workspace.hpp>
@@ -47,19 +47,20 @@ class arena {
 
   static constexpr index_t alignment = 64;  ///< one cache line: neighbouring pieces never share one between threads
 
-  /// Pieces that are used one after another may share memory: go back to where the first began, then on behind both.
+  /// Two pieces that are not used at the same time may share memory: after the first, return to its start, cut the
+  /// second, and continue after the longer one.
   struct position {
     std::byte* next = nullptr;
     index_t size = 0;
   };
   position here() const { return {next_, size_}; }
-  /// Goes back to `to`; answers where it was.
+  /// Returns to `to`, and gives the place where the arena was.
   position back_to(position const& to) {
     position const from = here();
     next_ = to.next, size_ = to.size;
     return from;
   }
-  /// Goes on behind `other` if that is further.
+  /// Continues at `other` if that is further.
   void on_behind(position const& other) {
     if (other.size > size_) next_ = other.next, size_ = other.size;
   }
@@ -119,7 +120,7 @@ struct overlaid {
   }
 };
 
-/// Bytes that `Pieces(arena&, args...)` carves.
+/// Bytes that `Pieces(arena&, args...)` cuts.
 template <class Pieces, class... Args>
 index_t workspace_size(Args const&... args) {
   arena count;
@@ -128,7 +129,7 @@ index_t workspace_size(Args const&... args) {
   return count.size();
 }
 
-/// The pieces, carved from the caller's workspace. @throws hoft::workspace_error if it is too small.
+/// The pieces, cut from the caller's workspace. @throws hoft::workspace_error if it is too small.
 template <class Pieces, class... Args>
 Pieces carve(char const* function, workspace work, Args const&... args) {
   arena memory(work, arena::counting{});

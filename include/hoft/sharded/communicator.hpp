@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/sharded/communicator.hpp: what hoft asks of those who carry messages between ranks.
+// hoft/sharded/communicator.hpp: what hoft requires of a communicator, which sends messages between ranks.
 #pragma once
 #include <hoft/core/scalar.hpp>
 #include <hoft/memory/workspace.hpp>
@@ -9,21 +9,22 @@
 
 namespace HOFT_NAMESPACE {
 
-/// A message did not arrive: what the engine (MPI, NCCL) said of it.
+/// A message did not arrive. The text is that of the engine (MPI, NCCL).
 struct communication_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Ranks that hold parts of one problem, as one of them sees them. Every rank makes the same calls in the same order.
+/// The ranks that hold the parts of one problem, seen from one of them. Every rank makes the same calls in the same
+/// order.
 ///
-///   c.rank(), c.size()             which one this is, of how many
-///   c.message_memory()             memory of the local policy in which messages are put together. What does not fit
-///                                  goes in pieces, so it is as large on every rank
+///   c.rank(), c.size()             the number of this rank, and the number of ranks
+///   c.message_memory()             memory of the local policy in which messages are assembled. A message that does not
+///                                  fit is sent in pieces, so the memory has the same size on every rank
 ///   c.all_reduce(local, data, n)   data[i] := the sum of data[i] over all ranks for i < n, in place, in the order of
-///                                  the local policy's work. Every rank gets the same bits, and so does every run
-///                                  with as many ranks
+///                                  the local policy's work. Every rank, and every run with the same number of ranks,
+///                                  gets the same bits
 ///   c.all_gather(record, bytes)    the records of all ranks side by side in memory of the host, until the next call.
-///                                  They are small: by them ranks agree before they exchange anything else
+///                                  They are small: ranks compare them before they exchange anything else
 ///
 /// Calls throw communication_error, or what the engine throws. hoft::mpi::communicator is one (hoft/mpi.hpp), for GPUs
 /// hoft::nccl::communicator (hoft/nccl.hpp).
@@ -36,19 +37,19 @@ concept communicator = accumulating<A> && requires(C& c, Local const& local, A* 
   { c.all_gather(record, n) } -> std::same_as<void const*>;
 };
 
-/// What a communicator was asked to carry.
+/// The messages that a communicator was asked to send.
 struct message_counts {
   index_t sums = 0;        ///< all-reduces
   index_t numbers = 0;     ///< elements that they summed
   index_t bytes = 0;       ///< of these elements
-  index_t agreements = 0;  ///< records by which ranks agreed on what follows
+  index_t agreements = 0;  ///< records that ranks compared
 };
 
 }  // namespace HOFT_NAMESPACE
 
 namespace HOFT_TARGET_NAMESPACE {
 
-/// A communicator that counts what another one carries. The other must outlive it.
+/// A communicator that counts the messages of another one, which must outlive it.
 template <class Communicator>
 class counting_communicator {
  public:

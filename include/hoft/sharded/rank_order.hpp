@@ -12,7 +12,7 @@
 
 namespace HOFT_NAMESPACE {
 
-/// What moves bytes between ranks, in memory of a local policy and in the order of its work.
+/// An engine moves bytes between ranks, in memory of a local policy and in the order of its work.
 ///
 ///   e.all_gather(local, mine, all, bytes)    all := the `bytes` bytes of every rank, side by side
 ///   e.scatter(local, data, size, part, all)  data [size] is cut into parts of `part` bytes (part_of_message); all :=
@@ -34,10 +34,10 @@ concept byte_engine = requires(E& e, Local const& local, std::byte const* from, 
 
 namespace HOFT_TARGET_NAMESPACE {
 
-/// Memory with which messages of up to `bytes` travel at once between `ranks` ranks: as much for what this one puts
-/// together as for what arrives.
+/// Memory with which messages of up to `bytes` are sent between `ranks` ranks in one piece: room for what this rank
+/// assembles, and as much for what arrives.
 [[nodiscard]] inline index_t message_memory_for(index_t bytes, int ranks) {
-  constexpr index_t record = 256;  // what an agreement takes
+  constexpr index_t record = 256;  // bytes of a record that ranks compare
   index_t const each = (std::max)(bytes, record) + index_t(ranks) * record;
   return 2 * ((each + arena::alignment - 1) / arena::alignment + 1) * arena::alignment;
 }
@@ -74,11 +74,12 @@ struct add_ranks {
   }
 };
 
-/// A communicator (sharded/communicator.hpp) on an engine: elements are added from rank 0 upwards, whatever way they
-/// travel, so that bits depend on the number of ranks alone.
+/// A communicator (sharded/communicator.hpp) on an engine. Elements are added from rank 0 upwards in every case, so
+/// bits depend on the number of ranks alone.
 ///
-/// Short messages go to every rank, which then adds them all up. Of long ones each rank adds one part and sends it to
-/// the others: 2 (p − 1) / p times the message from each of p ranks, which is the least.
+/// A short message goes to every rank, and each adds all of them. A long message is divided into parts: each rank adds
+/// one part and sends the sum to the others. Each of p ranks then sends 2 (p − 1) / p times the message, the least
+/// possible.
 template <class Engine>
 class rank_order_communicator {
  public:
@@ -115,7 +116,7 @@ class rank_order_communicator {
 
  private:
   static constexpr index_t most_bytes = index_t{1} << 30;  ///< of one message: engines count in int
-  static constexpr index_t most_gathered = 32768;          ///< bytes that arrive: below that latency is all that counts
+  static constexpr index_t most_gathered = 32768;          ///< bytes that arrive: up to this size latency dominates
 
   template <class A>
   static std::byte* bytes_of(A* data) {
