@@ -6,6 +6,7 @@ through Q_U; of any other module the bias is taken out of what it returns. Nothi
 """
 
 import contextlib
+import contextvars
 import copy
 import gc
 import math
@@ -290,6 +291,24 @@ def _is_matrix(weight: Tensor) -> bool:
     return wide and weight.dim() == 2 and type(weight) in (torch.Tensor, torch.nn.Parameter) and not weight.is_meta
 
 
+_known_holders: contextvars.ContextVar[Optional[Dict[int, List[dict]]]] = contextvars.ContextVar("holders", default=None)
+
+
+@contextlib.contextmanager
+def looking_once() -> Iterator[None]:
+    """Within it `shared` looks through the objects of the process once, at the beginning, and not for each module."""
+    holders: Dict[int, List[dict]] = {}
+    for module in gc.get_objects():
+        if issubclass(type(module), torch.nn.Module):  # isinstance would ask the object, which may be anything
+            for parameter in vars(module).get("_parameters", {}).values():
+                holders.setdefault(id(parameter), []).append(module._parameters)
+    token = _known_holders.set(holders)
+    try:
+        yield
+    finally:
+        _known_holders.reset(token)
+
+
 def shared(module: torch.nn.Module) -> List[str]:
     """The parameters of `module` that other modules hold as well, as tied embeddings do."""
     mine = [part._parameters for part in module.modules()]
@@ -298,6 +317,9 @@ def shared(module: torch.nn.Module) -> List[str]:
 
 
 def _held_elsewhere(parameter, mine):
+    known = _known_holders.get()
+    if known is not None:
+        return any(not any(holder is own for own in mine) for holder in known.get(id(parameter), ()))
     # Held by its module, by the tuple of the caller, by a loop there and here, and by the call below. Only where there is
     # more, all objects of the process are looked through.
     if sys.getrefcount(parameter) <= 6:

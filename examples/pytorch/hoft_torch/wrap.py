@@ -50,9 +50,10 @@ def wrap(
         except TypeError:
             raise TypeError(f"wrap: {name}, {a_type(module)}, is no linear layer") from None
     made = {}
-    for module in found.values():  # a layer of several names is wrapped once
-        if id(module) not in made:
-            made[id(module)] = HOFTLinear(module, rank, scaled, std).train(module.training)
+    with bases.looking_once():
+        for module in found.values():  # a layer of several names is wrapped once
+            if id(module) not in made:
+                made[id(module)] = HOFTLinear(module, rank, scaled, std).train(module.training)
     layers = {name: made[id(module)] for name, module in found.items()}
     for name, layer in layers.items():
         replace(model, name, layer)
@@ -68,12 +69,13 @@ def unwrap(model: torch.nn.Module, merge: bool = True) -> torch.nn.Module:
     layers = {id(layer): layer for layer in wrapped.values()}.values()
     if "" in wrapped:
         raise ValueError("unwrap: the model is itself a HOFTLinear: its base is the attribute base")
-    for layer in layers:
-        if merge and not layer.merged:
-            layer.require_mergeable()
-    for layer in layers:
-        if layer.merged != merge:
-            layer.merge() if merge else layer.unmerge()
+    with bases.looking_once():
+        for layer in layers:
+            if merge and not layer.merged:
+                layer.require_mergeable()
+        for layer in layers:
+            if layer.merged != merge:
+                layer.merge() if merge else layer.unmerge()
     for name, layer in wrapped.items():
         replace(model, name, layer.base.train(layer.training))
     if vars(model).get("save_pretrained") is refuse_to_save:

@@ -11,7 +11,7 @@ import warnings
 import torch
 
 from common import DOUBLE, Case, adapted, randomise
-from hoft_torch import HOFTLinear, wrap
+from hoft_torch import HOFTLinear, unwrap, wrap
 
 
 def has(*packages):
@@ -126,6 +126,14 @@ class Bases(Case):
             layer.base.quant_state = getattr(other, "quant_state", None)
             fresh = copy.deepcopy(layer)
             self.assertTrue(torch.equal(layer(x), fresh(x)))
+
+    def test_autocast_is_noticed(self):
+        """What is kept of a call outside of it is not what calls within it take."""
+        layer, x = randomise(HOFTLinear(torch.nn.Linear(10, 7), 4)), torch.randn(5, 10)
+        layer.base.register_forward_hook(lambda module, inputs, output: None)
+        layer(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            self.assertTrue(torch.equal(layer(x), copy.deepcopy(layer)(x)))  # a copy keeps nothing
 
     def test_merging(self):
         for layer in self.layers():
@@ -357,6 +365,15 @@ class Wrapping(Case):
             for name, layer in layers.items():
                 self.assertIs(model.get_submodule(name), layer)
                 self.assertEqual((len(layer.u), len(layer.v), layer.d is None, layer.training), (2, 4, False, False))
+
+    def test_tied_weights_are_found(self):
+        model, embedding = self.model(), torch.nn.Embedding(*self.model()["first"].weight.shape)
+        model["first"].weight = embedding.weight
+        with self.assertWarnsRegex(UserWarning, "weight of the base belongs to another module as well"):
+            wrap(model, 4, ["first", "query"])
+        with self.assertRaisesRegex(RuntimeError, "the weight belongs to another module as well"):
+            unwrap(model)
+        self.assertIs(type(model["first"]), HOFTLinear)
 
     def test_a_layer_of_two_names_is_wrapped_once(self):
         model = self.model()

@@ -52,6 +52,15 @@ class Plain(Case):
             y = y - 2 * (y * unit.conj().unsqueeze(-2)).sum(-1, keepdim=True) * unit.unsqueeze(-2)
         self.assertTrue(float((plain.householder(x, u) - y).norm()) < 1e-13 * float(x.norm()))
 
+    def test_complex_adjoint(self):
+        """What Q does, its adjoint undoes; both are the operators' to rounding."""
+        x, u = torch.randn(3, 5, dtype=torch.complex128), torch.randn(4, 5, dtype=torch.complex128)
+        there = plain.householder(x, u)
+        self.assertClose(plain.householder(there, u, adjoint=True), x, x.norm(), 8)
+        for adjoint in (False, True):
+            expected = householder_apply(x, u, adjoint=adjoint)
+            self.assertClose(plain.householder(x, u, adjoint=adjoint), expected, x.norm(), 8)
+
     def test_zeros_and_scales(self):
         u = leaf(3, 6)
         with torch.no_grad():

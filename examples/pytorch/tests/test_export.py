@@ -214,6 +214,8 @@ class OfLayers(Exports):
                 for parameter in layer.parameters():
                     if parameter.requires_grad:
                         parameter.add_(0.1 * torch.randn_like(parameter))
+                if layer.d is not None:
+                    layer.d[0] = -1.5  # a scale below 0
             setattr(model.get_submodule(parent), last, layer)
         return model.eval()
 

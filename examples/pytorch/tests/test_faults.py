@@ -424,6 +424,17 @@ class Saving(Case):
         self.assertTrue(torch.equal(model["a"].base.weight, before))
         self.assertIs(type(model["a"]), HOFTLinear)
 
+    def test_unwrap_changes_nothing_where_a_product_overflows(self):
+        model = self.model().half()
+        wrap(model, 4, ["a", "b"], scaled=True)
+        with torch.no_grad():
+            model["b"].d.fill_(1e6)
+        before = model["a"].base.weight.clone()
+        randomise(model["a"])
+        with self.assertRaisesRegex(ValueError, "the adapted weight are not finite"):
+            unwrap(model)
+        self.assertTrue(torch.equal(model["a"].base.weight, before))
+
     @unittest.skipUnless(importlib.util.find_spec("transformers"), "needs transformers")
     def test_save_pretrained(self):
         import tempfile

@@ -223,6 +223,13 @@ class Adapters(ModelCase):
             self.assertEqual(layer.base_layer.weight.dtype, torch.bfloat16)
             self.assertEqual({a.dtype for a in layer.factors("default")}, {torch.float32})
 
+    def test_scales_near_one_in_16_bits(self):
+        """Of which 1 + d in bfloat16 would make 1."""
+        layer = next(iter(tiny.layers(tiny.adapt(self.base, self.config(scaled=True))).values()))
+        layer.hoft_d["default"].data = torch.full((layer.out_features,), 2.0**-10).bfloat16()
+        s = layer.factors("default")[2]
+        self.assertTrue(torch.equal(s, torch.full_like(s, 1 + 2.0**-10)))
+
     def test_unmerges_in_another_type(self):
         model = tiny.adapt(self.base.float(), self.config())
         before = tiny.matrices(model)
