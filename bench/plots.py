@@ -176,7 +176,7 @@ def draw_gpu(results, path):
 def draw_training(results, path):
     """Step time and peak memory over LoRA's, summed over the shapes."""
     require_measured(results, path)
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4), layout="constrained")
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 7.5), layout="constrained")
     for axis, what, text in zip(axes, ("median_ms", "peak_bytes"), ("time of a step", "peak memory")):
         ratios = sorted(ratios_to_lora(results, what), key=lambda item: -item[1])
         axis.set_title(f"{text}, all shapes")

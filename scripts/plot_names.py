@@ -8,7 +8,7 @@ one method or one library, in every plot.
 # Most of these are Okabe and Ito's colours or Tol's, which colour-blind readers can tell apart. hoft's own are the blues.
 BLUE, SKY, ORANGE, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73"
 PINK, BROWN, WINE, GREY, BLACK = "#CC79A7", "#8C6D1F", "#882255", "#8A8A8A", "#000000"
-TEAL, PURPLE, OLIVE = "#44AA99", "#AA4499", "#999933"
+TEAL, PURPLE, OLIVE, SAND = "#44AA99", "#AA4499", "#999933", "#DDCC77"
 
 OURS = ("hoft", "shoft")
 METHODS = {
@@ -26,7 +26,7 @@ METHODS = {
 }
 METHOD_COLOURS = {
     "frozen": BLACK, "head": BLACK, "full": GREEN, "lora": ORANGE, "dora": BROWN, "oft": PINK, "boft": WINE,
-    "hra": GREY, "hoft": BLUE, "shoft": SKY, "paper": VERMILLION,
+    "hra": GREY, "hoft": BLUE, "shoft": SKY, "paper": SAND,
 }  # fmt: skip
 LIBRARY_COLOURS = {
     "blas": VERMILLION, "cublas": VERMILLION, "lapack": PURPLE, "cusolver": PURPLE, "eigen": TEAL, "torch": OLIVE,
@@ -67,6 +67,9 @@ PEERS = {
     "torch_hra": "PyTorch, HRA",
     "torch_ormqr_forward": "torch.ormqr, forward",
     "cusolver_ormqr": "cuSOLVER ormqr",
+    "torch_ormqr": "torch.ormqr",
+    "torch_householder_product": "torch householder_product",
+    "cublas": "cuBLAS gemm",
     "cublas_products": "cuBLAS gemm",
     "copy": "device copy",
 }
