@@ -49,7 +49,7 @@ def compiled(name, title, about, libraries=""):
 EXAMPLES = (
     compiled("quickstart", "Quickstart", "The program of README.md."),
     compiled("tutorial", "Tutorial", "The code of the [tutorial](tutorial.md), in its order: reflectors, gradients, a weight, "
-             "activations, micro-batches."),
+             "activations, micro-batches, a training loop."),
     compiled("two_forms", "Two forms of a call", "A call that returns its result, and the same call into memory of the "
              "caller, as explained in [forms of every call](forms.md)."),
     Example("backend", "A backend in plain loops", "The smallest complete backend, explained in "
