@@ -39,16 +39,16 @@ struct walks : backend::defaults {
   static index_t panel_width(cpu const&, index_t m, index_t sums) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
-    constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 12, most = row ? 256 : 96;
+    constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 12, step = row ? 64 : 6, most = row ? 256 : 96;
     if (row && !converted) return most;
     auto const fits = [m](index_t bytes) {
-      return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / least * least;
+      return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / step * step;
     };
     if constexpr (row) return std::clamp(fits(cache), least, most);
     // Sums that do not stay in the cache pass once for each panel, so a wider one pays, if it fits at all.
     bool const sums_stay = m * sums * index_t(sizeof(A)) <= cache;
     index_t const narrow = sums_stay ? least : std::clamp<index_t>(fits(cache), least, 2 * least);
-    return std::clamp(fits(3 * cache / 16), narrow, most);
+    return std::clamp(fits(3 * cache / 8), narrow, most);
   }
 
   /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs

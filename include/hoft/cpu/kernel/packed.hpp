@@ -81,14 +81,15 @@ namespace detail {
 
 // --- panels with contiguous columns, of T or stored in another type (kernel/storage.hpp) ---------------------
 
-/// Rows of a column that are read again for every group of reflectors: they stay in the second-level cache.
+/// Rows that all reflectors and all columns of a panel meet before the rows below: a few columns of them stay in the
+/// first-level cache, and so do a few reflectors; all reflectors stay in the second.
 template <class T>
-inline constexpr index_t project_depth = (index_t{1} << 15) / index_t(sizeof(T));
+inline constexpr index_t rows_together = (index_t{1} << 11) / index_t(sizeof(T));
 
 template <class T, class S, class LW>
 void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
   constexpr int vectors = kernel::tile_vectors<T>;
-  constexpr index_t height = U.slab_rows, depth = project_depth<T> / height * height;
+  constexpr index_t height = U.slab_rows, depth = rows_together<T> / height * height;
   auto const w = kernel::as_strided(W);
   for (index_t i = 0; i < U.rows || i == 0; i += depth) {
     index_t const rows = (std::min)(depth, U.rows - i);
@@ -119,48 +120,76 @@ kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
   return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
 }
 
+/// Y := X + the sum of up to two products, in the slabs from `first` and the rows behind the last of them, which are
+/// fewer than a slab.
+template <class T, class S, class C>
+void update_slabs(index_t first, index_t count, index_t last_rows, int terms, update_term<T, col_major> const* term,
+                  matrix_view<S const> X, matrix_view<C> Y, kernel::traffic<S> const& moves) {
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
+  index_t const top = first * height, bottom = top + count * height;
+  kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
+    S const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
+    C* const y = Y.data + j * Y.ld;
+    kernel::sum_term<T> local[2];
+    auto const from_slab = [&](index_t slab) {
+      for (int t = 0; t < terms; ++t) {
+        auto const [U, Z] = term[t];
+        local[t] = {U.slab(slab), height, kernel::as_strided(Z).at(0, j), U.cols, U.stride};
+      }
+      return local;
+    };
+    kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(
+        count, {height, 0}, terms, from_slab(first), x == nullptr ? x : x + top, X.ld, y + top, Y.ld, moves.at(top, j));
+    if (last_rows > 0)
+      kernel::sum_columns<width, false, T>(last_rows, terms, from_slab(first + count), true,
+                                           x == nullptr ? x : x + bottom, X.ld, y + bottom, Y.ld, moves.at(bottom, j));
+  });
+}
+
 template <class T, class S, class C>
 void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<S const> X, matrix_view<C> Y,
                   prefetch_hint<S, col_major> const& hint) {
-  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows, part = rows_together<T> / height;
   kernel::traffic<S> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
                                  worth_streaming(hint.written, X, Y)};
-  index_t const whole = Y.rows / height, i = whole * height;
-  if (whole == 1 && i == Y.rows) {  // one tile high: the tiles of a run in a row
+  index_t const whole = Y.rows / height, rest = Y.rows % height;
+  if (whole == 1 && rest == 0) {  // one tile high: the tiles of a run in a row
     kernel::sum_term<T> local[2];
     for (int t = 0; t < terms; ++t) local[t] = {term[t].U.data, height, kernel::as_strided(term[t].Z), term[t].U.cols};
     kernel::sum_rows<false, T>(Y.rows, Y.cols, terms, local, true, X.data, X.ld, Y.data, Y.ld, moves);
-  } else {  // columns outside: a tile then walks down its columns, where the hardware follows it
-    kernel::for_each_tile_col(Y.cols, [&](index_t j, auto width) {
-      S const* const x = X.data == nullptr ? nullptr : X.data + j * X.ld;
-      C* const y = Y.data + j * Y.ld;
-      kernel::sum_term<T> local[2];
-      for (int t = 0; t < terms; ++t) {
-        auto const [U, Z] = term[t];
-        local[t] = {U.data, height, kernel::as_strided(Z).at(0, j), U.cols, U.stride};
-      }
-      kernel::sum_tiles<kernel::tile_vectors<T>, width, false, T>(whole, {height, 0}, terms, local, x, X.ld, y, Y.ld,
-                                                                  moves.at(0, j));
-      if (i == Y.rows) return;
-      for (int t = 0; t < terms; ++t) local[t].a = term[t].U.slab(whole);
-      kernel::sum_columns<width, false, T>(Y.rows - i, terms, local, true, x == nullptr ? x : x + i, X.ld, y + i, Y.ld,
-                                           moves.at(i, j));
-    });
+  } else {  // columns inside a part: a tile then walks down its columns, where the hardware follows it
+    for (index_t first = 0; first < whole || first == 0; first += part) {
+      index_t const count = (std::min)(part, whole - first);
+      update_slabs(first, count, first + count == whole ? rest : 0, terms, term, X, Y, moves);
+    }
   }
   if (moves.streams) kernel::finish_streams();
 }
 
 template <class T, class S>
 void outer_panel(int terms, outer_term<T, col_major, S> const* term, packed_matrix<T, col_major> D) {
-  for (index_t s = 0; s < D.slabs(); ++s) {
-    kernel::sum_term<T, S> local[2];
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows, part = rows_together<T> / height;
+  index_t const whole = D.rows / height, rest = D.rows % height;
+  kernel::sum_term<T, S> local[2];
+  auto const from_slab = [&](index_t slab, index_t k) {
     for (int t = 0; t < terms; ++t)
-      local[t] = {term[t].X.data + s * D.slab_rows, term[t].X.ld, kernel::as_strided(term[t].Z.transposed()),
-                  term[t].X.cols};
-    T const* const before = D.slab(s);
-    kernel::sum_rows<is_complex<T>, T>(D.rows_of(s), D.cols, terms, local, false, before, D.slab_rows, D.slab(s),
-                                       D.slab_rows);
+      local[t] = {term[t].X.data + slab * height, term[t].X.ld, kernel::as_strided(term[t].Z.transposed()).at(0, k),
+                  term[t].X.cols, height};
+    return local;
+  };
+  // A panel is narrow and its sums are short: a row of tiles goes down several slabs, not along the columns of one.
+  for (index_t first = 0; first < whole; first += part) {
+    index_t const count = (std::min)(part, whole - first);
+    kernel::for_each_tile_col(D.cols, [&](index_t k, auto width) {
+      T* const d = D.slab(first) + k * height;
+      kernel::sum_tiles<kernel::tile_vectors<T>, width, is_complex<T>, T>(
+          count, {D.stride, 0}, terms, from_slab(first, k), static_cast<T const*>(d), height, d, height, {});
+    });
   }
+  if (rest == 0) return;
+  T* const d = D.slab(whole);
+  kernel::sum_rows<is_complex<T>, T>(rest, D.cols, terms, from_slab(whole, 0), false, static_cast<T const*>(d), height,
+                                     d, height);
 }
 
 // --- panels with contiguous rows: the transposed problem, C ᵀ = S ᵀ + …, vectors along the panel's columns --------

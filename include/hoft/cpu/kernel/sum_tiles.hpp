@@ -44,7 +44,6 @@ struct traffic {
 
 template <int V, int N, class T, class S>
 EIGEN_ALWAYS_INLINE void prefetch_tile(prefetched<S> const& p) {
-  if (p.cols < N) return;
   S const* column = p.data;
   HOFT_UNROLL
   for (int j = 0; j < N; ++j) {
@@ -93,9 +92,9 @@ EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], C* c, index_t 
 
 /// Vectors that a tile fetches for those after it: `lines` of them, one behind another, for each column of A that
 /// passes.
-template <class T>
+template <class S>
 struct fetched {
-  T const* data = nullptr;
+  S const* data = nullptr;
   index_t step = 0;  ///< from one column's to the next
   int lines = 0;
 };
@@ -104,15 +103,18 @@ enum class passing { read, fetch, copy_and_fetch };
 
 /// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
 /// vectors each.
-template <int V, int N, bool ConjB, passing Mode = passing::read, class T, class A>
-EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&sum)[N][V], fetched<T> fetches = {},
+template <int V, int N, bool ConjB, passing Mode = passing::read, class T, class A, class S = T>
+EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&sum)[N][V], fetched<S> fetches = {},
                                       T* copy = nullptr) {
   using namespace Eigen::internal;
   using P = packet<T>;
   constexpr int lane = lanes<T>;
   A const* a = term.a;
-  T const* b = term.b.data;
   index_t const b_row = term.b.row, b_col = term.b.col, lda = term.lda;
+  // Three columns from each of two addresses: others would take more registers than there are.
+  constexpr int half = 3;
+  T const *b = term.b.data, *b_half = b;
+  if constexpr (N > half) advance(b_half, half * b_col);
   for (index_t l = term.depth; l > 0; --l) {
     P column[V];
     HOFT_UNROLL
@@ -128,14 +130,29 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
     }
     HOFT_UNROLL
     for (int j = 0; j < N; ++j) {
-      P factor = broadcast(conj_if<ConjB>(b[j * b_col]));
+      P factor = broadcast(conj_if<ConjB>(j < half ? b[j * b_col] : b_half[(j - half) * b_col]));
       keep_in_register<T>(factor);
       HOFT_UNROLL
       for (int v = 0; v < V; ++v) sum[j][v] = pmadd(column[v], factor, sum[j][v]);
     }
     a += lda;
     b += b_row;
+    if constexpr (N > half) b_half += b_row;
   }
+}
+
+/// The first steps of a product, one for each column of `next`, which is fetched meanwhile: all of its lines at once
+/// would fill the queue that loads wait in too. Leaves in `term` what is still to be added.
+template <int V, int N, bool ConjB, class T, class A, class S>
+EIGEN_ALWAYS_INLINE void fetch_meanwhile(prefetched<S> const& next, sum_term<T, A>& term, packet<T> (&sum)[N][V]) {
+  if (next.cols < N) return;
+  if (term.depth < N) return prefetch_tile<V, N, T>(next);
+  sum_term<T, A> steps = term;
+  steps.depth = N;
+  add_products<V, N, ConjB, passing::fetch>(steps, sum, fetched<S>{next.data, next.ld, V});
+  term.a += N * term.lda;
+  term.b.data += N * term.b.row;
+  term.depth -= N;
 }
 
 /// From one tile of a row of tiles to the next: rows and columns that C, S and what is prefetched move by.
@@ -152,9 +169,11 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
   for (; count > 0; --count) {
     packet<T> sum[N][V];
     load_tile<T>(s, lds, sum);
-    prefetch_tile<V, N, T>(moves.ahead);
-    prefetch_tile<V, N, T>(moves.also_ahead);
-    for (int t = 0; t < terms; ++t) add_products<V, N, ConjB>(term[t], sum);
+    sum_term<T, A> rest = term[0];
+    fetch_meanwhile<V, N, ConjB>(moves.ahead, rest, sum);
+    fetch_meanwhile<V, N, ConjB>(moves.also_ahead, rest, sum);
+    add_products<V, N, ConjB>(rest, sum);
+    if (terms > 1) add_products<V, N, ConjB>(term[1], sum);
     store_tile<T>(sum, c, ldc, moves.streams);
     for (int t = 0; t < terms; ++t) {
       term[t].a += term[t].step;
