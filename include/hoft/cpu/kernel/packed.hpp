@@ -263,6 +263,7 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
       index_t const whole = (last - first) / width, rest = (last - first) % width, tail = last - rest;
       kernel::traffic<T> moves;
       moves.streams = streams;
+      moves.at_once = true;  // from the last-level cache, and wanted soon
       kernel::for_each_tile_col(Y.rows, [&](index_t i, auto strip) {
         T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld;
         T* const y = Y.data + i * Y.ld;

@@ -39,7 +39,8 @@ template <class T>
 struct traffic {
   prefetched<T> ahead, also_ahead;
   bool streams = false;  ///< C goes past the caches
-  traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams}; }
+  bool at_once = false;  ///< all lines ahead of a tile are fetched before its first step
+  traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams, at_once}; }
 };
 
 template <int V, int N, class T, class S>
@@ -144,9 +145,10 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
 /// The first steps of a product, one for each column of `next`, which is fetched meanwhile: all of its lines at once
 /// would fill the queue that loads wait in too. Leaves in `term` what is still to be added.
 template <int V, int N, bool ConjB, class T, class A, class S>
-EIGEN_ALWAYS_INLINE void fetch_meanwhile(prefetched<S> const& next, sum_term<T, A>& term, packet<T> (&sum)[N][V]) {
+EIGEN_ALWAYS_INLINE void fetch_meanwhile(prefetched<S> const& next, bool at_once, sum_term<T, A>& term,
+                                         packet<T> (&sum)[N][V]) {
   if (next.cols < N) return;
-  if (term.depth < N) return prefetch_tile<V, N, T>(next);
+  if (at_once || term.depth < N) return prefetch_tile<V, N, T>(next);
   sum_term<T, A> steps = term;
   steps.depth = N;
   add_products<V, N, ConjB, passing::fetch>(steps, sum, fetched<S>{next.data, next.ld, V});
@@ -170,8 +172,8 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
     packet<T> sum[N][V];
     load_tile<T>(s, lds, sum);
     sum_term<T, A> rest = term[0];
-    fetch_meanwhile<V, N, ConjB>(moves.ahead, rest, sum);
-    fetch_meanwhile<V, N, ConjB>(moves.also_ahead, rest, sum);
+    fetch_meanwhile<V, N, ConjB>(moves.ahead, moves.at_once, rest, sum);
+    fetch_meanwhile<V, N, ConjB>(moves.also_ahead, moves.at_once, rest, sum);
     add_products<V, N, ConjB>(rest, sum);
     if (terms > 1) add_products<V, N, ConjB>(term[1], sum);
     store_tile<T>(sum, c, ldc, moves.streams);
