@@ -116,7 +116,7 @@ class HOFTLinear(torch.nn.Module):
         self.d = torch.nn.Parameter(torch.zeros(m, **options)) if scaled else None
         self.distribute()
         self._around = Around(name)
-        self._merged_from = None
+        self._merged_from = self._merged_hook = None
 
     def distribute(self) -> "HOFTLinear":
         """Splits u, v and d over ranks as the base's weight is split: for a base that was split after it was wrapped.
@@ -208,17 +208,44 @@ class HOFTLinear(torch.nn.Module):
             raise RuntimeError("HOFTLinear.unmerge: the layer is not merged")
         u, v, d = (None if a is None else a.to(b.device, b.dtype) for a, b in zip(self._merged_from, self._trained()))
         unmerge_from(self.base, u, v, None if d is None else 1 + d)
-        self._merged_from = None
+        self._forget_merged()
         self.rebind()
         return self
 
     def _trained(self):
         return self.u, self.v, self.d
 
-    def _remember_merged(self):
+    def _remember_merged(self, loading=False):
+        """loading: the weight is about to be read from the file that says so."""
+        self._forget_merged()
         self._merged_from = [None if a is None else a.detach().clone() for a in self._trained()]
         self._seen_merged = None
+        self._weight_expected, self._merged_weight = loading, self._weight_identity()
+        self._merged_hook = self.base.register_load_state_dict_post_hook(self._base_was_loaded)
         self.rebind()
+
+    def _forget_merged(self):
+        self.leave_base()
+        self._merged_from = None
+
+    def leave_base(self) -> None:
+        """The base knows nothing of this layer any more, though its weight may be the adapted one."""
+        if self._merged_hook is not None:
+            self._merged_hook.remove()
+        self._merged_hook = None
+
+    def _weight_identity(self):
+        weight = getattr(self.base, "weight", None)
+        return id(weight), getattr(weight, "_version", None)
+
+    def _base_was_loaded(self, base, incompatible):
+        """A weight that was read into the base alone is not the one that was merged."""
+        expected, self._weight_expected = self._weight_expected, False
+        if expected:
+            self._merged_weight = self._weight_identity()
+        elif self._weight_identity() != self._merged_weight and "weight" not in incompatible.missing_keys:
+            self._forget_merged()
+            self.rebind()
 
     def _require_as_merged(self):
         """While merged, outputs and files must not speak of other u, v and d than the weight does."""
@@ -265,9 +292,9 @@ class HOFTLinear(torch.nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
         self.rebind()
         if weight and known:
-            self._merged_from = None
+            self._forget_merged()
             if merged:
-                self._remember_merged()
+                self._remember_merged(loading=True)
 
     def extra_repr(self) -> str:
         return f"rank=({len(self.u)}, {len(self.v)}), scaled={self.d is not None}, merged={self.merged}"

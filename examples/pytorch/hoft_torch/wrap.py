@@ -78,6 +78,7 @@ def unwrap(model: torch.nn.Module, merge: bool = True) -> torch.nn.Module:
                 layer.merge() if merge else layer.unmerge()
     for name, layer in wrapped.items():
         replace(model, name, layer.base.train(layer.training))
+        layer.leave_base()
     if vars(model).get("save_pretrained") is refuse_to_save:
         del model.save_pretrained
     return model

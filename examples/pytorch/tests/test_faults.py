@@ -177,6 +177,26 @@ class State(Case):
         self.assertTrue(layer.merged)
         self.assertClose(layer(x).detach(), expected + 1, expected.norm(), 12)
 
+    def test_a_weight_that_is_read_into_the_base_alone(self):
+        """The layer does not go on to call it merged."""
+        x, plain = torch.randn(5, 10), self.layer()
+        state = {name: a.clone() for name, a in plain.base.state_dict().items()}
+        expected = plain(x).detach()
+        for copied in (False, True):
+            layer = self.layer().merge()
+            layer = copy.deepcopy(layer) if copied else layer
+            layer.base.load_state_dict({"bias": state["bias"]}, strict=False)
+            self.assertTrue(layer.merged)
+            layer.base.load_state_dict(state)
+            self.assertFalse(layer.merged)
+            self.assertTrue(torch.equal(layer(x), expected))
+            again = self.layer().merge()
+            layer.load_state_dict(again.state_dict())
+            self.assertTrue(layer.merged)
+            self.assertTrue(torch.equal(layer(x), again(x)))
+            layer.base.load_state_dict(state)
+            self.assertFalse(layer.merged)
+
     def test_whole_files_between_merged_and_unmerged(self):
         x = torch.randn(5, 10)
         for first in (False, True):
@@ -407,6 +427,8 @@ class Saving(Case):
             self.assertIs(unwrap(model, merge), model)
             self.assertEqual(list(model.state_dict()), names)
             self.assertIs(type(model["a"]), torch.nn.Linear)
+            self.assertFalse(model["a"]._load_state_dict_post_hooks)
+            self.assertEqual(layers["a"].merged, merge)
             if merge:
                 self.assertClose(model["b"](model["a"](x)), expected, 4 * expected.norm() + x.norm(), 24)
             else:
