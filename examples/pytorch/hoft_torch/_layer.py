@@ -78,8 +78,12 @@ def _kept_bias(bias):
     return None if bias is None else bias.detach().clone()
 
 
-def _dbias(dy, bias):
-    return dy.sum(0, dtype=master_dtype(dy.dtype)).to(bias.dtype)
+def _dbias(dy, dtype):
+    return dy.sum(0, dtype=master_dtype(dy.dtype)).to(dtype)
+
+
+def _dtype_of(bias):
+    return None if bias is None else bias.dtype
 
 
 def _plus(y, bias):
@@ -92,7 +96,7 @@ class Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, u, v, s, bias, weight, layer, keep_q):
         y, *kept = compiled.bound_linear(x, weight, bias, layer.memory, layer.sizes, keep_q)
-        ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s, bias)
+        ctx.sizes, ctx.parameters, ctx.bias_dtype = layer.sizes, _Parameters(u, v, s, bias), _dtype_of(bias)
         # An output that is not read is not kept, so that it may be changed in place.
         read = any(ctx.needs_input_grad[1:4]) and (len(u) > 0 or len(s) > 0 and not keep_q)
         ctx.save_for_backward(y if read else None, *kept, x, weight, _kept_bias(bias) if read else None, layer.memory)
@@ -110,7 +114,7 @@ class Linear(torch.autograd.Function):
         y = _rows(dy) if y is None else y
         found = compiled.bound_linear_backward(dy, y, *kept, x, weight, bias, memory, ctx.sizes, wanted[0], parameters)
         found = (a if want else None for a, want in zip(found, (wanted[0], *3 * (parameters,))))
-        return (*found, _dbias(dy, bias) if wanted[4] else None, None, None, None)
+        return (*found, _dbias(dy, ctx.bias_dtype) if wanted[4] else None, None, None, None)
 
 
 class _Product(torch.autograd.Function):
@@ -133,7 +137,7 @@ class Adapted(torch.autograd.Function):
     @staticmethod
     def forward(ctx, base_output, x, u, v, s, bias, adjoint, layer, keep_q):
         y = torch.empty(base_output.shape, dtype=base_output.dtype, device=base_output.device)
-        ctx.sizes, ctx.parameters = layer.sizes, _Parameters(u, v, s, bias)
+        ctx.sizes, ctx.parameters, ctx.bias_dtype = layer.sizes, _Parameters(u, v, s, bias), _dtype_of(bias)
         ctx.product, ctx.adjoint = layer.product, adjoint
         projected = compiled.project(x, layer.memory, layer.sizes)
         kept = compiled.adapt(base_output, projected, bias, layer.memory, layer.sizes, keep_q, y)
@@ -153,7 +157,7 @@ class Adapted(torch.autograd.Function):
         if any(ctx.needs_input_grad[2:5]):
             product = ctx.adjoint(compiled.finish_product(memory, ctx.sizes, sums))
             gradients = compiled.finish_given(memory, ctx.sizes, sums, product)
-        return dbase, dx, *gradients, _dbias(dy, bias) if ctx.needs_input_grad[5] else None, None, None, None
+        return dbase, dx, *gradients, _dbias(dy, ctx.bias_dtype) if ctx.needs_input_grad[5] else None, None, None, None
 
     @staticmethod
     def _derivative(ctx, x, y, dy):

@@ -362,6 +362,17 @@ class Values(Case):
             layer(x).relu_().sum().backward()
             self.assertTrue(torch.equal(found, layer.u.grad))
 
+    def test_a_trained_bias_where_no_output_is_read(self):
+        """Without reflectors on the left, or with frozen ones, the gradient of a bias is still the sum of dy."""
+        x, g = torch.randn(5, 10), torch.randn(5, 7)
+        for make, rank, frozen in itertools.product((lambda linear: linear, Quantised), ((0, 4), (4, 0), 4), (False, True)):
+            layer = randomise(HOFTLinear(make(torch.nn.Linear(10, 7)), rank))
+            if frozen:
+                layer.u.requires_grad_(False), layer.v.requires_grad_(False)
+            layer.base.bias.requires_grad_(True)
+            layer(x).backward(g)
+            self.assertClose(layer.base.bias.grad, g.sum(0), g.norm())
+
     def test_changed_in_place_where_nobody_reads_it(self):
         """Without reflectors on the left, or with frozen ones, the output is not kept, and may be changed."""
         x = torch.randn(5, 10)
