@@ -275,6 +275,14 @@ TARGETS = [
         at_most=True,
     ),
     Target(
+        "step_on_blas",
+        "forward + backward, 1024² × 16, 2048 tokens: with hoft's own base product against the same with OpenBLAS's",
+        ratio(STEP, "hoft_on_blas"),
+        "×",
+        1,
+        1.05,
+    ),
+    Target(
         "step_lora",
         "forward + backward, 1024² × 16, 2048 tokens, over LoRA of rank 16 (by flops 1.04)",
         over(STEP, "hoft", "lora"),
@@ -437,6 +445,22 @@ TARGETS = [
         "256 × (64², r = 8): apply alone, against Eigen's HouseholderSequence given its form",
         ratio("batch/float/64/64/8", "eigen_sequence", hoft="hoft_apply"),
         "×",
+    ),
+    Target(
+        "batch_gemms",
+        "256 × (64², r = 8): accumulate and apply, against OpenBLAS's gemms given the form",
+        ratio("batch/float/64/64/8", "blas_products"),
+        "×",
+        1,
+        1.3,
+    ),
+    Target(
+        "batch_apply_gemms",
+        "256 × (64², r = 8): apply alone, against OpenBLAS's gemms given the form",
+        ratio("batch/float/64/64/8", "blas_products", hoft="hoft_apply"),
+        "×",
+        1.3,
+        1.6,
     ),
     Target(
         "batch_qr",

@@ -3,6 +3,7 @@
 
 import importlib.metadata
 
+from . import parametrize
 from .functional import hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge
 from .hra import HRALinear, load_hra
 from .linalg import householder_product, ormqr
@@ -20,6 +21,7 @@ __all__ = [
     "merge",
     "ormqr",
     "paired_gaussian",
+    "parametrize",
     "shoft_linear",
     "unmerge",
     "unwrap",
