@@ -65,9 +65,10 @@ class Release(unittest.TestCase):
         """Every result and every document names that commit."""
         for name in git(cls.clone, "ls-files", "bench/results/*.json").splitlines():
             cls.edit(name, r'"commit": *"[^"]*"', f'"commit": "{commit}"', once=True)
-        named = git(cls.clone, "grep", "-lwE", "[0-9a-f]{7,40}", "--", "*.md", ":!CHANGELOG.md").splitlines()
-        for name in named:
-            cls.edit(name, r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b", commit[:12])
+        named = r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b"  # digits alone may be a number
+        for name in git(cls.clone, "ls-files", "--", "*.md", ":!CHANGELOG.md").splitlines():
+            if re.search(named, (cls.clone / name).read_text(encoding="utf-8")):
+                cls.edit(name, named, commit[:12])
 
     def setUp(self):
         git(self.clone, "checkout", "--quiet", "--force", "--detach", self.ready)
