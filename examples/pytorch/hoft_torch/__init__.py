@@ -3,7 +3,7 @@
 
 import importlib.metadata
 
-from . import parametrize
+from . import parametrize  # noqa: F401
 from .functional import hoft_linear, householder_apply, merge, paired_gaussian, shoft_linear, unmerge
 from .hra import HRALinear, load_hra
 from .linalg import householder_product, ormqr
@@ -21,7 +21,6 @@ __all__ = [
     "merge",
     "ormqr",
     "paired_gaussian",
-    "parametrize",
     "shoft_linear",
     "unmerge",
     "unwrap",
