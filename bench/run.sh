@@ -131,7 +131,7 @@ fi
 if [[ -n $save ]]; then
   /usr/bin/python3 bench/ratios.py "$results"/*.json --save="bench/results/$name.json" --command="$command"
   /usr/bin/python3 bench/report.py
-  /usr/bin/python3 bench/peers.py
+  /usr/bin/python3 bench/readme.py
 else
   /usr/bin/python3 bench/ratios.py "$results"/*.json
   [[ ! -f bench/results/$name.json ]] || /usr/bin/python3 bench/report.py --check

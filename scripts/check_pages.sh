@@ -13,7 +13,7 @@ programs=(
   bench/linear.py
   bench/linalg_torch.py
   tests/cuda/mutants/mutants.py
-  bench/peers.py
+  bench/readme.py
   scripts/draw_transform.py
   scripts/draw_layers.py
   scripts/draw_compact_wy.py

@@ -83,7 +83,7 @@ def main():
         if not check:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            sys.exit(f"{path.name} is not what bench/results/cpu.json says: run python3 bench/peers.py")
+            sys.exit(f"{path.name} is not what bench/results/cpu.json says: run python3 bench/readme.py")
 
 
 if __name__ == "__main__":
