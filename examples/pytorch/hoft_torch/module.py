@@ -68,6 +68,11 @@ def keeping_wide(parameters, fn):
     return wide
 
 
+def _has_weight(state_dict, prefix):
+    """Whether a file has more of the base with that prefix than its bias."""
+    return any(key.startswith(prefix) and key != prefix + "bias" for key in state_dict)
+
+
 def _same(now, then):
     """Whether the elements are the same, as far as this rank has them."""
     now, then = parallel.parts_here(now, then)
@@ -220,8 +225,8 @@ class HOFTLinear(torch.nn.Module):
         self._forget_merged()
         self._merged_from = [None if a is None else a.detach().clone() for a in self._trained()]
         self._seen_merged = None
-        self._weight_expected, self._merged_weight = loading, self._weight_identity()
-        self._merged_hook = self.base.register_load_state_dict_post_hook(self._base_was_loaded)
+        self._weight_expected = loading
+        self._merged_hook = self.base._register_load_state_dict_pre_hook(self._base_is_loaded)
         self.rebind()
 
     def _forget_merged(self):
@@ -234,16 +239,10 @@ class HOFTLinear(torch.nn.Module):
             self._merged_hook.remove()
         self._merged_hook = None
 
-    def _weight_identity(self):
-        weight = getattr(self.base, "weight", None)
-        return id(weight), getattr(weight, "_version", None)
-
-    def _base_was_loaded(self, base, incompatible):
-        """A weight that was read into the base alone is not the one that was merged."""
+    def _base_is_loaded(self, state_dict, prefix, *_):
+        """A weight that is read into the base alone is not the one that was merged."""
         expected, self._weight_expected = self._weight_expected, False
-        if expected:
-            self._merged_weight = self._weight_identity()
-        elif self._weight_identity() != self._merged_weight and "weight" not in incompatible.missing_keys:
+        if not expected and _has_weight(state_dict, prefix):
             self._forget_merged()
             self.rebind()
 
@@ -273,7 +272,7 @@ class HOFTLinear(torch.nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
         names = {key[len(prefix) :] for key in state_dict if key.startswith(prefix)}
-        adapter, weight = {"u", "v"} <= names, any(name.startswith("base.") and name != "base.bias" for name in names)
+        adapter, weight = {"u", "v"} <= names, _has_weight(state_dict, prefix + "base.")
         flag = state_dict.get(prefix + "_extra_state")
         known = flag is None or not flag.is_meta
         merged = bool(flag) if known and flag is not None else False

@@ -187,6 +187,9 @@ class State(Case):
             layer = copy.deepcopy(layer) if copied else layer
             layer.base.load_state_dict({"bias": state["bias"]}, strict=False)
             self.assertTrue(layer.merged)
+            whole = torch.nn.ModuleDict({"layer": layer, "head": torch.nn.Linear(2, 2)})
+            whole.load_state_dict({"head.bias": torch.ones(2)}, strict=False)
+            self.assertTrue(layer.merged)
             layer.base.load_state_dict(state)
             self.assertFalse(layer.merged)
             self.assertTrue(torch.equal(layer(x), expected))
@@ -438,7 +441,7 @@ class Saving(Case):
             self.assertIs(unwrap(model, merge), model)
             self.assertEqual(list(model.state_dict()), names)
             self.assertIs(type(model["a"]), torch.nn.Linear)
-            self.assertFalse(model["a"]._load_state_dict_post_hooks)
+            self.assertFalse(model["a"]._load_state_dict_pre_hooks)
             self.assertEqual(layers["a"].merged, merge)
             if merge:
                 self.assertClose(model["b"](model["a"](x)), expected, 4 * expected.norm() + x.norm(), 24)
