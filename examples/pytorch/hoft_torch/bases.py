@@ -123,31 +123,30 @@ class Base:
         return bool(((out.to(wide) - expected).abs() <= 8 * eps * scale).all())
 
 
-@contextlib.contextmanager
-def without_bias(module: torch.nn.Module) -> Iterator[Optional[Tensor]]:
-    """The module has no bias meanwhile, if that is a parameter of its own: yields it. It must not go through Q_U."""
-    bias = module._parameters.get("bias")
-    if bias is None:
-        yield None
-        return
-    module._parameters["bias"] = None
-    try:
-        yield bias
-    finally:
-        module._parameters["bias"] = bias
-
-
 class Called(Base):
-    """A module whose call is that of torch.nn.Linear, with what sees or changes calls around it: hooks, what accelerate
-    puts in the place of forward, parametrisations, subclasses."""
+    """A module whose call is that of torch.nn.Linear, with hooks around it, a parametrisation, or a class of its own. A
+    twin is called, which has no bias: the module itself stays as it is, since other threads may call it."""
 
     def call(self, x, args=(), kwargs={}):
-        if is_compiling():  # no program can be written down that changes a module and back
+        module = self.module
+        bound = "forward" in vars(module) or vars(module).get("_compiled_call_impl") is not None  # to the module itself
+        weight = module._parameters.get("weight")
+        sharded = weight is not None and type(weight) is not torch.nn.Parameter
+        if is_compiling() or bound or sharded or module._parameters.get("bias") is None:
             return super().call(x, args, kwargs)
-        with without_bias(self.module) as bias:
-            out = self.module(x, *args, **kwargs)
-            again = self.module._parameters.get("bias")  # where a hook has put it back
-        return out, self.bias if bias is None else again
+        twin = twin_without_bias(module)
+        out = twin(x, *args, **kwargs)
+        for name, value in vars(twin).items():  # what hooks leave on the module
+            if name != "_parameters" and vars(module).get(name) is not value:
+                setattr(module, name, value)
+        return out, None
+
+
+def twin_without_bias(module: torch.nn.Module) -> torch.nn.Module:
+    """A module with the same tensors, state and hooks, but for its bias."""
+    twin = copy.copy(module)
+    twin._parameters = {**module._parameters, "bias": None}
+    return twin
 
 
 class Dense(Called):
@@ -202,9 +201,7 @@ class BitsAndBytes(Base):
             self.unpack()
         if args or kwargs or is_watched(self.module):
             return super().call(x, args, kwargs)
-        twin = copy.copy(self.module)  # has the same tensors and state
-        twin._parameters = {**self.module._parameters, "bias": None}
-        return twin(x), None
+        return twin_without_bias(self.module)(x), None
 
     def product(self, rows, dtype, args=(), kwargs={}):
         # The 4 bit layer packs its weight for inference where x requires no gradient, which a training step needs as

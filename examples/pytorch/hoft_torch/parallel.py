@@ -16,12 +16,12 @@ T = (striu(A Aᵀ) + ½ diag(A Aᵀ))⁻¹. A call sums over ranks r numbers (la
 hoft's operator does, and for 16-bit tokens a copy of them in float. The base is called once, on Q_V x.
 """
 
+import contextlib
 import warnings
 from typing import Any, Callable, Iterable, Optional, Sequence, Tuple
 
 import torch
 
-from . import bases
 from ._ranks import GATHERED, Once, all_reduce, distributed, is_dtensor, of_fsdp
 from ._split import Split
 from .functional import master_dtype
@@ -99,11 +99,25 @@ def call(
     # Inside the hooks of ColwiseParallel and RowwiseParallel, which turn tokens into DTensors and back.
     hooks = [base.register_forward_pre_hook(before), base.register_forward_hook(after, prepend=True)]
     try:
-        with bases.without_bias(base):  # a base that sums over ranks would add it on each
+        with _without_bias(base):
             return base(Once.apply(x), *args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextlib.contextmanager
+def _without_bias(base):
+    """The bias does not go through Q_U; and a base that sums over ranks would add it on each."""
+    bias = base._parameters.get("bias")
+    if bias is None:
+        yield
+        return
+    base._parameters["bias"] = None
+    try:
+        yield
+    finally:
+        base._parameters["bias"] = bias
 
 
 def _through(split, side, tokens, function):

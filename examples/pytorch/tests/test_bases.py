@@ -2,8 +2,10 @@
 """HOFTLinear around bases of other packages, against their dequantised weights in plain PyTorch; and what it answers to
 those that ask it for what a Linear has."""
 
+import concurrent.futures
 import copy
 import importlib.util
+import time
 import unittest
 import unittest.mock
 import warnings
@@ -126,6 +128,17 @@ class Bases(Case):
             layer.base.quant_state = getattr(other, "quant_state", None)
             fresh = copy.deepcopy(layer)
             self.assertTrue(torch.equal(layer(x), fresh(x)))
+
+    def test_hooked_layers_in_threads(self):
+        """A base that is called without its bias is not met so by another thread, nor by itself afterwards."""
+        layer, x = randomise(HOFTLinear(torch.nn.Linear(10, 7), 4)), torch.randn(5, 10)
+        layer.base.register_forward_pre_hook(lambda module, inputs: time.sleep(0.01))
+        layer.base.register_forward_hook(lambda module, inputs, output: setattr(module, "seen", output.shape))
+        expected = layer(x).detach()
+        self.assertEqual(layer.base.seen[-1], 7)  # what a hook leaves on its module stays there
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for y in pool.map(lambda _: layer(x).detach(), range(12)):
+                self.assertTrue(torch.equal(y, expected))
 
     def test_autocast_is_noticed(self):
         """What is kept of a call outside of it is not what calls within it take."""
