@@ -39,6 +39,8 @@ awk -v list="$list" '
     } else if (target ~ /^(cub|cuda|cuda_runtime|cuda_runtime_api|cublas[a-z_0-9]*|cooperative_groups|thrust|nv)([.\/]|$)/ \
                || target ~ /^cuda_[a-z0-9_]*\.h/) {
       if (from != "cuda" && !(is_optional(from) && target ~ /^cuda\/std\//)) fail(from " may not include the CUDA toolkit")
+    } else if (target == "cblas.h") {
+      if (from != "blas.hpp") fail(from " may not include a BLAS")
     } else if (target == "mpi.h") {
       if (from != "mpi.hpp") fail(from " may not include MPI")
     } else if (target == "nccl.h") {
@@ -66,6 +68,7 @@ awk -v list="$list" '
     may["sharded"] = "config core view memory backend householder adapter sharded"
     may["eigen"] = "config core view view/eigen.hpp memory backend reference cpu householder adapter eigen"
     may["hoft.hpp"] = may["eigen"]
+    may["blas.hpp"] = may["eigen"]
     may["mpi.hpp"] = may["sharded"]
     may["cuda.hpp"] = "config core view memory backend cuda householder adapter"
     may["nccl.hpp"] = may["sharded"] " cuda.hpp"

@@ -18,13 +18,13 @@ BASE = ("version.hpp", "abi.hpp", "config.hpp")  # one box
 APART = ("view/eigen.hpp", "view/dlpack.hpp", "view/mdspan.hpp")  # headers with a box of their own
 # The column of each box. Its row follows from what it includes.
 COLUMNS = {
-    "hoft.hpp": 1, "nccl.hpp": 4, "eigen": 1, "cuda.hpp": 3, "mpi.hpp": 5, "adapter": 2, "sharded": 4, "cpu": 1,
+    "hoft.hpp": 1, "blas.hpp": 0, "nccl.hpp": 4, "eigen": 1, "cuda.hpp": 3, "mpi.hpp": 5, "adapter": 2, "sharded": 4, "cpu": 1,
     "householder": 2, "cuda": 3, "reference": 0, "backend": 2, "view/eigen.hpp": 0.5, "memory": 2, "view/dlpack.hpp": 3.3,
     "view/mdspan.hpp": 4.5, "fwd.hpp": 3.3, "view": 2, "core": 2, "base": 2,
 }  # fmt: skip
 # What else must be installed: the start of a header's name, and the colour of the boxes that need it.
 NEEDS = {"Eigen": (r"Eigen/", "#fde3b3"), "CUDA": (r"(cub|cuda)", "#cdeac0"), "MPI": (r"mpi\.h", "#cfe3f3"),
-         "NCCL": (r"nccl\.h", "#cdeac0")}
+         "NCCL": (r"nccl\.h", "#cdeac0"), "BLAS": (r"cblas\.h", "#fde3b3")}
 PLAIN = "#eef0f2"
 WIDTH, HEIGHT, STEP_X, STEP_Y, LEFT, TOP = 128, 40, 146, 72, 20, 46
 

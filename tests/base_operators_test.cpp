@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Base operators of any type, which hoft calls and never looks into, and dense.
-#include "activations.hpp"
+#include "dense_products.hpp"
 
 #include <doctest/doctest.h>
 
@@ -117,45 +117,14 @@ TEST_CASE("any type with apply and apply_adjoint is a base operator") {
 
 namespace {
 
-/// A B, the entries allowed to be off by 4 √k (ε / 2) |A| |B|, with a factor 2 for complex products, and by rounding to
-/// 16-bit storage.
-template <class W>
-void check_product(deducible<W> const& A, deducible<W> const& B, deducible<W> const& got, long double eps,
-                   long double storage, long double floor) {
-  auto const expected = times(A, B);
-  bound_matrix bound = times(bound_matrix(A.cwiseAbs()), bound_matrix(B.cwiseAbs()));
-  bound *= 4 * std::sqrt(static_cast<long double>(A.cols())) * eps;
-  for (index_t j = 0; j < bound.cols(); ++j)
-    for (index_t i = 0; i < bound.rows(); ++i)
-      bound(i, j) += storage * (std::abs(expected(i, j)) + bound(i, j)) + floor;
-  CHECK(within(got, expected, bound));
-}
-
-template <class T, class LM, class L>
-void check_dense(index_t m, index_t n, index_t t, cpu policy = {}) {
-  CAPTURE(m);
-  CAPTURE(n);
-  CAPTURE(t);
-  padded<T, LM> const M(gaussian<T, LM>(m, n, 60));
-  padded<T, L> const X(gaussian<T, L>(n, t, 61)), G(gaussian<T, L>(m, t, 62));
-  auto const base = hoft::dense(policy, M.map());
-  CHECK((base.rows() == m && base.cols() == n));
-  padded<T, L> Y(m, t), D(n, t);
-  base.apply(X.view(), Y.view());
-  base.apply_adjoint(G.view(), D.view());
-  auto const weight = widen(M.map());
-  long double const eps = eps_of<T>(), storage = storage_rounding<T>(), floor = storage_floor<T>();
-  check_product(weight, widen(X.map()), widen(Y.map()), eps, storage, floor);
-  check_product(adjoint_copy(weight), widen(G.map()), widen(D.map()), eps, storage, floor);
-  CHECK((Y.intact() && D.intact()));
-}
-
 template <class T>
 void check_dense_layouts(index_t m, index_t n, index_t t) {
-  check_dense<T, col_major, col_major>(m, n, t);
-  check_dense<T, col_major, row_major>(m, n, t);
-  check_dense<T, row_major, col_major>(m, n, t);
-  check_dense<T, row_major, row_major>(m, n, t, cpu{.threads = 2});
+  auto const on_one = [](auto const& M) { return hoft::dense(M); };
+  auto const on_two = [](auto const& M) { return hoft::dense(cpu{.threads = 2}, M); };
+  check_dense<T, col_major, col_major>(m, n, t, on_one);
+  check_dense<T, col_major, row_major>(m, n, t, on_one);
+  check_dense<T, row_major, col_major>(m, n, t, on_one);
+  check_dense<T, row_major, row_major>(m, n, t, on_two);
 }
 
 }  // namespace
