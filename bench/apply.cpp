@@ -2,6 +2,7 @@
 // apply.cpp: Q X with X [m, n] and Q of rank r, in place and into another matrix, by columns and by rows, on one thread
 // and on two.
 #include "lapack.hpp"
+#include "machine.hpp"
 #include "products.hpp"
 #include "program.hpp"
 #include "reflectors.hpp"
@@ -137,6 +138,7 @@ contest<T> apply_threads_contest(shape s) {
          [c, pool, policy = policy] { apply(policy, c->Q.form.view(), c->X, c->X, side::left, op::plain, c->work); },
          cost_of<T>(s), [c] { assign(c->start, c->X); }, true},
         {c->X});
+  for (task const& bound : thread_bounds<T>(pool)) contest.enter(bound.name, bound, {});
   return contest;
 }
 

@@ -4,11 +4,14 @@
 
 #include "lapack.hpp"
 
+#include <hoft/cpu/policy.hpp>
+
 #include <Eigen/Core>
 #include <benchmark/benchmark.h>
 
 #include <cstring>
 #include <sstream>
+#include <tuple>
 #ifdef __AVX__
 #include <immintrin.h>
 #endif
@@ -72,6 +75,42 @@ task copy_streaming() {
   return copy<T>("copy_streaming", copy_past_caches);
 }
 
+template <class T>
+std::vector<task> thread_bounds(std::shared_ptr<hoft::thread_pool> const& pool) {
+  constexpr index_t rounds = 1 << 17;
+  shape const s = large;
+  auto const from = numbers<T>("start", s.m, s.n);
+  auto const to = room<T>("Y", s.m, s.n);
+  std::size_t const bytes = std::size_t(s.m * s.n) * sizeof(T);
+  double const flops = 2.0 * 12 * int(Eigen::internal::packet_traits<T>::size) * double(rounds);
+  std::vector<task> tasks;
+  for (auto [threads, copy, peak] :
+       {std::tuple{1, "copy_1_thread", "peak_1_thread"}, std::tuple{2, "copy_2_threads", "peak_2_threads"}}) {
+    hoft::cpu const policy{.threads = threads, .executor = pool.get()};
+    tasks.push_back({copy,
+                     [=] {  // halves, in whole lines
+                       hoft::cpu_backend::parallel_for(policy, 2, [&](index_t, index_t half) {
+                         std::size_t const first = std::size_t(half) * (bytes / 2);
+                         copy_past_caches(reinterpret_cast<std::byte const*>(from.data) + first,
+                                          reinterpret_cast<std::byte*>(to.data) + first, bytes / 2);
+                       });
+                     },
+                     {0, 2 * double(bytes)}});
+    tasks.push_back({peak,
+                     [=] {
+                       hoft::cpu_backend::parallel_for(
+                           policy, 2, [&](index_t, index_t) { benchmark::DoNotOptimize(multiply_adds<T>(rounds)); });
+                     },
+                     {2 * flops, 0}});
+  }
+  for (task& t : tasks) {
+    t.wall = true;
+    t.run = [pool, run = t.run] { run(); };  // which lives as long
+  }
+  return tasks;
+}
+
+template std::vector<task> thread_bounds<float>(std::shared_ptr<hoft::thread_pool> const&);
 template task fma_peak<float>();
 template task fma_peak<double>();
 template task copy_memcpy<float>();

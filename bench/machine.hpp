@@ -4,6 +4,10 @@
 #pragma once
 #include "contest.hpp"
 
+#include <hoft/cpu/thread_pool.hpp>
+
+#include <memory>
+
 namespace bench {
 
 /// Multiply-adds on registers alone, in enough independent chains to fill the pipelines.
@@ -15,6 +19,10 @@ template <class T>
 task copy_memcpy();
 template <class T>
 task copy_streaming();
+
+/// The same bounds by the wall clock, on one thread and on two of the pool: what a second thread can gain.
+template <class T>
+std::vector<task> thread_bounds(std::shared_ptr<hoft::thread_pool> const& pool);
 
 /// Processor, vectors, libraries, compiler: what a result depends on, by name.
 std::map<std::string, std::string> description();

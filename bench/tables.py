@@ -3,7 +3,7 @@
 
 from series import bandwidth, fraction_of_peak, fraction_of_roofline, over_hoft, speed
 
-MACHINE = ("fma_peak", "copy", "copy_streaming")
+MACHINE = ("fma_peak", "copy", "copy_streaming", "copy_1_thread", "copy_2_threads", "peak_1_thread", "peak_2_threads")
 
 
 def peers_of(case):

@@ -94,6 +94,18 @@ TARGETS = [
         1.85,
         1.95,
     ),
+    Target(
+        "threads_copy",
+        "a copy of 64 MiB on two threads over one, wall time: what the memory of this machine gains",
+        over(f"apply_2_threads/float/{LARGE}", "copy_1_thread", "copy_2_threads"),
+        "×",
+    ),
+    Target(
+        "threads_peak",
+        "multiply-adds on registers on two threads over one, wall time: what its cores gain",
+        over(f"apply_2_threads/float/{LARGE}", "peak_1_thread", "peak_2_threads"),
+        "×",
+    ),
     Target("apply_1024", "apply 1024² × 16, of FMA peak", peak("apply/float/1024/1024/16"), "%", 78, 88),
     Target("apply_tall", "apply 4096 × 512 × 32, of FMA peak", peak("apply/float/4096/512/32"), "%", 78, 88),
     Target("apply_64_peak", "apply 4096² × 64, of FMA peak", peak("apply/float/4096/4096/64"), "%", 80, 88),
