@@ -17,6 +17,7 @@
 #   --only=REGEX  only cases whose name (operation/type/m/n/r) matches, without PyTorch
 # Google Benchmark's options go to the program, for example --benchmark_filter=/hoft: then without PyTorch, too.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command="bash bench/run.sh${*:+ $*}"
@@ -37,7 +38,7 @@ for option in "$@"; do
     --gpu) gpu=yes ;;
     --only=* | --benchmark_*) partial=yes options+=("$option") ;;
     *)
-      echo "run.sh: no option is called '$option'; see the head of bench/run.sh" >&2
+      echo "run.sh: no option is called '$option'; --help lists them" >&2
       exit 2
       ;;
   esac

@@ -3,6 +3,7 @@
 # Usage: check_layers.sh [root]
 # Fails when a header under include/hoft breaks the layers: see the table `may` below and docs/internals/architecture.md.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 root=${1:-$(dirname "${BASH_SOURCE[0]}")/..}
 cd "$root"

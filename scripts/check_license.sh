@@ -3,6 +3,7 @@
 # Usage: check_license.sh [root]
 # Each tracked source must name the licence of LICENSE in an SPDX line: its first, or the second after a #! line.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 read -r title <LICENSE

@@ -5,6 +5,7 @@
 # be tracked: `cuda/kernel/apply.hpp` is the end of a path, `view/` a folder somewhere. What is built (build/...) and the
 # text of code blocks is not looked at.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 documents=$(git ls-files README.md CODE_OF_CONDUCT.md CONTRIBUTING.md SECURITY.md 'docs/*.md' 'packaging/*.md')

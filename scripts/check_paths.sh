@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# Usage: check_paths.sh
 # Fails when a tracked file names a path of one machine or the host of a package registry: what is built here must
 # build elsewhere. /usr and /etc are the system's and the same everywhere.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 start='(^|[^[:alnum:]_.~})/-])'

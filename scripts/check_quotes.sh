@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# Usage: check_quotes.sh
 # Documents quote compiled code only: each ```cpp block of README.md and docs/ must stand, line for line and blank
 # lines and indentation aside, in a source of examples/, tests/ or bench/, or in a header. README.md must quote
 # examples/quickstart.cpp whole, but for the line of the licence.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 documents=$(find ./README.md ./docs -name '*.md' | LC_ALL=C sort)

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# Usage: check_tidy.sh
 # clang-tidy (.clang-tidy) over the headers, as the examples instantiate them: both forms of the calls, and the
 # reference. About a minute of processor time.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 eigen=${EIGEN_INCLUDE_DIR:-/usr/include/eigen3}

@@ -3,6 +3,7 @@
 # Usage: check_version.sh [root]
 # The version has one home, include/hoft/version.hpp. Prints it, and fails where what cannot read the header says another.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 

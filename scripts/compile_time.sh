@@ -5,6 +5,7 @@
 # quickstart as README says. Prints the medians; fails when the header takes 1.5 times as long as Eigen or more, or the
 # quickstart ten times.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 repetitions=${1:-9}

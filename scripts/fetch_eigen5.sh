@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# Usage: fetch_eigen5.sh
 # Puts the headers of Eigen 5 in build/eigen-5, with a package for CMake (-DEigen3_DIR=build/eigen-5). Debian 12 has
 # Eigen 3.4; PyPI's eigency, a binding of Eigen to NumPy, ships the headers as they are. They are all that is taken from
 # the wheel: nothing of it is installed or run, so that it matters little which platform's wheel it is.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=5.0.1

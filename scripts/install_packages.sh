@@ -6,6 +6,7 @@
 # Says nothing and needs no rights when nothing is missing. Else it names the packages and the command, and at a terminal
 # asks first, unless told --yes or the environment has CI.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 build=(g++ cmake ninja-build libeigen3-dev)
 mpi=(openmpi-bin libopenmpi-dev mpich libmpich-dev iproute2) # both side by side; networks between ranks

@@ -4,6 +4,7 @@
 # Makes a virtual environment in FOLDER with the packages of python_packages.txt and prints the path of its interpreter.
 # An environment that the same list has made is taken as it is. PYTHON names another interpreter than Debian's.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 if [[ $# -ne 1 ]]; then
   echo "install_python.sh: takes one argument, the folder of the environment; got $#" >&2

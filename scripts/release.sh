@@ -9,6 +9,7 @@
 #     history, had no uncommitted changes, and include/ differs from it in comments and in the version at most
 # It neither tests, which is .ci/run's, nor pushes. --dry-run makes no tag.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dry_run=

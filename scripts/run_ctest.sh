@@ -4,6 +4,7 @@
 # Runs ctest there and ends with `N passed, N failed[, N skipped]`, where N counts test cases in doctest executables and
 # one for each other test. Fails when one fails or when none passes.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 build=$(cd "$1" && pwd)
 report=$build/ctest.xml

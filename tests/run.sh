@@ -6,6 +6,7 @@
 #          instead of a part of them; 20 minutes of processor time
 # Options go to CMake.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 trap 'status=$?; [[ $status -eq 0 || -n ${ran-} ]] || echo "tests/run.sh failed"' EXIT

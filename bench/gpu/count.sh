@@ -12,6 +12,7 @@
 # With cuobjdump, nvdisasm and ptxas in PATH (CUDA's; or PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm), --save
 # looks at the machine code too.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=/usr/bin/python3

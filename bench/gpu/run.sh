@@ -16,6 +16,7 @@
 #            results.json says "emulated": true, no page or plot takes it, and --save is refused. compute-sanitizer and
 #            the comparison with PyTorch cannot run there
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -35,12 +36,12 @@ for option in "$@"; do
     --tests-only) bench= compare= ;;
     --bench-only) tests= compare= ;;
     --compare-only) build= tests= bench= ;; # its extension is built by PyTorch
-    *) refuse "no option is called '$option'; see the head of bench/gpu/run.sh" ;;
+    *) refuse "no option is called '$option'; --help lists them" ;;
   esac
 done
 
 if [[ -z $build$tests$bench$compare ]]; then
-  refuse "these options leave nothing to do; see the head of bench/gpu/run.sh"
+  refuse "these options leave nothing to do; --help says what each does"
 fi
 if [[ -n $emulated && -n $save ]]; then refuse "--save keeps what a GPU was measured to do, and --emulated measures nothing"; fi
 if [[ -n $emulated && -z $build$tests$bench ]]; then

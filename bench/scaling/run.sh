@@ -5,6 +5,7 @@
 # build/scaling/scaling.md with a plot; --save writes docs/reference/scaling.md. --quick: small sizes, times count for
 # nothing.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/scaling
 quick=() save=()
@@ -12,7 +13,7 @@ for option in "$@"; do
   case $option in
     --quick) quick=(--quick) ;;
     --save) save=(--save) ;;
-    *) echo "run.sh: unknown option $option" >&2; exit 2 ;;
+    *) echo "run.sh: no option is called '$option'; --help lists them" >&2; exit 2 ;;
   esac
 done
 

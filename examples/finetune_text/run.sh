@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [option...]
-# Installs what is missing, compares methods of fine-tuning on a text task with the given options (--help lists them),
-# and draws the results. Without --out they go to build/finetune_text. PYTHON names an interpreter that has the packages
-# of scripts/python_packages.txt, in place of the environment that is made of them in build/venv. With --smoke the tests
-# of this folder run first.
+# Installs what is missing, compares methods of fine-tuning on a text task, which takes hours, and draws the results.
+#   --quick       fewer steps, rates and seeds, without BOFT and HRA
+#   --smoke       the tests of this folder, then all stages, each as short as it can be: under a minute; its numbers say
+#                 nothing
+#   --starts      instead: HOFT from reflectors of several lengths, each with all learning rates
+#   --measure     instead: times and memory anew, into the results of --out
+#   --jobs=N      trainings at a time, one for each core unless told
+#   --out=FOLDER  for the results, build/finetune_text unless told
+#   --save        writes the results, the plots and README.md's table into the repository
+# PYTHON names an interpreter that has the packages of scripts/python_packages.txt, in place of the environment that is
+# made of them in build/venv.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 
@@ -21,7 +29,7 @@ previous=
 for argument in "$@"; do
   case $argument in
     --out=*) out=${argument#--out=} ;;
-    -h | --help | --starts) plots=no ;;
+    --starts) plots=no ;;
     --smoke) tests=yes ;;
     *) [[ $previous != --out ]] || out=$argument ;;
   esac

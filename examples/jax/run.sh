@@ -5,6 +5,7 @@
 # --build: no more than builds. --quick: trains for fewer steps. PYTHON names an interpreter that has jax and is taken
 # as it is.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/jax
 

@@ -3,6 +3,7 @@
 # Usage: run.sh [--quick]
 # Installs what is missing, installs hoft in build/prefix, builds this example on it in build/libtorch and trains.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/libtorch
 

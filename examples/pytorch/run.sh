@@ -5,6 +5,7 @@
 # source package, which must be the same. Installs it into a new environment that sees that PyTorch and nothing of the
 # checkout, trains a layer there, and runs the tests on what was installed.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 package=$root/examples/pytorch
 python=${1:-/usr/bin/python3}

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
+# Usage: run.sh
 # Installs what is missing, installs hoft in build/prefix, builds this example on it in build/tensor_parallel, runs
 # one_weight on 2 ranks, trains on 1, 2 and 4 ranks and compares their losses; draws them to
 # build/tensor_parallel/losses.png.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$root/build/tensor_parallel
 

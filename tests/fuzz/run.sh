@@ -7,6 +7,7 @@
 # What is found of interest is kept there too, and the next run goes on from it. One seed, from an empty build/fuzz,
 # tries one sequence of inputs, as far as the time allows; without it, or with 0, every run tries others.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/help.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 seconds=${1:-60} seed=${2:-0}

@@ -34,7 +34,7 @@ class Release(unittest.TestCase):
         git(ROOT, "clone", "--quiet", "--shared", "--no-tags", str(ROOT), str(cls.clone))
         git(cls.clone, "config", "commit.gpgSign", "false")
         git(cls.clone, "config", "tag.gpgSign", "false")
-        for name in ("release.sh", "check_version.sh"):  # as they are here, committed or not
+        for name in ("release.sh", "check_version.sh", "help.sh"):  # as they are here, committed or not
             shutil.copy(ROOT / "scripts" / name, cls.clone / "scripts" / name)
         # The pages have their own tests. Here they are right unless the environment says that they are stale.
         (cls.clone / "scripts/check_pages.sh").write_text('[[ -z ${STALE_PAGES-} ]]\n', encoding="utf-8")
