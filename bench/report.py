@@ -18,6 +18,7 @@ from measured import require_measured
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "scripts"))
 
+import contestants
 from plot_names import peer_label
 from prose import bullets, paragraph
 from series import over_hoft
@@ -83,10 +84,10 @@ METHOD = (
 
 
 def contestant_lines(cases):
-    """Names of the columns below, and what plots call them."""
-    names = sorted({peer for case in cases.values() for peer in tables.peers_of(case)})
-    known = [name for name in names if not name.startswith("hoft") and name.replace("_", " ") != peer_label(name)]
-    return tables.as_markdown([["column", "plots say"], *([f"`{name}`", peer_label(name)] for name in known)])
+    """Those of the tables of all cases."""
+    operations = tables.by_operation(cases).values()
+    names = {peer for table in operations for case in table.values() for peer in tables.peers_of(case)}
+    return contestants.lines(names, lambda rows: tables.as_markdown(rows, "left"))
 
 
 def lines(*parts):
@@ -127,22 +128,19 @@ def target_lines(targets):
     return tables.as_markdown(tables.target_table(emphasised))
 
 
-def note_lines(targets, notes):
+def note_lines(targets, notes, falls_short):
+    """A bullet for each note on rows that fall short, or on the others; a note of several rows stands once."""
     unknown = set(notes) - {row["id"] for row in targets}
     if unknown:
         sys.exit(f"report.py: bench/notes.json explains what is no target: {', '.join(sorted(unknown))}")
-    names, whole = {}, ""
-    for row in targets:  # rows that begin with "the same" stand under the row that they mean
+    explained, head = {}, ""  # head: the row that "the same" below it means
+    for row in targets:
         same = row["what"].startswith("the same")
-        names[row["id"]] = f"{whole}, {row['what']}" if same else row["what"]
-        whole = whole if same else row["what"]
-    explained = {}  # {note: rows}, so that a note of several rows stands once
-    for row in sorted(targets, key=lambda row: row["verdict"] != "falls short"):
-        if row["verdict"] == "falls short" or row["id"] in notes:
-            explained.setdefault(notes.get(row["id"], "not explained yet."), []).append(names[row["id"]])
-    if not explained:
-        return "Nothing falls short.\n"
-    return bullets(f"{'; '.join(rows)}: {note}" for note, rows in explained.items())
+        head = head if same else row["what"]
+        if falls_short == (row["verdict"] == "falls short") and (falls_short or row["id"] in notes):
+            named = explained.setdefault(notes.get(row["id"], "not explained yet."), [])
+            named.append(f"{head}: {row['what']}" if same and head not in named else row["what"])
+    return bullets(f"**{'; '.join(rows)}**: {note}" for note, rows in explained.items())
 
 
 def gpu_lines(results):
@@ -219,15 +217,19 @@ def page(results, notes, gpu, gpu_training):
         machine_lines(results) + "\n",
         "## How it is measured\n",
         *map(paragraph, METHOD),
+        "## Who takes part\n",
+        contestant_lines(results["cases"]),
         "## Targets\n",
         paragraph(
-            f"{counts['reached']} targets are reached, {counts['met']} are met, and {counts['falls short']} fall short. A target is met "
-            "when it has the value in the column \"must\", and reached when it has that in \"reach for\". Rows without "
-            "bounds are for information."
+            f"{counts['reached']} targets are reached, {counts['met']} are met, and {counts['falls short']} fall short. The "
+            "project sets itself these bounds: a target is met when it has the value in the column \"must\", and reached "
+            "when it has that in \"reach for\". Rows without bounds are for information."
         ),
         target_lines(targets) + "\n",
         "## What falls short, and why\n",
-        note_lines(targets, notes),
+        note_lines(targets, notes, falls_short=True) or "Nothing falls short.\n",
+        "Of targets that are met, the notes say what keeps them from more:\n",
+        note_lines(targets, notes, falls_short=False),
         "## Roofline\n",
         "![Rates under the roofline](../../bench/results/roofline.png)\n",
         "## On a GPU\n",
@@ -241,7 +243,6 @@ def page(results, notes, gpu, gpu_training):
             "The columns of peers have the peer's median time over hoft's; `…_out` is over `hoft_out`, and `…_on_blas` over "
             "`hoft_on_blas`. ±% is half the distance between the quartiles of hoft's repetitions, as a share of their median."
         ),
-        contestant_lines(results["cases"]) + "\n",
     ]
     return "\n".join(parts + case_parts(results["cases"], "###"))
 

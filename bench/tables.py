@@ -66,11 +66,23 @@ def bound_text(bound, row):
     return "" if bound is None else ("≤ " if row["at_most"] else "") + value_text(bound, row["unit"])
 
 
-def value_text(value, unit):
-    digits = 2 if unit != "%" or value < 10 else 1
+def value_text(value, unit, more=0):
+    """With `more` digits than usual."""
+    digits = more + (2 if unit != "%" or value < 10 else 1)
     if 0 < value < 0.1:
-        return f"{value:.2g} {unit}"
-    return f"{value:.{digits}f} {unit}" if unit != "×" else f"{value:.2f}"
+        return f"{value:.{2 + more}g} {unit}"
+    return f"{value:.{digits}f} {unit}" if unit != "×" else f"{value:.{digits}f}"
+
+
+def value_beside_bounds(row):
+    """With as many digits as show on which side of its bounds the value is."""
+    for more in range(4):
+        text = value_text(row["value"], row["unit"], more)
+        shown = float(text.split()[0])
+        bounds = [bound for bound in (row["must"], row["reach"]) if bound is not None]
+        if all((shown > bound, shown < bound) == (row["value"] > bound, row["value"] < bound) for bound in bounds):
+            break
+    return text
 
 
 def target_table(targets, head="measured"):
@@ -78,7 +90,7 @@ def target_table(targets, head="measured"):
     rows += [
         [
             row["what"],
-            value_text(row["value"], row["unit"]),
+            value_beside_bounds(row),
             bound_text(row["must"], row),
             bound_text(row["reach"], row),
             row["verdict"],
@@ -96,9 +108,10 @@ def as_text(rows):
     )
 
 
-def as_markdown(rows):
+def as_markdown(rows, align="right"):
+    """The first column is text; align says which side the others keep."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
+    lines.insert(1, "|---" + ("|---:" if align == "right" else "|---") * (len(rows[0]) - 1) + "|")
     return "\n".join(lines)
 
 

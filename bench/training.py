@@ -3,7 +3,7 @@
 
 import statistics
 
-from tables import bound_text, value_text
+from tables import bound_text, value_beside_bounds
 from targets import Target, evaluate
 
 
@@ -80,7 +80,7 @@ def target_table(results):
         rows.append(
             [
                 target.what,
-                value_text(row["value"], target.unit) if row else "-",
+                value_beside_bounds(row) if row else "-",
                 bound_text(target.must, bounds),
                 bound_text(target.reach, bounds),
                 f"{IN_PAPER[target.id]:.2f}" if target.id in IN_PAPER else "",
