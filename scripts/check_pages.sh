@@ -11,6 +11,7 @@ programs=(
   bench/report.py
   bench/claims/harness.py
   bench/scaling/model.py
+  bench/threads/threads.py
   bench/gpu/counts.py
   bench/linear.py
   bench/linalg_torch.py

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// parts: the parallel parts of calls on the CPU, one after the other: the tasks of each, and the time that one thread
+// takes for them. And the bandwidth of copies by one thread and by several. Prints JSON, one object a line; threads.py
+// reads it.
+//
+//   parts [--counts]    --counts: tasks alone, and nothing is computed
+#include <hoft/core/cost.hpp>
+#include <hoft/hoft.hpp>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <limits>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using hoft::index_t;
+using matrix = hoft::dense_matrix<float>;
+
+/// Processor time of this thread.
+double now() {
+  std::timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+double wall() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median(std::vector<double> values) {
+  auto const middle = values.begin() + index_t(values.size()) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Lends no thread but the caller's, which then takes all tasks, and notes what each part of a call asks for. A part of
+/// one task asks for nothing. An idle one takes no task either: results are then whatever memory held.
+class watcher final : public hoft::executor {
+ public:
+  std::vector<index_t> workers;
+  std::vector<double> seconds;
+  explicit watcher(bool idle) : idle_(idle) {}
+  void run(index_t wanted, share one, void* work) override {
+    double const start = now();
+    if (!idle_) one(work, 0);
+    seconds.push_back(now() - start);
+    workers.push_back(wanted);
+  }
+  void clear() { workers.clear(), seconds.clear(); }
+
+ private:
+  bool idle_;
+};
+constexpr int endless = std::numeric_limits<int>::max();  // threads: as many as a part has tasks
+
+struct shape {
+  index_t m, n, r, t;  // t: tokens, or 0 for calls on a matrix [m, n]
+};
+
+/// Prints the parts of body(policy). Times are those of two threads' shares, taken by one.
+template <class Body>
+void watch(char const* call, shape s, hoft::cost cost, int repetitions, Body const& body) {
+  watcher counting(true), watched(repetitions == 0);
+  hoft::scratch scratch;
+  body(hoft::cpu{endless, &counting, &scratch});
+  std::vector<index_t> const tasks = counting.workers;
+  std::vector<std::vector<double>> seconds(tasks.size());
+  std::vector<double> total;
+  for (int i = 0; i <= repetitions; ++i) {
+    watched.clear();
+    double const start = now();
+    body(hoft::cpu{2, &watched, &scratch});
+    if (i == 0 && repetitions > 0) continue;  // warms up, and overwrites what nobody computed
+    total.push_back(now() - start);
+    for (std::size_t k = 0; k < tasks.size(); ++k) seconds[k].push_back(watched.seconds.at(k));
+  }
+  std::printf(R"({"call": "%s", "m": %td, "n": %td, "r": %td, "t": %td, "flops": %.0f, "bytes": %.0f, "ms": %.4f, )",
+              call, s.m, s.n, s.r, s.t, cost.flops, cost.bytes, 1e3 * median(total));
+  std::printf(R"("parts": [)");
+  for (std::size_t k = 0; k < tasks.size(); ++k)
+    std::printf(R"(%s{"tasks": %td, "ms": %.4f})", k == 0 ? "" : ", ", tasks[k], 1e3 * median(seconds[k]));
+  std::printf("]}\n");
+}
+
+void reflectors(shape s, int repetitions, hoft::cpu set_up) {
+  constexpr double size = sizeof(float);
+  double const m = double(s.m), n = double(s.n), r = double(s.r), block = double(hoft::default_block);
+  auto const Q = hoft::accumulate(Eigen::MatrixXf::Random(s.m, s.r).eval());
+  matrix const start = Eigen::MatrixXf::Random(s.m, s.n), dY = Eigen::MatrixXf::Random(s.m, s.n);
+  matrix X = start;
+  watch("apply", s, hoft::apply_cost(m, n, r, block, size), repetitions, [&](auto policy) { apply(policy, Q, X); });
+  auto g = hoft::apply_backward(set_up, Q, start, dY);
+  watch("apply_backward", s, hoft::apply_backward_cost(m, n, r, block, size), repetitions,
+        [&](auto policy) { apply_backward(policy, Q, start, dY, g); });
+}
+
+void layers(shape s, int repetitions, hoft::cpu set_up) {
+  constexpr double size = sizeof(float);
+  double const m = double(s.m), n = double(s.n), r = double(s.r), t = double(s.t);
+  Eigen::MatrixXf const M = Eigen::MatrixXf::Random(s.m, s.n), U = Eigen::MatrixXf::Random(s.m, s.r),
+                        V = Eigen::MatrixXf::Random(s.n, s.r);
+  matrix const x = Eigen::MatrixXf::Random(s.n, s.t), dy = Eigen::MatrixXf::Random(s.m, s.t);
+  auto const layer = hoft::bind_layer(set_up, hoft::adapter{U, V}, hoft::dense(M));
+  auto f = forward(set_up, layer, x);
+  watch("forward", s, hoft::forward_cost(m, n, t, r, r, size), repetitions,
+        [&](auto policy) { forward(policy, layer, x, f); });
+  hoft::layer_gradient g(layer);
+  auto dx = backward(set_up, layer, x, f, dy, g);
+  watch("backward", s, hoft::backward_cost(m, n, t, r, r, size), repetitions,
+        [&](auto policy) { backward(policy, layer, x, f, dy, g, dx); });
+}
+
+/// The runs in which threads take panels, by a thread that takes all of them.
+void runs(index_t panels, int threads) {
+  watcher watched(false);
+  std::printf(R"({"panels": %td, "threads": %d, "runs": [)", panels, threads);
+  index_t run = 0;
+  bool first = true;
+  hoft::ops<hoft::cpu>::for_each_panel(hoft::cpu{threads, &watched}, panels, 1, [&](index_t, auto panel) {
+    ++run;
+    if (panel.next > 0) return;
+    std::printf("%s%td", first ? "" : ", ", run);
+    run = 0, first = false;
+  });
+  std::printf("]}\n");
+}
+
+/// Copies past the caches, where the processor can.
+void copy(char* to, char const* from, index_t bytes) {
+#if defined(__SSE2__)
+  for (index_t i = 0; i < bytes; i += 16)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm_load_si128(reinterpret_cast<__m128i const*>(from + i)));
+  _mm_sfence();
+#else
+  std::memcpy(to, from, std::size_t(bytes));
+#endif
+}
+
+/// Bytes that threads read and write in a second when they copy 64 MiB side by side: the most of many tries, since all
+/// of them must have their core to themselves.
+void copies(int threads) {
+  constexpr index_t bytes = index_t{64} << 20;
+  hoft::dense_vector<char> const from = hoft::dense_vector<char>::Constant(bytes, 1);  // aligned
+  hoft::dense_vector<char> to = from;
+  hoft::thread_pool pool(threads);
+  index_t const share = bytes / threads / 64 * 64;
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 300; ++i) {
+    std::atomic<int> ready{0};
+    std::vector<double> start(std::size_t(threads), 0), end = start;
+    hoft::ops<hoft::cpu>::for_each_problem(hoft::cpu{threads, &pool}, threads, [&](auto const&, index_t, index_t part) {
+      for (++ready; ready < threads;) std::this_thread::yield();
+      start[std::size_t(part)] = wall();
+      copy(to.data() + part * share, from.data() + part * share, share);
+      end[std::size_t(part)] = wall();
+    });
+    best = std::min(best, *std::max_element(end.begin(), end.end()) - *std::min_element(start.begin(), start.end()));
+  }
+  std::printf(R"({"copy": %d, "GB/s": %.1f})"
+              "\n",
+              threads, 2e-9 * double(threads * share) / best);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool const counts = argc > 1 && std::string_view(argv[1]) == "--counts";
+  int const repetitions = counts ? 0 : 9;
+  watcher idle(true);
+  hoft::cpu const set_up = counts ? hoft::cpu{endless, &idle} : hoft::cpu{};
+  namespace kernel = hoft::cpu_backend::kernel;
+  std::printf(R"({"tile_rows": %d})"
+              "\n",
+              kernel::tile_vectors<float> * kernel::lanes<float>);  // tasks follow from it
+  for (int threads : {1, 2, 7, 64})
+    for (index_t panels : {5, 43, 342}) runs(panels, threads);
+  for (shape s : {shape{1024, 1024, 16, 0}, {4096, 4096, 16, 0}, {4096, 4096, 64, 0}})
+    reflectors(s, repetitions, set_up);
+  for (shape s : {shape{1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 16, 2048}})
+    layers(s, repetitions, set_up);
+  if (!counts)
+    for (int threads = 1; threads <= int(std::thread::hardware_concurrency()); threads *= 2) copies(threads);
+}
