@@ -3,12 +3,14 @@
 """Writes docs/guide/examples.md: for each example the command, what it printed, and its plots.
 
   show_examples.py --run [NAME...]   runs these examples, or all of them, keeps what they print and draw in
-                                     docs/guide/examples/, and writes the page
+                                     docs/guide/examples/ with a hash of their sources, and writes the page
   show_examples.py                   writes the page from what is kept
-  show_examples.py --check           fails if the page is not what is kept
+  show_examples.py --check           fails if the page is not what is kept, or a source has changed since
 """
 import argparse
 import dataclasses
+import hashlib
+import json
 import pathlib
 import re
 import shutil
@@ -19,6 +21,7 @@ from prose import paragraph
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE, KEPT = ROOT / "docs/guide/examples.md", ROOT / "docs/guide/examples"
+HASHES = KEPT / "sources.json"  # {example: hash of the sources that printed what is kept}
 COMPILE = "mkdir -p build && g++ -std=c++20 -O3 -I include -isystem /usr/include/eigen3 examples/{name}.cpp"
 INTRODUCTION = """What each example prints and draws, before you run it. Every command starts in the root of a checkout; those that
 call `run.sh` install what is missing. `scripts/show_examples.py --run` runs the examples and writes this page. Times and last
@@ -36,6 +39,21 @@ class Example:
     command: str = ""
     plots: dict = dataclasses.field(default_factory=dict)  # {name of the file that is kept: where the example draws it}
     saved: str = ""  # a plot that is kept elsewhere, for an example that runs for hours
+
+    def code(self):
+        """The tracked files that the output depends on: the source that the page names or, where that is a README or a
+        header, its folder; and the script that runs it."""
+        source = (PAGE.parent / self.source).resolve().relative_to(ROOT)
+        paths = [source if source.suffix == ".cpp" else source.parent, *re.findall(r"examples/[\w/]*run\.sh", self.command)]
+        listed = subprocess.run(["git", "-C", ROOT, "ls-files", "--", *paths], capture_output=True, text=True, check=True)
+        return [path for path in sorted(set(listed.stdout.splitlines())) if not path.endswith(".md")]
+
+    def hash(self):
+        found = hashlib.sha256()
+        for path in self.code():
+            content = (ROOT / path).read_bytes()
+            found.update(f"{path} {len(content)}\n".encode() + content)
+        return found.hexdigest()
 
     def kept_plots(self):
         return [f"examples/{name}" for name in self.plots] + ([self.saved] if self.saved else [])
@@ -91,8 +109,12 @@ def kept(example):
     return KEPT / f"{example.name}.txt"
 
 
+def hashes():
+    return json.loads(HASHES.read_text(encoding="utf-8"))
+
+
 def run(example):
-    """Keeps what the example prints and draws."""
+    """Keeps what the example prints and draws, and what it was made of."""
     print(f"show_examples.py: {example.command}", flush=True)
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", example.command], cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
@@ -100,6 +122,8 @@ def run(example):
     lines = [line.rstrip().replace(str(ROOT) + "/", "") for line in done.stdout.split("\n") if not NOISE.match(line)]
     KEPT.mkdir(exist_ok=True)
     kept(example).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    made = {**hashes(), example.name: example.hash()}
+    HASHES.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     for name, drawn in example.plots.items():
         shutil.copyfile(ROOT / drawn, KEPT / name)
 
@@ -127,6 +151,9 @@ def main():
     if options.check:
         if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
             sys.exit("show_examples.py: docs/guide/examples.md is not what docs/guide/examples/ has: run show_examples.py")
+        if old := [example.name for example in EXAMPLES if not example.saved and hashes().get(example.name) != example.hash()]:
+            sys.exit("show_examples.py: sources have changed since the output was kept of " + ", ".join(old)
+                     + f": run show_examples.py --run {' '.join(old)}")
         return
     if options.run is not None:
         names = {example.name for example in EXAMPLES if not example.saved}

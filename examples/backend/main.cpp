@@ -78,7 +78,7 @@ double product(matrix const& A, matrix const& B) {
   return sum;
 }
 
-/// ‖QᵀQ − I‖_F / √m.
+/// ‖I − QᵀQ‖_F/√m.
 double orthogonality_error(naive const& policy, form const& Q) {
   index_t const m = Q.view.rows();
   matrix E(m, m), QtQ(m, m), identity(m, m);

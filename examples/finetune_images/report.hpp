@@ -43,8 +43,8 @@ inline void print_table(std::vector<run> const& runs, settings const& plan) {
     for (char const c : text) columns += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
     return text.append(width > columns ? width - columns : 0, ' ');
   };
-  std::printf("\n%-8s%-12s%-8s%-14s%-15s%-10s%-17s%s\n", "method", "parameters", "rate", "target, %", "source kept, %",
-              "seconds", "|I - QQ'|/sqrt(m)", "  singular value drift");
+  std::printf("\n%-8s%-12s%-8s%-14s%-15s%-10s%-21s%s\n", "method", "parameters", "rate", "target, %", "source kept, %",
+              "seconds", "orthogonality error", "singular value drift");
   for (method const how : plan.methods) {
     std::vector<double> target, source, seconds;
     double drift = 0;
@@ -62,7 +62,7 @@ inline void print_table(std::vector<run> const& runs, settings const& plan) {
     char rate[16] = "-", error[16] = "-";
     if (some->parameters > 0) std::snprintf(rate, sizeof rate, "%.0e", static_cast<double>(some->rate));
     if (orthogonality) std::snprintf(error, sizeof error, "%.1e", *orthogonality);
-    std::printf("%-8s%-12td%-8s%s%s%-10.2f%-17s  %.1e\n", name(how).c_str(), some->parameters, rate,
+    std::printf("%-8s%-12td%-8s%s%s%-10.2f%-21s%.1e\n", name(how).c_str(), some->parameters, rate,
                 padded(statistic(target).text(), 14).c_str(), padded(statistic(source).text(), 15).c_str(),
                 statistic(seconds).mean, error, drift);
   }
