@@ -11,8 +11,9 @@ using namespace hoft_test;
 
 namespace {
 
-/// ‖I − QQᴴ‖_F / √m from Q = I − U T Uᴴ: I − QQᵀ = U E Uᵀ with E = T + Tᵀ − T G Tᵀ, G = UᵀU, and ‖U E Uᵀ‖_F² =
-/// tr(E G Eᵀ G), all of order r and in long double: it measures U and T, without the rounding of an m × m product.
+/// ‖I − QᴴQ‖_F/√m = ‖I − QQᴴ‖_F/√m of Q = I − U T Uᴴ: I − QQᵀ = U E Uᵀ with E = T + Tᵀ − T G Tᵀ, G = UᵀU, and
+/// ‖U E Uᵀ‖_F² = tr(E G Eᵀ G), all of order r and in long double: it measures U and T, without the rounding of an m × m
+/// product.
 long double orthogonality_error_of_form(hoft::compact_wy<double> const& Q) {
   auto const U = widen(Q.vectors()), T = widen(Q.factor());
   wide_matrix<double> const G = times(adjoint_copy(U), U);

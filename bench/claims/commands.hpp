@@ -19,7 +19,7 @@ struct commands {
   void (*count)(std::vector<planned> const&, std::ostream&);
   /// Times, as Google Benchmark's JSON: repetitions of all cases alternate at random.
   void (*time)(std::vector<planned> const&, std::string const& out, int repetitions, double min_time);
-  /// ‖I − QQᵀ‖_F/√m over m, r, terms of the inverse, random and paired vectors.
+  /// ‖I − QᵀQ‖_F/√m over m, r, terms of the inverse, random and paired vectors.
   void (*orthogonality)(int largest_m, int largest_r, int seeds, std::ostream&) = nullptr;
   /// Energy and singular values of Q_U M, M Q_V and Q_U M Q_V beside those of M.
   void (*sides)(int largest_m, int largest_r, int seeds, std::ostream&) = nullptr;

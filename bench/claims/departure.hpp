@@ -8,8 +8,9 @@
 
 namespace bench::claims {
 
-/// ‖I − QQᵀ‖_F of Q = I − U T Uᵀ without an m×m product: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and G = UᵀU, and
-/// ‖U S Uᵀ‖_F² = tr(G S G S). In long double, so that the measure's own rounding stays below that of T and U.
+/// ‖I − QᵀQ‖_F = ‖I − QQᵀ‖_F of Q = I − U T Uᵀ without an m×m product: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and
+/// G = UᵀU, and ‖U S Uᵀ‖_F² = tr(G S G S). In long double, so that the measure's own rounding stays below that of T and
+/// U.
 inline long double departure(hoft::compact_wy<double> const& Q) {
   using wide = Eigen::Matrix<long double, Eigen::Dynamic, Eigen::Dynamic>;
   wide const U = Q.vectors().cast<long double>(), T = Q.factor().cast<long double>();

@@ -104,7 +104,7 @@ def lines_over_r(axis, points, least):
 def orthogonality_map(rows, path):
     medians = grouped(rows, ("vectors", "terms", "m", "r"), "error")
     figure, axes = plt.subplots(4, 2, figsize=(WIDTH, 9), layout="constrained", sharex=True, sharey=True)
-    figure.suptitle("Distance from orthogonality, ‖I − QQᵀ‖_F/√m")
+    figure.suptitle("Orthogonality error, ‖I − QᵀQ‖_F/√m")
     for vectors, column in zip(("random", "paired"), axes.T):
         for terms, axis in zip((2, 3, 4, 0), column):
             points = {(m, r): value for (v, t, m, r), value in medians.items() if (v, t) == (vectors, terms)}

@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
     command->add_option("--seeds", seeds, "repetitions with other numbers")->check(positive);
   };
   if (can.orthogonality != nullptr) {
-    auto* const command = app.add_subcommand("orthogonality", "I - Q Q' over m, r and the terms of the inverse");
+    auto* const command = app.add_subcommand("orthogonality", "I - Q'Q over m, r and the terms of the inverse");
     over_ranks(command);
     command->callback([&] { table = [&](std::ostream& to) { can.orthogonality(largest_m, largest_r, seeds, to); }; });
   }

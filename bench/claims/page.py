@@ -332,6 +332,8 @@ def verdict_parts(results):
     return [
         "## Verdicts\n",
         paragraph(f"Table 1 of the HOFT paper, judged. Each verdict is a link to its plot. Source: {results['source']}."),
+        paragraph(words.LETTERS),
+        paragraph(f"{words.ROWS_AND_COLUMNS} {words.COVERAGE_COLUMN if results['coverage'] else ''}"),
         table1_summary(results),
         paragraph(f"{words.READINGS} {who}"),
         paragraph(f"Of the formulas that the methods in bench/methods declare for themselves, {declared_counts}: see "

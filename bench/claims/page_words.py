@@ -42,6 +42,18 @@ COVERAGE = (
     "target is reached at a residual of {reached} % of its norm, and missed above {missed} %.",
 )
 
+LETTERS = (
+    "The letters: M has m rows and n columns, and x holds t tokens. r is the rank of LoRA and DoRA, and the number of "
+    "reflectors of HRA and of each side of HOFT and SHOFT. OFT's orthogonal matrix consists of blocks of order b. BOFT's "
+    "is a product of k such matrices, whose rows are permuted in between."
+)
+ROWS_AND_COLUMNS = (
+    "**HOFT, two terms** computes the triangle of each side as the paper does, by two terms of a series, so its Q is only "
+    "nearly orthogonal; **HOFT** computes it exactly. **Parameters** is how many numbers are trained."
+)
+COVERAGE_COLUMN = (
+    "**Coverage** is the size at which, says the paper, a method reaches every orthogonal transform of M."
+)
 READINGS = (
     "Fine-tuning also forms the adapted weight, so each complexity is judged in two readings. **One token** is y = M̂ x for one x, with the rotation "
     "made from its parameters, as the paper derives it. **On the weight** is M̂ formed from M, as the formula "
@@ -54,8 +66,8 @@ ONE_BY_ONE = (
     "and the time of HRA for one reflector over that of hoft."
 )
 ORTHOGONALITY = (
-    "The measure is ‖I − QQᵀ‖_F/√m, computed without a product of order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and "
-    "G = UᵀU, so the norm is √tr(G S G S). U and T are stored in double, and the trace is computed in long double. "
+    "The table has orthogonality errors, ‖I − QᵀQ‖_F/√m. Of a square Q that is ‖I − QQᵀ‖_F/√m, which needs no product of "
+    "order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and G = UᵀU, so the norm is √tr(G S G S). U and T are stored in double, and the trace is computed in long double. "
     "Rounding in products with Q adds to it. Values are medians over seeds; an exact 0 is a trace that rounding made "
     "negative."
 )
