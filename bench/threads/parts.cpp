@@ -1,25 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // parts: the parallel parts of calls on the CPU, one after the other: the tasks of each, and the time that one thread
-// takes for them. And the bandwidth of copies by one thread and by several. Prints JSON, one object a line; threads.py
-// reads it.
+// takes for them. Prints JSON, one object a line; threads.py reads it.
 //
 //   parts [--counts]    --counts: tasks alone, and nothing is computed
 #include <hoft/core/cost.hpp>
 #include <hoft/hoft.hpp>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <limits>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -33,7 +24,6 @@ double now() {
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
-double wall() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 double median(std::vector<double> values) {
   auto const middle = values.begin() + index_t(values.size()) / 2;
@@ -133,42 +123,6 @@ void runs(index_t panels, int threads) {
   std::printf("]}\n");
 }
 
-/// Copies past the caches, where the processor can.
-void copy(char* to, char const* from, index_t bytes) {
-#if defined(__SSE2__)
-  for (index_t i = 0; i < bytes; i += 16)
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm_load_si128(reinterpret_cast<__m128i const*>(from + i)));
-  _mm_sfence();
-#else
-  std::memcpy(to, from, std::size_t(bytes));
-#endif
-}
-
-/// Bytes that threads read and write in a second when they copy 64 MiB side by side: the most of many tries, since all
-/// of them must have their core to themselves.
-void copies(int threads) {
-  constexpr index_t bytes = index_t{64} << 20;
-  hoft::dense_vector<char> const from = hoft::dense_vector<char>::Constant(bytes, 1);  // aligned
-  hoft::dense_vector<char> to = from;
-  hoft::thread_pool pool(threads);
-  index_t const share = bytes / threads / 64 * 64;
-  double best = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < 300; ++i) {
-    std::atomic<int> ready{0};
-    std::vector<double> start(std::size_t(threads), 0), end = start;
-    hoft::ops<hoft::cpu>::for_each_problem(hoft::cpu{threads, &pool}, threads, [&](auto const&, index_t, index_t part) {
-      for (++ready; ready < threads;) std::this_thread::yield();
-      start[std::size_t(part)] = wall();
-      copy(to.data() + part * share, from.data() + part * share, share);
-      end[std::size_t(part)] = wall();
-    });
-    best = std::min(best, *std::max_element(end.begin(), end.end()) - *std::min_element(start.begin(), start.end()));
-  }
-  std::printf(R"({"copy": %d, "GB/s": %.1f})"
-              "\n",
-              threads, 2e-9 * double(threads * share) / best);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -177,15 +131,12 @@ int main(int argc, char** argv) {
   watcher idle(true);
   hoft::cpu const set_up = counts ? hoft::cpu{endless, &idle} : hoft::cpu{};
   namespace kernel = hoft::cpu_backend::kernel;
-  std::printf(R"({"tile_rows": %d})"
-              "\n",
-              kernel::tile_vectors<float> * kernel::lanes<float>);  // tasks follow from it
+  // Blocks of products have the rows of a tile.
+  std::printf("{\"tile_rows\": %d}\n", kernel::tile_vectors<float> * kernel::lanes<float>);
   for (int threads : {1, 2, 7, 64})
     for (index_t panels : {5, 43, 342}) runs(panels, threads);
   for (shape s : {shape{1024, 1024, 16, 0}, {4096, 4096, 16, 0}, {4096, 4096, 64, 0}})
     reflectors(s, repetitions, set_up);
   for (shape s : {shape{1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 16, 2048}})
     layers(s, repetitions, set_up);
-  if (!counts)
-    for (int threads = 1; threads <= int(std::thread::hardware_concurrency()); threads *= 2) copies(threads);
 }

@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "bench"), str(ROOT / "scripts")]
 
 from prose import paragraph
+from series import bandwidth
 from tables import as_markdown, written_between
 
 RESULTS, CPU, PAGE = ROOT / "bench/results/threads.json", ROOT / "bench/results/cpu.json", ROOT / "docs/internals/threads.md"
@@ -138,20 +139,25 @@ def speed_table(calls, copy):
     return as_markdown(rows, "left")
 
 
-def measured_lines(saved, cpu):
-    """Two threads beside one, from the benchmarks, and copies."""
+def of_benchmarks():
+    """What the benchmarks have measured: the bandwidth of a copy by one thread, and two threads beside one."""
+    cpu = json.loads(CPU.read_text(encoding="utf-8"))
     apply, step = (cpu["cases"][name] for name in ("apply_2_threads/float/4096/4096/16", "step_2_threads/float/1024/1024/16"))
     ratio = lambda case: case["hoft_1_thread"]["median_ms"] / case["hoft"]["median_ms"]
-    copies = ", ".join(f"{speed:.0f} GB/s by {threads}" for threads, speed in saved["copies"].items())
+    return {"commit": cpu["commit"], "copy": 1e3 * bandwidth(apply), "apply": ratio(apply), "step": ratio(step)}
+
+
+def measured_lines(measured):
     return paragraph(
-        f"Measured on two threads ([performance](../reference/performance.md)): `apply`, 4096 × 4096, r = 16, is "
-        f"{ratio(apply):.2f} times as fast as on one, and `forward` and `backward` together, 1024 × 1024, r = 16, 2048 "
-        f"tokens, {ratio(step):.2f} times. Copies of 64 MiB, read and written, by threads: {copies}."
+        f"Measured on two threads (`bash bench/run.sh --cpu --save`, commit `{measured['commit'][:12]}`): `apply`, 4096 × "
+        f"4096, r = 16, is {measured['apply']:.2f} times as fast as on one, and `forward` and `backward` together, 1024 × "
+        f"1024, r = 16, 2048 tokens, {measured['step']:.2f} times. B is that of a copy by one thread in the same run, "
+        f"{measured['copy'] / 1e9:.1f} GB/s."
     )
 
 
-def text(saved, cpu):
-    calls, copy = saved["calls"], 1e9 * saved["copies"]["1"]
+def text(saved):
+    calls, copy = saved["calls"], saved["benchmarks"]["copy"]
     changed = ", with uncommitted changes" if saved["uncommitted_changes"] else ""
     return "\n".join([
         paragraph(f"`{saved['command']}`, {saved['date']}, commit `{saved['commit'][:12]}`{changed}, {saved['processor']}. "
@@ -159,7 +165,7 @@ def text(saved, cpu):
         parts_table(calls, copy) + "\n",
         "Modelled, time on one thread over that on so many, if memory were never the limit:\n",
         speed_table(calls, copy) + "\n",
-        measured_lines(saved, cpu),
+        measured_lines(saved["benchmarks"]),
     ])  # fmt: skip
 
 
@@ -168,7 +174,7 @@ def read(path):
     return {
         "tile_rows": next(record["tile_rows"] for record in records if "tile_rows" in record),
         "calls": [record for record in records if "call" in record],
-        "copies": {str(record["copy"]): record["GB/s"] for record in records if "copy" in record},
+        "benchmarks": of_benchmarks(),
     }
 
 
@@ -222,7 +228,7 @@ def main():
         saved = json.loads(RESULTS.read_text(encoding="utf-8"))
     else:
         parser.error("what parts.cpp printed is needed, or --rewrite, --check or --counts")
-    tables = text(saved, json.loads(CPU.read_text(encoding="utf-8")))
+    tables = text(saved)
     if options.output and not options.save:
         return print(tables)
     page = written_between(MARKS, tables, PAGE)
