@@ -16,9 +16,12 @@ sys.path.append(str(HERE / "gpu"))
 
 import gpu_targets
 import plots
-import report
+import report  # before what lies in scripts/, where it looks
 import save
+import tables
 import training
+
+import contestants
 
 
 def contestant(milliseconds, mebibytes):
@@ -205,6 +208,23 @@ class NotMeasured(unittest.TestCase):
                     command = [sys.executable, str(HERE / "gpu_targets.py"), *option, str(path)]
                     done = subprocess.run(command, capture_output=True, text=True)
                     self.assertEqual(done.returncode, int(emulated != bool(option)), done.stderr)
+
+
+class Digits(unittest.TestCase):
+    def test_a_value_is_printed_on_its_side_of_its_bounds(self):
+        def printed(value, must, reach=None, unit="×"):
+            return tables.value_beside_bounds({"value": value, "unit": unit, "must": must, "reach": reach})
+
+        self.assertEqual(printed(1.11335, 1.11), "1.113")
+        self.assertEqual(printed(1.0961, 1.11, 1.1), "1.096")
+        self.assertEqual(printed(1.12104, 1.11), "1.12")
+        self.assertEqual(printed(1.11, 1.11), "1.11")
+        self.assertEqual(printed(74.96, 75, unit="%"), "74.96 %")
+        self.assertEqual(printed(1.5, None), "1.50")
+
+    def test_every_contestant_is_described(self):
+        with self.assertRaisesRegex(SystemExit, "does not say what new_peer is"):
+            contestants.lines({"hoft", "hoft_out", "lapack_larfb", "blas_products_out", "new_peer_on_blas"}, str)
 
 
 class Page(unittest.TestCase):
