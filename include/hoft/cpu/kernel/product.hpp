@@ -28,9 +28,10 @@ auto adjoint(matrix_view<T, Layout> a) {
 
 namespace detail {
 
-/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them.
+/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them, and so few that
+/// a slab of A is met again by tiles while it is in the nearer half of the second-level cache.
 template <class T>
-inline constexpr index_t sum_depth = index_t{2048} / index_t(sizeof(T));
+inline constexpr index_t sum_depth = (std::min)(index_t{256}, index_t{2048} / index_t(sizeof(T)));
 template <class T>
 inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
 
@@ -75,6 +76,20 @@ void pack_slab(T alpha, bool conj, kernel::strided<T const> const& a, index_t ro
   }
 }
 
+/// What the tiles of a slab along n columns of C fetch meanwhile: the part of C that the next tile begins with, and
+/// what the next slab will be packed from. Of rows that is their beginning, behind which the hardware follows.
+template <class T>
+kernel::traffic<T> fetched_along(index_t n, kernel::strided<T const> const& start, kernel::strided<T const> const& next,
+                                 index_t rows, index_t depth) {
+  kernel::traffic<T> moves;
+  constexpr index_t width = kernel::tile_cols;
+  if (start.data != nullptr && n > width) moves.ahead = {start.at(0, width).data, start.col, n - width};
+  if (next.data == nullptr) return moves;
+  if (next.row == 1) moves.also_ahead = {next.data, next.col, (std::min)(n, depth)};
+  else if (next.col == 1) moves.also_ahead = {next.data, next.row, (std::min)(n, rows)};
+  return moves;
+}
+
 /// C = S + alpha op(A) op(B) with vectors along the rows of C, which are neighbours in memory. Rows of A are packed
 /// into a slab on the stack when they are not neighbours, when they change on the way, or when a slab is used often.
 template <bool ConjB, class T>
@@ -97,7 +112,10 @@ void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::
         term.a = slab;
         term.lda = height;
       }
-      kernel::sum_rows<ConjB, T>(rows, n, 1, &term, packs, start.at(i, 0).data, start.col, c.at(i, 0).data, c.col);
+      bool const fetches = packs && i + 2 * slab_rows <= m;
+      kernel::strided<T const> const next = fetches ? a.at(i + slab_rows, l) : kernel::strided<T const>{};
+      kernel::sum_rows<ConjB, T>(rows, n, 1, &term, packs, start.at(i, 0).data, start.col, c.at(i, 0).data, c.col,
+                                 fetched_along(n, start.at(i, 0), next, slab_rows, depth));
     }
   }
 }
