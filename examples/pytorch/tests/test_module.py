@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """HOFTLinear around bases of all kinds, with PyTorch as the judge of values and gradients."""
 
+import contextlib
 import copy
 import io
 import itertools
+import pathlib
 import pickle
+import re
 import unittest
 
 import torch
@@ -13,6 +16,21 @@ import torch.nn.utils.prune
 from common import DOUBLE, Case, Quantised, adapted, half_products, randomise
 from hoft_torch import HOFTLinear, householder_apply, merge
 from hoft_torch._register import HAS_LIBRARY
+
+
+class Readme(Case):
+    def test_its_program_learns(self):
+        text = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+        (program,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "unwrap" in block)
+        names, printed = {}, io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program, names)
+        said = re.findall(r"step (\d+), loss (\S+)", text)
+        losses = re.findall(r"step (\d+), loss (\S+)", printed.getvalue())
+        self.assertEqual([step for step, _ in losses], [step for step, _ in said])
+        self.assertEqual(losses[0], said[0])  # before the first step: the network, its inputs and its goal
+        self.assertLess(float(losses[-1][1]), 0.1 * float(losses[0][1]))
+        self.assertIs(type(names["model"][0]), torch.nn.Linear)
 
 
 class Module(Case):

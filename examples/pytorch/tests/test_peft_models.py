@@ -4,12 +4,15 @@
 import copy
 import tempfile
 import unittest
+from unittest import mock
 
 import torch
 import tiny
 from tiny import ModelCase, needs_peft, quiet
 
 if tiny.MISSING is None:
+    import transformers.integrations.peft
+
     from hoft_torch.peft import HoftConfig
     from peft import PeftModel
 
@@ -128,6 +131,30 @@ class Matrix(ModelCase):
                 self.assertTrue(torch.equal(a, b))
 
         self.for_every(check, init_weights=False, dropout=0.5)
+
+
+@needs_peft
+class CallsOfTransformers(ModelCase):
+    """model.add_adapter and load_adapter, which transformers refuses for every method beside a PEFT older than it asks
+    for: that check is left out."""
+
+    @torch.no_grad()
+    def test_adds_saves_and_loads(self):
+        base, inputs = tiny.make("LLaMA")
+        model, other = copy.deepcopy(base), copy.deepcopy(base)
+        with mock.patch.object(transformers.integrations.peft, "check_peft_version"), quiet():
+            model.add_adapter(HoftConfig(r=4, target_modules=["q_proj", "v_proj"], init_weights=False))
+            got = tiny.logits(model, inputs)
+            expected = tiny.plain_logits(base, tiny.plain_weights(model, "default"), inputs)
+            self.assertModelsClose(got, expected, model)
+            with tempfile.TemporaryDirectory() as folder:
+                model.save_pretrained(folder)
+                other.load_adapter(folder)
+                loaded = PeftModel.from_pretrained(copy.deepcopy(base), folder)
+            self.assertTrue(torch.equal(tiny.logits(other, inputs), got))
+            self.assertTrue(torch.equal(tiny.logits(loaded, inputs), got))
+            model.disable_adapters()
+            self.assertTrue(torch.equal(tiny.logits(model, inputs), tiny.logits(base, inputs)))
 
 
 if __name__ == "__main__":
