@@ -32,6 +32,8 @@ struct contestant {
   task job;
   std::vector<matrix_view<T const>> results;  ///< what run leaves
   std::string group = "hoft";
+  std::function<void()> widen = [] {};  ///< after a run whose results are compared: fills them from 16-bit storage
+  double storage_epsilon = 0;           ///< of that storage; 0 where results are stored as T
 };
 
 /// The contestants of one operation on one shape.
@@ -76,10 +78,11 @@ class kept_results {
 };
 
 /// A sum of k products carries a relative error of at most k ε to first order, in random data about √k ε. Two results
-/// are compared, and each operation chains sums.
+/// are compared, and each operation chains sums. In 16-bit storage operands, results and what lies between the parts of
+/// a layer are rounded besides, by ε/2 each: no result depends on more than eight of them.
 template <class T>
-double allowed_error(contest<T> const& c) {
-  return 4 * double(c.longest_sum) * double(std::numeric_limits<T>::epsilon());
+double allowed_error(contest<T> const& c, contestant<T> const& entry) {
+  return 4 * double(c.longest_sum) * double(std::numeric_limits<T>::epsilon()) + 4 * entry.storage_epsilon;
 }
 
 }  // namespace bench

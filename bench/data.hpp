@@ -96,6 +96,27 @@ class memory {
   std::vector<std::byte> bytes_;
 };
 
+/// What a carve function of hoft cuts, and its memory.
+template <class Parts>
+class carved {
+ public:
+  template <class Carve>
+  explicit carved(Carve const& carve) : bytes_(size(carve)) {
+    hoft::arena arena{hoft::workspace(bytes_)};
+    parts = carve(arena);
+  }
+  Parts parts;
+
+ private:
+  template <class Carve>
+  static index_t size(Carve const& carve) {
+    hoft::arena count;
+    carve(count);
+    return count.size();
+  }
+  memory bytes_;
+};
+
 /// A compact WY form of the calls with views, and its memory.
 template <class T>
 class carved_form {

@@ -12,27 +12,6 @@
 
 namespace bench {
 
-/// What a carve function of hoft cuts, and its memory.
-template <class Parts>
-class carved {
- public:
-  template <class Carve>
-  explicit carved(Carve const& carve) : bytes_(size(carve)) {
-    hoft::arena arena{hoft::workspace(bytes_)};
-    parts = carve(arena);
-  }
-  Parts parts;
-
- private:
-  template <class Carve>
-  static index_t size(Carve const& carve) {
-    hoft::arena count;
-    carve(count);
-    return count.size();
-  }
-  memory bytes_;
-};
-
 /// Whose products the base operator, the frozen layer and LoRA take: hoft itself runs over hoft's or OpenBLAS's.
 template <class T>
 struct layer {

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
     bench::decode_cases(program);
     bench::batch_cases(program);
     bench::forms_cases(program);
+    bench::storage_cases(program);
   }
   return program.finish();
 }

@@ -55,6 +55,11 @@ OPERATIONS = {
     "apply_backward_forms": "The same call in three forms: into the caller's memory with a workspace (`hoft`), into a "
     "result that is filled again, and with a new result that is freed.",
     "merge_forms": "The same three forms for M̂ from M.",
+    **{
+        f"{operation}_storage": f"`{operation}` on floats (`hoft`) and on matrices stored in 16 bits, a layer's weight "
+        "included; sums are floats in all."
+        for operation in ("apply", "apply_backward", "merge", "step")
+    },
     "training": "accumulate, apply and the gradients. `torch_…` is eager PyTorch, Debian's and, as `…_pypi`, PyPI's; `…_kept_memory` is explained above. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }

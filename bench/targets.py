@@ -192,6 +192,23 @@ TARGETS = [
         over(f"merge_forms/float/{LARGE}", "hoft_value", "hoft"),
         "×",
     ),
+    *(
+        Target(
+            f"{storage}_{operation}",
+            f"{what}: time on floats over time on {storage}",
+            ratio(f"{operation}_storage/float/{shape}", "hoft", hoft=f"hoft_{storage}"),
+            "×",
+            1,
+            1.6,
+        )
+        for storage in ("bfloat16", "half")
+        for operation, what, shape in (
+            ("apply", "apply 4096² × 16, in place", LARGE),
+            ("apply_backward", "apply_backward 4096² × 16", LARGE),
+            ("merge", "merge 4096² × 16, both sides", LARGE),
+            ("step", "forward + backward, 1024² × 16, 2048 tokens, the weight in that type too", "1024/1024/16"),
+        )
+    ),
     Target(
         "torch",
         "accumulate, apply and gradients 4096² × 16 against eager PyTorch's compact WY form",

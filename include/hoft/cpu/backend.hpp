@@ -43,26 +43,25 @@ struct column_team {
   }
 };
 
-/// y[i] := x[i]. Eigen converts bfloat16 one by one; compilers make vectors of these loops.
-inline void convert(index_t n, Eigen::bfloat16 const* x, float* y) {
-  for (index_t i = 0; i < n; ++i) y[i] = kernel::widened(x[i]);
-}
-inline void convert(index_t n, float const* x, Eigen::bfloat16* y) {
-  for (index_t i = 0; i < n; ++i) y[i] = kernel::rounded(x[i]);
-}
-/// One of the two conversions above.
+/// One of them is float, the other stored in 16 bits, and kernels convert between them.
 template <class TX, class TY>
-inline constexpr bool converts_bfloat16 = (std::same_as<std::remove_const_t<TX>, Eigen::bfloat16> &&
-                                           std::same_as<TY, float>) ||
-                                          (std::same_as<std::remove_const_t<TX>, float> &&
-                                           std::same_as<TY, Eigen::bfloat16>);
+inline constexpr bool converts_lines = kernel::converts<TX, TY> || kernel::converts<TY, TX>;
+
+/// y[i] := x[i], in whole vectors, where Eigen converts some types one by one.
+template <class TX, class TY>
+void convert(index_t n, TX const* x, TY* y) {
+  constexpr index_t lane = kernel::lanes<float>;
+  index_t const whole = n / lane * lane, rest = n - whole;
+  for (index_t i = 0; i < whole; i += lane) kernel::store_as<float>(y + i, kernel::load_as<float>(x + i));
+  if (rest > 0) kernel::store_part_as<float>(y + whole, kernel::load_part_as<float>(x + whole, rest), rest);
+}
 
 struct operations : packing {
   /// Y := X, converting between storage and accumulator types. Nothing to do when X is Y.
   template <class TX, class LX, class TY, class LY>
   static void copy(cpu const&, matrix_view<TX, LX> X, matrix_view<TY, LY> Y) {
     if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) || X.empty()) return;
-    if constexpr (converts_bfloat16<TX, TY> && std::same_as<LX, LY>) {
+    if constexpr (converts_lines<std::remove_const_t<TX>, TY> && std::same_as<LX, LY>) {
       index_t const lines = X.is_col_major ? X.cols : X.rows, length = X.is_col_major ? X.rows : X.cols;
       for (index_t j = 0; j < lines; ++j) convert(length, X.data + j * X.ld, Y.data + j * Y.ld);
     } else {

@@ -9,24 +9,20 @@
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
-/// A float's upper half as a float, and back: rounded to the nearest, and to the even one of two.
-inline float widened(Eigen::bfloat16 x) { return std::bit_cast<float>(std::uint32_t{x.value} << 16); }
-inline Eigen::bfloat16 rounded(float x) {
-  auto const bits = std::bit_cast<std::uint32_t>(x), sign = bits & 0x80000000u;
-  std::uint32_t const nearest = bits + 0x7fffu + (bits >> 16 & 1u), nan = sign | 0x7fc00000u;
-  Eigen::bfloat16 y;
-  y.value = static_cast<std::uint16_t>(((bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest) >> 16);
-  return y;
-}
-
-/// Kernels take panels of S as they lie, where they compute in T.
-template <class S, class T>
-inline constexpr bool converts =
-#if defined(__GNUC__)
-    std::same_as<S, Eigen::bfloat16>&& std::same_as<T, float>;
+/// Whether vectors of S become vectors of floats, and back, by a few instructions.
+template <class S>
+inline constexpr bool has_conversion =
+#if defined(__GNUC__) && defined(EIGEN_VECTORIZE_AVX) && defined(__F16C__)
+    std::same_as<S, Eigen::bfloat16> || std::same_as<S, Eigen::half>;
+#elif defined(__GNUC__)
+    std::same_as<S, Eigen::bfloat16>;
 #else
     false;
 #endif
+
+/// Kernels take panels of S as they lie, where they compute in T.
+template <class S, class T>
+inline constexpr bool converts = has_conversion<S>&& std::same_as<T, float>;
 
 #if defined(__GNUC__)
 /// As many whole numbers as a packet of floats has lanes.
@@ -63,6 +59,51 @@ EIGEN_ALWAYS_INLINE narrow_bits upper_halves(wide_bits bits) {
   return __builtin_convertvector(bits >> 16, narrow_bits);
 #endif
 }
+
+/// Numbers in 16 bits as floats, and back, rounded to the nearest and to the even one of two, whatever the caller's
+/// modes.
+template <class S>
+packet<float> widened(narrow_bits bits);
+template <class S>
+narrow_bits narrowed(packet<float> p);
+
+/// bfloat16 is a float's upper half.
+template <>
+EIGEN_ALWAYS_INLINE packet<float> widened<Eigen::bfloat16>(narrow_bits bits) {
+  return std::bit_cast<packet<float>>(from_upper_halves(bits));
+}
+template <>
+EIGEN_ALWAYS_INLINE narrow_bits narrowed<Eigen::bfloat16>(packet<float> p) {
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__) && defined(__AVX512DQ__)
+  // The instruction for it takes subnormal numbers for zeros and keeps some of a NaN's bits.
+  constexpr int others = 0x01 | 0x20 | 0x80;  // quiet NaN, subnormal, signalling NaN
+  if (_mm512_fpclass_ps_mask(p, others) == 0) [[likely]]
+    return std::bit_cast<narrow_bits>(_mm512_cvtneps_pbh(p));
+#endif
+  auto const bits = std::bit_cast<wide_bits>(p), nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+  auto const nan = (bits & 0x80000000u) | 0x7fc00000u;
+  auto const rounded = (bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest;
+  return upper_halves(rounded);
+}
+
+#if defined(EIGEN_VECTORIZE_AVX) && defined(__F16C__)
+template <>
+EIGEN_ALWAYS_INLINE packet<float> widened<Eigen::half>(narrow_bits bits) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  return _mm512_maskz_cvtph_ps(0xffff, std::bit_cast<__m256i>(bits));
+#else
+  return _mm256_cvtph_ps(std::bit_cast<__m128i>(bits));
+#endif
+}
+template <>
+EIGEN_ALWAYS_INLINE narrow_bits narrowed<Eigen::half>(packet<float> p) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  return std::bit_cast<narrow_bits>(_mm512_maskz_cvtps_ph(0xffff, p, _MM_FROUND_TO_NEAREST_INT));
+#else
+  return std::bit_cast<narrow_bits>(_mm256_cvtps_ph(p, _MM_FROUND_TO_NEAREST_INT));
+#endif
+}
+#endif
 #endif
 
 /// Consecutive elements, as they are or converted.
@@ -74,7 +115,7 @@ EIGEN_ALWAYS_INLINE packet<T> load_as(S const* from) {
     static_assert(converts<S, T>);
     narrow_bits bits;
     std::memcpy(&bits, from, sizeof(bits));
-    return std::bit_cast<packet<T>>(from_upper_halves(bits));
+    return widened<S>(bits);
   }
 }
 /// The first `count` elements, zeros behind them; nothing beyond is read.
@@ -96,11 +137,8 @@ EIGEN_ALWAYS_INLINE void store_as(S* to, packet<T> const& p) {
     Eigen::internal::pstoreu(to, p);
   } else {
     static_assert(converts<S, T>);
-    auto const bits = std::bit_cast<wide_bits>(p), nearest = bits + 0x7fffu + (bits >> 16 & 1u);
-    auto const nan = (bits & 0x80000000u) | 0x7fc00000u;
-    auto const rounded = (bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest;
-    narrow_bits const upper = upper_halves(rounded);
-    std::memcpy(static_cast<void*>(to), &upper, sizeof(upper));
+    narrow_bits const bits = narrowed<S>(p);
+    std::memcpy(static_cast<void*>(to), &bits, sizeof(bits));
   }
 }
 /// Stores the first `count` elements; nothing beyond is written.
