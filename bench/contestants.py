@@ -11,7 +11,7 @@ INTRODUCTION = (
     "column has the names of the tables below, the second what the plots say."
 )
 WHAT = {
-    "blas_products": "the formula as plain matrix products of OpenBLAS, in memory that is kept: W = UᵀX, Z = T W, X := X − U Z",
+    "blas_products": "the formula as products of matrices (gemm) by OpenBLAS, in memory that is kept: W = UᵀX, Z = T W, X := X − U Z",
     "eigen_products": "the same products by Eigen",
     "eigen_sequence": "Eigen's class for Q, given (v, tau); for `accumulate` the function with which it makes T",
     "eigen_qr_sequence": "Eigen's QR factorisation, which makes (v, tau), and that class",

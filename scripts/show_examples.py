@@ -68,8 +68,8 @@ EXAMPLES = (
     compiled("quickstart", "Quickstart", "The program of README.md."),
     compiled("tutorial", "Tutorial", "The code of the [tutorial](tutorial.md), in its order: reflectors, gradients, a weight, "
              "activations, micro-batches, a training loop."),
-    compiled("two_forms", "Two forms of a call", "A call that returns its result, and the same call into memory of the "
-             "caller, as explained in [forms of every call](forms.md)."),
+    compiled("two_forms", "Forms of a call", "A call that returns its result, the same call into an earlier result, and into "
+             "memory of the caller, as explained in [forms of every call](forms.md)."),
     Example("backend", "A backend in plain loops", "The smallest complete backend, explained in "
             "[Writing a backend](../internals/writing-a-backend.md). It needs no Eigen.", "../../examples/backend/naive.hpp",
             "mkdir -p build && g++ -std=c++20 -O2 -I include examples/backend/main.cpp -o build/example_backend\n"
