@@ -25,7 +25,7 @@ struct apply_backward_case {
   matrix panel;            // [m, panel columns]
   hoft::dense_vector<T> a, b;
 
-  explicit apply_backward_case(shape s)
+  explicit apply_backward_case(shape s, hoft::cpu policy = {})
       : Q(s.m, s.r, 1),
         form(Q.form),
         X(numbers<T>("X", s.m, s.n)),
@@ -35,7 +35,7 @@ struct apply_backward_case {
         dU(s.m, s.r),
         work(std::max({hoft::accumulate_workspace<T>(hoft::cpu{}, s.r, form.block()),
                        hoft::apply_workspace(hoft::cpu{}, form.view(), X),
-                       hoft::apply_backward_workspace(hoft::cpu{}, form.view(), X)})),
+                       hoft::apply_backward_workspace(policy, form.view(), X)})),
         F(Q.F),
         W(s.r, s.n),
         Z(s.r, s.n),
@@ -50,8 +50,8 @@ struct apply_backward_case {
 
   void accumulate() { hoft::accumulate(hoft::cpu{}, Q.U, form, hoft::exact{}, work); }
   void apply() { hoft::apply(hoft::cpu{}, form.view(), X, Y, hoft::side::left, hoft::op::plain, work); }
-  void backward() {
-    hoft::apply_backward(hoft::cpu{}, form.view(), X, dY, dX, as_view(dU), hoft::vector_view<T>{}, hoft::side::left,
+  void backward(hoft::cpu policy = {}) {
+    hoft::apply_backward(policy, form.view(), X, dY, dX, as_view(dU), hoft::vector_view<T>{}, hoft::side::left,
                          hoft::op::plain, work);
   }
   void backward_from_output() {
@@ -152,6 +152,22 @@ contest<T> apply_backward_contest(shape s) {
   return contest;
 }
 
+/// By the wall clock: processor time would count both threads.
+template <class T>
+contest<T> apply_backward_threads_contest(shape s) {
+  auto const pool = std::make_shared<hoft::thread_pool>(2);
+  hoft::cpu const two{.threads = 2, .executor = pool.get()};
+  auto const c = std::make_shared<apply_backward_case<T>>(s, two);
+  auto const cost =
+      hoft::apply_backward_cost(double(s.m), double(s.n), double(s.r), double(hoft::default_block), sizeof(T));
+  contest<T> contest{std::max(s.m, s.n)};
+  for (auto [policy, name] : {std::pair{two, "hoft"}, std::pair{hoft::cpu{}, "hoft_1_thread"}})
+    contest.enter(
+        "hoft", {.name = name, .run = [c, pool, policy = policy] { c->backward(policy); }, .work = cost, .wall = true},
+        {c->dX, as_view(c->dU)});
+  return contest;
+}
+
 template <class T>
 contest<T> training_contest(shape s) {
   using data = apply_backward_case<T>;
@@ -185,6 +201,8 @@ contest<T> training_contest(shape s) {
 
 void apply_backward_cases(program& p) {
   p.hold_all("apply_backward", [](auto type, shape s) { return apply_backward_contest<decltype(type)>(s); });
+  shape const one = p.quick() ? smallest : large;
+  p.hold<float>("apply_backward_2_threads", one, [&] { return apply_backward_threads_contest<float>(one); });
 }
 
 void training_case(program& p) {
