@@ -111,13 +111,14 @@ TEST_CASE_TEMPLATE("threads that a problem cannot keep busy need no workspace", 
   };
   same(hoft::col_major{});
   same(hoft::row_major{});
-  // 4096 columns of a gradient are summed in 16 chunks at most, and make more panels.
+  // 4096 columns of a gradient are summed in 32 chunks at most, and make more panels.
   hoft::arena count;
   auto const Q = hoft::carve_compact_wy<A>(count, 4096, 16, 16);
   hoft::matrix_view<T const> const X(nullptr, 4096, 4096);
   auto const gradient = [&](int threads) { return apply_backward_workspace(hoft::cpu{.threads = threads}, Q, X); };
   CHECK(gradient(1) < gradient(2));
-  CHECK(gradient(16) == gradient(64));
+  CHECK(gradient(31) < gradient(32));
+  CHECK(gradient(32) == gradient(64));
   auto const product = [&](int threads) { return apply_workspace(hoft::cpu{.threads = threads}, Q, X); };
   CHECK(product(16) < product(17));
 }

@@ -12,7 +12,7 @@ using namespace hoft_test;
 
 namespace {
 
-// More than one chunk of columns (256), more than one panel, more than one block, rows past a task's edge.
+// More than one chunk of columns (128 at least), more than one panel, more than one block, rows past a task's edge.
 constexpr shape wide{150, 333, 1030, 20, 9, 8};
 // A right side that is much larger than the left: a worker's part of dV laid over its neighbour's memory would reach
 // what is still in use.

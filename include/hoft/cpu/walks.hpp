@@ -14,7 +14,7 @@ struct walks : backend::defaults {
     return (std::min)(worker_count(policy), (n + width - 1) / width);
   }
   static index_t sum_workers(cpu const& policy, index_t n, index_t width) {
-    return panel_workers(policy, n, chunk_of(width));
+    return panel_workers(policy, n, chunk_of(n, width));
   }
   /// The policy for work inside one worker.
   static cpu serial(cpu const&) { return {}; }
@@ -78,7 +78,7 @@ struct walks : backend::defaults {
   template <class Clear, class Body, class Merge>
   static void for_each_panel_summed(cpu const& policy, index_t n, index_t width, Clear const& clear, Body const& body,
                                     Merge const& merge) {
-    index_t const chunk = chunk_of(width);
+    index_t const chunk = chunk_of(n, width);
     constexpr index_t stopped = -1;
     std::atomic<index_t> turn{0};
     auto const sum_chunk = [&](index_t worker, index_t task) {
@@ -110,10 +110,12 @@ struct walks : backend::defaults {
   }
 
  private:
-  /// Columns of a chunk, in whole panels.
-  static index_t chunk_of(index_t width) {
-    constexpr index_t least = 256;  // enough that merging [m, r] sums costs under 1 % of making them
-    return (least + width - 1) / width * width;
+  /// Columns of a chunk, in whole panels: a 64th of all, for as many threads, but enough that merging [m, r] sums costs
+  /// little beside making them, and no more than that takes.
+  static index_t chunk_of(index_t n, index_t width) {
+    constexpr index_t threads = 64, least = 128, most = 256;
+    index_t const share = std::clamp(n / threads, least, most);
+    return (share + width - 1) / width * width;
   }
 };
 
