@@ -129,7 +129,7 @@ void check_dense_layouts(index_t m, index_t n, index_t t) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("dense: every pair of layouts", T, std::complex<double>, Eigen::half) {
+TEST_CASE_TEMPLATE("dense: every pair of layouts", T, std::complex<double>, Eigen::half, Eigen::bfloat16) {
   for (auto [m, n, t] : {std::tuple<index_t, index_t, index_t>{7, 5, 3},
                          {1, 1, 1},
                          {13, 1, 2},

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // hoft/eigen/dense.hpp: a dense weight as a base operator.
 #pragma once
+#include <hoft/cpu/kernel/pair_product.hpp>
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/view/shape.hpp>
+
+#include <vector>
 
 namespace HOFT_TARGET_NAMESPACE {
 
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
 /// layout. Weights in their accumulator type are multiplied without allocating; 16-bit ones are converted panel by
-/// panel in memory allocated for the length of the call. Made with a policy, it computes there; made without, on the
-/// threads of the forward or backward pass that calls it. The same bits for any number of threads.
+/// panel in memory allocated for the length of the call. So are pairs of bfloat16 where the compiler targets
+/// AVX512-BF16: M and X then stay in 16 bits, sums are floats as ever, but rounded to the nearest whatever the caller's
+/// modes, and numbers below 2⁻¹²⁶ count as zeros. Made with a policy, it computes there; made without, on the threads
+/// of the forward or backward pass that calls it. The same bits for any number of threads.
 template <class T, class LM>
 class dense_operator {
  public:
@@ -56,50 +61,54 @@ class dense_operator {
     static_assert(std::same_as<T, A> || !is_complex<A>, "hoft::dense: 16-bit storage of reals only");
     if constexpr (std::same_as<T, A>) {
       product(policy, T(1), M, cpu_backend::plain(X), {}, Y);
+    } else if constexpr (cpu_backend::takes_pairs<T, TX>) {
+      matrix_view<T const, L> const x = X;
+      if constexpr (Y.is_col_major) pair_product(policy, M.matrix, x, Y);
+      else pair_product(policy, x.transposed(), M.matrix.transposed(), Y.transposed());
     } else {
       // Threads share the tokens, and each converts M for its own; or, where the tokens are few, the outputs.
       constexpr index_t tokens = 256, outputs = 256;
-      using layout = typename decltype(M.matrix)::layout_type;
-      auto const convert_tokens = [&](index_t j, index_t t) {
-        dense_matrix<A, L> x(X.rows, t);
-        ops<cpu>::copy(cpu{}, X.columns(j, t), as_view(x));
-        return x;
-      };
+      using memory_type = converted<typename decltype(M.matrix)::layout_type, L>;
+      std::vector<memory_type> memory(std::size_t(cpu_backend::worker_count(policy)));
       auto const share = [&](index_t extent, index_t size, auto const& body) {
-        cpu_backend::parallel_for(policy, (extent + size - 1) / size, [&](index_t, index_t task) {
-          body(task * size, (std::min)(size, extent - task * size));
+        cpu_backend::parallel_for(policy, (extent + size - 1) / size, [&](index_t worker, index_t task) {
+          body(memory[std::size_t(worker)], task * size, (std::min)(size, extent - task * size));
         });
       };
       if (X.cols <= tokens) {
-        auto const x = convert_tokens(0, X.cols);
-        share(Y.rows, outputs / 4, [&](index_t i, index_t count) {
-          converted_rows<layout> memory;
-          multiply_rows(M.matrix, i, count, x, Y, memory);
-        });
+        dense_matrix<A, L> x;
+        convert(X, x);
+        share(Y.rows, outputs / 4,
+              [&](memory_type& own, index_t i, index_t count) { multiply_rows(M.matrix, i, count, x, Y, own); });
       } else {
-        share(X.cols, tokens, [&](index_t j, index_t t) {
-          auto const x = convert_tokens(j, t);
-          converted_rows<layout> memory;  // for all of them
+        share(X.cols, tokens, [&](memory_type& own, index_t j, index_t t) {
+          convert(X.columns(j, t), own.x);
           for (index_t i = 0; i < Y.rows; i += outputs)
-            multiply_rows(M.matrix, i, (std::min)(outputs, Y.rows - i), x, Y.columns(j, t), memory);
+            multiply_rows(M.matrix, i, (std::min)(outputs, Y.rows - i), own.x, Y.columns(j, t), own);
         });
       }
     }
   }
-  /// Rows of M, and what they give.
-  template <class LR>
-  struct converted_rows {
+  /// Tokens, rows of M, and what they give: kept from one part of a product to the next, since new memory costs more
+  /// than to convert a matrix into it.
+  template <class LR, class L>
+  struct converted {
+    dense_matrix<accumulator_t<T>, L> x;
     dense_matrix<accumulator_t<T>, LR> of_M;
     dense_matrix<accumulator_t<T>> product;
   };
+  template <class TX, class A, class L>
+  static void convert(matrix_view<TX, L> X, dense_matrix<A, L>& x) {
+    x.resize(X.rows, X.cols);
+    ops<cpu>::copy(cpu{}, X, as_view(x));
+  }
   /// `count` rows of Y := M x from row i, by a converted copy of theirs of M.
   template <class LR, class A, class L>
   static void multiply_rows(matrix_view<T const, LR> M, index_t i, index_t count, dense_matrix<A, L> const& x,
-                            matrix_view<T, L> Y, converted_rows<LR>& memory) {
-    memory.of_M.resize(count, M.cols);
+                            matrix_view<T, L> Y, converted<LR, L>& memory) {
+    convert(M.block(i, 0, count, M.cols), memory.of_M);
     memory.product.resize(count * Y.cols, 1);
     matrix_view<A, L> const y(memory.product.data(), count, Y.cols);
-    ops<cpu>::copy(cpu{}, M.block(i, 0, count, M.cols), as_view(memory.of_M));
     product(cpu{}, A(1), cpu_backend::plain(as_view(memory.of_M)), cpu_backend::plain(as_view(x)), {}, y);
     ops<cpu>::copy(cpu{}, y, Y.block(i, 0, count, Y.cols));
   }

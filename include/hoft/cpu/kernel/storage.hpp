@@ -24,6 +24,18 @@ inline constexpr bool has_conversion =
 template <class S, class T>
 inline constexpr bool converts = has_conversion<S>&& std::same_as<T, float>;
 
+/// Two neighbours along a sum, by their bits. Where `has_pairs`, one instruction adds both products of two pairs to a
+/// float.
+struct bfloat16_pair {
+  std::uint16_t first, second;
+};
+inline constexpr bool has_pairs =
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
+    true;
+#else
+    false;
+#endif
+
 #if defined(__GNUC__)
 /// As many whole numbers as a packet of floats has lanes.
 using wide_bits [[gnu::vector_size(lanes<float> * sizeof(std::uint32_t))]] = std::uint32_t;
@@ -111,6 +123,8 @@ template <class T, class S>
 EIGEN_ALWAYS_INLINE packet<T> load_as(S const* from) {
   if constexpr (std::same_as<S, T>) {
     return load(from);
+  } else if constexpr (std::same_as<S, bfloat16_pair>) {
+    return load(reinterpret_cast<T const*>(from));
   } else {
     static_assert(converts<S, T>);
     narrow_bits bits;
@@ -151,6 +165,18 @@ EIGEN_ALWAYS_INLINE void store_part_as(S* to, packet<T> const& p, index_t count)
     store_as<T>(part, p);
     for (index_t i = 0; i < count; ++i) to[i] = part[i];
   }
+}
+
+/// c + a b, where a and b hold numbers, or pairs of A = bfloat16_pair: rounded after each product, the second one
+/// first.
+template <class A, class P>
+EIGEN_ALWAYS_INLINE P multiply_add(P const& a, P const& b, P const& c) {
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
+  if constexpr (std::same_as<A, bfloat16_pair>)
+    return _mm512_dpbf16_ps(c, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b));
+  else
+#endif
+    return Eigen::internal::pmadd(a, b, c);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

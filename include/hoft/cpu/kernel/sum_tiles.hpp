@@ -134,7 +134,7 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
       P factor = broadcast(conj_if<ConjB>(j < half ? b[j * b_col] : b_half[(j - half) * b_col]));
       keep_in_register<T>(factor);
       HOFT_UNROLL
-      for (int v = 0; v < V; ++v) sum[j][v] = pmadd(column[v], factor, sum[j][v]);
+      for (int v = 0; v < V; ++v) sum[j][v] = multiply_add<A>(column[v], factor, sum[j][v]);
     }
     a += lda;
     b += b_row;
