@@ -146,6 +146,12 @@ TEST_CASE_TEMPLATE("dense: every pair of layouts", T, std::complex<double>, Eige
     }
 }
 
+TEST_CASE("dense: where the kernel of the adjoint product changes with the number of tokens and the size of M") {
+  auto const on_one = [](auto const& M) { return hoft::dense(M); };
+  for (index_t tokens : {35, 36, 37}) check_dense<float, col_major, col_major>(140, 130, tokens, on_one);
+  for (index_t tokens : {8, 9, 13}) check_dense<float, col_major, col_major>(1800, 1800, tokens, on_one);
+}
+
 TEST_CASE("dense refuses wrong shapes before it writes") {
   dense_matrix<double> const M = gaussian<double>(4, 3, 63), X = gaussian<double>(3, 2, 64);
   auto const base = hoft::dense(M);

@@ -148,6 +148,14 @@ index_t block_cols(index_t n, index_t least) {
   return blocks(blocks(n, count), tiles) * tiles;
 }
 
+/// C = AᵀB with vectors along the sum reads all of A [k, m] again for each few columns of C; with the slabs of A
+/// turned, which takes time too, A is read once. Dots are worth it for the fewer columns of C the further away A lies.
+template <class T>
+bool worth_dots(index_t m, index_t n, index_t k) {
+  constexpr index_t large = 128, columns = 36, last_level = (index_t{12} << 20) / index_t(sizeof(T));
+  return m < large || (n < columns && m <= last_level / (std::max<index_t>)(k, 1));
+}
+
 /// The product, where one operand is large and the other has few columns, or few rows: then the transposed one.
 template <class T, class LA, class LB>
 bool takes_few_columns(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B, matrix_view<T const> S,
@@ -189,9 +197,7 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     index_t const m = C.rows, n = C.cols, k = A.matrix.cols;
     if (m == 0 || n == 0) return;
     if (detail::takes_few_columns(policy, alpha, A, B, S, C)) return;
-    // Vectors along the sum read all of A again for every few columns of C; a large C is worth transposing A's slabs.
-    constexpr index_t large = 128;
-    bool const dots = along_the_sum && (m < large || n < large);
+    bool const dots = along_the_sum && detail::worth_dots<T>(m, n, k);
     auto const run = [&](index_t i, index_t rows, index_t j, index_t cols) {
       strided<T const> const a = as_strided(A.matrix).at(i, 0), b = as_strided(B.matrix).at(0, j);
       strided<T const> const s = as_strided(S).at(i, j);
