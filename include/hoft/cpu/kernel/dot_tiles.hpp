@@ -19,26 +19,34 @@ struct dot_term {
   index_t b_col;
   index_t length;
   bool padded = false;
-  index_t ahead = 0;  ///< columns this far behind those of A are read next
+  index_t ahead = 0;  ///< columns this far behind those of B are read next; 0 if they are not to be fetched
 };
 
 /// sum[j][k] += op(A[:, k]) op(B[:, j]) lane by lane, over `steps` groups of Vectors vectors.
 template <int K, int N, int Vectors, bool ConjA, bool ConjB, class T, class S>
 EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, index_t a_col, S const*& b, index_t b_col,
-                                  packet<T> (&sum)[N][K], index_t ahead = 0) {
+                                  packet<T> (&sum)[N][K], S const* next = nullptr, index_t turns = 0) {
   using namespace Eigen::internal;
   using P = packet<T>;
   constexpr int lane = lanes<T>;
+  [[maybe_unused]] index_t wait = next == nullptr ? -1 : 1;
   for (; steps > 0; --steps) {
+    if constexpr (Vectors == 1)
+      if (--wait == 0) {
+        S const* line = next;
+        HOFT_UNROLL
+        for (int j = 0; j < N; ++j) {
+          prefetch(line);
+          advance(line, b_col);
+        }
+        next += lane;
+        wait = turns;
+      }
     HOFT_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       P left[K];
       HOFT_UNROLL
       for (int k = 0; k < K; ++k) left[k] = conj_if<ConjA>(load(a + k * a_col + v * lane));
-      if constexpr (Vectors == 1) {
-        HOFT_UNROLL
-        for (int k = 0; k < K; ++k) prefetch(a + ahead + k * a_col);
-      }
       S const* column = b;
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
@@ -140,7 +148,9 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, 
       if (length == 0) continue;  // there may be no address either
       T const* a = term[t].a + first * a_col;
       S const* b = term[t].b;
-      add_dots<K, N, Vectors, ConjA, ConjB>(length / (Vectors * lane), a, step, a_col, b, b_col, sum, term[t].ahead);
+      index_t const steps = length / (Vectors * lane);
+      S const* const next = term[t].ahead == 0 ? nullptr : b + term[t].ahead + first / K * steps / count * lane;
+      add_dots<K, N, Vectors, ConjA, ConjB>(steps, a, step, a_col, b, b_col, sum, next, count);
       index_t const left = length % (Vectors * lane), rest = left % lane;
       if constexpr (Vectors > 1) add_dots<K, N, 1, ConjA, ConjB>(left / lane, a, lane, a_col, b, b_col, sum);
       if (rest == 0) continue;

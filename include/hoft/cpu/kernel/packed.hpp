@@ -201,34 +201,37 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
   constexpr index_t worth_a_tile = 4;  // reflectors: then the first tile, which copies, is 4 or 6 wide
   constexpr index_t width = vectors * lane, depth = 64;
   alignas(64) T block[depth * width];  // a part of X that all reflectors meet: rows of X lie far apart in memory
+  // The tiles take turns to fetch a row of the next part, whole: rows that lie a power of two apart share a few sets of
+  // the first-level cache, which bound how many lines may be on their way. One tile alone would fill the queues.
+  index_t turns = 0;
+  kernel::for_each_tile_col(U.cols, [&](index_t, auto) { ++turns; });
   if (U.rows == 0)
     for (index_t k = 0; k < W.rows; ++k) std::fill_n(W.data + k * W.ld, W.cols, T(0));
   for (index_t i = 0; i < U.rows; i += depth) {
     index_t const rows = (std::min)(depth, U.rows - i);
-    // The part below this one is fetched meanwhile, by all tiles: one alone would fill the queues.
-    index_t const next = i + depth + rows <= U.rows ? depth * X.ld : 0;
+    bool const has_below = i + depth + rows <= U.rows;
     for (index_t j = 0; j < X.cols; j += width) {
       index_t const cols = (std::min)(width, X.cols - j), padded = (cols + lane - 1) / lane * lane;
       T const* const x = X.data + i * X.ld + j;
       kernel::strided<T const> const u{U.slab(i), U.stride, 1};
       T* const w = W.data + j;
       T const* const start = i == 0 ? nullptr : w;
+      // To the right where there is more: those rows lie in pages that are at hand.
+      T const* const next = j + 2 * width <= X.cols ? x + width : has_below ? X.data + (i + depth) * X.ld : x;
       if (cols == width && U.cols >= worth_a_tile) {
         using kernel::passing;
         constexpr bool conj = is_complex<T>;
-        int fetched = 0;
+        index_t turn = 0;
         kernel::for_each_tile_col(U.cols, [&](index_t k, auto size) {
           T const* const s = start == nullptr ? start : start + k * W.ld;
           kernel::sum_term<T> const term{block, width, u.at(0, k), rows};
-          int const left = vectors - fetched, others = int((U.cols - k - 1) / kernel::tile_cols);
-          kernel::fetched<T> const fetches{x + next + fetched * lane, X.ld,
-                                           (std::max)(left > 0 ? 1 : 0, left - others)};
-          fetched += fetches.lines;
+          kernel::fetched<T> const fetches{next + turn++ * X.ld, turns * X.ld, turns};
           if constexpr (size >= worth_a_tile)
             if (k == 0)
-              return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch, T>(
+              return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch_in_turn, T>(
                   {x, X.ld, u, rows}, s, W.ld, w, W.ld, fetches, block);
-          kernel::fetching_sum_tile<vectors, size, conj, passing::fetch, T>(term, s, W.ld, w + k * W.ld, W.ld, fetches);
+          kernel::fetching_sum_tile<vectors, size, conj, passing::fetch_in_turn, T>(term, s, W.ld, w + k * W.ld, W.ld,
+                                                                                    fetches);
         });
       } else {
         for (index_t l = 0; l < rows; ++l)
@@ -263,7 +266,6 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
       index_t const whole = (last - first) / width, rest = (last - first) % width, tail = last - rest;
       kernel::traffic<T> moves;
       moves.streams = streams;
-      moves.at_once = true;  // from the last-level cache, and wanted soon
       kernel::for_each_tile_col(Y.rows, [&](index_t i, auto strip) {
         T const* const s = source.data == nullptr ? nullptr : source.data + i * source.ld;
         T* const y = Y.data + i * Y.ld;
@@ -293,18 +295,18 @@ void update_panel(int terms, update_term<T, row_major> const* term, matrix_view<
 
 template <class T>
 void outer_panel(int terms, outer_term<T, row_major> const* term, packed_matrix<T, row_major> D) {
-  constexpr index_t height = kernel::tile_vectors<T>;
-  kernel::strided<T> const d{D.data, D.stride, 1};
-  kernel::for_each_group<height>(D.rows, [&](index_t i, auto count) {
-    kernel::for_each_tile_col(D.cols, [&](index_t k, auto width) {
+  constexpr index_t lane = kernel::lanes<T>;
+  kernel::strided<T> const d{D.data, 1, D.stride};  // transposed: the sums of four reflectors are neighbours
+  kernel::for_each_tile_col(D.rows, [&](index_t i, auto rows) {
+    kernel::for_each_group_run<kernel::tile_vectors<T>>(D.cols, [&](index_t k, auto size, index_t count) {
       kernel::dot_term<T> local[2];
       for (int t = 0; t < terms; ++t) {
         auto const [X, Z] = term[t];
-        local[t] = {X.data + i * X.ld, kernel::lanes<T>, X.ld, Z.data + k * Z.ld, Z.ld, X.cols};
-        if (k == 0 && i + 2 * height <= D.rows) local[t].ahead = height * X.ld;
+        local[t] = {Z.data + k * Z.ld, lane, Z.ld, X.data + i * X.ld, X.ld, X.cols};
+        if (i + 2 * rows <= D.rows) local[t].ahead = rows * X.ld;
       }
-      auto const at = d.at(i, k);
-      kernel::dot_tiles<count, width, 1, false, is_complex<T>>(1, T(1), terms, local, {at.data, at.row, at.col}, at);
+      auto const at = d.at(k, i);
+      kernel::dot_tiles<size, rows, 1, is_complex<T>, false>(count, T(1), terms, local, {at.data, at.row, at.col}, at);
     });
   });
 }

@@ -39,8 +39,7 @@ template <class T>
 struct traffic {
   prefetched<T> ahead, also_ahead;
   bool streams = false;  ///< C goes past the caches
-  bool at_once = false;  ///< all lines ahead of a tile are fetched before its first step
-  traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams, at_once}; }
+  traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams}; }
 };
 
 template <int V, int N, class T, class S>
@@ -91,16 +90,16 @@ EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], C* c, index_t 
   }
 }
 
-/// Vectors that a tile fetches for those after it: `lines` of them, one behind another, for each column of A that
-/// passes.
+/// Vectors that a tile fetches for those after it, V one behind another for each column of A that passes, or for the
+/// first of every `turns` columns.
 template <class S>
 struct fetched {
   S const* data = nullptr;
-  index_t step = 0;  ///< from one column's to the next
-  int lines = 0;
+  index_t step = 0;  ///< from one time to the next
+  index_t turns = 1;
 };
 
-enum class passing { read, fetch, copy_and_fetch };
+enum class passing { read, fetch, fetch_in_turn, copy_and_fetch_in_turn };
 
 /// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
 /// vectors each.
@@ -116,19 +115,23 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
   constexpr int half = 3;
   T const *b = term.b.data, *b_half = b;
   if constexpr (N > half) advance(b_half, half * b_col);
+  [[maybe_unused]] index_t wait = 1;
   for (index_t l = term.depth; l > 0; --l) {
     P column[V];
     HOFT_UNROLL
     for (int v = 0; v < V; ++v) column[v] = load_as<T>(a + v * lane);
-    if constexpr (Mode == passing::copy_and_fetch) {
+    if constexpr (Mode == passing::copy_and_fetch_in_turn) {
       HOFT_UNROLL
       for (int v = 0; v < V; ++v) pstore(copy + v * lane, column[v]);
       copy += V * lane;
     }
-    if constexpr (Mode != passing::read) {
-      for (int v = 0; v < fetches.lines; ++v) prefetch(fetches.data + v * lane);
-      fetches.data += fetches.step;
-    }
+    if constexpr (Mode != passing::read)
+      if (Mode == passing::fetch || --wait == 0) {
+        HOFT_UNROLL
+        for (int v = 0; v < V; ++v) prefetch(fetches.data + v * lane);
+        fetches.data += fetches.step;
+        wait = fetches.turns;
+      }
     HOFT_UNROLL
     for (int j = 0; j < N; ++j) {
       P factor = broadcast(conj_if<ConjB>(j < half ? b[j * b_col] : b_half[(j - half) * b_col]));
@@ -145,13 +148,12 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
 /// The first steps of a product, one for each column of `next`, which is fetched meanwhile: all of its lines at once
 /// would fill the queue that loads wait in too. Leaves in `term` what is still to be added.
 template <int V, int N, bool ConjB, class T, class A, class S>
-EIGEN_ALWAYS_INLINE void fetch_meanwhile(prefetched<S> const& next, bool at_once, sum_term<T, A>& term,
-                                         packet<T> (&sum)[N][V]) {
+EIGEN_ALWAYS_INLINE void fetch_meanwhile(prefetched<S> const& next, sum_term<T, A>& term, packet<T> (&sum)[N][V]) {
   if (next.cols < N) return;
-  if (at_once || term.depth < N) return prefetch_tile<V, N, T>(next);
+  if (term.depth < N) return prefetch_tile<V, N, T>(next);
   sum_term<T, A> steps = term;
   steps.depth = N;
-  add_products<V, N, ConjB, passing::fetch>(steps, sum, fetched<S>{next.data, next.ld, V});
+  add_products<V, N, ConjB, passing::fetch>(steps, sum, fetched<S>{next.data, next.ld});
   term.a += N * term.lda;
   term.b.data += N * term.b.row;
   term.depth -= N;
@@ -172,8 +174,8 @@ EIGEN_DONT_INLINE void sum_tiles(index_t count, tile_step step, int terms, sum_t
     packet<T> sum[N][V];
     load_tile<T>(s, lds, sum);
     sum_term<T, A> rest = term[0];
-    fetch_meanwhile<V, N, ConjB>(moves.ahead, moves.at_once, rest, sum);
-    fetch_meanwhile<V, N, ConjB>(moves.also_ahead, moves.at_once, rest, sum);
+    fetch_meanwhile<V, N, ConjB>(moves.ahead, rest, sum);
+    fetch_meanwhile<V, N, ConjB>(moves.also_ahead, rest, sum);
     add_products<V, N, ConjB>(rest, sum);
     if (terms > 1) add_products<V, N, ConjB>(term[1], sum);
     store_tile<T>(sum, c, ldc, moves.streams);
