@@ -34,12 +34,24 @@ struct column_team {
       return total;
     }
   }
-  /// One rounding to each element, so no bit depends on where a vector begins.
   template <class T>
   void divide(matrix_view<T> X, index_t j, real_t<T> s) const {
+    T* const column = X.data + X.offset(0, j);
+    quotients(X.rows, column, s, column);
+  }
+  /// y[i] := x[i] / s. Vectors begin at the first element: to find an aligned one takes as long as a short column.
+  template <class T>
+  static void quotients(index_t count, T const* x, real_t<T> s, T* y) {
     using real = real_t<T>;
-    real* const parts = reinterpret_cast<real*>(X.data + X.offset(0, j));
-    as_eigen(vector_view<real>(parts, X.rows * index_t(sizeof(T) / sizeof(real)))).array() /= s;
+    constexpr index_t lane = kernel::lanes<real>;
+    index_t const n = count * index_t(sizeof(T) / sizeof(real));
+    auto const* const from = reinterpret_cast<real const*>(x);
+    auto* const to = reinterpret_cast<real*>(y);
+    auto const divisor = kernel::broadcast(s);
+    index_t i = 0;
+    for (; i + lane <= n; i += lane)
+      Eigen::internal::pstoreu(to + i, Eigen::internal::pdiv(kernel::load(from + i), divisor));
+    for (; i < n; ++i) to[i] = from[i] / s;
   }
 };
 
@@ -61,9 +73,15 @@ struct operations : packing {
   template <class TX, class LX, class TY, class LY>
   static void copy(cpu const&, matrix_view<TX, LX> X, matrix_view<TY, LY> Y) {
     if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) || X.empty()) return;
-    if constexpr (converts_lines<std::remove_const_t<TX>, TY> && std::same_as<LX, LY>) {
+    constexpr bool same = std::same_as<TX const, TY const>;
+    if constexpr (std::same_as<LX, LY> && (same || converts_lines<std::remove_const_t<TX>, TY>)) {
       index_t const lines = X.is_col_major ? X.cols : X.rows, length = X.is_col_major ? X.rows : X.cols;
-      for (index_t j = 0; j < lines; ++j) convert(length, X.data + j * X.ld, Y.data + j * Y.ld);
+      for (index_t j = 0; j < lines; ++j) {
+        TX const* const x = X.data + j * X.ld;
+        TY* const y = Y.data + j * Y.ld;
+        if constexpr (same) std::copy_n(x, length, y);
+        else convert(length, x, y);
+      }
     } else {
       as_eigen(Y) = as_eigen(X).template cast<TY>();
     }
@@ -96,15 +114,38 @@ struct operations : packing {
     });
   }
 
-  /// As the default, but with columns converted by `copy`, which makes vectors of complex numbers too.
+  /// As the default, but with columns converted by `copy`, which makes vectors of complex numbers too. Where nothing is
+  /// converted, a column is only copied if its squares may leave the range of T.
   template <class TU, class LU, class T>
   static void normalise_columns(cpu const& policy, matrix_view<TU, LU> U, matrix_view<T> Uhat,
                                 matrix_view<real_t<T>> scales) {
+    using real = real_t<T>;
     backend::normalise_column<T, col_major, T> const in_place{Uhat, Uhat, scales};
     for_each_column(policy, U.rows, U.cols, [&](column_team const& team, index_t j) {
+      if constexpr (std::same_as<TU const, T const> && U.is_col_major) {
+        T const* const u = U.data + U.offset(0, j);
+        real const squares = scalar_math::real_part(dot(U.rows, u, u));
+        if (scalar_math::is_safe_sum(squares)) {
+          real const norm = scalar_math::square_root(squares);
+          column_team::quotients(U.rows, u, norm, Uhat.data + Uhat.offset(0, j));
+          scales(0, j) = real(1), scales(1, j) = norm;
+          return;
+        }
+      }
       copy(policy, U.columns(j, 1), Uhat.columns(j, 1));
       in_place(team, j);
     });
+  }
+  /// V := the unit lower trapezoid of A: a column at a time, without a choice for each element.
+  template <class TA, class LA, class T>
+  static void unit_lower(cpu const& policy, matrix_view<TA, LA> A, matrix_view<T> V) {
+    for (index_t j = 0; j < V.cols; ++j) {
+      std::fill_n(V.data + V.offset(0, j), (std::min)(j, V.rows), T(0));
+      if (j >= V.rows) continue;
+      V(j, j) = T(1);
+      index_t const below = V.rows - j - 1;
+      copy(policy, A.block(j + 1, j, below, 1), V.block(j + 1, j, below, 1));
+    }
   }
   /// E := the first columns of the identity.
   template <class T, class Layout>
@@ -139,12 +180,18 @@ struct operations : packing {
   template <class T>
   static void gram_upper(cpu const& policy, matrix_view<T const> U, matrix_view<T> A, vector_view<T> tau) {
     constexpr index_t step = 4 * kernel::tile_cols;  // columns at a time, each down to its diagonal only
-    for (index_t j = 0; j < A.cols; j += step) {
-      index_t const cols = (std::min)(step, A.cols - j);
-      product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
-              A.block(0, j, j + cols, cols));
+    if (A.cols <= step) small_gram(U, A);
+    else
+      for (index_t j = 0; j < A.cols; j += step) {
+        index_t const cols = (std::min)(step, A.cols - j);
+        product(policy, T(1), adjoint(U.columns(0, j + cols)), plain(U.columns(j, cols)), {},
+                A.block(0, j, j + cols, cols));
+      }
+    for (index_t j = 0; j < tau.size; ++j) backend::gram_element<T>{A, tau}(j, j);
+    for (index_t j = 0; j < A.cols; ++j) {
+      T* const column = A.data + A.offset(0, j);
+      for (index_t i = 0; i < A.rows; ++i) column[i] = i < j ? column[i] : T(0);
     }
-    for_each_element(policy, A, backend::gram_element<T>{A, tau});
   }
 
   /// T := (diag(1/tau) + A)⁻¹, upper triangular, A strictly upper. Written so that nothing is divided by tau: a zero
@@ -202,8 +249,11 @@ struct operations : packing {
   template <class TF, class TW, class LW, class T, class LZ>
   static void multiply(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TF> F, op o, matrix_view<TW, LW> W,
                        matrix_view<T, LZ> Z) {
-    if (o == op::plain) product(policy, T(alpha), plain(F), plain(W), {}, Z);
-    else product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
+    bool const turned = o == op::adjoint;
+    if constexpr (kernel::has_short_tiles<T> && W.is_col_major && Z.is_col_major)
+      if (takes_short_product<T>(alpha, {F.data, turned ? F.ld : 1, turned ? 1 : F.ld}, F.rows, W, Z)) return;
+    if (turned) product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
+    else product(policy, T(alpha), plain(F), plain(W), {}, Z);
   }
 };
 

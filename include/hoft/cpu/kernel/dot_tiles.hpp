@@ -171,4 +171,34 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, 
   }
 }
 
+/// C(k, j) = S(k, j) + A[:, k]ᵀ A[:, j] for k <= j < N; below, C = S.
+template <int N, class T>
+EIGEN_DONT_INLINE void gram_tile(index_t length, strided<T const> const& a, strided<T const> const& s,
+                                 strided<T> const& c) {
+  constexpr int lane = lanes<T>;
+  packet<T> sum[N][N], column[N];
+  for (auto& sums : sum) {
+    for (auto& p : sums) p = zero<T>();
+  }
+  auto const add = [&] {
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      HOFT_UNROLL
+      for (int k = 0; k <= j; ++k) sum[j][k] = Eigen::internal::pmadd(column[k], column[j], sum[j][k]);
+    }
+  };
+  T const* from = a.data;
+  for (index_t steps = length / lane; steps > 0; --steps) {
+    HOFT_UNROLL
+    for (int k = 0; k < N; ++k) column[k] = load(from + k * a.col);
+    add();
+    from += lane;
+  }
+  if (length % lane > 0) {
+    for (int k = 0; k < N; ++k) column[k] = load_part(from + k * a.col, length % lane);
+    add();
+  }
+  add_sums<N, N>(T(1), sum, s, c);
+}
+
 }  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -10,6 +10,7 @@
 #pragma once
 #include <hoft/backend/prefetch_hint.hpp>
 #include <hoft/cpu/kernel/dot_tiles.hpp>
+#include <hoft/cpu/kernel/short_tiles.hpp>
 #include <hoft/cpu/kernel/sum_tiles.hpp>
 #include <hoft/cpu/policy.hpp>
 #include <hoft/memory/arena.hpp>
@@ -87,7 +88,7 @@ template <class T>
 inline constexpr index_t rows_together = (index_t{1} << 11) / index_t(sizeof(T));
 
 template <class T, class S, class LW>
-void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
+void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
   constexpr int vectors = kernel::tile_vectors<T>;
   constexpr index_t height = U.slab_rows, depth = rows_together<T> / height * height;
   auto const w = kernel::as_strided(W);
@@ -102,6 +103,67 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix
       });
     });
   }
+}
+
+/// The columns of U from k that fill V vectors, as short_tiles wants them: squares of units are turned in registers.
+template <int V, class T>
+void turn_units(packed_matrix<T, col_major> U, index_t k, T* turned) {
+  constexpr index_t height = U.slab_rows, lane = kernel::lanes<T>;
+  constexpr int units = kernel::units<T>;
+  for (index_t i = 0; i < U.rows; i += lane) {
+    T const* const from = U.slab(i / height) + k * height + i % height;
+    T* const to = turned + i * V * units;
+    for (int v = 0; v < V; ++v) {
+      auto row = kernel::zero<double>();
+      Eigen::internal::PacketBlock<decltype(row), units> square;
+      for (int c = 0; c < units; ++c)
+        square.packet[c] = std::bit_cast<decltype(row)>(kernel::load(from + (v * units + c) * height));
+      Eigen::internal::ptranspose(square);
+      for (int l = 0; l < units; ++l)
+        Eigen::internal::pstore(to + (l * V + v) * lane, std::bit_cast<kernel::packet<T>>(square.packet[l]));
+    }
+  }
+}
+
+/// W := UᵀX of short columns, for V vectors of reflectors from k.
+template <int V, class T, class S>
+void project_short(packed_matrix<T, col_major> U, index_t k, matrix_view<S const> X, kernel::strided<T> const& w) {
+  constexpr index_t most = kernel::short_rows<T>, lane = kernel::lanes<T>;
+  alignas(64) T turned[most * V * kernel::units<T>];
+  turn_units<V>(U, k, turned);
+  if constexpr (std::same_as<S, T>) {
+    kernel::short_product<V>(X.cols, U.rows, turned, X.data, X.ld, w);
+  } else {
+    constexpr index_t strip = kernel::short_tile_cols<V>;
+    alignas(64) T converted[strip * most];
+    for (index_t j = 0; j < X.cols; j += strip) {
+      index_t const cols = (std::min)(strip, X.cols - j);
+      for (index_t c = 0; c < cols; ++c)
+        for (index_t i = 0; i < U.rows; i += lane) {
+          S const* const x = X.data + (j + c) * X.ld + i;
+          index_t const rows = (std::min)(lane, U.rows - i);
+          Eigen::internal::pstore(converted + c * most + i,
+                                  rows == lane ? kernel::load_as<T>(x) : kernel::load_part_as<T>(x, rows));
+        }
+      kernel::short_product<V>(cols, U.rows, turned, static_cast<T const*>(converted), most, w.at(0, j));
+    }
+  }
+}
+
+template <class T, class S, class LW>
+void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
+  if constexpr (kernel::has_short_tiles<T>)
+    if (U.rows > 0 && U.rows <= kernel::short_rows<T>) {
+      constexpr index_t units = kernel::units<T>;
+      auto const w = kernel::as_strided(W);
+      index_t const whole = U.cols / units;
+      kernel::for_each_group<2>(
+          whole, [&](index_t g, auto vectors) { project_short<vectors>(U, g * units, X, w.at(g * units, 0)); });
+      index_t const first = whole * units, rest = U.cols - first;
+      if (rest > 0) project_tall(U.columns(first, rest), X, W.block(first, 0, rest, W.cols));
+      return;
+    }
+  project_tall(U, X, W);
 }
 
 /// Outputs that leave the caches anyway are better stored past them, in whole vectors; but not in place, over lines
@@ -146,6 +208,18 @@ void update_slabs(index_t first, index_t count, index_t last_rows, int terms, up
   });
 }
 
+/// Y := X + U Z of short columns with few reflectors, which stay in registers.
+template <class T>
+void update_short(update_term<T, col_major> const& term, matrix_view<T const> X, matrix_view<T> Y,
+                  kernel::prefetched<T> const& next) {
+  auto const [U, Z] = term;
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
+  for (index_t i = 0; i < Y.rows; i += kernel::kept_rows<T>)
+    kernel::sum_few_terms<kernel::kept_terms>(Y.cols, U.slab(i / height) + i % height, height, Z.data, Z.ld,
+                                              X.data == nullptr ? X.data : X.data + i, X.ld, Y.data + i, Y.ld,
+                                              next.at(i, 0));
+}
+
 template <class T, class S, class C>
 void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<S const> X, matrix_view<C> Y,
                   prefetch_hint<S, col_major> const& hint) {
@@ -153,6 +227,10 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
   kernel::traffic<S> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
                                  worth_streaming(hint.written, X, Y)};
   index_t const whole = Y.rows / height, rest = Y.rows % height;
+  if constexpr (std::same_as<S, T> && std::same_as<C, T> && kernel::keeps_terms<T>)
+    if (terms == 1 && term->U.cols == kernel::kept_terms && Y.rows % kernel::kept_rows<T> == 0 &&
+        Y.rows <= kernel::short_rows<T> && !moves.streams)
+      return update_short(*term, X, Y, moves.ahead);
   if (whole == 1 && rest == 0) {  // one tile high: the tiles of a run in a row
     kernel::sum_term<T> local[2];
     for (int t = 0; t < terms; ++t) local[t] = {term[t].U.data, height, kernel::as_strided(term[t].Z), term[t].U.cols};

@@ -2,6 +2,7 @@
 // hoft/cpu/kernel/product.hpp: the general product on the CPU.
 #pragma once
 #include <hoft/cpu/kernel/few_columns.hpp>
+#include <hoft/cpu/kernel/short_tiles.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
@@ -229,12 +230,62 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
   }
 }
 
-/// xᴴy of contiguous vectors.
+/// The upper triangle of UᴴU for few columns, in tiles down to the diagonal; something is left below it.
+template <class T>
+void small_gram(matrix_view<T const> U, matrix_view<T> A) {
+  constexpr int tile = 4;
+  kernel::strided<T const> const u = kernel::as_strided(U);
+  for (index_t l = 0; l < U.rows || l == 0; l += detail::dot_depth<T>) {
+    index_t const depth = (std::min)(detail::dot_depth<T>, U.rows - l);
+    auto const sums = [&](index_t i, index_t rows, index_t j, index_t cols) {
+      auto const a = kernel::as_strided(A).at(i, j);
+      kernel::strided<T const> const start{l == 0 ? nullptr : a.data, a.row, a.col};
+      if constexpr (!is_complex<T>)
+        if (i == j && cols == tile) return kernel::gram_tile<tile>(depth, u.at(l, j), start, a);
+      detail::dot_product<is_complex<T>, false, T>(rows, cols, depth, T(1), u.at(l, i), u.at(l, j), start, a);
+    };
+    for (index_t j = 0; j < A.cols; j += tile) {
+      index_t const cols = (std::min)(index_t{tile}, A.cols - j);
+      if (j > 0) sums(0, j, j, cols);
+      sums(j, cols, j, cols);
+    }
+  }
+}
+
+/// C := alpha F B, F [r, r] with rows that fill one or two vectors of units; otherwise false, and nothing happens.
+template <class T>
+bool takes_short_product(T alpha, kernel::strided<T const> const& f, index_t r, matrix_view<T const> B,
+                         matrix_view<T> C) {
+  constexpr index_t units = kernel::units<T>, unit = kernel::unit<T>;
+  if (r != units && r != 2 * units) return false;
+  alignas(64) T turned[4 * units * units];
+  for (index_t l = 0; l < r; l += unit)
+    for (index_t k = 0; k < r; ++k)
+      for (index_t u = 0; u < unit; ++u) turned[l * r + k * unit + u] = alpha * f(k, l + u);
+  auto const c = kernel::as_strided(C);
+  if (r == units) kernel::short_product<1>(B.cols, r, turned, B.data, B.ld, c);
+  else kernel::short_product<2>(B.cols, r, turned, B.data, B.ld, c);
+  return true;
+}
+
+/// xᴴy of contiguous vectors: four sums side by side, since each step of one waits for the step before.
 template <class T>
 T dot(index_t n, T const* x, T const* y) {
-  T sum(0);
-  detail::dot_product<is_complex<T>, false, T>(1, 1, n, T(1), {x, 1, n}, {y, 1, n}, {}, {&sum, 1, 1});
-  return sum;
+  using namespace Eigen::internal;
+  constexpr int lane = kernel::lanes<T>, together = 4;
+  auto const add = [&](auto const& left, auto const& right, auto& sum) {
+    sum = pmadd(kernel::conj_if<is_complex<T>>(left), right, sum);
+  };
+  kernel::packet<T> sum[together];
+  for (auto& s : sum) s = kernel::zero<T>();
+  index_t i = 0;
+  for (; i + together * lane <= n; i += together * lane) {
+    HOFT_UNROLL
+    for (int v = 0; v < together; ++v) add(kernel::load(x + i + v * lane), kernel::load(y + i + v * lane), sum[v]);
+  }
+  for (; i + lane <= n; i += lane) add(kernel::load(x + i), kernel::load(y + i), sum[0]);
+  if (i < n) add(kernel::load_part(x + i, n - i), kernel::load_part(y + i, n - i), sum[1]);
+  return predux(padd(padd(sum[0], sum[1]), padd(sum[2], sum[3])));
 }
 
 }  // namespace cpu_backend

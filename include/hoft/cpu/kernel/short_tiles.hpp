@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// hoft/cpu/kernel/short_tiles.hpp: register tiles for sums of few terms, with vectors along the columns of A.
+//
+//   C(k, j) = sum_l A(l, k) B(l, j)
+//
+// Dot tiles end with sums over lanes, which take longer than all the rest where columns are short. Here vectors hold
+// units of 64 bits, a double or two floats below one another, of several columns of A side by side; the same unit of B
+// is broadcast to all of them. The two floats of a unit have sums of their own, which are added at the end.
+#pragma once
+#include <hoft/cpu/kernel/sum_tiles.hpp>
+#include <hoft/cpu/kernel/tiling.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
+
+/// Rows of a unit.
+template <class T>
+inline constexpr int unit = int(sizeof(double) / sizeof(T));
+/// Units of a vector: so many columns of A stand side by side in it.
+template <class T>
+inline constexpr int units = lanes<T> / unit<T>;
+
+template <class T>
+inline constexpr bool has_short_tiles =
+#if defined(__GNUC__)
+    (std::same_as<T, float> || std::same_as<T, double>)&&lanes<double> > 1 &&
+    sizeof(packet<T>) == sizeof(packet<double>);
+#else
+    false;
+#endif
+
+/// Rows up to which columns count as short.
+template <class T>
+inline constexpr index_t short_rows = 8 * lanes<T>;
+
+/// Columns of B that one tile takes beside V vectors of A: 16 accumulators, or 8 where there are 16 registers.
+template <int V>
+inline constexpr int short_tile_cols = (EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 16 : 8) / V;
+
+/// A unit of `rows` rows in each place of a vector, with zero in the second where there is one alone.
+template <class T>
+EIGEN_ALWAYS_INLINE packet<T> broadcast_unit(T const* from, int rows = unit<T>) {
+  T parts[unit<T>] = {};
+  std::memcpy(parts, from, std::size_t(rows) * sizeof(T));
+  return std::bit_cast<packet<T>>(Eigen::internal::pset1<packet<double>>(std::bit_cast<double>(parts)));
+}
+
+/// Stores the sums of the units of two vectors: those of a, and behind `b_from_a` elements those of b.
+template <class T>
+EIGEN_ALWAYS_INLINE void store_sums_of_two(packet<T> const& a, packet<T> const& b, T* to, index_t b_from_a) {
+#if defined(__GNUC__)
+  using vector [[gnu::vector_size(sizeof(packet<T>))]] = T;
+  auto const x = std::bit_cast<vector>(a), y = std::bit_cast<vector>(b);
+  auto const sums = [&]<int... I>(std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(x, y, 2 * I...) + __builtin_shufflevector(x, y, (2 * I + 1)...);
+  }
+  (std::make_integer_sequence<int, lanes<T>>());
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+    auto const first = __builtin_shufflevector(sums, sums, I...);
+    auto const second = __builtin_shufflevector(sums, sums, (I + lanes<T> / 2)...);
+    std::memcpy(to, &first, sizeof(first));
+    std::memcpy(to + b_from_a, &second, sizeof(second));
+  }
+  (std::make_integer_sequence<int, lanes<T> / 2>());
+#endif
+}
+
+/// C = the sums of N columns, the units of V vectors in each. Where rows of C are no neighbours, by way of the stack.
+template <int V, int N, class T>
+EIGEN_ALWAYS_INLINE void store_sums(packet<T> const (&sum)[N][V], strided<T> const& c) {
+  constexpr int height = V * units<T>;
+  bool const direct = c.row == 1;
+  alignas(64) T tile[N * height];
+  T* const to = direct ? c.data : tile;
+  index_t const col = direct ? c.col : height;
+  HOFT_UNROLL
+  for (int v = 0; v < V; ++v) {
+    T* at = to + v * units<T>;
+    HOFT_UNROLL
+    for (int j = 0; j < N; j += unit<T>) {
+      if constexpr (unit<T> == 1) Eigen::internal::pstoreu(at, sum[j][v]);
+      else if constexpr (N == 1) store_sums_of_two<T>(sum[j][v], sum[j][v], at, 0);
+      else store_sums_of_two<T>(sum[j][v], sum[j + 1][v], at, col);
+      at += unit<T> * col;
+    }
+  }
+  if (direct) return;
+  for (int j = 0; j < N; ++j)
+    for (int k = 0; k < height; ++k) c(k, j) = tile[j * height + k];
+}
+
+/// sum[j] += one unit of every column of A times one of column j of B, of `rows` rows.
+template <int V, int N, class T>
+EIGEN_ALWAYS_INLINE void add_units(T const* a, T const* b, index_t ldb, packet<T> (&sum)[N][V], int rows = unit<T>) {
+  packet<T> left[V];
+  HOFT_UNROLL
+  for (int v = 0; v < V; ++v) left[v] = load(a + v * lanes<T>);
+  HOFT_UNROLL
+  for (int j = 0; j < N; ++j) {
+    packet<T> const right = broadcast_unit(b, rows);
+    advance(b, ldb);
+    HOFT_UNROLL
+    for (int v = 0; v < V; ++v) sum[j][v] = Eigen::internal::pmadd(left[v], right, sum[j][v]);
+  }
+}
+
+/// `count` tiles side by side: V vectors of columns of A by N columns of B. `turned` has the units of one row of A
+/// after those of another.
+template <int V, int N, class T>
+EIGEN_DONT_INLINE void short_tiles(index_t count, index_t rows, T const* turned, T const* b, index_t ldb,
+                                   strided<T> c) {
+  for (; count > 0; --count) {
+    packet<T> sum[N][V];
+    HOFT_UNROLL
+    for (int j = 0; j < N; ++j) {
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) sum[j][v] = zero<T>();
+    }
+    T const *left = turned, *right = b;
+    for (index_t l = rows / unit<T>; l > 0; --l) {
+      add_units<V, N>(left, right, ldb, sum);
+      left += V * lanes<T>;
+      right += unit<T>;
+    }
+    if (rows % unit<T> != 0) add_units<V, N>(left, right, ldb, sum, 1);
+    store_sums<V, N>(sum, c);
+    b += N * ldb;
+    c = c.at(0, N);
+  }
+}
+
+/// The same for n columns of B: tiles of N columns, then of half as many.
+template <int V, int N = short_tile_cols<V>, class T>
+void short_product(index_t n, index_t rows, T const* turned, T const* b, index_t ldb, strided<T> const& c) {
+  index_t const count = n / N, done = count * N;
+  if (count > 0) short_tiles<V, N>(count, rows, turned, b, ldb, c);
+  if constexpr (N > 1)
+    if (done < n) short_product<V, N / 2>(n - done, rows, turned, b + done * ldb, ldb, c.at(0, done));
+}
+
+/// Reflectors that stay in registers where there are 32, with so many rows of each.
+inline constexpr int kept_terms = 8;
+template <class T>
+inline constexpr index_t kept_rows = 2 * lanes<T>;
+template <class T>
+inline constexpr bool keeps_terms = !is_complex<T> && tile_vectors<T> == 4;
+
+/// C = S + A B for A [2 vectors, Terms], which stays in registers while n columns of C pass. S has no data (zero), is C
+/// or apart from it; `next` is fetched meanwhile.
+template <int Terms, class T>
+EIGEN_DONT_INLINE void sum_few_terms(index_t n, T const* a, index_t lda, T const* b, index_t ldb, T const* s,
+                                     index_t lds, T* c, index_t ldc, prefetched<T> const& next) {
+  constexpr int vectors = 2, lane = lanes<T>;
+  packet<T> column[Terms][vectors];
+  HOFT_UNROLL
+  for (int l = 0; l < Terms; ++l) {
+    HOFT_UNROLL
+    for (int v = 0; v < vectors; ++v) {
+      column[l][v] = load(a + l * lda + v * lane);
+      keep_in_register<T>(column[l][v]);
+    }
+  }
+  T const* ahead = next.data;
+  for (index_t j = 0; j < n; ++j) {
+    if (j < next.cols) {
+      HOFT_UNROLL
+      for (int v = 0; v < vectors; ++v) prefetch(ahead + v * lane);
+      ahead += next.ld;
+    }
+    packet<T> sum[1][vectors];
+    load_tile<T>(s, lds, sum);
+    HOFT_UNROLL
+    for (int l = 0; l < Terms; ++l) {
+      packet<T> factor = broadcast(b[l]);
+      keep_in_register<T>(factor);
+      HOFT_UNROLL
+      for (int v = 0; v < vectors; ++v) sum[0][v] = Eigen::internal::pmadd(column[l][v], factor, sum[0][v]);
+    }
+    store_tile<T>(sum, c, ldc, false);
+    b += ldb;
+    c += ldc;
+    if (s != nullptr) s += lds;
+  }
+}
+
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The kernels of short columns, against plain loops in long double: UᵀX, X + U Z, F W and UᴴU.
+#include "support.hpp"
+
+#include <hoft/cpu/backend.hpp>
+
+#include <string>
+#include <utility>
+
+using namespace hoft_test;
+
+namespace {
+
+namespace kernel = hoft::cpu_backend::kernel;
+using O = hoft::ops<hoft::cpu>;
+
+/// |computed − exact| is at most γ_{k + 3} of what is added, for a sum of k products in any order, scaled and added to
+/// another number.
+template <class T, class D>
+void check_sums(Eigen::MatrixBase<D> const& computed, wide_matrix<T> const& exact, wide_matrix<T> const& sizes,
+                index_t k) {
+  long double const gamma = static_cast<long double>(k + 3) * eps_of<T>();
+  CHECK(within(computed, exact, bound_matrix(gamma * sizes)));
+}
+
+/// U in slabs.
+template <class T>
+class packed {
+ public:
+  explicit packed(dense_matrix<T> const& U) : memory_(size(U)) {
+    hoft::arena arena{hoft::workspace(memory_)};
+    slabs = O::carve_packed<T, hoft::col_major>(hoft::cpu{}, arena, U.rows(), U.cols());
+    O::pack(hoft::cpu{}, hoft::as_view(U), slabs);
+  }
+  hoft::cpu_backend::packed_matrix<T, hoft::col_major> slabs;
+
+ private:
+  static index_t size(dense_matrix<T> const& U) {
+    hoft::arena count;
+    O::carve_packed<T, hoft::col_major>(hoft::cpu{}, count, U.rows(), U.cols());
+    return count.size();
+  }
+  guarded_workspace memory_;
+};
+
+/// Around a vector, half of it, and the longest column that counts as short.
+template <class T>
+std::vector<index_t> heights() {
+  index_t const lane = kernel::lanes<T>, most = kernel::short_rows<T>;
+  return {1, 2, 3, lane - 1, lane, lane + 1, 2 * lane, 4 * lane, most - 1, most, most + 1};
+}
+/// Columns that fill no vector of units, one, two, and more.
+template <class T>
+std::vector<index_t> ranks() {
+  index_t const units = kernel::units<T>;
+  return {1, units, units + 1, 2 * units, 3 * units + 1, 8};
+}
+
+template <class T>
+void check_projections(index_t m, index_t r, index_t n) {
+  std::string const label = text_of({{"m", m}, {"r", r}, {"n", n}});
+  INFO(label);
+  dense_matrix<T> const U = gaussian<T>(m, r, 1);
+  packed<T> const u(U);
+  padded<T> const X(gaussian<T>(m, n, 2));
+  padded<T> W(r, n), alone(r, n);
+  padded<T, hoft::row_major> rows(r, n);
+  O::project_packed(hoft::cpu{}, u.slabs, X.view(), W.view());
+  wide_matrix<T> const wide_u = widen(U), wide_x = widen(X.map());
+  check_sums<T>(W.map(), wide_u.transpose() * wide_x, wide_u.cwiseAbs().transpose() * wide_x.cwiseAbs(), m);
+  O::project_packed(hoft::cpu{}, u.slabs, X.view(), rows.view());
+  for (index_t j = 0; j < n; ++j)
+    O::project_packed(hoft::cpu{}, u.slabs, X.view().columns(j, 1), alone.view().columns(j, 1));
+  CHECK(same_bits(dense_matrix<T>(W.map()), dense_matrix<T>(rows.map())));
+  CHECK(same_bits(W.map(), alone.map()));
+  CHECK((W.intact() && rows.intact() && alone.intact()));
+}
+
+enum class start { none, apart, in_place };
+
+template <class T>
+void check_updates(index_t m, index_t n, start from) {
+  std::string const label = text_of({{"m", m}, {"n", n}, {"from", index_t(from)}});
+  INFO(label);
+  index_t const r = kernel::kept_terms;
+  dense_matrix<T> const U = gaussian<T>(m, r, 3);
+  packed<T> const u(U);
+  padded<T> const Z(gaussian<T>(r, n, 4)), X(gaussian<T>(m, n, 5));
+  padded<T> Y(X.map()), alone(X.map());
+  auto const update = [&](padded<T>& to, index_t j, index_t cols) {
+    hoft::matrix_view<T const> x;
+    if (from == start::apart) x = X.view().columns(j, cols);
+    if (from == start::in_place) x = std::as_const(to).view().columns(j, cols);
+    O::update_packed(hoft::cpu{}, u.slabs, Z.view().columns(j, cols), x, to.view().columns(j, cols));
+  };
+  update(Y, 0, n);
+  for (index_t j = 0; j < n; ++j) update(alone, j, 1);
+  wide_matrix<T> const wide_u = widen(U), wide_z = widen(Z.map());
+  wide_matrix<T> exact = wide_u * wide_z, sizes = wide_u.cwiseAbs() * wide_z.cwiseAbs();
+  if (from != start::none) exact += widen(X.map()), sizes += wide_matrix<T>(widen(X.map())).cwiseAbs();
+  check_sums<T>(Y.map(), exact, sizes, r);
+  CHECK(same_bits(Y.map(), alone.map()));
+  CHECK((Y.intact() && alone.intact()));
+}
+
+template <class T>
+void check_multiply(index_t r, index_t n, op o) {
+  std::string const label = text_of({{"r", r}, {"n", n}, {"adjoint", o == op::adjoint ? 1 : 0}});
+  INFO(label);
+  padded<T> const F(gaussian<T>(r, r, 6)), W(gaussian<T>(r, n, 7));
+  padded<T> Z(r, n), alone(r, n);
+  T const alpha(-0.75);
+  O::multiply(hoft::cpu{}, alpha, F.view(), o, W.view(), Z.view());
+  for (index_t j = 0; j < n; ++j)
+    O::multiply(hoft::cpu{}, alpha, F.view(), o, W.view().columns(j, 1), alone.view().columns(j, 1));
+  wide_matrix<T> f = widen(F.map());
+  if (o == op::adjoint) f.transposeInPlace();
+  wide_matrix<T> const w = widen(W.map());
+  check_sums<T>(Z.map(), widened(alpha) * (f * w), f.cwiseAbs() * w.cwiseAbs(), r);
+  CHECK(same_bits(Z.map(), alone.map()));
+  CHECK((Z.intact() && alone.intact()));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("projections of short columns, whose bits depend on no neighbour", T, float, double) {
+  for (index_t m : heights<T>())
+    for (index_t r : ranks<T>())
+      for (index_t n : {1, 2, 3, 17, 31}) check_projections<T>(m, r, n);
+}
+
+TEST_CASE_TEMPLATE("updates of short columns by few reflectors", T, float, double) {
+  for (index_t m : heights<T>())
+    for (index_t n : {1, 7}) {
+      for (start from : {start::none, start::apart, start::in_place}) check_updates<T>(m, n, from);
+    }
+}
+
+TEST_CASE_TEMPLATE("products with a triangle that fills whole vectors", T, float, double) {
+  index_t const units = kernel::units<T>;
+  for (op o : ops)
+    for (index_t r : {units - 1, units, units + 1, 2 * units, 3 * units})
+      for (index_t n : {1, 2, 19}) check_multiply<T>(r, n, o);
+}
+
+TEST_CASE_TEMPLATE("a NaN in a short column stays in it, and what lies behind a column is not read", T, float, double) {
+  index_t const m = kernel::lanes<T> + 1, r = 2 * kernel::units<T>, n = 21;
+  packed<T> const u(gaussian<T>(m, r, 8));
+  padded<T> X(gaussian<T>(m, n, 9));  // with NaN between its columns
+  X.map()(m - 1, 4) = T(std::numeric_limits<double>::quiet_NaN());
+  padded<T> W(r, n);
+  O::project_packed(hoft::cpu{}, u.slabs, std::as_const(X).view(), W.view());
+  bool all = true;
+  for (index_t j = 0; j < n; ++j)
+    for (index_t k = 0; k < r; ++k) all = all && std::isnan(W.map()(k, j)) == (j == 4);
+  CHECK(all);
+}
+
+TEST_CASE_TEMPLATE("a Gram triangle of few columns holds those of fewer", T, float, double, std::complex<float>) {
+  for (index_t m : {0, 1, 63, 200, 1100})
+    for (index_t r : {1, 3, 4, 5, 8, 15, 24, 25}) {
+      std::string const label = text_of({{"m", m}, {"r", r}});
+      INFO(label);
+      dense_matrix<T> const U = gaussian<T>(m, r, 10);
+      padded<T> A(r, r);
+      std::vector<T> tau(std::size_t(r), T(7));
+      O::gram_upper(hoft::cpu{}, hoft::as_view(U), A.view(), hoft::vector_view<T>{tau.data(), r});
+      CHECK(A.intact());
+      wide_matrix<T> const u = widen(U);
+      wide_matrix<T> exact = u.adjoint() * u;
+      long double const gamma = (hoft::is_complex<T> ? 2 : 1) * static_cast<long double>(m + 3) * eps_of<T>();
+      bound_matrix bound = gamma * bound_matrix(u.cwiseAbs()).transpose() * bound_matrix(u.cwiseAbs());
+      for (index_t j = 0; j < r; ++j)
+        for (index_t i = j; i < r; ++i) exact(i, j) = 0, bound(i, j) = 0;
+      CHECK(within(A.map(), exact, bound));
+      for (index_t j = 0; j < r; ++j) CHECK((m > 0 || tau[std::size_t(j)] == T(0)));
+      if (r > 24) continue;                 // more are summed in other tiles
+      for (index_t k = 4; k < r; k += 4) {  // whole tiles
+        padded<T> leading(k, k);
+        O::gram_upper(hoft::cpu{}, hoft::as_view(U).columns(0, k), leading.view(), hoft::vector_view<T>{});
+        CHECK(same_bits(leading.map(), A.map().topLeftCorner(k, k)));
+      }
+    }
+}
