@@ -152,6 +152,38 @@ contest<T> apply_backward_contest(shape s) {
   return contest;
 }
 
+/// The same matrices by rows, beside those by columns.
+template <class T>
+struct apply_backward_rows_case : apply_backward_case<T> {
+  matrix_view<T, hoft::row_major> rows_X, rows_dY, rows_dX;
+  memory rows_work;
+
+  explicit apply_backward_rows_case(shape s)
+      : apply_backward_case<T>(s),
+        rows_X(room<T>("rows X", s.n, s.m).transposed()),
+        rows_dY(room<T>("rows dY", s.n, s.m).transposed()),
+        rows_dX(room<T>("rows dX", s.n, s.m).transposed()),
+        rows_work(hoft::apply_backward_workspace(hoft::cpu{}, this->form.view(), rows_X)) {
+    as_eigen(rows_X) = as_eigen(this->X);
+    as_eigen(rows_dY) = as_eigen(this->dY);
+  }
+  void backward_rows() {
+    hoft::apply_backward(hoft::cpu{}, this->form.view(), rows_X, rows_dY, rows_dX, as_view(this->dU),
+                         hoft::vector_view<T>{}, hoft::side::left, hoft::op::plain, rows_work);
+  }
+};
+
+template <class T>
+contest<T> apply_backward_rows_contest(shape s) {
+  auto const c = std::make_shared<apply_backward_rows_case<T>>(s);
+  auto const cost =
+      hoft::apply_backward_cost(double(s.m), double(s.n), double(s.r), double(hoft::default_block), sizeof(T));
+  contest<T> contest{std::max(s.m, s.n)};
+  contest.enter("hoft", {.name = "hoft", .run = [c] { c->backward_rows(); }, .work = cost}, {as_view(c->dU)});
+  contest.enter("hoft", {.name = "hoft_columns", .run = [c] { c->backward(); }, .work = cost}, {as_view(c->dU)});
+  return contest;
+}
+
 /// By the wall clock: processor time would count both threads.
 template <class T>
 contest<T> apply_backward_threads_contest(shape s) {
@@ -202,6 +234,7 @@ contest<T> training_contest(shape s) {
 void apply_backward_cases(program& p) {
   p.hold_all("apply_backward", [](auto type, shape s) { return apply_backward_contest<decltype(type)>(s); });
   shape const one = p.quick() ? smallest : large;
+  p.hold<float>("apply_backward_rows", one, [&] { return apply_backward_rows_contest<float>(one); });
   p.hold<float>("apply_backward_2_threads", one, [&] { return apply_backward_threads_contest<float>(one); });
 }
 

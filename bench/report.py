@@ -41,6 +41,7 @@ OPERATIONS = {
     "includes finish. `paper_step` computes dM̂, and dU and dV from it.",
     "step": "forward, then backward. `hoft_micro_4` takes the tokens in four quarters. `hoft_once` is accumulate, bind and "
     "finish, which a step needs once; `hoft_step` is everything together. `…_on_blas` computes large products by OpenBLAS.",
+    "apply_backward_rows": "dX and dU for row-major X and dY, beside column-major ones (`hoft_columns`).",
     "apply_backward_2_threads": "dX and dU by hoft on two threads and on one, by the wall clock.",
     "step_2_threads": "forward, then backward, of hoft, the frozen layer and LoRA on two threads of one pool, by the wall "
     "clock.",

@@ -155,6 +155,14 @@ TARGETS = [
         2.4,
     ),
     Target(
+        "backward_rows_peak",
+        "row-major: apply_backward 4096² × 16, of FMA peak",
+        peak(f"apply_backward_rows/float/{LARGE}"),
+        "%",
+        65,
+        75,
+    ),
+    Target(
         "backward_threads",
         "apply_backward 4096² × 16 on two threads over one, wall time",
         ratio(f"apply_backward_2_threads/float/{LARGE}", "hoft_1_thread"),
