@@ -139,7 +139,7 @@ TEST_CASE_TEMPLATE("dense: every pair of layouts", T, std::complex<double>, Eige
                          {17, 33, 6}})
     check_dense_layouts<T>(m, n, t);
   if (is_stored_in_16_bits<T>)  // converted by 256 outputs and 256 tokens
-    for (index_t edge : {255, 256, 257, 513}) {
+    for (index_t edge : {255, 256, 257, 513, 1025}) {
       check_dense_layouts<T>(edge, 3, 5);
       check_dense_layouts<T>(3, edge, 5);
       check_dense_layouts<T>(4, 5, edge);

@@ -161,3 +161,14 @@ TEST_CASE_TEMPLATE("panels give the bits of converted copies", S, Eigen::bfloat1
   check_panels<S, hoft::col_major>();
   check_panels<S, hoft::row_major>();
 }
+
+TEST_CASE_TEMPLATE("outputs that go past the caches have the bits of others", S, Eigen::bfloat16, Eigen::half) {
+  index_t const m = 2128, n = 2000;  // more than 8 MiB, whole vectors, and rows behind the last slab
+  hoft_test::dense_matrix<S> X(m, n), Y(m, n);
+  for (index_t j = 0; j < n; ++j)
+    for (index_t i = 0; i < m; ++i) X(i, j) = static_cast<S>(float((7 * i + 13 * j) % 31 - 15));
+  auto const Q = hoft::accumulate(hoft_test::gaussian<float>(m, 3, 6));
+  hoft::apply(Q, X, Y);
+  hoft::apply(Q, X);  // in place, over what the caches hold
+  CHECK(hoft_test::same_bits(X, Y));
+}

@@ -75,10 +75,14 @@ struct operations : packing {
     if (static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) || X.empty()) return;
     constexpr bool same = std::same_as<TX const, TY const>;
     if constexpr (std::same_as<LX, LY> && (same || converts_lines<std::remove_const_t<TX>, TY>)) {
+      constexpr index_t short_line = 512, lines_ahead = 32, cache_line = 64 / index_t(sizeof(TX));
       index_t const lines = X.is_col_major ? X.cols : X.rows, length = X.is_col_major ? X.rows : X.cols;
       for (index_t j = 0; j < lines; ++j) {
         TX const* const x = X.data + j * X.ld;
         TY* const y = Y.data + j * Y.ld;
+        // Panels of rows are short lines far apart, which the hardware does not follow.
+        if (!same && length <= short_line && j + lines_ahead < lines)
+          for (index_t i = 0; i < length; i += cache_line) kernel::prefetch(x + lines_ahead * X.ld + i);
         if constexpr (same) std::copy_n(x, length, y);
         else convert(length, x, y);
       }

@@ -5,6 +5,7 @@
 #include <hoft/eigen/scratch.hpp>
 #include <hoft/view/shape.hpp>
 
+#include <algorithm>
 #include <vector>
 
 namespace HOFT_TARGET_NAMESPACE {
@@ -67,15 +68,17 @@ class dense_operator {
       else pair_product(policy, x.transposed(), M.matrix.transposed(), Y.transposed());
     } else {
       // Threads share the tokens, and each converts M for its own; or, where the tokens are few, the outputs.
-      constexpr index_t tokens = 256, outputs = 256;
+      constexpr index_t few = 256, most = 1024, outputs = 256;
+      index_t const workers = cpu_backend::worker_count(policy);
+      index_t const tokens = std::clamp((X.cols + workers - 1) / workers, few, most);
       using memory_type = converted<typename decltype(M.matrix)::layout_type, L>;
-      std::vector<memory_type> memory(std::size_t(cpu_backend::worker_count(policy)));
+      std::vector<memory_type> memory(static_cast<std::size_t>(workers));
       auto const share = [&](index_t extent, index_t size, auto const& body) {
         cpu_backend::parallel_for(policy, (extent + size - 1) / size, [&](index_t worker, index_t task) {
           body(memory[std::size_t(worker)], task * size, (std::min)(size, extent - task * size));
         });
       };
-      if (X.cols <= tokens) {
+      if (X.cols <= few) {
         dense_matrix<A, L> x;
         convert(X, x);
         share(Y.rows, outputs / 4,

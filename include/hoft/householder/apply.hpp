@@ -88,11 +88,11 @@ matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p) {
     if (p.next > 0) return X.columns(p.first + p.count, p.next);
   return {};
 }
-/// Elements that are written and never read: all of Y, unless Y is X or is converted panel by panel.
+/// Elements that are written and never read: all of Y, unless Y is X. (Where panels are converted copies, products
+/// write those in place.)
 template <class TX, class T, class L>
 index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
-  bool const in_place = static_cast<void const*>(X.data) == static_cast<void const*>(Y.data);
-  return in_place || !accumulating<T> ? 0 : Y.rows * Y.cols;
+  return static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) ? 0 : Y.rows * Y.cols;
 }
 /// Whether products with this kind of matrix take panels of T without conversion.
 template <class Policy, class Matrix, class T, class L>

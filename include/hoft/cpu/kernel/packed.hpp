@@ -171,7 +171,7 @@ void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix
 template <class S, class T, class L>
 bool worth_streaming(index_t elements, matrix_view<S const, L> X, matrix_view<T, L> Y) {
   constexpr index_t bytes = index_t{1} << 23;
-  if constexpr (kernel::has_stream<T>)
+  if constexpr (kernel::has_stream_as<T>)
     return elements > bytes / index_t(sizeof(T)) && static_cast<void const*>(X.data) != Y.data &&
            kernel::is_vector_aligned(Y.data) && Y.ld % kernel::lanes<T> == 0;
   else return false;

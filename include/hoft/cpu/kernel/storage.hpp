@@ -167,6 +167,24 @@ EIGEN_ALWAYS_INLINE void store_part_as(S* to, packet<T> const& p, index_t count)
   }
 }
 
+/// Whether packets can be stored past the caches as elements of S.
+template <class S>
+inline constexpr bool has_stream_as =
+#if defined(EIGEN_VECTORIZE_AVX512)
+    has_stream<S> || has_conversion<S>;
+#else
+    has_stream<S>;
+#endif
+/// `store_as` past the caches; `to` is aligned to a whole vector of S.
+template <class T, class S>
+EIGEN_ALWAYS_INLINE void stream_as(S* to, packet<T> const& p) {
+#if defined(EIGEN_VECTORIZE_AVX512)
+  if constexpr (has_conversion<S>)
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), std::bit_cast<__m256i>(narrowed<S>(p)));
+#endif
+  if constexpr (std::same_as<S, T>) stream(to, p);
+}
+
 /// c + a b, where a and b hold numbers, or pairs of A = bfloat16_pair: rounded after each product, the second one
 /// first.
 template <class A, class P>

@@ -72,12 +72,12 @@ EIGEN_ALWAYS_INLINE void load_tile(S const* s, index_t lds, packet<T> (&sum)[N][
 }
 template <class T, int V, int N, class C>
 EIGEN_ALWAYS_INLINE void store_tile(packet<T> const (&sum)[N][V], C* c, index_t ldc, bool streams) {
-  if constexpr (has_stream<C>)
+  if constexpr (has_stream_as<C>)
     if (streams) {
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
         HOFT_UNROLL
-        for (int v = 0; v < V; ++v) stream(c + v * lanes<T>, sum[j][v]);
+        for (int v = 0; v < V; ++v) stream_as<T>(c + v * lanes<T>, sum[j][v]);
         advance(c, ldc);
       }
       return;
