@@ -298,12 +298,19 @@ TEST_CASE("the calls that own their results refuse by the same names") {
                              more_dy = gaussian<double>(6, 7, 163);
   auto const f = hoft::forward(s.a, s.base, p.x);
   auto const refused = [](char const* message, auto const& run) { CHECK_THROWS_WITH_AS(run(), message, shape_error); };
-  refused("hoft::bind_layer: base.cols is 7, must be == 5",
+  refused("hoft::forward: base.cols is 7, must be == 5",
           [&] { static_cast<void>(hoft::forward(s.a, hoft::dense(wider), p.x)); });
   refused("hoft::bind_layer: base.rows is 8, must be == 6",
           [&] { static_cast<void>(hoft::bind_layer(s.a, hoft::dense(taller))); });
   refused("hoft::backward: base.rows is 8, must be == 6",
           [&] { static_cast<void>(hoft::backward(s.a, hoft::dense(taller), p.x, f, p.g)); });
+  // U and V in each other's place: x fits the weight, the adapter does not.
+  hoft::adapter<double> const swapped(p.V, p.U);
+  dense_matrix<double> const M = gaussian<double>(6, 5, 164);
+  refused("hoft::forward: base.rows is 6, must be == 5",
+          [&] { static_cast<void>(hoft::forward(swapped, hoft::dense(M), p.x)); });
+  refused("hoft::backward: base.rows is 6, must be == 5",
+          [&] { static_cast<void>(hoft::backward(swapped, hoft::dense(M), p.x, f, p.g)); });
   refused("hoft::forward: x.rows is 6, must be == 5", [&] { static_cast<void>(hoft::forward(s.a, s.base, p.g)); });
   refused("hoft::backward: x.rows is 6, must be == 5",
           [&] { static_cast<void>(hoft::backward(s.a, s.base, p.g, f, p.g)); });
@@ -311,13 +318,34 @@ TEST_CASE("the calls that own their results refuse by the same names") {
           [&] { static_cast<void>(hoft::backward(s.a, s.base, p.x, f, p.x)); });
   refused("hoft::backward: dy.cols is 3, must be == 4",
           [&] { static_cast<void>(hoft::backward(s.a, s.base, p.x, f, fewer_dy)); });
-  refused("hoft::backward: y.cols is 4, must be == 7",
+  refused("hoft::backward: f is of 4 tokens, must be of 7",
           [&] { static_cast<void>(hoft::backward(s.a, s.base, more_x, f, more_dy)); });
 
   auto const layer = hoft::bind_layer(s.a, s.base);
   auto const of_layer = hoft::forward(layer, p.x);
   hoft::adapter<double> const narrower(p.U, p.V.leftCols(1), p.s);
   hoft::layer_gradient<double> g(layer), other(narrower.view());
+  // What forward returned of another adapter. p.V has 2 columns and p.U has 3.
+  hoft::adapter<double> const fewer_left(p.U.leftCols(2), p.V, p.s), hoft_adapter(p.U, p.V);
+  auto const of_hoft = hoft::forward(hoft_adapter, s.base, p.x);
+  hoft::one_call_result<double, double, hoft::col_major> const never;
+  auto const backward_of = [&](auto const& a, auto const& result) {
+    static_cast<void>(hoft::backward(a, s.base, p.x, result, p.g));
+  };
+  refused("hoft::backward: f is of 3 reflectors on the left, must be of 2", [&] { backward_of(fewer_left, f); });
+  refused("hoft::backward: f is of 2 reflectors on the right, must be of 1", [&] { backward_of(narrower, f); });
+  refused("hoft::backward: f is of HOFT, must be of SHOFT", [&] { backward_of(s.a, of_hoft); });
+  refused("hoft::backward: f is of SHOFT, must be of HOFT", [&] { backward_of(hoft_adapter, f); });
+  refused("hoft::backward: f is of 0 outputs, must be of 6", [&] { backward_of(s.a, never); });
+  refused("hoft::backward: f is of 4 tokens, must be of 3",
+          [&] { static_cast<void>(hoft::backward(s.a, s.base, p.x.leftCols(3), f, p.g)); });
+  auto const layer_of_hoft = hoft::bind_layer(hoft_adapter, s.base),
+             layer_of_fewer = hoft::bind_layer(fewer_left, s.base);
+  hoft::layer_gradient<double> of_kind(layer_of_hoft), of_rank(layer_of_fewer);
+  refused("hoft::backward: f is of SHOFT, must be of HOFT",
+          [&] { static_cast<void>(hoft::backward(layer_of_hoft, p.x, of_layer, p.g, of_kind)); });
+  refused("hoft::backward: f is of 3 reflectors on the left, must be of 2",
+          [&] { static_cast<void>(hoft::backward(layer_of_fewer, p.x, of_layer, p.g, of_rank)); });
   s.base.forget();
   refused("hoft::forward: x.rows is 6, must be == 5", [&] { static_cast<void>(hoft::forward(layer, p.g)); });
   refused("hoft::backward: x.rows is 6, must be == 5",
@@ -326,7 +354,7 @@ TEST_CASE("the calls that own their results refuse by the same names") {
           [&] { static_cast<void>(hoft::backward(layer, p.x, of_layer, p.x, g)); });
   refused("hoft::backward: dy.cols is 3, must be == 4",
           [&] { static_cast<void>(hoft::backward(layer, p.x, of_layer, fewer_dy, g)); });
-  refused("hoft::backward: y.cols is 4, must be == 7",
+  refused("hoft::backward: f is of 4 tokens, must be of 7",
           [&] { static_cast<void>(hoft::backward(layer, more_x, of_layer, more_dy, g)); });
   refused("hoft::backward: g.minus_dK.cols is 1, must be == 2",
           [&] { static_cast<void>(hoft::backward(layer, p.x, of_layer, p.g, other)); });

@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <complex>
@@ -611,4 +612,88 @@ TEST_CASE("a view that begins and ends with a result, and skips part of it, is n
   auto const Q = hoft::accumulate(Eigen::MatrixXd(Eigen::MatrixXd::Random(3, 2)));
   Eigen::Map<Eigen::MatrixXd, 0, Eigen::OuterStride<>> const X(Y.data(), 4000, 3, Eigen::OuterStride<>(6000));
   CHECK_THROWS_AS(hoft::apply(X, Q, Y), hoft::argument_error);
+}
+
+namespace {
+
+/// The same by each element's address.
+template <class D, class E>
+bool share_an_element(D const& a, E const& b) {
+  for (index_t j = 0; j < a.cols(); ++j)
+    for (index_t i = 0; i < a.rows(); ++i)
+      for (index_t l = 0; l < b.cols(); ++l)
+        for (index_t k = 0; k < b.rows(); ++k)
+          if (&a.coeffRef(i, j) == &b.coeffRef(k, l)) return true;
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("two views share an element if two of their addresses are the same") {
+  using map = Eigen::Map<Eigen::MatrixXd, 0, Eigen::OuterStride<>>;
+  using row_map =
+      Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
+  std::vector<double> memory(200);
+  std::srand(1);
+  auto const drawn = [](index_t from, index_t to) { return from + std::rand() % (to - from + 1); };
+  int shared = 0, interleaved = 0;
+  for (int round = 0; round < 4000; ++round) {
+    index_t const r = drawn(0, 3), c = drawn(0, 4), k = drawn(0, 3), l = drawn(0, 4);
+    map a(memory.data() + drawn(0, 12), r, c, Eigen::OuterStride<>((std::max)(r, index_t(1)) + drawn(0, 6)));
+    map b(memory.data() + drawn(0, 12), k, l, Eigen::OuterStride<>((std::max)(k, index_t(1)) + drawn(0, 6)));
+    row_map const rows(b.data(), l, k, Eigen::OuterStride<>(b.outerStride()));
+    bool const expected = share_an_element(a, b);
+    auto const of_a = hoft::as_view(a);
+    CHECK(hoft::detail::share_elements(of_a, hoft::as_view(b)) == expected);
+    CHECK(hoft::detail::share_elements(of_a, hoft::as_view(rows)) == expected);
+    shared += expected;
+    interleaved += !expected && hoft::detail::overlap(hoft::detail::memory_range(of_a),
+                                                      hoft::detail::memory_range(hoft::as_view(b)));
+  }
+  CHECK(shared > 200);
+  CHECK(interleaved > 200);
+}
+
+TEST_CASE("inputs that share elements with memory of the caller's are refused, those beside it are not") {
+  inputs<double> p(medium);
+  results<double> r(p);
+  refill(cpu{}, p, r);
+  auto const apart = [](std::string const& start, Eigen::MatrixXd const& memory, auto const& call) {
+    Eigen::MatrixXd const before = memory;
+    CHECK_THROWS_WITH_AS(call(), ("hoft::" + start + ", must be in memory of its own").c_str(), hoft::argument_error);
+    CHECK(memory == before);
+  };
+  // Columns of one matrix, and rows.
+  Eigen::MatrixXd wide = Eigen::MatrixXd::Random(medium.m, 2 * medium.n + 3), tall(2 * medium.m + 3, medium.n);
+  tall.setRandom();
+  apart("apply: X is in the memory of Y", wide, [&] { hoft::apply(r.Q, wide.leftCols(5), wide.middleCols(2, 5)); });
+  apart("apply: X is in the memory of Y", tall,
+        [&] { hoft::apply(r.Q, tall.topRows(medium.m), tall.middleRows(medium.m - 1, medium.m)); });
+  apart("merge: M is in the memory of Mhat", wide,
+        [&] { hoft::merge(r.b, wide.leftCols(medium.n), wide.middleCols(medium.n - 1, medium.n)); });
+  Eigen::MatrixXd tokens = Eigen::MatrixXd::Random(medium.n, medium.t + 1);
+  auto const f = hoft::forward(r.layer, p.x);
+  apart("backward: x is in the memory of dx", tokens,
+        [&] { hoft::backward(r.layer, tokens.leftCols(medium.t), f, p.dy, r.sums, tokens.rightCols(medium.t)); });
+  apart("backward: x is in the memory of dx", tokens,
+        [&] { hoft::backward(r.layer, tokens.leftCols(medium.t), f, p.dy, r.sums, tokens.leftCols(medium.t)); });
+  Eigen::MatrixXd both = Eigen::MatrixXd::Random(medium.m, medium.t);
+  apart("backward: dy is in the memory of dx", both,
+        [&] { hoft::backward(r.layer, p.x, f, both, r.sums, both.topRows(medium.n)); });
+
+  // Beside each other.
+  hoft::dense_matrix<double> expected;
+  hoft::apply(r.Q, wide.leftCols(5), expected);
+  hoft::apply(r.Q, wide.leftCols(5), wide.middleCols(5, 5));
+  CHECK(wide.middleCols(5, 5) == expected);
+  hoft::merge(r.b, tall.topRows(medium.m), expected);
+  hoft::merge(r.b, tall.topRows(medium.m), tall.bottomRows(medium.m));
+  CHECK(tall.bottomRows(medium.m) == expected);
+  // In place.
+  hoft::apply(r.Q, wide.leftCols(5), expected);
+  hoft::apply(r.Q, wide.leftCols(5), wide.leftCols(5));
+  CHECK(wide.leftCols(5) == expected);
+  hoft::merge(r.b, wide.rightCols(medium.n), expected);
+  hoft::merge(r.b, wide.rightCols(medium.n), wide.rightCols(medium.n));
+  CHECK(wide.rightCols(medium.n) == expected);
 }

@@ -385,12 +385,12 @@ TEST_CASE("forward, backward and dense refuse") {  // the calls with views: laye
   Matrix const fewer = dy.leftCols(3);
   refuses<shape_error>("hoft::backward: dy.cols is 3, must be == 4", [&] { return backward(p.a, base, x, f, fewer); });
   Matrix const fewer_x = x.leftCols(3);
-  refuses<shape_error>("hoft::backward: y.cols is 4, must be == 3",
+  refuses<shape_error>("hoft::backward: f is of 4 tokens, must be of 3",
                        [&] { return backward(p.a, base, fewer_x, f, fewer); });
 
   Matrix const narrow = M.leftCols(4);
   auto const other = dense(narrow);
-  refuses<shape_error>("hoft::bind_layer: base.cols is 4, must be == 5", [&] { return forward(p.a, other, x); });
+  refuses<shape_error>("hoft::forward: base.cols is 4, must be == 5", [&] { return forward(p.a, other, x); });
   refuses<shape_error>("hoft::backward: base.cols is 4, must be == 5", [&] { return backward(p.a, other, x, f, dy); });
 
   Matrix out = gaussian<double>(p.m, p.t, 5);

@@ -24,10 +24,10 @@ void forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x
   detail::check_base<A, Base, T, L>();
   auto const of = a.view();
   auto const tokens = as_view(x);
+  detail::require_base("forward", base, of);
   detail::require_shape("forward", "x", tokens, a.cols(), tokens.cols);
   detail::require_apart("forward", "x", tokens, "f", f);
   if constexpr (same_x && detail::fits_base<A, Base, T, L>) {
-    detail::require_base("bind_layer", base, of);
     try {
       f.layer.template bind<T, L>(policy, of, base);
       auto const layer = f.layer.view(of);
@@ -88,7 +88,12 @@ void backward_of_one_call(Policy const& policy, adapter<A> const& a, Base& base,
   auto const tokens = as_view(x);
   auto const state = f.state.view();
   index_t const t = tokens.cols;
+  require_base("backward", base, layer.adapter);
   require_shape("backward", "x", tokens, a.cols(), t);
+  require_forward_result(f, layer.adapter, t);
+  if (f.layer.scaled() != layer.adapter.scaled())
+    refuse<shape_error>("backward", "f", f.layer.scaled() ? "of SHOFT" : "of HOFT",
+                        layer.adapter.scaled() ? "of SHOFT" : "of HOFT");
   require_equal("backward", "dy.rows", dy.rows(), a.rows());
   require_equal("backward", "dy.cols", dy.cols(), t);
   require_apart("backward", "x", tokens, "d", d);

@@ -52,7 +52,7 @@ requires(!detail::form<DX>) void apply(Policy const& policy, DX&& X, F const& Q,
 }
 
 /// Y := Q X, Qᴴ X, X Q or X Qᴴ. Y has the layout of X, and its shape unless it is a hoft::dense_matrix, which takes it;
-/// it is X or does not overlap it.
+/// it is X or does not overlap it, which is checked.
 template <execution_policy Policy, detail::form F, class DX, class DY>
 requires(!detail::is_option<DY>) void apply(Policy const& policy, F const& Q, DX const& X, DY&& Y, side s = side::left,
                                             op o = op::plain) {
@@ -62,7 +62,7 @@ requires(!detail::is_option<DY>) void apply(Policy const& policy, F const& Q, DX
   auto const x = as_view(X);
   auto const q = Q.view();
   if constexpr (detail::same_storage<DX const, DY>) {
-    if constexpr (detail::is_dense_matrix<DY>) detail::require_apart_or_same("apply", "X", x, "Y", Y);
+    detail::require_apart_or_same("apply", "X", x, "Y", detail::memory_of(Y));
     detail::lent_workspace const work(policy, apply_workspace(policy, q, x, s));
     [[maybe_unused]] auto const shape = detail::with_shape(Y, x.rows, x.cols);
     apply(policy, q, x, detail::as_output<DY>(Y), s, o, work);

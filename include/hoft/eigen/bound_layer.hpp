@@ -24,6 +24,8 @@ class layer_storage {
     bind_layer<T, L>(policy, a, base, layer, work);
     bound_ = true;
   }
+  /// Of SHOFT.
+  [[nodiscard]] bool scaled() const { return minus_scaled_K_.rows() > 0; }
   /// Calls refuse it until it is bound again.
   void unbind() noexcept { bound_ = false; }
   /// Of the adapter that it was bound to.

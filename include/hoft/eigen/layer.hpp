@@ -50,16 +50,27 @@ void require_apart(char const* function, char const* argument, View input, char 
   require_apart(function, argument, input, "f.state", f.state.w);
   require_apart(function, argument, input, "f.state", f.state.q);
 }
-/// What backward reads lies not in dx, if dx is to be refilled.
+/// What backward reads lies not in dx.
 template <class X, class A, class T, class L, class DX>
 void require_dx_apart(X x, forward_result<A, T, L> const& f, DX const& dx) {
-  if constexpr (is_dense_matrix<DX>) {
-    require_apart("backward", "x", x, "dx", dx);
-    require_apart("backward", "f.y", as_view(f.y), "dx", dx);
-    require_apart("backward", "f.state", as_view(f.state.v), "dx", dx);
-    require_apart("backward", "f.state", as_view(f.state.w), "dx", dx);
-    require_apart("backward", "f.state", as_view(f.state.q), "dx", dx);
-  }
+  require_apart("backward", "x", x, "dx", dx);
+  require_apart("backward", "f.y", as_view(f.y), "dx", dx);
+  require_apart("backward", "f.state", as_view(f.state.v), "dx", dx);
+  require_apart("backward", "f.state", as_view(f.state.w), "dx", dx);
+  require_apart("backward", "f.state", as_view(f.state.q), "dx", dx);
+}
+/// f is what a forward pass with these ranks, on as many tokens as x has, returned.
+template <class A, class T, class L>
+void require_forward_result(forward_result<A, T, L> const& f, adapter_view<A const> const& a, index_t tokens) {
+  auto const require = [](index_t got, index_t expected, char const* what) {
+    if (got != expected)
+      refuse<shape_error>("backward", "f", "of " + std::to_string(got) + what, "of " + std::to_string(expected));
+  };
+  require(f.y.rows(), a.rows(), " outputs");
+  require(f.state.w.rows(), a.left.rank(), " reflectors on the left");
+  require(f.state.v.rows(), a.right.rank(), " reflectors on the right");
+  require(f.y.cols(), tokens, " tokens");
+  if (f.state.q.rows() > 0 && !a.scaled()) refuse<shape_error>("backward", "f", "of SHOFT", "of HOFT");
 }
 
 template <class A, class T, class L>
@@ -131,7 +142,7 @@ struct backward_scratch {
 
 /// dx := ∂L/∂x from dy = ∂L/∂y and what forward(layer, x) returned or refilled; the sums of these tokens are added to
 /// g. dx has the layout of x, and its shape unless it is a hoft::dense_matrix, which takes it; none of the others may
-/// overlap it, which is checked of a hoft::dense_matrix. @see backward with views.
+/// overlap it; that is checked. @see backward with views.
 template <execution_policy Policy, class A, class TB, class LB, class Base, class DX, class T, class L, class DG,
           class Out>
 void backward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, DX const& x,
@@ -148,8 +159,9 @@ void backward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, D
     auto const output_gradient = as_view(dy);
     auto const state = f.state.view();
     detail::require_shape("backward", "x", tokens, layer.cols(), tokens.cols);
-    detail::require_dx_apart(tokens, f, dx);
-    if constexpr (detail::is_dense_matrix<Out>) detail::require_apart("backward", "dy", output_gradient, "dx", dx);
+    detail::require_forward_result(f, view.adapter, tokens.cols);
+    detail::require_dx_apart(tokens, f, detail::memory_of(dx));
+    detail::require_apart("backward", "dy", output_gradient, "dx", detail::memory_of(dx));
     using pieces = detail::backward_scratch<T, L>;
     index_t const m = layer.rows(), t = tokens.cols, bytes = backward_workspace(policy, view, state);
     detail::lent_workspace const memory(policy, detail::workspace_size<pieces>(m, t, bytes));

@@ -17,7 +17,7 @@ void merge(Policy const& policy, adapter<A> const& a, DM&& M) {
   merge(policy, view, m, m, detail::lent_workspace(policy, merge_workspace(policy, view, m)));
 }
 /// Mhat := Q_U diag(s) M Q_V. Mhat has the layout of M, and its shape unless it is a hoft::dense_matrix, which takes
-/// it; it is M or does not overlap it.
+/// it; it is M or does not overlap it, which is checked.
 template <execution_policy Policy, class A, class DM, class DH>
 void merge(Policy const& policy, adapter<A> const& a, DM const& M, DH&& Mhat) {
   constexpr bool fits = detail::same_storage<DM const, DH>;
@@ -27,7 +27,7 @@ void merge(Policy const& policy, adapter<A> const& a, DM const& M, DH&& Mhat) {
   if constexpr (fits) {
     auto const m = as_view(M);
     auto const view = a.view();
-    if constexpr (detail::is_dense_matrix<DH>) detail::require_apart_or_same("merge", "M", m, "Mhat", Mhat);
+    detail::require_apart_or_same("merge", "M", m, "Mhat", detail::memory_of(Mhat));
     detail::lent_workspace const work(policy, merge_workspace(policy, view, m));
     [[maybe_unused]] auto const shape = detail::with_shape(Mhat, m.rows, m.cols);
     merge(policy, view, m, detail::as_output<DH>(Mhat), work);

@@ -236,7 +236,9 @@ void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L>
            workspace work, matrix_view<std::remove_const_t<A>> W = {}) {
   using acc = std::remove_const_t<A>;
   static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
-  static_assert(std::same_as<accumulator_t<T>, acc>, "hoft::apply: Q must hold the accumulator type of X.");
+  static_assert(std::same_as<accumulator_t<T>, acc>,
+                "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
+                "bits, a Q of double takes X of double.");
   detail::require_apply(ops<Policy>::rank_count(policy), Q, X, Y, s);
   if (W.empty()) W = {};  // so that no part of it has columns
   else detail::require_shape("apply", "W", W, Q.rank(), s == side::left ? X.cols : X.rows);

@@ -122,7 +122,8 @@ void apply_backward_any(char const* function, char const* x_name, Policy const& 
                         matrix_view<TU, LU> dU, vector_view<TT> dtau, side s, op o, workspace work) {
   static_assert(
       std::same_as<accumulator_t<T>, A> && std::same_as<accumulator_t<TU>, A> && std::same_as<accumulator_t<TT>, A>,
-      "hoft::apply_backward: Q must hold the accumulator type of X, dU and dtau.");
+      "hoft::apply_backward: Q must hold the accumulator type of X, dU and dtau: a Q of float reflectors takes them of "
+      "float or of 16 bits, a Q of double takes double.");
   bool const left = s == side::left;
   index_t const m = Q.rows(), r = Q.rank(), n = left ? X.cols : X.rows;
   require_form(function, "Q", ops<Policy>::rank_count(policy), Q, m, r);
