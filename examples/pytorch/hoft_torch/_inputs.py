@@ -108,7 +108,8 @@ def _parameter(function, name, value, dimensions, like, or_more=False):
         raise ValueError(f"{function}: {name} is on {value.device}, must be on {like.device}")
     wanted = master_dtype(like.dtype)
     if master_dtype(value.dtype) != wanted:
-        raise TypeError(f"{function}: {name} holds {value.dtype}, must hold {wanted} beside {like.dtype}")
+        or_16_bits = " or 16 bits" if wanted == torch.float32 else ""
+        raise TypeError(f"{function}: {name} holds {value.dtype}, must hold {wanted}{or_16_bits} beside {like.dtype}")
     return value.to(wanted).contiguous()
 
 

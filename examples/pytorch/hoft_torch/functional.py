@@ -38,7 +38,7 @@ def householder_apply(
     """
     name = "householder_apply"
     if not (torch.is_tensor(x) and (x.is_floating_point() or x.is_complex())):
-        raise TypeError(f"{name}: x is {_kind(x)}, must be a tensor of real or complex numbers")
+        raise TypeError(f"{name}: x is {_kind(x)}, must be a tensor of floating-point or complex numbers")
     if x.dim() == 0:
         raise ValueError(f"{name}: x has no dimension, must be [..., features]")
     u = _parameter(name, "u", u, 2, x, or_more=True)
@@ -245,7 +245,8 @@ def _require_weight(name, weight):
 
 def paired_gaussian(rank: int, features: int, *, requires_grad: bool = False, **options: Any) -> Tensor:
     """Reflectors u [rank, features] as Gaussian rows, each twice, so that their product is the identity. `options` as of
-    torch.randn. The last row of an odd rank is zero, and never trains."""
+    torch.randn. The last row of an odd rank is zero, and never trains. In C++ paired_gaussian<T>(m, r, seed) has the
+    number of features first, since reflectors are columns there."""
     if rank < 0:
         raise ValueError(f"paired_gaussian: the rank is {rank}, must be at least 0")
     u = torch.randn((rank + 1) // 2, 1, features, **options).expand(-1, 2, -1).flatten(0, 1)[:rank]

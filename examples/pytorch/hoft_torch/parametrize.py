@@ -48,7 +48,7 @@ def orthogonal(
     if not torch.is_tensor(weight):
         raise ValueError(f"orthogonal: the module {type(module).__name__} has no parameter or buffer named {name!r}")
     if not (weight.is_floating_point() or weight.is_complex()):
-        raise ValueError(f"orthogonal: {name} holds {weight.dtype}, must hold real or complex numbers")
+        raise ValueError(f"orthogonal: {name} holds {weight.dtype}, must hold floating-point or complex numbers")
     if weight.dim() < 2:
         raise ValueError(f"orthogonal: {name} has the shape {list(weight.shape)}, must have at least 2 dimensions")
     if orthogonal_map not in (None, "householder"):

@@ -53,8 +53,8 @@ def ranks_of(rank: Any, argument: str = "r") -> tuple[int, int]:
     pair = tuple(rank) if isinstance(rank, Sequence) and not isinstance(rank, str) else (rank, rank)
     if len(pair) != 2 or not all(isinstance(r, numbers.Integral) and r >= 0 and r % 2 == 0 for r in pair) or not any(pair):
         raise ValueError(
-            f"HoftConfig: {argument} is {rank!r}, must be a number of both sides or two (left, right), each even, since"
-            " reflectors begin in pairs, and one at least 2"
+            f"HoftConfig: {argument} is {rank!r}, must be an even number of at least 2, or two even numbers (left,"
+            " right) of which one is at least 2, since reflectors begin in pairs"
         )
     return int(pair[0]), int(pair[1])
 

@@ -151,8 +151,8 @@ class Householder(Case):
         refused = [
             (ValueError, "number of features of u is 5, must be 6", lambda: householder_apply(x, u[:, :5])),
             (ValueError, r"u has the shape \[6\], must have 2", lambda: householder_apply(x, u[0])),
-            (TypeError, "u holds torch.float64, must hold torch.float32", lambda: householder_apply(x, u.double())),
-            (TypeError, "u holds torch.float32, must hold torch.float64", lambda: householder_apply(x.double(), u)),
+            (TypeError, "u holds torch.float64, must hold torch.float32 or 16 bits beside torch.float32$", lambda: householder_apply(x, u.double())),
+            (TypeError, "u holds torch.float32, must hold torch.float64 beside torch.float64$", lambda: householder_apply(x.double(), u)),
             (TypeError, "u is a list", lambda: householder_apply(x, [1.0])),
             (ValueError, "u is on meta, must be on cpu", lambda: householder_apply(x, u.to("meta"))),
             (TypeError, "x is a tensor of torch.int64", lambda: householder_apply(x.long(), u)),

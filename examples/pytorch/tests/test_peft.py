@@ -316,7 +316,7 @@ class Adapters(ModelCase):
 
     def test_configurations(self):
         for options, message in (
-            (dict(r=3), "r is 3, must be .* each even, since reflectors begin in pairs"),
+            (dict(r=3), "r is 3, must be an even number of at least 2, .* since reflectors begin in pairs"),
             (dict(r=(2, 4, 6)), "r is .2, 4, 6."),
             (dict(r=0), "r is 0"),
             (dict(r=(0, 0)), "one at least 2"),
