@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes the measurements in README.md from bench/results/cpu.json: two rows of its first table, and the plot
+"""Writes the measurements in README.md from bench/results/cpu.json: five rows of its first table, and the plot
 bench/results/peers.svg, six ways to multiply by the same product of reflectors.
 
 With --check it writes nothing and fails if README.md or the plot differs from what it would write. Needs no matplotlib,
@@ -20,6 +20,7 @@ from series import over_hoft
 
 RESULTS, PLOT, README = ROOT / "bench/results/cpu.json", ROOT / "bench/results/peers.svg", ROOT / "README.md"
 CASE, STEP = "apply/float/4096/4096/16", "step/float/1024/1024/16"
+TALL = ("forward/float/4096/512/32", "backward/float/4096/512/32")
 SHOWN = ("hoft", "blas_products", "eigen_products", "lapack_larfb", "eigen_sequence", "lapack_ormqr")
 LEFT, TOP, LENGTH, ROW = 240, 50, 400, 32  # of the bars: where they begin, the longest, the distance of two
 
@@ -55,13 +56,17 @@ def rows(results):
     lora, frozen = (step["hoft"]["median_ms"] / step[peer]["median_ms"] for peer in ("lora", "frozen"))
     once = step["hoft_once"]["median_ms"] / step["hoft"]["median_ms"]
     on_blas = step["hoft_on_blas"]["median_ms"] / step["hoft"]["median_ms"]
+    tall = {who: sum(results["cases"][case][who]["median_ms"] for case in TALL) for who in ("hoft", "lora", "frozen")}
     measured = {
         "| 16 reflectors applied to a 4096² matrix, one thread |":
             f"{over_hoft(apply, 'blas_products'):.1f} times as fast as the three matrix products by OpenBLAS",
         "| forward and backward of a HOFT layer: 1024², rank 16, 2048 tokens, one thread |":
-            f"{lora:.2f} times as long as LoRA, {frozen:.2f} times as long as the frozen layer, all with hoft's product by "
-            f"M; with OpenBLAS's product by M the layer takes {on_blas:.2f} of its time. What is done once in a step takes "
-            f"{100 * once:.1f} % more",
+            f"{lora:.2f} times as long as LoRA, {frozen:.2f} times as long as the frozen layer, all with hoft's product by M",
+        "| that layer with OpenBLAS's product by M |": f"{on_blas:.2f} of its time",
+        "| what a step does once for that layer |": f"{100 * once:.1f} % of its time more",
+        "| forward and backward of a tall HOFT layer: 4096 × 512, rank 32, one thread |":
+            f"{tall['hoft'] / tall['lora']:.2f} times as long as LoRA, {tall['hoft'] / tall['frozen']:.2f} times as long as "
+            "the frozen layer",
     }  # fmt: skip
     return {start: f"{start} {what} | `bash bench/run.sh --cpu`, {commit} |" for start, what in measured.items()}
 

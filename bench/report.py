@@ -53,7 +53,8 @@ OPERATIONS = {
     "memory": "The same with memory from a counting allocator. `lora_2r` is LoRA of twice the rank.",
     "batch": "Many small problems, one after another. hoft accumulates and applies. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` compute the form too.",
-    "batch_2_threads": "hoft on two threads, each with problems of its own, and Eigen on one, by the wall clock.",
+    "batch_2_threads": "hoft on two threads, each with problems of its own, and Eigen on one, by the wall clock. Where "
+    "`hoft_1_thread` is below 1, one thread is faster: waking another takes long beside so short a batch.",
     "apply_backward_forms": "The same call in three forms: into the caller's memory with a workspace (`hoft`), into a "
     "result that is filled again, and with a new result that is freed.",
     "merge_forms": "The same three forms for M̂ from M.",
@@ -65,6 +66,8 @@ OPERATIONS = {
     "training": "accumulate, apply and the gradients. `torch_…` is eager PyTorch, Debian's and, as `…_pypi`, PyPI's; `…_kept_memory` is explained above. "
     "`torch_ormqr_forward` and `hoft_apply` are the product alone.",
 }
+
+UNEXPLAINED = "not explained yet."
 
 # Contestants that do something else than hoft does in their case.
 OTHER_JOBS = ("hoft", "shoft", "frozen", "lora", "calls_", "torch_ormqr_forward")
@@ -86,7 +89,10 @@ METHOD = (
     "returns no memory to the system (`MALLOC_MMAP_MAX_=0` and a large `MALLOC_TRIM_THRESHOLD_`).",
     "Extra memory is everything beyond x, y, the parameters and their gradients: what is saved for the backward pass, "
     "and workspace. An allocator that lends all of it to hoft and to LoRA counts it. Memory that is kept for all tokens, "
-    "of length O((m + n) r), has a row of its own.",
+    "of length O((m + n) r), has a row of its own. HOFT of rank r has as many parameters as LoRA of rank r, but projections "
+    "of both sides, as many as LoRA of rank 2r; so its memory is held against that.",
+    "[Complexity](complexity.md) may be of another machine and commit: its table says which. Compare times within one page "
+    "alone.",
 )
 
 
@@ -136,7 +142,7 @@ def target_lines(targets):
 
 
 def note_lines(targets, notes, falls_short):
-    """A bullet for each note on rows that fall short, or on the others; a note of several rows stands once."""
+    """A bullet for each row that falls short, or for each other one with a note; a note of several rows stands once."""
     unknown = set(notes) - {row["id"] for row in targets}
     if unknown:
         sys.exit(f"report.py: bench/notes.json explains what is no target: {', '.join(sorted(unknown))}")
@@ -145,9 +151,13 @@ def note_lines(targets, notes, falls_short):
         same = row["what"].startswith("the same")
         head = head if same else row["what"]
         if falls_short == (row["verdict"] == "falls short") and (falls_short or row["id"] in notes):
-            named = explained.setdefault(notes.get(row["id"], "not explained yet."), [])
-            named.append(f"{head}: {row['what']}" if same and head not in named else row["what"])
-    return bullets(f"**{'; '.join(rows)}**: {note}" for note, rows in explained.items())
+            named = explained.setdefault(notes.get(row["id"], UNEXPLAINED), [])
+            named.append(f"**{head}**, {row['what']}" if same else f"**{head}**")
+    return bullets(
+        f"{row}: {note if i == 0 or note == UNEXPLAINED else 'for the same reason.'}"
+        for note, rows in explained.items()
+        for i, row in enumerate(rows)
+    )
 
 
 def gpu_lines(results):
@@ -230,7 +240,8 @@ def page(results, notes, gpu, gpu_training):
         paragraph(
             f"{counts['reached']} targets are reached, {counts['met']} are met, and {counts['falls short']} fall short. The "
             "project sets itself these bounds: a target is met when it has the value in the column \"must\", and reached "
-            "when it has that in \"reach for\". Rows without bounds are for information."
+            "when it has that in \"reach for\". Rows without bounds are for information. A value has further digits where "
+            "rounding would hide on which side of a bound it lies."
         ),
         target_lines(targets) + "\n",
         "## What falls short, and why\n",

@@ -229,6 +229,10 @@ def models(results):
             f"all layers, and {measured}."
         ),
     ]
+    if counts_flops(results):
+        small, full = (of["sizes"]["r"] / of["tokens"] for of in (reduced, spec))
+        parts += [paragraph(f"{words.IN_TURN} {words.REDUCED.format(small=small, full=full)}"), paragraph(words.MODEL_MEMORY)]
+    parts += [paragraph(words.METHODS), bullets(f"`{about['name']}`: {about['text']}" for about in results["methods"])]
     for model in dict.fromkeys(row["model"] for row in results["models"]):
         mine = [row for row in results["models"] if row["model"] == model]
         columns = {
@@ -336,9 +340,18 @@ def verdict_parts(results):
         paragraph(f"{words.ROWS_AND_COLUMNS} {words.COVERAGE_COLUMN if results['coverage'] else ''}"),
         table1_summary(results),
         paragraph(f"{words.READINGS} {who}"),
+        *one_token_of_its_own(results),
         paragraph(f"Of the formulas that the methods in bench/methods declare for themselves, {declared_counts}: see "
                   "[below](#what-the-methods-declare)."),
     ]
+
+
+def one_token_of_its_own(results):
+    """Which methods stand for another one in the column of one token."""
+    methods = [f"`{row['token_method']}`" for row in results["table1_rows"] if "token_method" in row]
+    if not methods:
+        return []
+    return [paragraph(words.ONE_TOKEN.format(methods=" and ".join(methods), apply="apply" if methods[1:] else "applies"))]
 
 
 def text(results):

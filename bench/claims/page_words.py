@@ -87,3 +87,22 @@ DECLARED = (
     "exponents, measured / declared. Numbers moved are declared, not measured; times are judged by flops and numbers "
     "moved together. The formulas hold for ranks up to 64, one block of reflectors of hoft."
 )
+ONE_TOKEN = (
+    "The complexity of HOFT for one token is judged on {methods}, which {apply} Q_V, M and Q_U one after the other, as the "
+    "formula reads; the other columns on hoft's own passes."
+)
+METHODS = "The methods of these tables:"
+IN_TURN = (
+    "Here every pass makes what hoft needs once in an optimiser step: the forms, and M V of r columns, which has r / t of "
+    "the work of M x. `hoft_in_turn` needs no M V, and so fewer flops. hoft has it because the base then takes the tokens "
+    "as they are: a framework may have called it before, adapters may share one call, and fewer numbers are moved."
+)
+REDUCED = (
+    "r / t is {small:.3g} at the reduced scale and {full:.2g} at the full one, so the times there show HOFT slower beside "
+    "LoRA than at the full scale."
+)
+MODEL_MEMORY = (
+    "Extra memory of HOFT is more than LoRA's because its forms, what it binds and its sums, O((m + n) r) numbers, count "
+    "for each layer. [Performance](performance.md#targets) has them in a row of their own, beside what the tokens take. "
+    "Times and machine are not those of that page: its table says which."
+)
