@@ -75,9 +75,8 @@ int main() {
 
   std::cout << "3. A weight\n";
   Matrix const M = Matrix::Random(60, 40);
-  Matrix const V = Matrix::Random(40, 4);
-  Matrix const W = Matrix::Random(60, 4);
-  hoft::adapter<double> const hoft_adapter{W, V};
+  Matrix const left = Matrix::Random(60, 4), right = Matrix::Random(40, 4);  // U and V of four reflectors each
+  hoft::adapter<double> const hoft_adapter{left, right};
   Matrix Mhat = M;
   hoft::merge(hoft_adapter, Mhat);
   std::cout << "singular value drift: " << hoft::singular_value_drift(M, Mhat) << '\n';
@@ -105,7 +104,8 @@ int main() {
 
   std::cout << "5. Micro-batches\n";
   hoft::scratch scratch;
-  hoft::cpu const policy{.threads = 2, .scratch = &scratch};
+  hoft::thread_pool pool(2);
+  hoft::cpu const policy{.threads = pool.threads(), .executor = &pool, .scratch = &scratch};
   sums.set_zero();
   for (Eigen::Index first = 0; first < x.cols(); first += 64) {
     auto const part = x.middleCols(first, 64);
