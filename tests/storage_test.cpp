@@ -29,7 +29,7 @@ floats floats_of_all_kinds() {
   floats all(65536 * kinds);
   for (std::uint32_t upper = 0; upper < 65536; ++upper)
     for (std::uint32_t k = 0; k < kinds; ++k)
-      all[index_t(upper * kinds + k)] = std::bit_cast<float>(upper << 16 | lower[k]);
+      all[index_t(upper) * kinds + k] = std::bit_cast<float>(upper << 16 | lower[k]);
   return all;
 }
 template <class S>
