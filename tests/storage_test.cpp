@@ -6,9 +6,16 @@
 #include <hoft/eigen/apply.hpp>
 #include <hoft/eigen/apply_backward.hpp>
 
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
+
+#include <array>
 #include <bit>
 #include <cfenv>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 #include <vector>
 
 using hoft::index_t;
@@ -114,6 +121,48 @@ TEST_CASE_TEMPLATE("16 bits are rounded to the nearest, whatever the caller's mo
     hoft::ops<hoft::cpu>::copy(hoft::cpu{}, hoft::as_view(x), hoft::as_view(y));
     std::fesetround(FE_TONEAREST);
     CHECK(wrong_bits(x.size(), nearest.data(), y.data()) == 0);
+  }
+}
+
+namespace {
+
+/// Whole numbers alone tell how a float becomes bfloat16: no mode of floating-point arithmetic reaches them.
+std::uint16_t rounded(std::uint32_t bits) {
+  bool const is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return std::uint16_t((is_nan ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+/// How many of all kinds of numbers become another bfloat16 than alone, in vectors whose other numbers are `others`.
+index_t wrong_beside(float others) {
+  constexpr index_t lanes = kernel::lanes<float>;
+  floats const x = floats_of_all_kinds();
+  index_t wrong = 0;
+  for (index_t i = 0; i < x.size(); ++i) {
+    std::array<float, lanes> from;
+    std::array<Eigen::bfloat16, lanes> to{};
+    from.fill(others);
+    std::memcpy(&from[std::size_t(i % lanes)], &x[i], sizeof(float));
+    kernel::store_as<float>(to.data(), kernel::load(from.data()));
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &x[i], sizeof(bits));
+    wrong += bits_of(to[std::size_t(i % lanes)]) == rounded(bits) ? 0 : 1;
+  }
+  return wrong;
+}
+
+}  // namespace
+
+TEST_CASE("bfloat16 has the same bits whatever stands beside it, and where subnormal numbers are taken for zeros") {
+  if constexpr (kernel::converts<Eigen::bfloat16, float>) {
+    float const others[] = {1.5f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::denorm_min()};
+    for (float other : others) CHECK(wrong_beside(other) == 0);
+#if defined(__SSE__)
+    unsigned const modes = _mm_getcsr();
+    _mm_setcsr(modes | 0x8040);
+    std::array<index_t, 3> wrong{};
+    for (std::size_t k = 0; k < 3; ++k) wrong[k] = wrong_beside(others[k]);
+    _mm_setcsr(modes);
+    for (index_t count : wrong) CHECK(count == 0);
+#endif
   }
 }
 

@@ -9,10 +9,16 @@
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
+#if defined(EIGEN_VECTORIZE_AVX512) || (defined(EIGEN_VECTORIZE_AVX) && defined(__F16C__))
+#define HOFT_CONVERTS_HALF 1
+#else
+#define HOFT_CONVERTS_HALF 0
+#endif
+
 /// Whether vectors of S become vectors of floats, and back, by a few instructions.
 template <class S>
 inline constexpr bool has_conversion =
-#if defined(__GNUC__) && defined(EIGEN_VECTORIZE_AVX) && defined(__F16C__)
+#if defined(__GNUC__) && HOFT_CONVERTS_HALF
     std::same_as<S, Eigen::bfloat16> || std::same_as<S, Eigen::half>;
 #elif defined(__GNUC__)
     std::same_as<S, Eigen::bfloat16>;
@@ -86,19 +92,21 @@ EIGEN_ALWAYS_INLINE packet<float> widened<Eigen::bfloat16>(narrow_bits bits) {
 }
 template <>
 EIGEN_ALWAYS_INLINE narrow_bits narrowed<Eigen::bfloat16>(packet<float> p) {
-#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__) && defined(__AVX512DQ__)
-  // The instruction for it takes subnormal numbers for zeros and keeps some of a NaN's bits.
-  constexpr int others = 0x01 | 0x20 | 0x80;  // quiet NaN, subnormal, signalling NaN
-  if (_mm512_fpclass_ps_mask(p, others) == 0) [[likely]]
+  auto const bits = std::bit_cast<wide_bits>(p);
+#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
+  // The instruction for it takes subnormal numbers for zeros. They are found by their bits: under denormals-are-zero
+  // the instructions for floats would take them for zeros as well.
+  auto const below = std::bit_cast<__m512i>((bits << 1) - 1u);  // the largest number for zero
+  if (_mm512_cmplt_epu32_mask(below, _mm512_set1_epi32(0x00ffffff)) == 0) [[likely]]
     return std::bit_cast<narrow_bits>(_mm512_cvtneps_pbh(p));
 #endif
-  auto const bits = std::bit_cast<wide_bits>(p), nearest = bits + 0x7fffu + (bits >> 16 & 1u);
-  auto const nan = (bits & 0x80000000u) | 0x7fc00000u;
+  auto const nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+  auto const nan = bits | 0x00400000u;  // quiet, with the bits that it has, as the instruction leaves it
   auto const rounded = (bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest;
   return upper_halves(rounded);
 }
 
-#if defined(EIGEN_VECTORIZE_AVX) && defined(__F16C__)
+#if HOFT_CONVERTS_HALF
 template <>
 EIGEN_ALWAYS_INLINE packet<float> widened<Eigen::half>(narrow_bits bits) {
 #if defined(EIGEN_VECTORIZE_AVX512)
