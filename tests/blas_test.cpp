@@ -54,11 +54,36 @@ TEST_CASE("blas::dense serves forward and backward as dense does") {
   }
 }
 
-TEST_CASE("blas::dense reads no output: NaN there stays behind") {
-  dense_matrix<float> const M = gaussian<float>(6, 5, 70), X = gaussian<float>(5, 4, 71);
-  dense_matrix<float> Y = dense_matrix<float>::Constant(6, 4, std::numeric_limits<float>::quiet_NaN());
+namespace {
+
+template <class T, class LM, class L>
+void check_nan_stays_behind(index_t m, index_t n, index_t t) {
+  dense_matrix<T, LM> const M = gaussian<T, LM>(m, n, 70);
+  dense_matrix<T, L> const X = gaussian<T, L>(n, t, 71), G = gaussian<T, L>(m, t, 75);
+  T const nan(std::numeric_limits<hoft::real_t<T>>::quiet_NaN());
+  dense_matrix<T, L> Y = dense_matrix<T, L>::Constant(m, t, nan), D = dense_matrix<T, L>::Constant(n, t, nan);
   hoft::blas::dense(M).apply(hoft::as_view(X), hoft::as_view(Y));
-  CHECK(Y.allFinite());
+  hoft::blas::dense(M).apply_adjoint(hoft::as_view(G), hoft::as_view(D));
+  CHECK((Y.allFinite() && D.allFinite()));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("blas::dense reads no output: NaN there stays behind", T, float, std::complex<double>) {
+  check_nan_stays_behind<T, col_major, col_major>(6, 5, 4);
+  check_nan_stays_behind<T, col_major, row_major>(6, 5, 4);
+  check_nan_stays_behind<T, row_major, col_major>(6, 5, 4);
+  // Sums of nothing are zeros, and what is empty needs no address.
+  matrix_view<T const> const nothing(nullptr, 0, 5), nowhere(nullptr, 5, 0);
+  dense_matrix<T> D = dense_matrix<T>::Constant(5, 3, T(std::numeric_limits<hoft::real_t<T>>::quiet_NaN()));
+  hoft::blas::dense_operator<T, col_major>(nothing).apply_adjoint(matrix_view<T const>(nullptr, 0, 3),
+                                                                  hoft::as_view(D));
+  CHECK((D.array() == T(0)).all());
+  D.setConstant(T(7));
+  hoft::blas::dense_operator<T, col_major>(nowhere).apply(matrix_view<T const>(nullptr, 0, 3), hoft::as_view(D));
+  CHECK((D.array() == T(0)).all());
+  hoft::blas::dense_operator<T, col_major>(nowhere).apply(matrix_view<T const>(nullptr, 0, 0),
+                                                          matrix_view<T>(nullptr, 5, 0));
 }
 
 TEST_CASE("blas::dense refuses wrong shapes and extents beyond BLAS's int before it writes") {
@@ -83,6 +108,18 @@ TEST_CASE("blas::dense refuses wrong shapes and extents beyond BLAS's int before
   using operator_of_M = hoft::blas::dense_operator<double, col_major>;
   CHECK_THROWS_WITH_AS(operator_of_M(matrix_view<double const>(M.data(), 4, beyond)),
                        "hoft::blas::dense_operator: M.cols is 2147483648, must be <= 2147483647", hoft::argument_error);
+  CHECK_THROWS_WITH_AS(operator_of_M(matrix_view<double const>(M.data(), beyond, 1)),
+                       "hoft::blas::dense_operator: M.rows is 2147483648, must be <= 2147483647", hoft::argument_error);
+  CHECK_THROWS_WITH_AS(operator_of_M(matrix_view<double const>(M.data(), 4, 3, beyond)),
+                       "hoft::blas::dense_operator: M.ld is 2147483648, must be <= 2147483647", hoft::argument_error);
+  auto far_x = x;
+  far_x.ld = beyond;
+  CHECK_THROWS_WITH_AS(base.apply(far_x, y),
+                       "hoft::blas::dense_operator::apply: X.ld is 2147483648, must be <= 2147483647",
+                       hoft::argument_error);
+  CHECK_THROWS_WITH_AS(
+      base.apply(matrix_view<double const>(X.data(), 3, beyond), matrix_view<double>(Y.data(), 4, beyond)),
+      "hoft::blas::dense_operator::apply: X.cols is 2147483648, must be <= 2147483647", hoft::argument_error);
   CHECK_THROWS_WITH_AS(operator_of_M(matrix_view<double const>(M.data(), -1, 3)),
                        "hoft::blas::dense_operator: M.rows is -1, must be >= 0", hoft::shape_error);
   CHECK(same_bits(Y, before));

@@ -9,8 +9,8 @@
 
 namespace hoft_test {
 
-/// A B, the entries allowed to be off by 4 √k (ε / 2) |A| |B|, with a factor 2 for complex products, and by rounding to
-/// 16-bit storage.
+/// A B, the entries allowed to be off by 4 √k ε |A| |B|, and by rounding to 16-bit storage. The worst case is about
+/// k ε / 2 for reals and twice that for complex numbers; but errors of k terms have both signs and add up like √k.
 template <class W>
 void check_product(deducible<W> const& A, deducible<W> const& B, deducible<W> const& got, long double eps,
                    long double storage, long double floor) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // hoft/blas.hpp: a dense weight as a base operator whose products a BLAS makes. For programs that link one anyway;
-// the rest of hoft needs none. Sources that include this header find <cblas.h> and link its library (OpenBLAS, BLIS,
-// MKL, Accelerate and others).
+// the rest of hoft needs none. Sources that include this header find <cblas.h> and link its library: OpenBLAS, or
+// another with the same header.
 #pragma once
 #include <hoft/core/scalar.hpp>
 #include <hoft/cpu/backend.hpp>
@@ -10,7 +10,7 @@
 
 #include <cblas.h>
 
-#include <algorithm>
+#include <complex>
 #include <concepts>
 #include <limits>
 
@@ -23,15 +23,12 @@ concept blas_scalar = std::same_as<T, float> || std::same_as<T, double> || std::
 
 namespace detail {
 
-/// The leading dimension for BLAS, which wants one that is positive.
-inline int leading(index_t ld) { return int((std::max)(ld, index_t{1})); }
-
 /// Y := op(A) X by ?gemm, where A lies in memory as a matrix in the order of X and Y.
 template <class T, class LA, class L>
 void multiply(CBLAS_TRANSPOSE op, matrix_view<T const, LA> A, matrix_view<T const, L> X, matrix_view<T, L> Y) {
   auto const order = Y.is_col_major ? CblasColMajor : CblasRowMajor;
   int const m = int(Y.rows), n = int(Y.cols), k = int(X.rows);
-  int const lda = leading(A.ld), ldx = leading(X.ld), ldy = leading(Y.ld);
+  int const lda = int(A.ld), ldx = int(X.ld), ldy = int(Y.ld);
   T const one(1), zero(0);
   auto const gemm = [&](auto call, auto alpha, auto beta) {
     call(order, op, CblasNoTrans, m, n, k, alpha, A.data, lda, X.data, ldx, beta, Y.data, ldy);
@@ -47,7 +44,8 @@ void multiply(CBLAS_TRANSPOSE op, matrix_view<T const, LA> A, matrix_view<T cons
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
 /// layout, by one call of the BLAS that the program links. The BLAS decides how many threads it takes and in which
 /// order it sums, so hoft's promise of the same bits for any number of threads ends at these products. Of few tokens
-/// hoft::dense is usually faster. Complex MᴴX where M has the other layout has no name in BLAS: hoft makes it.
+/// hoft::dense is usually faster. Complex MᴴX where M has the other layout has no name in BLAS: hoft makes it, on the
+/// threads of the pass that calls it.
 template <blas_scalar T, class LM>
 class dense_operator {
  public:
@@ -70,12 +68,20 @@ class dense_operator {
   /// leading dimension is larger than BLAS's int holds), before anything is written. Cost: 2 m n t flops.
   template <class TX, class L>
   void apply(matrix_view<TX, L> X, matrix_view<T, L> Y) const {
-    multiply("blas::dense_operator::apply", false, matrix_view<T const, L>(X), Y);
+    apply(cpu{}, X, Y);
+  }
+  template <class TX, class L>
+  void apply(cpu const& caller, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
+    multiply("blas::dense_operator::apply", caller, false, matrix_view<T const, L>(X), Y);
   }
   /// Y [n, t] := MᴴX, X [m, t]. X and Y must not overlap. @throws as apply does. Cost: 2 m n t flops.
   template <class TX, class L>
   void apply_adjoint(matrix_view<TX, L> X, matrix_view<T, L> Y) const {
-    multiply("blas::dense_operator::apply_adjoint", true, matrix_view<T const, L>(X), Y);
+    apply_adjoint(cpu{}, X, Y);
+  }
+  template <class TX, class L>
+  void apply_adjoint(cpu const& caller, matrix_view<TX, L> X, matrix_view<T, L> Y) const {
+    multiply("blas::dense_operator::apply_adjoint", caller, true, matrix_view<T const, L>(X), Y);
   }
 
  private:
@@ -84,7 +90,8 @@ class dense_operator {
   }
 
   template <class L>
-  void multiply(char const* function, bool adjoint, matrix_view<T const, L> X, matrix_view<T, L> Y) const {
+  void multiply(char const* function, cpu const& caller, bool adjoint, matrix_view<T const, L> X,
+                matrix_view<T, L> Y) const {
     hoft::detail::require_shape(function, "X", X, adjoint ? M_.rows : M_.cols, X.cols);
     hoft::detail::require_shape(function, "Y", Y, adjoint ? M_.cols : M_.rows, X.cols);
     require_int(function, "X.cols", X.cols);
@@ -100,7 +107,7 @@ class dense_operator {
     } else if constexpr (!is_complex<T>) {
       detail::multiply(CblasNoTrans, M_, X, Y);
     } else {
-      cpu_backend::product(cpu{}, T(1), cpu_backend::adjoint(M_), cpu_backend::plain(X), {}, Y);
+      cpu_backend::product(caller, T(1), cpu_backend::adjoint(M_), cpu_backend::plain(X), {}, Y);
     }
   }
 

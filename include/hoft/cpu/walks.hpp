@@ -110,8 +110,8 @@ struct walks : backend::defaults {
   }
 
  private:
-  /// Columns of a chunk, in whole panels: a 64th of all, for as many threads, but enough that merging [m, r] sums costs
-  /// little beside making them, and no more than that takes.
+  /// Columns of a chunk: a 64th of all, for as many threads, but no fewer than 128, beside which merging [m, r] sums
+  /// costs little, and no more than 256, where it costs less than 1 %; rounded up to whole panels.
   static index_t chunk_of(index_t n, index_t width) {
     constexpr index_t threads = 64, least = 128, most = 256;
     index_t const share = std::clamp(n / threads, least, most);
