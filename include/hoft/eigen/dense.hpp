@@ -67,36 +67,29 @@ class dense_operator {
       if constexpr (Y.is_col_major) pair_product(policy, M.matrix, x, Y);
       else pair_product(policy, x.transposed(), M.matrix.transposed(), Y.transposed());
     } else {
-      // Threads share the tokens, and each converts M for its own; or, where the tokens are few, the outputs.
-      constexpr index_t few = 256, most = 1024, outputs = 256;
-      index_t const workers = cpu_backend::worker_count(policy);
-      index_t const tokens = std::clamp((X.cols + workers - 1) / workers, few, most);
-      using memory_type = converted<typename decltype(M.matrix)::layout_type, L>;
-      std::vector<memory_type> memory(static_cast<std::size_t>(workers));
-      auto const share = [&](index_t extent, index_t size, auto const& body) {
-        cpu_backend::parallel_for(policy, (extent + size - 1) / size, [&](index_t worker, index_t task) {
-          body(memory[std::size_t(worker)], task * size, (std::min)(size, extent - task * size));
-        });
-      };
-      if (X.cols <= few) {
-        dense_matrix<A, L> x;
-        convert(X, x);
-        share(Y.rows, outputs / 4,
-              [&](memory_type& own, index_t i, index_t count) { multiply_rows(M.matrix, i, count, x, Y, own); });
-      } else {
-        share(X.cols, tokens, [&](memory_type& own, index_t j, index_t t) {
-          convert(X.columns(j, t), own.x);
-          for (index_t i = 0; i < Y.rows; i += outputs)
-            multiply_rows(M.matrix, i, (std::min)(outputs, Y.rows - i), own.x, Y.columns(j, t), own);
+      // Rows of M are converted once for many tokens. Threads share them, in parts that depend on shapes alone: the
+      // kernel that a part takes, and so the bits, depend on its shape.
+      constexpr index_t most_tokens = 1024;
+      index_t const rows = X.cols <= 256 ? 64 : 256, tasks = (Y.rows + rows - 1) / rows;
+      index_t const sweeps = (X.cols + most_tokens - 1) / most_tokens;
+      index_t const tokens = sweeps > 0 ? (X.cols + sweeps - 1) / sweeps : 1;
+      dense_matrix<A, L> x;
+      using memory_type = converted<typename decltype(M.matrix)::layout_type>;
+      std::vector<memory_type> memory(static_cast<std::size_t>((std::min)(cpu_backend::worker_count(policy), tasks)));
+      for (index_t j = 0; j < X.cols; j += tokens) {
+        index_t const t = (std::min)(tokens, X.cols - j);
+        convert(X.columns(j, t), x);
+        cpu_backend::parallel_for(policy, tasks, [&](index_t worker, index_t task) {
+          index_t const i = task * rows;
+          multiply_rows(M.matrix, i, (std::min)(rows, Y.rows - i), x, Y.columns(j, t), memory[std::size_t(worker)]);
         });
       }
     }
   }
-  /// Tokens, rows of M, and what they give: kept from one part of a product to the next, since new memory costs more
-  /// than to convert a matrix into it.
-  template <class LR, class L>
+  /// Rows of M and what they give: kept from one part of a product to the next, since new memory costs more than to
+  /// convert a matrix into it.
+  template <class LR>
   struct converted {
-    dense_matrix<accumulator_t<T>, L> x;
     dense_matrix<accumulator_t<T>, LR> of_M;
     dense_matrix<accumulator_t<T>> product;
   };
@@ -108,7 +101,7 @@ class dense_operator {
   /// `count` rows of Y := M x from row i, by a converted copy of theirs of M.
   template <class LR, class A, class L>
   static void multiply_rows(matrix_view<T const, LR> M, index_t i, index_t count, dense_matrix<A, L> const& x,
-                            matrix_view<T, L> Y, converted<LR, L>& memory) {
+                            matrix_view<T, L> Y, converted<LR>& memory) {
     convert(M.block(i, 0, count, M.cols), memory.of_M);
     memory.product.resize(count * Y.cols, 1);
     matrix_view<A, L> const y(memory.product.data(), count, Y.cols);
