@@ -28,7 +28,9 @@ struct walks : backend::defaults {
   /// workspace.
   template <class Body>
   static void for_each_problem(cpu const& policy, index_t count, Body const& body) {
-    parallel_for(policy, count, [&](index_t worker, index_t i) { body(serial(policy), worker, i); });
+    for_each_run(policy, count, worker_count(policy), [&](index_t worker, index_t first, index_t end) {
+      for (index_t i = first; i < end; ++i) body(serial(policy), worker, i);
+    });
   }
   /// Columns of one panel of a matrix with m rows of elements T, while whose panels pass sums of [m, sums] grow: a
   /// function of shapes alone, so that results do not depend on the number of threads. Panels with contiguous columns
@@ -51,22 +53,16 @@ struct walks : backend::defaults {
     return std::clamp(fits(3 * cache / 8), narrow, most);
   }
 
-  /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Workers take runs
-  /// of panels, long ones first: within a run the next panel is known, and at the end no worker waits long.
+  /// body(worker, panel) for consecutive panels of `width` columns that cover [0, n), in any order. Within a run the
+  /// next panel is known.
   template <class Body>
   static void for_each_panel(cpu const& policy, index_t n, index_t width, Body const& body) {
-    index_t const panels = (n + width - 1) / width, workers = panel_workers(policy, n, width);
-    std::atomic<index_t> taken{0};
-    parallel_for(policy, workers, [&](index_t worker, index_t) {
-      for (index_t first = taken.load(std::memory_order_relaxed); first < panels;) {
-        index_t const run = workers == 1 ? panels : std::max<index_t>(1, (panels - first) / (2 * workers));
-        if (!taken.compare_exchange_weak(first, first + run, std::memory_order_relaxed)) continue;
-        index_t const end = (std::min)(n, (first + run) * width);
-        for (index_t j = first * width; j < end; j += width) {
-          index_t const count = (std::min)(width, end - j);
-          body(worker, backend::panel{j, count, (std::min)(width, end - j - count)});
-        }
-        first = taken.load(std::memory_order_relaxed);
+    index_t const panels = (n + width - 1) / width;
+    for_each_run(policy, panels, panel_workers(policy, n, width), [&](index_t worker, index_t first, index_t last) {
+      index_t const end = (std::min)(n, last * width);
+      for (index_t j = first * width; j < end; j += width) {
+        index_t const count = (std::min)(width, end - j);
+        body(worker, backend::panel{j, count, (std::min)(width, end - j - count)});
       }
     });
   }
@@ -110,6 +106,27 @@ struct walks : backend::defaults {
   }
 
  private:
+  /// body(worker, first, end) for runs that cover [0, count), in any order. Workers take long ones first: that asks
+  /// seldom for the next, and at the end no worker waits long. What a body throws ends the walk.
+  template <class Body>
+  static void for_each_run(cpu const& policy, index_t count, index_t workers, Body const& body) {
+    workers = (std::min)(workers, count);
+    std::atomic<index_t> taken{0};
+    parallel_for(policy, workers, [&](index_t worker, index_t) {
+      for (index_t first = taken.load(std::memory_order_relaxed); first < count;) {
+        index_t const run = workers == 1 ? count : std::max<index_t>(1, (count - first) / (2 * workers));
+        if (!taken.compare_exchange_weak(first, first + run, std::memory_order_relaxed)) continue;
+        try {
+          body(worker, first, first + run);
+        } catch (...) {
+          taken.store(count, std::memory_order_relaxed);
+          throw;
+        }
+        first = taken.load(std::memory_order_relaxed);
+      }
+    });
+  }
+
   /// Columns of a chunk: a 64th of all, for as many threads, but no fewer than 128, beside which merging [m, r] sums
   /// costs little, and no more than 256, where it costs less than 1 %; rounded up to whole panels.
   static index_t chunk_of(index_t n, index_t width) {
