@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <utility>
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
@@ -49,23 +48,41 @@ EIGEN_ALWAYS_INLINE packet<T> broadcast_unit(T const* from, int rows = unit<T>) 
   return std::bit_cast<packet<T>>(Eigen::internal::pset1<packet<double>>(std::bit_cast<double>(parts)));
 }
 
+#if defined(__GNUC__)
+/// The elements of two vectors added in pairs of neighbours. (nvcc cannot expand a pack in this builtin.)
+template <class V>
+EIGEN_ALWAYS_INLINE V sums_of_pairs(V const& a, V const& b) {
+  constexpr int count = sizeof(V) / sizeof(a[0]);
+  static_assert(count == 4 || count == 8 || count == 16);
+  if constexpr (count == 4) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+  } else if constexpr (count == 8) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
+           __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+  } else {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  }
+}
+/// The lower half of a vector, or the upper one.
+template <int Upper, class V>
+EIGEN_ALWAYS_INLINE auto half_of(V const& a) {
+  constexpr int count = sizeof(V) / sizeof(a[0]), f = Upper * count / 2;
+  if constexpr (count == 4) return __builtin_shufflevector(a, a, f, f + 1);
+  else if constexpr (count == 8) return __builtin_shufflevector(a, a, f, f + 1, f + 2, f + 3);
+  else return __builtin_shufflevector(a, a, f, f + 1, f + 2, f + 3, f + 4, f + 5, f + 6, f + 7);
+}
+#endif
+
 /// Stores the sums of the units of two vectors: those of a, and behind `b_from_a` elements those of b.
 template <class T>
 EIGEN_ALWAYS_INLINE void store_sums_of_two(packet<T> const& a, packet<T> const& b, T* to, index_t b_from_a) {
 #if defined(__GNUC__)
   using vector [[gnu::vector_size(sizeof(packet<T>))]] = T;
-  auto const x = std::bit_cast<vector>(a), y = std::bit_cast<vector>(b);
-  auto const sums = [&]<int... I>(std::integer_sequence<int, I...>) {
-    return __builtin_shufflevector(x, y, 2 * I...) + __builtin_shufflevector(x, y, (2 * I + 1)...);
-  }
-  (std::make_integer_sequence<int, lanes<T>>());
-  [&]<int... I>(std::integer_sequence<int, I...>) {
-    auto const first = __builtin_shufflevector(sums, sums, I...);
-    auto const second = __builtin_shufflevector(sums, sums, (I + lanes<T> / 2)...);
-    std::memcpy(to, &first, sizeof(first));
-    std::memcpy(to + b_from_a, &second, sizeof(second));
-  }
-  (std::make_integer_sequence<int, lanes<T> / 2>());
+  vector const sums = sums_of_pairs(std::bit_cast<vector>(a), std::bit_cast<vector>(b));
+  auto const first = half_of<0>(sums), second = half_of<1>(sums);
+  std::memcpy(to, &first, sizeof(first));
+  std::memcpy(to + b_from_a, &second, sizeof(second));
 #endif
 }
 
