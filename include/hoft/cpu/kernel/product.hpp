@@ -216,7 +216,7 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     };
     // Blocks of C: one thread takes all rows at once, several share them. The order of an element's sum, and so its
     // bits, depend on no block and no tile.
-    constexpr index_t shared_height = 2 * kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 16;
+    constexpr index_t shared_height = kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 16;  // a slab
     cpu const threads = worth_threads(policy, m * n * k);
     bool const shared = worker_count(threads) > 1;
     index_t const height = shared ? shared_height : m, row_blocks = detail::blocks(m, height);
