@@ -13,6 +13,7 @@
 #include <concepts>
 #include <exception>
 #include <mutex>
+#include <vector>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
@@ -64,6 +65,17 @@ void parallel_for(cpu const& policy, index_t tasks, Body const& body) {
   if (policy.executor != nullptr) policy.executor->run(workers, one, &work);
   else run_on_new_threads(workers, one, &work);
   if (work.error) std::rethrow_exception(work.error);
+}
+
+/// Calls body(own, first, count) for parts of up to `size` that cover [0, extent). `own` is of the worker, in `memory`,
+/// which gets as many as may find a part.
+template <class Memory, class Body>
+void parallel_parts(cpu const& policy, index_t extent, index_t size, std::vector<Memory>& memory, Body const& body) {
+  index_t const parts = (extent + size - 1) / size;
+  memory.resize(static_cast<std::size_t>((std::min)(worker_count(policy), parts)));
+  parallel_for(policy, parts, [&](index_t worker, index_t part) {
+    body(memory[static_cast<std::size_t>(worker)], part * size, (std::min)(size, extent - part * size));
+  });
 }
 
 /// The policy for independent work of that many multiply-adds: one thread if waking or starting others takes longer.

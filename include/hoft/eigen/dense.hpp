@@ -12,10 +12,13 @@ namespace HOFT_TARGET_NAMESPACE {
 
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
 /// layout. Weights in their accumulator type are multiplied without allocating; 16-bit ones are converted panel by
-/// panel in memory allocated for the length of the call. So are pairs of bfloat16 where the compiler targets
-/// AVX512-BF16: M and X then stay in 16 bits, sums are floats as ever, but rounded to the nearest whatever the caller's
-/// modes, and numbers below 2⁻¹²⁶ count as zeros. Made with a policy, it computes there; made without, on the threads
-/// of the forward or backward pass that calls it. The same bits for any number of threads.
+/// panel in memory allocated for the length of the call. Made with a policy, it computes there; made without, on the
+/// threads of the forward or backward pass that calls it. The same bits for any number of threads.
+///
+/// M and X in bfloat16 stay in 16 bits where the compiler targets AVX512-BF16, unless M has contiguous rows (columns
+/// for Mᴴ) and X one token. Sums are floats as ever, but rounded to the nearest whatever the caller's modes, and
+/// numbers below 2⁻¹²⁶ count as zeros. So a sum of k products may be off by another k 2⁻¹²⁶, and by each product with
+/// an element of M or X below 2⁻¹²⁶, which is lost.
 template <class T, class LM>
 class dense_operator {
  public:
@@ -62,28 +65,34 @@ class dense_operator {
     static_assert(std::same_as<T, A> || !is_complex<A>, "hoft::dense: 16-bit storage of reals only");
     if constexpr (std::same_as<T, A>) {
       product(policy, T(1), M, cpu_backend::plain(X), {}, Y);
-    } else if constexpr (cpu_backend::takes_pairs<T, TX>) {
-      matrix_view<T const, L> const x = X;
-      if constexpr (Y.is_col_major) pair_product(policy, M.matrix, x, Y);
-      else pair_product(policy, x.transposed(), M.matrix.transposed(), Y.transposed());
     } else {
-      // Rows of M are converted once for many tokens. Threads share them, in parts that depend on shapes alone: the
-      // kernel that a part takes, and so the bits, depend on its shape.
-      constexpr index_t most_tokens = 1024;
-      index_t const rows = X.cols <= 256 ? 64 : 256, tasks = (Y.rows + rows - 1) / rows;
-      index_t const sweeps = (X.cols + most_tokens - 1) / most_tokens;
-      index_t const tokens = sweeps > 0 ? (X.cols + sweeps - 1) / sweeps : 1;
-      dense_matrix<A, L> x;
-      using memory_type = converted<typename decltype(M.matrix)::layout_type>;
-      std::vector<memory_type> memory(static_cast<std::size_t>((std::min)(cpu_backend::worker_count(policy), tasks)));
-      for (index_t j = 0; j < X.cols; j += tokens) {
-        index_t const t = (std::min)(tokens, X.cols - j);
-        convert(X.columns(j, t), x);
-        cpu_backend::parallel_for(policy, tasks, [&](index_t worker, index_t task) {
-          index_t const i = task * rows;
-          multiply_rows(M.matrix, i, (std::min)(rows, Y.rows - i), x, Y.columns(j, t), memory[std::size_t(worker)]);
-        });
-      }
+      if constexpr (cpu_backend::takes_pairs<T, TX>)
+        // One token and contiguous rows of M: packing pairs would take longer than converting.
+        if (M.matrix.is_col_major || X.cols > 1) {
+          matrix_view<T const, L> const x = X;
+          if constexpr (Y.is_col_major) return pair_product(policy, M.matrix, x, Y);
+          else return pair_product(policy, x.transposed(), M.matrix.transposed(), Y.transposed());
+        }
+      multiply_converted(policy, M.matrix, X, Y);
+    }
+  }
+  /// Rows of M are converted once for many tokens. Threads share them, in parts that depend on shapes alone: the kernel
+  /// that a part takes, and so the bits, depend on its shape.
+  template <class LR, class TX, class L>
+  static void multiply_converted(cpu const& policy, matrix_view<T const, LR> M, matrix_view<TX, L> X,
+                                 matrix_view<T, L> Y) {
+    constexpr index_t most_tokens = 1024;
+    index_t const rows = X.cols <= 256 ? 64 : 256, sweeps = (X.cols + most_tokens - 1) / most_tokens;
+    index_t const tokens = sweeps > 0 ? (X.cols + sweeps - 1) / sweeps : 1;
+    cpu const threads = cpu_backend::worth_threads(policy, Y.rows * Y.cols * X.rows);
+    dense_matrix<accumulator_t<T>, L> x;
+    std::vector<converted<LR>> memory;
+    for (index_t j = 0; j < X.cols; j += tokens) {
+      index_t const t = (std::min)(tokens, X.cols - j);
+      convert(X.columns(j, t), x);
+      cpu_backend::parallel_parts(threads, Y.rows, rows, memory, [&](converted<LR>& own, index_t i, index_t count) {
+        multiply_rows(M, i, count, x, Y.columns(j, t), own);
+      });
     }
   }
   /// Rows of M and what they give: kept from one part of a product to the next, since new memory costs more than to

@@ -14,36 +14,35 @@ template <class TA, class TB>
 inline constexpr bool takes_pairs = kernel::has_pairs&& std::same_as<std::remove_const_t<TA>, Eigen::bfloat16>&&
     std::same_as<std::remove_const_t<TB>, Eigen::bfloat16>;
 
-#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
+#if HOFT_HAS_PAIRS
 namespace detail {
 
 using kernel::bfloat16_pair;
 
-/// Terms summed in one sweep: a slab of so many takes 128 KiB of the second-level cache, six columns of B 12 KiB of the
-/// first.
-inline constexpr index_t pair_depth = 1024;
+/// Terms summed in one sweep: a slab of so many takes 64 KiB of the stack and the second-level cache, six columns of B
+/// 6 KiB of the first.
+inline constexpr index_t pair_depth = 512;
 inline constexpr index_t pair_slab = kernel::tile_vectors<float> * kernel::lanes<float>;
 
-/// The first `count` of a vector's elements, zeros behind them.
-inline kernel::narrow_bits load_narrow(Eigen::bfloat16 const* from, index_t count) {
-  kernel::narrow_bits bits{};
-  if (count >= kernel::lanes<float>) std::memcpy(&bits, from, sizeof(bits));
-  else if (count > 0) std::memcpy(&bits, from, std::size_t(count) * sizeof(*from));
-  return bits;
+/// The first `count` numbers of a line, or a whole vector, in upper halves.
+EIGEN_ALWAYS_INLINE kernel::wide_bits load_upper(Eigen::bfloat16 const* from, index_t count) {
+  return std::bit_cast<kernel::wide_bits>(count < kernel::lanes<float> ? kernel::load_part_as<float>(from, count)
+                                                                       : kernel::load_as<float>(from));
+}
+/// Pairs of neighbours in a line and the next one, which counts as zeros where it is not there.
+EIGEN_ALWAYS_INLINE auto load_pairs(Eigen::bfloat16 const* from, index_t ld, bool has_next, index_t count) {
+  kernel::wide_bits const low = load_upper(from, count) >> 16;
+  return std::bit_cast<kernel::packet<float>>(has_next ? load_upper(from + ld, count) | low : low);
+}
+EIGEN_ALWAYS_INLINE void store_pairs(void* to, kernel::packet<float> const& pairs) {
+  std::memcpy(to, &pairs, sizeof(pairs));
 }
 
 /// A [rows, depth] as columns of `height` pairs, a multiple of the lanes, with zeros behind rows and depth.
 inline void pack_pairs(matrix_view<Eigen::bfloat16 const, col_major> A, index_t height, bfloat16_pair* slab) {
-  constexpr index_t lane = kernel::lanes<float>;
-  for (index_t d = 0; d < A.cols; d += 2, slab += height) {
-    Eigen::bfloat16 const *const first = A.data + d * A.ld, *const second = first + A.ld;
-    for (index_t i = 0; i < height; i += lane) {
-      auto const low = load_narrow(first + i, A.rows - i);
-      auto const high = d + 1 < A.cols ? load_narrow(second + i, A.rows - i) : kernel::narrow_bits{};
-      auto const pairs = kernel::from_upper_halves(high) | kernel::from_upper_halves(low) >> 16;
-      std::memcpy(static_cast<void*>(slab + i), &pairs, sizeof(pairs));
-    }
-  }
+  for (index_t d = 0; d < A.cols; d += 2, slab += height)
+    for (index_t i = 0; i < height; i += kernel::lanes<float>)
+      store_pairs(slab + i, load_pairs(A.data + i + d * A.ld, A.ld, d + 1 < A.cols, A.rows - i));
 }
 /// Pairs lie together here, and are turned in squares.
 inline void pack_pairs(matrix_view<Eigen::bfloat16 const, row_major> A, index_t height, bfloat16_pair* slab) {
@@ -61,37 +60,47 @@ inline void pack_pairs(matrix_view<Eigen::bfloat16 const, row_major> A, index_t 
         else std::memcpy(&square.packet[v], row, std::size_t(count) * sizeof(*row));
       }
       Eigen::internal::ptranspose(square);
-      for (int v = 0; v < (count + 1) / 2; ++v)
-        std::memcpy(static_cast<void*>(slab + (d / 2 + v) * height + i), &square.packet[v], sizeof(none));
+      for (int v = 0; v < (count + 1) / 2; ++v) store_pairs(slab + (d / 2 + v) * height + i, square.packet[v]);
     }
 }
 
-/// Columns of a matrix [k, n] as pairs that lie together, each in a float's place; zeros behind the last.
+/// Columns of a matrix [k, n] as pairs that lie together, each in a float's place, with zeros behind the last.
 class paired_columns {
  public:
+  /// All matrices of an object have one k, so zeros stay where they are.
   template <class L>
   void assign(matrix_view<Eigen::bfloat16 const, L> B) {
-    pairs_ = (B.rows + 1) / 2;
-    data_.resize(std::size_t(pairs_ * B.cols));
-    for (index_t j = 0; j < B.cols; ++j) {
-      auto* const to = data_.data() + j * pairs_;
-      if constexpr (B.is_col_major) {
-        if (B.rows % 2 != 0) to[pairs_ - 1] = 0;
-        std::memcpy(to, B.data + j * B.ld, std::size_t(B.rows) * sizeof(Eigen::bfloat16));
-      } else {
-        for (index_t p = 0; p < pairs_; ++p) {
-          Eigen::bfloat16 const* const from = B.data + 2 * p * B.ld + j;
-          bfloat16_pair const pair{from[0].value, 2 * p + 1 < B.rows ? from[B.ld].value : std::uint16_t{0}};
-          std::memcpy(to + p, &pair, sizeof(pair));
-        }
-      }
-    }
+    constexpr index_t lane = kernel::lanes<float>;
+    // An odd number of lines: an even one would put neighbours into few sets of the caches.
+    ld_ = ((B.rows + 2 * lane - 1) / (2 * lane) | 1) * lane;
+    data_.resize(std::size_t(ld_ * B.cols));
+    if (B.rows > 0) fill(B);
   }
   /// From the terms of an even l on.
-  kernel::strided<float const> from(index_t l) const { return {data_.data() + l / 2, 1, pairs_}; }
+  kernel::strided<float const> from(index_t l) const { return {data_.data() + l / 2, 1, ld_}; }
 
  private:
-  index_t pairs_ = 0;
+  void fill(matrix_view<Eigen::bfloat16 const, col_major> B) {
+    for (index_t j = 0; j < B.cols; ++j)
+      std::memcpy(data_.data() + j * ld_, B.data + j * B.ld, std::size_t(B.rows) * sizeof(Eigen::bfloat16));
+  }
+  void fill(matrix_view<Eigen::bfloat16 const, row_major> B) {
+    constexpr int lane = kernel::lanes<float>;
+    auto none = kernel::zero<float>();
+    for (index_t l = 0; l < B.rows; l += 2 * lane)
+      for (index_t j = 0; j < B.cols; j += lane) {
+        index_t const count = (std::min)(index_t{lane}, B.cols - j);
+        Eigen::internal::PacketBlock<decltype(none), lane> square;
+        for (int v = 0; v < lane; ++v) {
+          index_t const row = l + 2 * v;
+          square.packet[v] = none;
+          if (row < B.rows) square.packet[v] = load_pairs(B.data + row * B.ld + j, B.ld, row + 1 < B.rows, count);
+        }
+        Eigen::internal::ptranspose(square);
+        for (int v = 0; v < count; ++v) store_pairs(data_.data() + (j + v) * ld_ + l / 2, square.packet[v]);
+      }
+  }
+  index_t ld_ = 0;
   std::vector<float> data_;
 };
 
@@ -116,6 +125,34 @@ void multiply_slab(matrix_view<Eigen::bfloat16 const, L> A, paired_columns const
   }
 }
 
+/// C := A B. Threads share the columns; or, where they are few, the rows.
+template <class LA, class LB>
+void multiply_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
+                    matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
+  constexpr index_t most = 256;  // columns whose pairs stay in the caches
+  struct memory {
+    paired_columns pairs;
+    std::vector<float> sums;
+  };
+  auto const multiply = [&](index_t i, index_t rows, index_t j, index_t cols, paired_columns const& pairs,
+                            memory& own) {
+    multiply_slab(A.block(i, 0, rows, A.cols), pairs, C.block(i, j, rows, cols), own.sums);
+  };
+  std::vector<memory> of_workers;
+  if (C.cols <= most) {
+    paired_columns pairs;
+    pairs.assign(B);
+    parallel_parts(policy, C.rows, pair_slab, of_workers,
+                   [&](memory& own, index_t i, index_t rows) { multiply(i, rows, 0, C.cols, pairs, own); });
+  } else {
+    parallel_parts(policy, C.cols, most, of_workers, [&](memory& own, index_t j, index_t cols) {
+      own.pairs.assign(B.columns(j, cols));
+      for (index_t i = 0; i < C.rows; i += pair_slab)
+        multiply(i, (std::min)(pair_slab, C.rows - i), j, cols, own.pairs, own);
+    });
+  }
+}
+
 }  // namespace detail
 
 /// C := A B, A [m, k], B [k, n], C [m, n]. Each element is one sum of floats, pair by pair in the order of k, rounded
@@ -123,31 +160,15 @@ void multiply_slab(matrix_view<Eigen::bfloat16 const, L> A, paired_columns const
 template <class LA, class LB>
 void pair_product(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A, matrix_view<Eigen::bfloat16 const, LB> B,
                   matrix_view<Eigen::bfloat16> C) {
-  constexpr index_t most = 256, height = detail::pair_slab;  // columns whose pairs stay in the caches; rows of a slab
-  struct memory {
-    detail::paired_columns pairs;
-    std::vector<float> sums;
-  };
-  std::vector<memory> of_worker(std::size_t(worker_count(policy)));
-  auto const multiply = [&](index_t i, index_t j, index_t cols, detail::paired_columns const& pairs, memory& own) {
-    index_t const rows = (std::min)(height, C.rows - i);
-    detail::multiply_slab(A.block(i, 0, rows, A.cols), pairs, C.block(i, j, rows, cols), own.sums);
-  };
-  // Threads share the columns; or, where they are few, the rows.
-  if (C.cols <= most) {
-    detail::paired_columns pairs;
-    pairs.assign(B);
-    parallel_for(policy, (C.rows + height - 1) / height, [&](index_t worker, index_t task) {
-      multiply(task * height, 0, C.cols, pairs, of_worker[std::size_t(worker)]);
-    });
-  } else {
-    parallel_for(policy, (C.cols + most - 1) / most, [&](index_t worker, index_t task) {
-      index_t const j = task * most, cols = (std::min)(most, C.cols - j);
-      memory& own = of_worker[std::size_t(worker)];
-      own.pairs.assign(B.columns(j, cols));
-      for (index_t i = 0; i < C.rows; i += height) multiply(i, j, cols, own.pairs, own);
-    });
-  }
+  cpu const threads = worth_threads(policy, C.rows * C.cols * A.cols);
+  constexpr index_t many = 32;
+  if (C.rows >= many || C.cols < many) return detail::multiply_pairs(threads, A, B, C);
+  // Few rows: B, the large one, passes by once, as the left operand of the transposed product.
+  std::vector<Eigen::bfloat16> memory(std::size_t(C.rows * C.cols));
+  matrix_view<Eigen::bfloat16> const turned(memory.data(), C.cols, C.rows);
+  detail::multiply_pairs(threads, B.transposed(), A.transposed(), turned);
+  for (index_t j = 0; j < C.cols; ++j)
+    for (index_t i = 0; i < C.rows; ++i) C(i, j) = turned(j, i);
 }
 #endif
 

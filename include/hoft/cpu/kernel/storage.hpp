@@ -2,7 +2,7 @@
 // hoft/cpu/kernel/storage.hpp: numbers in 16 bits, converted in registers as kernels load and store them. A panel that
 // is met once or twice need not be copied to floats first.
 #pragma once
-#include <hoft/cpu/kernel/packet.hpp>
+#include <hoft/cpu/kernel/pairs.hpp>
 
 #include <bit>
 #include <cstring>
@@ -29,18 +29,6 @@ inline constexpr bool has_conversion =
 /// Kernels take panels of S as they lie, where they compute in T.
 template <class S, class T>
 inline constexpr bool converts = has_conversion<S>&& std::same_as<T, float>;
-
-/// Two neighbours along a sum, by their bits. Where `has_pairs`, one instruction adds both products of two pairs to a
-/// float.
-struct bfloat16_pair {
-  std::uint16_t first, second;
-};
-inline constexpr bool has_pairs =
-#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
-    true;
-#else
-    false;
-#endif
 
 #if defined(__GNUC__)
 /// As many whole numbers as a packet of floats has lanes.
@@ -191,18 +179,6 @@ EIGEN_ALWAYS_INLINE void stream_as(S* to, packet<T> const& p) {
     return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), std::bit_cast<__m256i>(narrowed<S>(p)));
 #endif
   if constexpr (std::same_as<S, T>) stream(to, p);
-}
-
-/// c + a b, where a and b hold numbers, or pairs of A = bfloat16_pair: rounded after each product, the second one
-/// first.
-template <class A, class P>
-EIGEN_ALWAYS_INLINE P multiply_add(P const& a, P const& b, P const& c) {
-#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
-  if constexpr (std::same_as<A, bfloat16_pair>)
-    return _mm512_dpbf16_ps(c, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b));
-  else
-#endif
-    return Eigen::internal::pmadd(a, b, c);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel
