@@ -120,15 +120,15 @@ TEST_CASE_TEMPLATE("threads that a problem cannot keep busy need no workspace", 
   CHECK(gradient(31) < gradient(32));
   CHECK(gradient(32) == gradient(64));
   // 64 chunks of a 64th, while that has 128 to 256 columns; and more chunks of 256.
-  auto const chunks = [&](index_t columns, int count) {
+  auto const chunks = [&](index_t columns, int most) {
     hoft::arena memory;
     auto const short_Q = hoft::carve_compact_wy<A>(memory, 2048, 16, 16);
     hoft::matrix_view<T const> const wide(nullptr, 2048, columns);
     auto const bytes = [&](int threads) {
       return apply_backward_workspace(hoft::cpu{.threads = threads}, short_Q, wide);
     };
-    CHECK(bytes(count - 1) < bytes(count));
-    CHECK(bytes(count) == bytes(4 * count));
+    CHECK(bytes(most - 1) < bytes(most));
+    CHECK(bytes(most) == bytes(4 * most));
   };
   chunks(12288, 64);
   chunks(20000, 76);
