@@ -37,7 +37,11 @@ COLUMNS = {
     "shoft": "`HOFTLinear(scaled=True)`",
     "plain_wy": "compact WY in plain PyTorch",
 }
-RATIOS = {"lora": "`HOFTLinear` / LoRA", "plain_wy": "`HOFTLinear` / plain PyTorch"}
+RATIOS = {
+    "lora": "`HOFTLinear` / LoRA",
+    "lora_16": "`HOFTLinear` / LoRA, adapters in bfloat16",
+    "plain_wy": "`HOFTLinear` / plain PyTorch",
+}
 
 
 def contestants(shape, dtype, rank):

@@ -28,6 +28,10 @@ GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_train
 PAGE = ROOT / "docs/reference/performance.md"
 AVX2, AVX2_PAGE = ROOT / "bench/results/cpu_avx2.json", ROOT / "docs/reference/performance-avx2.md"
 
+ON_BLAS = (
+    "`…_on_blas` computes large products by OpenBLAS: `hoft_on_blas` is over `hoft`, every other `…_on_blas` over "
+    "`hoft_on_blas`."
+)
 OPERATIONS = {
     "apply": "X := Q X. `…_out` writes to another matrix; the peers copy X there and multiply in place.",
     "apply_rows": "X := Q X for row-major X. The peers' matrices are row-major too.",
@@ -36,11 +40,11 @@ OPERATIONS = {
     "apply_backward": "dX and dU from X and dY. `hoft_from_output` starts from Y and dY.",
     "merge": "M̂ := Q_U M Q_V from M. The peers multiply one side after the other.",
     "forward": "y = Q_U M Q_V x of a bound layer, base product included. `…_step` includes what each step computes once: "
-    "accumulate and bind in hoft, M̂ in the paper's formulation. `…_on_blas` computes large products by OpenBLAS.",
+    "accumulate and bind in hoft, M̂ in the paper's formulation. " + ON_BLAS,
     "backward": "The gradient for x, and the sums for U and V (LoRA: for x, A and B; frozen layer: for x). `hoft_step` "
-    "includes finish. `paper_step` computes dM̂, and dU and dV from it.",
+    "includes finish. `paper_step` computes dM̂, and dU and dV from it. " + ON_BLAS,
     "step": "forward, then backward. `hoft_micro_4` takes the tokens in four quarters. `hoft_once` is accumulate, bind and "
-    "finish, which a step needs once; `hoft_step` is everything together. `…_on_blas` computes large products by OpenBLAS.",
+    "finish, which a step needs once; `hoft_step` is everything together. " + ON_BLAS,
     "apply_backward_rows": "dX and dU for row-major X and dY, beside column-major ones (`hoft_columns`).",
     "apply_backward_2_threads": "dX and dU by hoft on two threads and on one, by the wall clock.",
     "step_2_threads": "forward, then backward, of hoft, the frozen layer and LoRA on two threads of one pool, by the wall "
@@ -53,8 +57,9 @@ OPERATIONS = {
     "memory": "The same with memory from a counting allocator. `lora_2r` is LoRA of twice the rank.",
     "batch": "Many small problems, one after another. hoft accumulates and applies. `eigen_qr_sequence` and "
     "`lapack_larft_larfb` compute the form too.",
-    "batch_2_threads": "hoft on two threads, each with problems of its own, and Eigen on one, by the wall clock. Where "
-    "`hoft_1_thread` is below 1, one thread is faster: waking another takes long beside so short a batch.",
+    "batch_2_threads": "hoft on two threads, each with problems of its own, and Eigen on one, by the wall clock. `hoft` "
+    "starts its second thread in each call, `hoft_pool` wakes one that sleeps. Where `hoft_1_thread` is below `hoft_pool`, "
+    "one thread is faster: waking another takes long beside so short a batch.",
     "apply_backward_forms": "The same call in three forms: into the caller's memory with a workspace (`hoft`), into a "
     "result that is filled again, and with a new result that is freed.",
     "merge_forms": "The same three forms for M̂ from M.",
@@ -259,7 +264,7 @@ def page(results, notes, gpu, gpu_training):
         "## All cases\n",
         paragraph(
             "The columns of peers have the peer's median time over hoft's; `…_out` is over `hoft_out`, and `…_on_blas` over "
-            "`hoft_on_blas`. ±% is half the distance between the quartiles of hoft's repetitions, as a share of their median."
+            "`hoft_on_blas`, while these two are over `hoft`. ±% is half the distance between the quartiles of hoft's repetitions, as a share of their median."
         ),
     ]
     return "\n".join(parts + case_parts(results["cases"], "###"))

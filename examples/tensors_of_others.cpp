@@ -48,6 +48,8 @@ void their_linear_backward(their_weight const& W, float const* dy, std::int64_t 
 // the tensors of its caller as they are.
 struct their_base {
   their_weight const& W;
+  hoft::index_t rows() const { return W.out; }
+  hoft::index_t cols() const { return W.in; }
   void apply(hoft::matrix_view<float const> X, hoft::matrix_view<float> Y) const {
     their_linear(W, X.data, X.ld, Y.data, Y.ld, X.cols);
   }

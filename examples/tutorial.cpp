@@ -13,6 +13,8 @@ using Vector = Eigen::VectorXd;
 struct quantised {
   Eigen::Matrix<signed char, Eigen::Dynamic, Eigen::Dynamic> codes;
   Vector scales;
+  hoft::index_t rows() const { return codes.rows(); }  // with these two hoft checks the shape
+  hoft::index_t cols() const { return codes.cols(); }
   void apply(hoft::matrix_view<double const> X, hoft::matrix_view<double> Y) const {
     hoft::as_eigen(Y) = scales.asDiagonal() * (codes.cast<double>() * hoft::as_eigen(X));
   }
@@ -112,7 +114,7 @@ int main() {
     hoft::forward(policy, layer, part, f);
     hoft::backward(policy, layer, part, f, f.y, sums, dx);
   }
-  auto const e = hoft::finish(two_threads, layer, sums);
+  auto const e = hoft::finish(policy, layer, sums);
   std::cout << "four of 64 tokens against one of 256: " << (e.dV - d.dV).norm() / d.dV.norm() << '\n';
 
   std::cout << "6. A training loop\n";

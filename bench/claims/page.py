@@ -80,8 +80,8 @@ def head(results):
 
 def table1_summary(results):
     cells = {(cell["row"], cell["cell"]): cell for cell in results["table1"]}
-    titles = {"parameters": "parameters", "one token": "complexity, one token", "on the weight": "complexity, on the weight",
-              "coverage": "coverage"}
+    titles = {"parameters": "parameters", "one token": "complexity, one token, as the paper counts",
+              "on the weight": "complexity, on the weight, which it does not count", "coverage": "coverage"}
     names = [name for name in titles if any(name == cell["cell"] for cell in results["table1"])]
     rows = [["", *(titles[name] for name in names)]]
     for row in results["table1_rows"]:
@@ -118,10 +118,14 @@ def remarks(cell):
     return " ".join(line[0].upper() + line[1:] for line in lines)
 
 
-def coverage_text(cell):
+def seeds_of_coverage(results):
+    return max(run["seed"] for run in results["coverage"])
+
+
+def coverage_text(cell, seeds):
     residuals = ", ".join(f"{target.replace('_', '-')} {value:.2g}" for target, value in cell["residuals"].items())
     return (f"{cell['printed']}, {cell['parameters']:.0f} parameters: {cell['why']}. {cell['argument']} "
-            f"Largest residuals: {residuals}.")
+            f"Largest residuals of {seeds} seeds: {residuals}.")
 
 
 def table1_details(results):
@@ -129,7 +133,7 @@ def table1_details(results):
     for cell in results["table1"]:
         what = f"{cell['row']}, {cell['cell']}"
         if cell["cell"] == "coverage":
-            said = [paragraph(coverage_text(cell))]
+            said = [paragraph(coverage_text(cell, seeds_of_coverage(results)))]
         else:
             by = f"Measured with `{cell['method']}`. " if "method" in cell else ""
             said = [paragraph(f"Claimed: {printed(cell['printed'])}. {by}{remarks(cell)}".strip()), claim_table(cell["claims"])]
@@ -214,6 +218,14 @@ def uses(results, method, letter):
     return letter in about["variables"]
 
 
+def kept_by_hoft(spec):
+    """What the layers of HOFT keep between their passes, without triangles of r² numbers: forms, M V, K, sums and state."""
+    r, t = spec["sizes"]["r"], spec["tokens"]
+    numbers = {model["name"]: model["layers"] * sum(one["count"] * ((5 * one["m"] + 2 * one["n"]) * r + 2 * r * t)
+                                                    for one in model["linear"]) for model in spec["models"]}
+    return " and ".join(f"{4 * kept / 1e9:.2g} GB for {model}" for model, kept in numbers.items())
+
+
 def models(results):
     spec = results["model_shapes"]
     reduced = spec["reduced"]
@@ -231,7 +243,7 @@ def models(results):
     ]
     if counts_flops(results):
         small, full = (of["sizes"]["r"] / of["tokens"] for of in (reduced, spec))
-        parts += [paragraph(f"{words.IN_TURN} {words.REDUCED.format(small=small, full=full)}"), paragraph(words.MODEL_MEMORY)]
+        parts += [paragraph(f"{words.IN_TURN} {words.REDUCED.format(small=small, full=full)}"), paragraph(words.MODEL_MEMORY.format(kept=kept_by_hoft(spec)))]
     parts += [paragraph(words.METHODS), bullets(f"`{about['name']}`: {about['text']}" for about in results["methods"])]
     for model in dict.fromkeys(row["model"] for row in results["models"]):
         mine = [row for row in results["models"] if row["model"] == model]
@@ -394,7 +406,7 @@ def measured_on_the_cpu(results):
         plot(results, "Energy", "energy"),
         plot(results, "Singular values", "singular_values"),
         "## Coverage\n",
-        paragraph(words.DESCENT.format(order=results["order"])),
+        paragraph(words.DESCENT.format(order=results["order"], seeds=seeds_of_coverage(results))),
         coverage(results),
         plot(results, "Coverage", "coverage"),
     ]

@@ -55,9 +55,10 @@ COVERAGE_COLUMN = (
     "**Coverage** is the size at which, says the paper, a method reaches every orthogonal transform of M."
 )
 READINGS = (
-    "Fine-tuning also forms the adapted weight, so each complexity is judged in two readings. **One token** is y = M̂ x for one x, with the rotation "
-    "made from its parameters, as the paper derives it. **On the weight** is M̂ formed from M, as the formula "
-    "M̂ = Q_U M Q_V reads."
+    "Each complexity is judged in two readings. **One token** is y = M̂ x for one x, with the rotation made from its "
+    "parameters: what the paper counts. **On the weight** is M̂ formed from M, as the formula M̂ = Q_U M Q_V reads and as "
+    "fine-tuning also does it: the paper does not count that, so a verdict there says how far its formula carries, not that "
+    "the paper errs."
 )
 WHO_MEASURES_FLOPS = "The counted flops give the verdict of a complexity; times stand beside them."
 WHO_MEASURES_TIME = "The times give the verdict of a complexity, of the methods that exist here."
@@ -68,8 +69,7 @@ ONE_BY_ONE = (
 ORTHOGONALITY = (
     "The table has orthogonality errors, ‖I − QᵀQ‖_F/√m. Of a square Q that is ‖I − QQᵀ‖_F/√m, which needs no product of "
     "order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and G = UᵀU, so the norm is √tr(G S G S). U and T are stored in double, and the trace is computed in long double. "
-    "Rounding in products with Q adds to it. Values are medians over seeds; an exact 0 is a trace that rounding made "
-    "negative."
+    "Rounding in products with Q adds to it. Values are medians over seeds."
 )
 SIDES = (
     "An orthogonal factor on the left keeps all distances between columns, and so their hyperspherical energy. A factor "
@@ -79,7 +79,7 @@ SIDES = (
     "takes n² m. Both is Q_U M Q_V, M [longer, 64]. Correlated columns share a direction.",
 )
 DESCENT = (
-    "The table has residuals relative to the target after descent, medians over seeds, order {order}. The last column is "
+    "The table has residuals relative to the target after descent, medians over {seeds} seeds, order {order}. The last column is "
     "the processor time of the better start until its residual is below 1 %, if it gets there for every seed."
 )
 DECLARED = (
@@ -102,7 +102,9 @@ REDUCED = (
     "LoRA than at the full scale."
 )
 MODEL_MEMORY = (
-    "Extra memory of HOFT is more than LoRA's because its forms, what it binds and its sums, O((m + n) r) numbers, count "
-    "for each layer. [Performance](performance.md#targets) has them in a row of their own, beside what the tokens take. "
+    "Extra memory of HOFT is more than LoRA's. Between its passes a layer of HOFT keeps (5 m + 2 n) r numbers, which are "
+    "its forms, what it binds and its sums, and 2 r t for the tokens; LoRA takes 2 r t. The rest of a peak is workspace. "
+    "The tables count it for each layer, but one piece of memory can serve all layers, and is small beside what they keep, "
+    "which is {kept}. [Performance](performance.md#targets) has both parts of one layer in rows of their own. "
     "Times and machine are not those of that page: its table says which."
 )

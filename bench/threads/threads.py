@@ -161,7 +161,8 @@ def text(saved):
     changed = ", with uncommitted changes" if saved["uncommitted_changes"] else ""
     return "\n".join([
         paragraph(f"`{saved['command']}`, {saved['date']}, commit `{saved['commit'][:12]}`{changed}, {saved['processor']}. "
-                  "Times are of one thread."),
+                  "Times are processor times of one thread: hoft is asked for two, and an executor that lends none lets the "
+                  "caller take all tasks, so that partial sums and merges are in them."),
         parts_table(calls, copy) + "\n",
         "Modelled, time on one thread over that on so many, if memory were never the limit:\n",
         speed_table(calls, copy) + "\n",

@@ -141,7 +141,7 @@ def build_once(cuda: bool, verbose: bool = False) -> pathlib.Path:
     if not library.is_file():
         with alone(folder):
             if not library.is_file():
-                print("hoft_torch: compiling its operators, a minute of processor time, once", file=sys.stderr)
+                print("hoft_torch: compiling its operators, two minutes of processor time for two compilers, once (MAX_JOBS=1: one at a time)", file=sys.stderr)
                 build(library, cuda, verbose)
     return library
 
