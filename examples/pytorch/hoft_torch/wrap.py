@@ -35,7 +35,7 @@ def wrap(
     found = {name: module for name, module in _named(model) if name and any(rule(name) for rule in rules.values())}
     idle = [target for target, rule in rules.items() if not any(map(rule, found))]
     if idle or not rules:
-        some = ", ".join(name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+        some = ", ".join(repr(name) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
         hint = " as a whole (a list names endings)" if isinstance(target, str) else ""
         raise ValueError(
             f"wrap: no layer matches {', '.join(map(repr, idle)) or repr(target)}{hint}; linear layers of the model:"

@@ -398,7 +398,7 @@ class Wrapping(Case):
     def test_refused(self):
         model = self.model()
         for error, message, target in (
-            (ValueError, "no layer matches .*; linear layers of the model: first, inner.query", ["key"]),
+            (ValueError, "no layer matches .*; linear layers of the model: 'first', 'inner.query'", ["key"]),
             (ValueError, "no layer matches 'key';", ["first", "key"]),
             (ValueError, "no layer matches 'query' as a whole .a list names endings.;", "query"),
             (TypeError, "wrap: inner, a ModuleDict, is no linear layer", ".*"),
