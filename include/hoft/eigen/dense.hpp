@@ -82,7 +82,7 @@ class dense_operator {
   static void multiply_converted(cpu const& policy, matrix_view<T const, LR> M, matrix_view<TX, L> X,
                                  matrix_view<T, L> Y) {
     constexpr index_t most_tokens = 1024;
-    index_t const rows = X.cols <= 256 ? 64 : 256, sweeps = (X.cols + most_tokens - 1) / most_tokens;
+    index_t const rows = X.cols <= 256 || Y.rows <= 256 ? 64 : 128, sweeps = (X.cols + most_tokens - 1) / most_tokens;
     index_t const tokens = sweeps > 0 ? (X.cols + sweeps - 1) / sweeps : 1;
     cpu const threads = cpu_backend::worth_threads(policy, Y.rows * Y.cols * X.rows);
     dense_matrix<accumulator_t<T>, L> x;
