@@ -145,7 +145,10 @@ class Adapters(ModelCase):
             again = peft.AutoPeftModelForSequenceClassification.from_pretrained(
                 directory + "/adapter", dtype=torch.float64
             )
-            self.assertTrue(torch.equal(tiny.logits(again, self.inputs), tiny.logits(model, self.inputs)))
+            # PyTorch's products of the base depend on where its weights were loaded, in their last bits.
+            torch.testing.assert_close(
+                tiny.logits(again, self.inputs), tiny.logits(model, self.inputs), rtol=1e-12, atol=1e-12
+            )
 
     def test_ranks_by_layer(self):
         config = self.config(r=(4, 2), rank_pattern={"query": 2, r"layer\.1\.output\.dense": (0, 6)})
@@ -319,7 +322,7 @@ class Adapters(ModelCase):
             (dict(r=3), "r is 3, must be an even number of at least 2, .* since reflectors begin in pairs"),
             (dict(r=(2, 4, 6)), "r is .2, 4, 6."),
             (dict(r=0), "r is 0"),
-            (dict(r=(0, 0)), "one at least 2"),
+            (dict(r=(0, 0)), "one is at least 2"),
             (dict(r=-2), "r is -2"),
             (dict(r="8"), "r is '8'"),
             (dict(rank_pattern={"query": 1}), "rank_pattern.'query'. is 1"),
