@@ -71,11 +71,12 @@ matrix_view<T> room(std::string const& name, index_t m, index_t n) {
   return {detail::buffer_named<T>(name).data.get(), m, n};
 }
 
-/// The same, filled with numbers uniform in [−1, 1). Read only: every shape sees the same numbers.
+/// The same, filled with numbers uniform in [−1, 1). Read only: every shape sees the same numbers, rounded to T.
 template <class T>
 matrix_view<T const> numbers(std::string const& name, index_t m, index_t n) {
   auto& b = detail::buffer_named<T>("numbers/" + name);  // no room has this name
-  std::mt19937_64 rng(std::hash<std::string>{}(name) + std::uint64_t(b.filled));
+  std::mt19937_64 rng(std::hash<std::string>{}(name));
+  rng.discard(static_cast<unsigned long long>(b.filled));
   for (; b.filled < m * n; ++b.filled)
     b.data.get()[b.filled] = static_cast<T>(static_cast<double>(rng() >> 11) * 0x1p-52 - 1.0);
   return {b.data.get(), m, n};
