@@ -77,7 +77,7 @@ task copy_streaming() {
 
 template <class T>
 std::vector<task> thread_bounds(std::shared_ptr<hoft::thread_pool> const& pool) {
-  constexpr index_t rounds = 1 << 17;
+  constexpr index_t rounds = 1 << 21;  // milliseconds, beside which waking a thread is little
   shape const s = large;
   auto const from = numbers<T>("start", s.m, s.n);
   auto const to = room<T>("Y", s.m, s.n);
