@@ -98,8 +98,11 @@ std::vector<task> thread_bounds(std::shared_ptr<hoft::thread_pool> const& pool) 
                      {0, 2 * double(bytes)}});
     tasks.push_back({peak,
                      [=] {
-                       hoft::cpu_backend::parallel_for(
-                           policy, 2, [&](index_t, index_t) { benchmark::DoNotOptimize(multiply_adds<T>(rounds)); });
+                       hoft::cpu_backend::parallel_for(policy, 2, [&](index_t, index_t) {
+                         index_t count = rounds;  // not known to compilers, which would compute the same but once
+                         benchmark::DoNotOptimize(count);
+                         benchmark::DoNotOptimize(multiply_adds<T>(count));
+                       });
                      },
                      {2 * flops, 0}});
   }
