@@ -48,7 +48,7 @@ struct project_panels {
       : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
         workers(ops<Policy>::panel_workers(policy, n, width)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
-        buffer(memory, workers, copies_panels<Policy, T, L>(!ops<Policy>::template few<A, L>(m, n)) ? m : 0,
+        buffer(memory, workers, copies_panels<Policy, T, L>(!ops<Policy>::template few<A, L>(policy, m, n)) ? m : 0,
                (std::min)(width, n)) {}
 
   template <class LW>
@@ -56,7 +56,7 @@ struct project_panels {
            bool conjugated = false) const {
     if (U.cols == 0) return;
     if constexpr (ops<Policy>::few_columns > 0)
-      if (ops<Policy>::template few<A, L>(X.rows, X.cols) && (!conjugated || !is_complex<A>))
+      if (ops<Policy>::template few<A, L>(policy, X.rows, X.cols) && (!conjugated || !is_complex<A>))
         return run_with(policy, U, X, W);
     ops<Policy>::pack(policy, U, packed, conjugated);
     run_with(policy, packed, X, W);
@@ -98,15 +98,16 @@ struct adapt_panels {
         scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),
         v(memory, workers, V::takes_buffer ? a.right.rank() : 0, (std::min)(width, n)),
         panel(memory, workers,
-              copies_panels<Policy, T, L>(adapts_at_once(a) && !ops<Policy>::template few<A, L>(a.rows(), n)) ? a.rows()
-                                                                                                              : 0,
+              copies_panels<Policy, T, L>(adapts_at_once(a) && !ops<Policy>::template few<A, L>(policy, a.rows(), n))
+                  ? a.rows()
+                  : 0,
               (std::min)(width, n)) {}
 
   void run(Policy const& policy, bound_layer_view<A const> const& layer, V const& projections,
            matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W, matrix_view<T, L> q) const {
     bool const together = updates_together(layer.adapter, !q.empty());
     if constexpr (ops<Policy>::few_columns > 0)
-      if (ops<Policy>::template few<A, L>(X.rows, X.cols)) {
+      if (ops<Policy>::template few<A, L>(policy, X.rows, X.cols)) {
         packed_layer<matrix_view<A const>> const as_it_lies{layer.adapter.left.vectors,
                                                             together ? layer.minus_scaled_K : layer.minus_K};
         return run_with(policy, layer, as_it_lies, projections, X, Y, W, q);

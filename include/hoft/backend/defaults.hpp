@@ -268,9 +268,9 @@ struct defaults {
   /// If this is not 0, project_packed, update_packed and update_packed_both take plain matrices too.
   static constexpr index_t few_columns = 0;
   /// Whether n tokens of m features in layout L are so few.
-  template <class A, class L>
-  static constexpr bool few(index_t /*m*/, index_t n) {
-    return n <= few_columns;
+  template <class A, class L, class P>
+  static bool few(P const&, index_t /*m*/, index_t n) {
+    return n <= ops<P>::few_columns;
   }
   /// Whether the products below take panels of T in this layout without conversion, although they compute in another
   /// type: X, and Y if X has the same type or the accumulator's. Other panels are converted into copies.

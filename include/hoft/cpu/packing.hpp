@@ -11,7 +11,7 @@ struct packing : walks {
   static constexpr index_t few_columns = detail::few;
   /// Short columns are summed in an order of their own, so their vectors are packed for every number of tokens.
   template <class A, class L>
-  static constexpr bool few(index_t m, index_t n) {
+  static bool few(cpu const&, index_t m, index_t n) {
     bool const is_short = std::same_as<L, col_major> && kernel::has_short_tiles<A> && m <= kernel::short_rows<A>;
     return n <= few_columns && !is_short;
   }

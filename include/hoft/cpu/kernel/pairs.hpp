@@ -4,6 +4,7 @@
 #include <hoft/cpu/kernel/packet.hpp>
 
 #include <bit>
+#include <cstdint>
 
 #if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
 #define HOFT_HAS_PAIRS 1

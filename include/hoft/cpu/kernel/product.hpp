@@ -29,8 +29,8 @@ auto adjoint(matrix_view<T, Layout> a) {
 
 namespace detail {
 
-/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them, and so few that
-/// a slab of A is met again by tiles while it is in the nearer half of the second-level cache.
+/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them. A slab of A has
+/// 64 KiB at most: tiles read it again and again from the second-level cache.
 template <class T>
 inline constexpr index_t sum_depth = (std::min)(index_t{256}, index_t{2048} / index_t(sizeof(T)));
 template <class T>

@@ -81,7 +81,7 @@ EIGEN_ALWAYS_INLINE packet<float> widened<Eigen::bfloat16>(narrow_bits bits) {
 template <>
 EIGEN_ALWAYS_INLINE narrow_bits narrowed<Eigen::bfloat16>(packet<float> p) {
   auto const bits = std::bit_cast<wide_bits>(p);
-#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
+#if HOFT_HAS_PAIRS
   // The instruction for it takes subnormal numbers for zeros. They are found by their bits: under denormals-are-zero
   // the instructions for floats would take them for zeros as well.
   auto const below = std::bit_cast<__m512i>((bits << 1) - 1u);  // the largest number for zero
