@@ -148,7 +148,8 @@ TEST_CASE("forward_shared refuses what does not fit, before it writes or calls t
   refuses(shape, "x.rows is 20, must be == 21 (problem 0)", [](auto& s) { s.x_.rows = 20; });
   refuses(shape, "y.rows is 79, must be == 80 (problem 0)", [](auto& s) { s.y_.rows = 79; });
   refuses(shape, "y.cols is 16, must be == 17 (problem 0)", [](auto& s) { s.y_.cols = 16; });
-  refuses(shape, "layer.B.cols is 6, must be == 7 (problem 1)", [](auto& s) { s.of.layers[1].B.cols = 6; });
+  refuses(shape, "layer is of 6 reflectors on the right (layer.B.cols), must be of 7 (problem 1)",
+          [](auto& s) { s.of.layers[1].B.cols = 6; });
   refuses(hoft::argument_error(""),
           "layer is memory that has not been bound, must be filled by bind_layer first, and not a copy from before "
           "(problem 2)",

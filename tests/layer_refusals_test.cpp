@@ -127,10 +127,12 @@ void refuses_little_work(call const& c) {
 /// The parts of a layer, of the adapter of the call.
 void refuses_wrong_parts(call const& c) {
   CAPTURE(c.name);
-  refuses(c, "layer.B.rows is 5, must be == 6", [](args& s) { s.layer.B.rows = 5; });
-  refuses(c, "layer.minus_K.cols is 1, must be == 2", [](args& s) { s.layer.minus_K.cols = 1; });
+  refuses(c, "layer is of 5 outputs (layer.B.rows), must be of 6", [](args& s) { s.layer.B.rows = 5; });
+  refuses(c, "layer is of 1 reflectors on the right (layer.minus_K.cols), must be of 2",
+          [](args& s) { s.layer.minus_K.cols = 1; });
   refuses(c, "layer.minus_scaled_K.ld is 5, must be >= 6", [](args& s) { s.layer.minus_scaled_K.ld = 5; });
-  refuses(c, "layer.minus_UK.rows is 2, must be == 3", [](args& s) { s.layer.minus_UK.rows = 2; });
+  refuses(c, "layer is of 2 reflectors in a single block on the left (layer.minus_UK.rows), must be of 3",
+          [](args& s) { s.layer.minus_UK.rows = 2; });
 }
 
 }  // namespace
@@ -150,10 +152,11 @@ TEST_CASE("bind_layer refuses what does not fit") {
   refuses<argument_error>(bind, "a.right is memory that has not been accumulated, must be filled by accumulate first",
                           [](args& s) { s.view.right.filled = false; });
   // A layer that was cut for another adapter: the rank of U decides whether Ûᴴ K is kept.
-  refuses(bind, "layer.minus_UK.rows is 3, must be == 0",
+  refuses(bind, "layer is of 3 reflectors in a single block on the left (layer.minus_UK.rows), must be of 0",
           [](args& s) { s.view.left.block = 1, s.view.left.factor.rows = 1, s.view.left.gram.rows = 1; });
   // One that was bound stays so.
-  refuses(bind, "layer.B.cols is 3, must be == 2", [](args& s) { s.layer.bound = false, s.layer.B.cols = 3; });
+  refuses(bind, "layer is of 3 reflectors on the right (layer.B.cols), must be of 2",
+          [](args& s) { s.layer.bound = false, s.layer.B.cols = 3; });
 }
 
 TEST_CASE("every call that reads a layer asks whether it fits and is bound") {
@@ -183,17 +186,19 @@ TEST_CASE("project and project_backward refuse what does not fit") {
   refuses(project_backward, "dv.cols is 3, must be == 4", [](args& s) { s.dv_.cols = 3; });
   refuses(project_backward, "dx.rows is 4, must be == 5", [](args& s) { s.dx_.rows = 4; });
   refuses(project_backward, "dx.cols is 3, must be == 4", [](args& s) { s.dx_.cols = 3; });
-  refuses(project_backward, "g.D_V.rows is 4, must be == 5", [](args& s) { s.g.D_V.rows = 4; });
+  refuses(project_backward, "g is of 4 inputs (g.D_V.rows), must be of 5", [](args& s) { s.g.D_V.rows = 4; });
 }
 
 TEST_CASE("adapt refuses what does not fit") {
   refuses(adapt, "base_output.rows is 5, must be == 6", [](args& s) { s.dbase_.rows = 5; });
   refuses(adapt, "y.cols is 4, must be == 3", [](args& s) { s.dbase_.cols = 3; });
   refuses(adapt, "y.rows is 5, must be == 6", [](args& s) { s.y_.rows = 5; });
-  refuses(adapt, "state.v.rows is 1, must be == 2", [](args& s) { s.state.v.rows = 1; });
-  refuses(adapt, "state.v.cols is 3, must be == 4", [](args& s) { s.state.v.cols = 3; });
-  refuses(adapt, "state.w.rows is 2, must be == 3", [](args& s) { s.state.w.rows = 2; });
-  refuses(adapt, "state.q.cols is 3, must be == 4", [](args& s) { s.state.q.cols = 3; });
+  refuses(adapt, "state is of 1 reflectors on the right (state.v.rows), must be of 2",
+          [](args& s) { s.state.v.rows = 1; });
+  refuses(adapt, "state is of 3 tokens (state.v.cols), must be of 4", [](args& s) { s.state.v.cols = 3; });
+  refuses(adapt, "state is of 2 reflectors on the left (state.w.rows), must be of 3",
+          [](args& s) { s.state.w.rows = 2; });
+  refuses(adapt, "state is of 3 tokens (state.q.cols), must be of 4", [](args& s) { s.state.q.cols = 3; });
 }
 
 TEST_CASE("forward refuses what does not fit") {
@@ -204,11 +209,14 @@ TEST_CASE("forward refuses what does not fit") {
     refuses(*c, "y.cols is 3, must be == 4", [](args& s) { s.y_.cols = 3; });
     refuses(*c, "y.cols is 4, must be == 3", [](args& s) { s.x_.cols = 3; });
   }
-  refuses(forward, "state.v.cols is 3, must be == 4", [](args& s) { s.state.v.cols = 3; });
-  refuses(forward, "state.v.rows is 1, must be == 2", [](args& s) { s.state.v.rows = 1; });
-  refuses(forward, "state.w.rows is 2, must be == 3", [](args& s) { s.state.w.rows = 2; });
-  refuses(forward, "state.w.cols is 0, must be == 4", [](args& s) { s.state.w.cols = 0; });  // backward needs it
-  refuses(forward, "state.q.cols is 3, must be == 4", [](args& s) { s.state.q.cols = 3; });
+  refuses(forward, "state is of 3 tokens (state.v.cols), must be of 4", [](args& s) { s.state.v.cols = 3; });
+  refuses(forward, "state is of 1 reflectors on the right (state.v.rows), must be of 2",
+          [](args& s) { s.state.v.rows = 1; });
+  refuses(forward, "state is of 2 reflectors on the left (state.w.rows), must be of 3",
+          [](args& s) { s.state.w.rows = 2; });
+  refuses(forward, "state is of 0 tokens (state.w.cols), must be of 4",
+          [](args& s) { s.state.w.cols = 0; });  // backward needs it
+  refuses(forward, "state is of 3 tokens (state.q.cols), must be of 4", [](args& s) { s.state.q.cols = 3; });
 }
 
 TEST_CASE("backward and adapt_backward refuse what does not fit") {
@@ -225,22 +233,23 @@ TEST_CASE("backward and adapt_backward refuse what does not fit") {
     refuses(*c, "dy.rows is 5, must be == 6", [](args& s) { s.dy_.rows = 5; });
     refuses(*c, "dbase.rows is 5, must be == 6", [](args& s) { s.dbase_.rows = 5; });
     refuses(*c, "dbase.cols is 3, must be == 4", [](args& s) { s.dbase_.cols = 3; });
-    refuses(*c, "state.w.cols is 3, must be == 4", [](args& s) { s.state.w.cols = 3; });
-    refuses(*c, "state.w.rows is 0, must be == 3", [](args& s) { s.state.w = {}; });
-    refuses(*c, "state.q.rows is 5, must be == 6", [](args& s) { s.state.q.rows = 5; });
-    refuses(*c, "state.q.rows is 6, must be == 0", [](args& s) { s.layer.adapter.scale.size = 0; });
-    refuses(*c, "g.ds.size is 6, must be == 0", [](args& s) { s.layer.adapter.scale.size = 0, s.state.q = {}; });
+    refuses(*c, "state is of 3 tokens (state.w.cols), must be of 4", [](args& s) { s.state.w.cols = 3; });
+    refuses(*c, "state is of 0 reflectors on the left (state.w.rows), must be of 3", [](args& s) { s.state.w = {}; });
+    refuses(*c, "state is of 5 outputs (state.q.rows), must be of 6", [](args& s) { s.state.q.rows = 5; });
+    refuses(*c, "state is of SHOFT, must be of HOFT", [](args& s) { s.layer.adapter.scale.size = 0; });
+    refuses(*c, "g is of SHOFT, must be of HOFT", [](args& s) { s.layer.adapter.scale.size = 0, s.state.q = {}; });
   }
 }
 
 TEST_CASE("sums of another adapter are refused") {
   for (call const* c : {&backward, &adapt_backward, &project_backward, &finish}) {
-    refuses(*c, "g.D_U.cols is 2, must be == 3", [](args& s) { s.g.D_U.cols = 2; });
-    refuses(*c, "g.dF_U.rows is 2, must be == 3", [](args& s) { s.g.dF_U.rows = 2; });
+    refuses(*c, "g is of 2 reflectors on the left (g.D_U.cols), must be of 3", [](args& s) { s.g.D_U.cols = 2; });
+    refuses(*c, "g is of 2 reflectors in a block on the left (g.dF_U.rows), must be of 3",
+            [](args& s) { s.g.dF_U.rows = 2; });
     refuses(*c, "g.E_U.ld is 2, must be >= 3", [](args& s) { s.g.E_U.ld = 2; });
-    refuses(*c, "g.minus_dK.rows is 5, must be == 6", [](args& s) { s.g.minus_dK.rows = 5; });
-    refuses(*c, "g.D_V.cols is 1, must be == 2", [](args& s) { s.g.D_V.cols = 1; });
-    refuses(*c, "g.ds.size is 5, must be == 6", [](args& s) { s.g.ds.size = 5; });
+    refuses(*c, "g is of 5 outputs (g.minus_dK.rows), must be of 6", [](args& s) { s.g.minus_dK.rows = 5; });
+    refuses(*c, "g is of 1 reflectors on the right (g.D_V.cols), must be of 2", [](args& s) { s.g.D_V.cols = 1; });
+    refuses(*c, "g is of 5 outputs (g.ds.size), must be of 6", [](args& s) { s.g.ds.size = 5; });
   }
 }
 
@@ -311,6 +320,24 @@ TEST_CASE("the calls that own their results refuse by the same names") {
           [&] { static_cast<void>(hoft::forward(swapped, hoft::dense(M), p.x)); });
   refused("hoft::backward: base.rows is 6, must be == 5",
           [&] { static_cast<void>(hoft::backward(swapped, hoft::dense(M), p.x, f, p.g)); });
+  // A reflector in each row, as it is in other libraries: the weight is not to blame.
+  hoft::adapter<double> const rows_left(p.U.transpose().eval(), p.V), rows_right(p.U, p.V.transpose().eval());
+  auto const looks_transposed = [&](std::string const& name, auto const& call) {
+    refused(("hoft::" + name +
+             ": base.rows is 6, must be == 3, the rows of U [3, 6], which looks transposed: reflectors "
+             "are columns")
+                .c_str(),
+            [&] { call(rows_left); });
+    refused(("hoft::" + name +
+             ": base.cols is 5, must be == 2, the rows of V [2, 5], which looks transposed: reflectors "
+             "are columns")
+                .c_str(),
+            [&] { call(rows_right); });
+  };
+  looks_transposed("forward", [&](auto const& a) { static_cast<void>(hoft::forward(a, hoft::dense(M), p.x)); });
+  looks_transposed("backward",
+                   [&](auto const& a) { static_cast<void>(hoft::backward(a, hoft::dense(M), p.x, f, p.g)); });
+  looks_transposed("bind_layer", [&](auto const& a) { static_cast<void>(hoft::bind_layer(a, hoft::dense(M))); });
   refused("hoft::forward: x.rows is 6, must be == 5", [&] { static_cast<void>(hoft::forward(s.a, s.base, p.g)); });
   refused("hoft::backward: x.rows is 6, must be == 5",
           [&] { static_cast<void>(hoft::backward(s.a, s.base, p.g, f, p.g)); });
@@ -356,9 +383,10 @@ TEST_CASE("the calls that own their results refuse by the same names") {
           [&] { static_cast<void>(hoft::backward(layer, p.x, of_layer, fewer_dy, g)); });
   refused("hoft::backward: f is of 4 tokens, must be of 7",
           [&] { static_cast<void>(hoft::backward(layer, more_x, of_layer, more_dy, g)); });
-  refused("hoft::backward: g.minus_dK.cols is 1, must be == 2",
+  refused("hoft::backward: g is of 1 reflectors on the right (g.minus_dK.cols), must be of 2",
           [&] { static_cast<void>(hoft::backward(layer, p.x, of_layer, p.g, other)); });
-  refused("hoft::finish: g.minus_dK.cols is 1, must be == 2", [&] { static_cast<void>(hoft::finish(layer, other)); });
+  refused("hoft::finish: g is of 1 reflectors on the right (g.minus_dK.cols), must be of 2",
+          [&] { static_cast<void>(hoft::finish(layer, other)); });
   CHECK((s.base.applied.empty() && s.base.applied_adjoint.empty()));
 }
 

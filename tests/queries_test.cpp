@@ -287,11 +287,11 @@ TEST_CASE("queries refuse sizes that no call would take") {
                        [&] { return backward_workspace(cpu{}, layer, negative_tokens); });
   auto one_less = state;
   one_less.w.cols = 3;
-  refuses<shape_error>("adapt_backward_workspace: state.w.cols is 3, must be == 4",
+  refuses<shape_error>("adapt_backward_workspace: state is of 3 tokens (state.w.cols), must be of 4",
                        [&] { return adapt_backward_workspace(cpu{}, layer, one_less); });
   auto less = layer;
   less.minus_K.cols = 1;
-  refuses<shape_error>("finish_workspace: layer.minus_K.cols is 1, must be == 2",
+  refuses<shape_error>("finish_workspace: layer is of 1 reflectors on the right (layer.minus_K.cols), must be of 2",
                        [&] { return hoft::finish_workspace<double>(cpu{}, less); });
   refuses<shape_error>("carve_layer: a.scale.size is 6, must be == 7", [&] { return hoft::carve_layer(count, unfit); });
   refuses<shape_error>("carve_layer_gradient: a.scale.size is 6, must be == 7",

@@ -292,6 +292,21 @@ TEST_CASE("merge, unmerge, merge_backward, low_rank and scaled_low_rank refuse")
   refuses<shape_error>("hoft::merge: M.rows is 8, must be == 7", [&] { return merge(p.a, tall); });
   refuses<shape_error>("hoft::unmerge: M.rows is 8, must be == 7", [&] { return unmerge(p.a, tall); });
   CHECK(same_bits(tall, tall0));
+  // As many reflectors as they are long may be meant; more may too, of a weight that they fit.
+  adapter<double> const rows_left{p.U.transpose().eval(), p.V}, rows_right{p.U, p.V.transpose().eval()};
+  std::string const
+      of_U = "M.rows is 7, must be == 3, the rows of U [3, 7], which looks transposed: reflectors are columns",
+      of_V = "M.cols is 5, must be == 2, the rows of V [2, 5], which looks transposed: reflectors are columns";
+  Matrix X = p.X;
+  refuses<shape_error>("hoft::merge: " + of_U, [&] { return merge(rows_left, X); });
+  refuses<shape_error>("hoft::merge: " + of_V, [&] { return merge(rows_right, X); });
+  refuses<shape_error>("hoft::unmerge: " + of_U, [&] { return unmerge(rows_left, X); });
+  refuses<shape_error>("hoft::merge_backward: " + of_V, [&] { return merge_backward(rows_right, X, p.dY); });
+  refuses<shape_error>("hoft::low_rank: " + of_U, [&] { return low_rank(rows_left, X); });
+  CHECK(same_bits(X, p.X));
+  adapter<double> const square{p.U.topRows(3).eval(), p.V}, many{p.U.transpose().eval(), p.V};
+  refuses<shape_error>("hoft::merge: M.rows is 7, must be == 3", [&] { return merge(square, X); });
+  CHECK_NOTHROW(merge(many, X = p.X.topRows(3)));
   refuses<shape_error>("hoft::merge: Mhat.rows is 8, must be == 7",
                        [&] { return merge(p.policy, p.a.view(), as_view(p.X), as_view(tall), p.work()); });
   refuses<shape_error>("hoft::merge_backward: M.rows is 8, must be == 7",

@@ -16,9 +16,7 @@ void require_adapt(char const* function, side_ranks ranks, bound_layer_view<A> c
   require_layer(function, ranks, layer);
   require_shape(function, "base_output", base_output, a.rows(), t);
   require_shape(function, "y", y, a.rows(), t);
-  require_shape(function, "state.v", state.v, a.right.rank(), t);
-  if (!state.w.empty()) require_shape(function, "state.w", state.w, a.left.rank(), t);
-  if (!state.q.empty()) require_shape(function, "state.q", state.q, a.scaled() ? a.rows() : 0, t);
+  require_state(function, a, state, t, false);
 }
 
 /// From outputs divided by the scale. Of no tokens there are none, also where q is saved.

@@ -62,6 +62,39 @@ void require_adapter(char const* function, side_ranks ranks, adapter_view<A> con
                              "built from reflectors alone");
 }
 
+/// Of what is made for either method.
+inline void require_method(char const* function, char const* argument, bool scaled, bool expected) {
+  if (scaled != expected)
+    refuse<shape_error>(function, argument, scaled ? "of SHOFT" : "of HOFT", expected ? "of SHOFT" : "of HOFT");
+}
+
+/// An extent of the weight is the length of the reflectors U or V of that side. Where the adapter is what is wrong,
+/// with its reflectors as rows, they are more than they are long.
+inline void require_length(char const* function, char const* argument, index_t got, char const* reflectors,
+                           index_t length, index_t rank) {
+  if (got == length || rank <= length) return require_equal(function, argument, got, length);
+  auto const number = [](index_t a) { return std::to_string(a); };
+  refuse<shape_error>(function, argument, number(got),
+                      "== " + number(length) + ", the rows of " + reflectors + " [" + number(length) + ", " +
+                          number(rank) + "], which looks transposed: reflectors are columns");
+}
+template <class A>
+void require_extents(char const* function, std::string_view weight, index_t rows, index_t cols,
+                     adapter_view<A> const& a) {
+  if (rows == a.rows() && cols == a.cols()) return;
+  std::string const text(weight);
+  require_length(function, (text + ".rows").c_str(), rows, "U", a.rows(), a.left.rank());
+  require_length(function, (text + ".cols").c_str(), cols, "V", a.cols(), a.right.rank());
+}
+/// A weight that is at hand.
+template <class A, class T, class L>
+void require_weight(char const* function, adapter_view<A> const& a, matrix_view<T, L> M) {
+  require_not_empty(function, "a.left", a.left, M.rows);
+  require_not_empty(function, "a.right", a.right, M.cols);
+  require_extents(function, "M", M.rows, M.cols, a);
+  require_view(function, "M", M);
+}
+
 /// Asked last: ranks that share a weight tell each other what they find.
 template <class Policy, class A>
 void require_no_zero(char const* function, Policy const& policy, adapter_view<A> const& a) {

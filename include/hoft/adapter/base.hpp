@@ -41,10 +41,7 @@ void apply_base_adjoint(Policy const& policy, Base& base, X x, Y y) {
 /// A base operator that knows its extents must have the adapter's.
 template <class Base, class A>
 void require_base(char const* function, Base const& base, adapter_view<A> const& a) {
-  if constexpr (requires { base.rows(), base.cols(); }) {
-    require_equal(function, "base.rows", base.rows(), a.rows());
-    require_equal(function, "base.cols", base.cols(), a.cols());
-  }
+  if constexpr (requires { base.rows(), base.cols(); }) require_extents(function, "base", base.rows(), base.cols(), a);
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::detail

@@ -146,15 +146,20 @@ void set_zero(Policy const& policy, layer_gradient_view<A> const& g) {
 
 namespace detail {
 
+inline constexpr char const *outputs_of = "outputs", *on_the_left = "reflectors on the left",
+                            *on_the_right = "reflectors on the right";
+
 template <class A>
 void require_layer_sizes(char const* function, bound_layer_view<A> const& layer) {
   auto const& a = layer.adapter;
   index_t const m = a.rows(), rv = a.right.rank();
   require_adapter_sizes(function, a);
-  require_shape(function, "layer.B", layer.B, m, rv);
-  require_shape(function, "layer.minus_K", layer.minus_K, m, rv);
-  require_shape(function, "layer.minus_scaled_K", layer.minus_scaled_K, m, rv);
-  require_shape(function, "layer.minus_UK", layer.minus_UK, a.left.blocks() == 1 ? a.left.rank() : 0, rv);
+  expected_count const outputs{m, outputs_of}, right{rv, on_the_right};
+  require_part(function, "layer", "B", layer.B, outputs, right);
+  require_part(function, "layer", "minus_K", layer.minus_K, outputs, right);
+  require_part(function, "layer", "minus_scaled_K", layer.minus_scaled_K, outputs, right);
+  require_part(function, "layer", "minus_UK", layer.minus_UK,
+               {a.left.blocks() == 1 ? a.left.rank() : 0, "reflectors in a single block on the left"}, right);
 }
 /// A layer with constant elements.
 template <class A>
@@ -166,20 +171,27 @@ void require_layer(char const* function, side_ranks ranks, bound_layer_view<A> c
   require_adapter(function, ranks, layer.adapter);
 }
 template <class A, class AS, class TS, class L>
-void require_state(char const* function, adapter_view<A> const& a, layer_state<AS, TS, L> const& state, index_t t) {
-  require_shape(function, "state.v", state.v, a.right.rank(), t);
-  require_shape(function, "state.w", state.w, a.left.rank(), t);
-  if (!state.q.empty()) require_shape(function, "state.q", state.q, a.scaled() ? a.rows() : 0, t);
+void require_state(char const* function, adapter_view<A> const& a, layer_state<AS, TS, L> const& state, index_t t,
+                   bool needs_w = true) {
+  expected_count const tokens{t, "tokens"};
+  require_part(function, "state", "v", state.v, {a.right.rank(), on_the_right}, tokens);
+  if (needs_w || !state.w.empty()) require_part(function, "state", "w", state.w, {a.left.rank(), on_the_left}, tokens);
+  if (state.q.empty()) return;
+  require_method(function, "state", true, a.scaled());
+  require_part(function, "state", "q", state.q, {a.rows(), outputs_of}, tokens);
 }
 template <class A, class AG>
 void require_layer_gradient(char const* function, adapter_view<A> const& a, layer_gradient_view<AG> const& g) {
   index_t const m = a.rows(), ru = a.left.rank(), rv = a.right.rank();
-  require_shape(function, "g.D_U", g.D_U, m, ru);
-  require_shape(function, "g.dF_U", g.dF_U, a.left.block, ru);
-  require_shape(function, "g.E_U", g.E_U, a.left.block, ru);
-  require_shape(function, "g.minus_dK", g.minus_dK, m, rv);
-  require_shape(function, "g.D_V", g.D_V, a.cols(), rv);
-  require_equal(function, "g.ds.size", g.ds.size, a.scaled() ? m : 0);
+  expected_count const outputs{m, outputs_of}, left{ru, on_the_left}, right{rv, on_the_right};
+  expected_count const block{a.left.block, "reflectors in a block on the left"};
+  require_part(function, "g", "D_U", g.D_U, outputs, left);
+  require_part(function, "g", "dF_U", g.dF_U, block, left);
+  require_part(function, "g", "E_U", g.E_U, block, left);
+  require_part(function, "g", "minus_dK", g.minus_dK, outputs, right);
+  require_part(function, "g", "D_V", g.D_V, {a.cols(), "inputs"}, right);
+  if (m > 0) require_method(function, "g", g.ds.size > 0, a.scaled());
+  require_count(function, "g", g.ds.size, a.scaled() ? m : 0, outputs_of, "g.ds.size");
 }
 
 /// Computes the other parts of a layer from B.

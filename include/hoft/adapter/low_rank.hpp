@@ -25,9 +25,7 @@ void require_low_rank(char const* function, side_ranks ranks, adapter_view<A> co
                       matrix_view<T, LL> left, matrix_view<T, LR> right) {
   index_t const rank = a.left.rank() + a.right.rank();
   require_adapter(function, ranks, a);
-  require_not_empty(function, "a.left", a.left, M.rows);
-  require_not_empty(function, "a.right", a.right, M.cols);
-  require_shape(function, "M", M, a.rows(), a.cols());
+  require_weight(function, a, M);
   require_shape(function, "left", left, a.rows(), rank);
   require_shape(function, "right", right, rank, a.cols());
 }

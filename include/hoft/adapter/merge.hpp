@@ -29,9 +29,7 @@ template <class A, class TM, class T, class L>
 void require_merge(side_ranks ranks, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, L> Mhat) {
   constexpr char const* function = "merge";
   require_adapter(function, ranks, a);
-  require_not_empty(function, "a.left", a.left, M.rows);
-  require_not_empty(function, "a.right", a.right, M.cols);
-  require_shape(function, "M", M, a.rows(), a.cols());
+  require_weight(function, a, M);
   require_shape(function, "Mhat", Mhat, a.rows(), a.cols());
 }
 
@@ -93,9 +91,7 @@ void require_merge_backward(side_ranks ranks, adapter_view<A> const& a, matrix_v
                             matrix_view<TU, LU> dU, matrix_view<TV, LV> dV, vector_view<TS> ds) {
   constexpr char const* function = "merge_backward";
   require_adapter(function, ranks, a);
-  require_not_empty(function, "a.left", a.left, M.rows);
-  require_not_empty(function, "a.right", a.right, M.cols);
-  require_shape(function, "M", M, a.rows(), a.cols());
+  require_weight(function, a, M);
   require_shape(function, "dMhat", dMhat, a.rows(), a.cols());
   require_gradients(function, a, dU, dV, ds);
 }

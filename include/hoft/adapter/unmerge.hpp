@@ -12,9 +12,7 @@ template <class A, class T, class L>
 void require_unmerge(side_ranks ranks, adapter_view<A> const& a, matrix_view<T, L> M) {
   constexpr char const* function = "unmerge";
   require_adapter(function, ranks, a);
-  require_not_empty(function, "a.left", a.left, M.rows);
-  require_not_empty(function, "a.right", a.right, M.cols);
-  require_shape(function, "M", M, a.rows(), a.cols());
+  require_weight(function, a, M);
   for (auto const* q : {&a.left, &a.right})
     if (q->kind.truncated)
       refuse<argument_error>(function, q == &a.left ? "a.left" : "a.right", "built with neumann{k}",

@@ -91,9 +91,7 @@ void backward_of_one_call(Policy const& policy, adapter<A> const& a, Base& base,
   require_base("backward", base, layer.adapter);
   require_shape("backward", "x", tokens, a.cols(), t);
   require_forward_result(f, layer.adapter, t);
-  if (f.layer.scaled() != layer.adapter.scaled())
-    refuse<shape_error>("backward", "f", f.layer.scaled() ? "of SHOFT" : "of HOFT",
-                        layer.adapter.scaled() ? "of SHOFT" : "of HOFT");
+  require_method("backward", "f", f.layer.scaled(), layer.adapter.scaled());
   require_equal("backward", "dy.rows", dy.rows(), a.rows());
   require_equal("backward", "dy.cols", dy.cols(), t);
   require_apart("backward", "x", tokens, "d", d);

@@ -63,14 +63,13 @@ void require_dx_apart(X x, forward_result<A, T, L> const& f, DX const& dx) {
 template <class A, class T, class L>
 void require_forward_result(forward_result<A, T, L> const& f, adapter_view<A const> const& a, index_t tokens) {
   auto const require = [](index_t got, index_t expected, char const* what) {
-    if (got != expected)
-      refuse<shape_error>("backward", "f", "of " + std::to_string(got) + what, "of " + std::to_string(expected));
+    require_count("backward", "f", got, expected, what);
   };
-  require(f.y.rows(), a.rows(), " outputs");
-  require(f.state.w.rows(), a.left.rank(), " reflectors on the left");
-  require(f.state.v.rows(), a.right.rank(), " reflectors on the right");
-  require(f.y.cols(), tokens, " tokens");
-  if (f.state.q.rows() > 0 && !a.scaled()) refuse<shape_error>("backward", "f", "of SHOFT", "of HOFT");
+  require(f.y.rows(), a.rows(), outputs_of);
+  require(f.state.w.rows(), a.left.rank(), on_the_left);
+  require(f.state.v.rows(), a.right.rank(), on_the_right);
+  require(f.y.cols(), tokens, "tokens");
+  if (f.state.q.rows() > 0) require_method("backward", "f", true, a.scaled());
 }
 
 template <class A, class T, class L>

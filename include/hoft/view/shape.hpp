@@ -38,4 +38,29 @@ inline void require_shape(char const* function, std::string_view name, extents a
   require_view(function, text, a);
 }
 
+/// What an argument was made for, said in the words of its maker: `argument` is of `got` `what`. Where it has parts
+/// that a caller may have put together, `part` is the one that says so.
+inline void require_count(char const* function, char const* argument, index_t got, index_t expected, char const* what,
+                          std::string_view part = {}) {
+  if (got == expected) return;
+  std::string of = "of " + std::to_string(got) + ' ' + what;
+  if (!part.empty()) (of += " (") += std::string(part) + ')';
+  refuse<shape_error>(function, argument, of, "of " + std::to_string(expected));
+}
+
+/// What an extent counts, and how many there must be.
+struct expected_count {
+  index_t count;
+  char const* what;
+};
+/// The shape of argument.part, which is made together with other parts.
+inline void require_part(char const* function, char const* argument, char const* part, extents a, expected_count rows,
+                         expected_count cols) {
+  if (has_shape(a, rows.count, cols.count)) return;
+  std::string const text = std::string(argument) + '.' + part;
+  require_count(function, argument, a.rows, rows.count, rows.what, text + ".rows");
+  require_count(function, argument, a.cols, cols.count, cols.what, text + ".cols");
+  require_view(function, text, a);
+}
+
 }  // namespace HOFT_TARGET_NAMESPACE::detail
