@@ -2,14 +2,16 @@
 // parts: the parallel parts of calls on the CPU, one after the other: the tasks of each, and the time that one thread
 // takes for them. Prints JSON, one object a line; threads.py reads it.
 //
-//   parts [--counts]    --counts: tasks alone, and nothing is computed
+//   parts [--counts]    --counts: tasks alone, which nobody takes
 #include <hoft/core/cost.hpp>
 #include <hoft/hoft.hpp>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <limits>
+#include <stdexcept>
 #include <string_view>
 #include <vector>
 
@@ -32,7 +34,7 @@ double median(std::vector<double> values) {
 }
 
 /// Lends no thread but the caller's, which then takes all tasks, and notes what each part of a call asks for. A part of
-/// one task asks for nothing. An idle one takes no task either: results are then whatever memory held.
+/// one task asks for nothing. An idle one takes no task either: what the tasks would write stays as it was.
 class watcher final : public hoft::executor {
  public:
   std::vector<index_t> workers;
@@ -51,24 +53,48 @@ class watcher final : public hoft::executor {
 };
 constexpr int endless = std::numeric_limits<int>::max();  // threads: as many as a part has tasks
 
+/// Workspace that begins as zeros: where nobody takes the tasks, what one thread does behind them reads it.
+class filled_scratch {
+ public:
+  filled_scratch() {
+    std::memset(memory_.take(size_)->data, 0, std::size_t(size_));
+    memory_.give_back();
+  }
+  hoft::scratch* lend() { return &memory_; }
+  /// @throws std::logic_error if a call has taken more
+  void check() {
+    if (memory_.take(0)->size > size_)
+      throw std::logic_error("parts: a call takes more workspace than there are zeros");
+    memory_.give_back();
+  }
+
+ private:
+  static constexpr index_t size_ = index_t{1} << 27;
+  hoft::scratch memory_;
+};
+
+struct setting {
+  int repetitions;  // 0: tasks are counted alone
+  filled_scratch& scratch;
+};
 struct shape {
   index_t m, n, r, t;  // t: tokens, or 0 for calls on a matrix [m, n]
 };
 
 /// Prints the parts of body(policy). Times are those of two threads' shares, taken by one.
 template <class Body>
-void watch(char const* call, shape s, hoft::cost cost, int repetitions, Body const& body) {
-  watcher counting(true), watched(repetitions == 0);
-  hoft::scratch scratch;
-  body(hoft::cpu{endless, &counting, &scratch});
+void watch(char const* call, shape s, hoft::cost cost, setting of, Body const& body) {
+  watcher counting(true), watched(of.repetitions == 0);
+  body(hoft::cpu{endless, &counting, of.scratch.lend()});
+  of.scratch.check();
   std::vector<index_t> const tasks = counting.workers;
   std::vector<std::vector<double>> seconds(tasks.size());
   std::vector<double> total;
-  for (int i = 0; i <= repetitions; ++i) {
+  for (int i = 0; i <= of.repetitions; ++i) {
     watched.clear();
     double const start = now();
-    body(hoft::cpu{2, &watched, &scratch});
-    if (i == 0 && repetitions > 0) continue;  // warms up, and overwrites what nobody computed
+    body(hoft::cpu{2, &watched, of.scratch.lend()});
+    if (i == 0 && of.repetitions > 0) continue;  // warms up
     total.push_back(now() - start);
     for (std::size_t k = 0; k < tasks.size(); ++k) seconds[k].push_back(watched.seconds.at(k));
   }
@@ -80,31 +106,31 @@ void watch(char const* call, shape s, hoft::cost cost, int repetitions, Body con
   std::printf("]}\n");
 }
 
-void reflectors(shape s, int repetitions, hoft::cpu set_up) {
+void reflectors(shape s, setting of) {
   constexpr double size = sizeof(float);
   double const m = double(s.m), n = double(s.n), r = double(s.r), block = double(hoft::default_block);
   auto const Q = hoft::accumulate(Eigen::MatrixXf::Random(s.m, s.r).eval());
   matrix const start = Eigen::MatrixXf::Random(s.m, s.n), dY = Eigen::MatrixXf::Random(s.m, s.n);
   matrix X = start;
-  watch("apply", s, hoft::apply_cost(m, n, r, block, size), repetitions, [&](auto policy) { apply(policy, Q, X); });
-  auto g = hoft::apply_backward(set_up, Q, start, dY);
-  watch("apply_backward", s, hoft::apply_backward_cost(m, n, r, block, size), repetitions,
+  watch("apply", s, hoft::apply_cost(m, n, r, block, size), of, [&](auto policy) { apply(policy, Q, X); });
+  hoft::apply_gradient<float, float, hoft::col_major> g{matrix::Zero(s.m, s.n), matrix::Zero(s.m, s.r), {}};
+  watch("apply_backward", s, hoft::apply_backward_cost(m, n, r, block, size), of,
         [&](auto policy) { apply_backward(policy, Q, start, dY, g); });
 }
 
-void layers(shape s, int repetitions, hoft::cpu set_up) {
+void layers(shape s, setting of) {
   constexpr double size = sizeof(float);
   double const m = double(s.m), n = double(s.n), r = double(s.r), t = double(s.t);
   Eigen::MatrixXf const M = Eigen::MatrixXf::Random(s.m, s.n), U = Eigen::MatrixXf::Random(s.m, s.r),
                         V = Eigen::MatrixXf::Random(s.n, s.r);
   matrix const x = Eigen::MatrixXf::Random(s.n, s.t), dy = Eigen::MatrixXf::Random(s.m, s.t);
-  auto const layer = hoft::bind_layer(set_up, hoft::adapter{U, V}, hoft::dense(M));
-  auto f = forward(set_up, layer, x);
-  watch("forward", s, hoft::forward_cost(m, n, t, r, r, size), repetitions,
-        [&](auto policy) { forward(policy, layer, x, f); });
+  auto const layer = hoft::bind_layer(hoft::adapter{U, V}, hoft::dense(M));
+  hoft::forward_result<float, float, hoft::col_major> f;
+  f.y = matrix::Zero(s.m, s.t), f.state.v = f.state.w = matrix::Zero(s.r, s.t);
+  watch("forward", s, hoft::forward_cost(m, n, t, r, r, size), of, [&](auto policy) { forward(policy, layer, x, f); });
   hoft::layer_gradient g(layer);
-  auto dx = backward(set_up, layer, x, f, dy, g);
-  watch("backward", s, hoft::backward_cost(m, n, t, r, r, size), repetitions,
+  matrix dx = matrix::Zero(s.n, s.t);
+  watch("backward", s, hoft::backward_cost(m, n, t, r, r, size), of,
         [&](auto policy) { backward(policy, layer, x, f, dy, g, dx); });
 }
 
@@ -127,16 +153,13 @@ void runs(index_t panels, int threads) {
 
 int main(int argc, char** argv) {
   bool const counts = argc > 1 && std::string_view(argv[1]) == "--counts";
-  int const repetitions = counts ? 0 : 9;
-  watcher idle(true);
-  hoft::cpu const set_up = counts ? hoft::cpu{endless, &idle} : hoft::cpu{};
+  filled_scratch scratch;
+  setting const of{counts ? 0 : 9, scratch};
   namespace kernel = hoft::cpu_backend::kernel;
   // Blocks of products have the rows of a tile.
   std::printf("{\"tile_rows\": %d}\n", kernel::tile_vectors<float> * kernel::lanes<float>);
   for (int threads : {1, 2, 7, 64})
     for (index_t panels : {5, 43, 342}) runs(panels, threads);
-  for (shape s : {shape{1024, 1024, 16, 0}, {4096, 4096, 16, 0}, {4096, 4096, 64, 0}})
-    reflectors(s, repetitions, set_up);
-  for (shape s : {shape{1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 16, 2048}})
-    layers(s, repetitions, set_up);
+  for (shape s : {shape{1024, 1024, 16, 0}, {4096, 4096, 16, 0}, {4096, 4096, 64, 0}}) reflectors(s, of);
+  for (shape s : {shape{1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 16, 2048}}) layers(s, of);
 }
