@@ -72,11 +72,11 @@ if [[ -n $avx2 ]]; then
   export OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
 fi
 
-# build <target>: the machine's own optimised binary of that name. HOFT_BENCH_CXXFLAGS: other flags than those of Release,
+# build <target> <set of packages> [options of CMake]: the machine's own optimised binary of that name. HOFT_BENCH_CXXFLAGS: other flags than those of Release,
 # where no time counts.
 build() {
-  bash scripts/install_packages.sh bench
-  cmake --preset bench -B "$folder" -DCMAKE_CXX_FLAGS_RELEASE="${HOFT_BENCH_CXXFLAGS:--O3 -DNDEBUG}" "${vectors[@]}"
+  bash scripts/install_packages.sh "$2"
+  cmake --preset bench -B "$folder" -DCMAKE_CXX_FLAGS_RELEASE="${HOFT_BENCH_CXXFLAGS:--O3 -DNDEBUG}" "${vectors[@]}" "${@:3}"
   cmake --build "$folder" --parallel "$(bash scripts/jobs.sh)" --target "$1"
 }
 
@@ -93,14 +93,14 @@ if [[ -n $claims ]]; then
     cmake --preset gpu -DCMAKE_CUDA_ARCHITECTURES="$capability"
     cmake --build build/gpu --parallel "$(bash scripts/jobs.sh)" --target hoft_gpu_claims
   else
-    build hoft_claims
+    build hoft_claims claims -DHOFT_BUILD_BENCH=OFF -DHOFT_BUILD_CLAIMS=ON
   fi
   rm -rf "$results"
   exec nice -n 5 /usr/bin/python3 bench/claims/harness.py --program="$program" --out="$results" --level="$level" \
     --command="$command" ${gpu:+--gpu} ${save:+--save}
 fi
 
-build hoft_bench
+build hoft_bench bench
 
 results=$folder/results
 rm -rf "$results"

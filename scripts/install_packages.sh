@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Usage: install_packages.sh [--yes] <set>...
-# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, compare, python, libtorch,
-# jax, embed, tensor_parallel, docs, fuzz, ci.
+# Installs what is missing of Debian's packages for the named sets: tests, examples, bench, claims, compare, python,
+# libtorch, jax, embed, tensor_parallel, docs, fuzz, ci.
 # Says nothing and needs no rights when nothing is missing. Else it names the packages and the command, and at a terminal
 # asks first, unless told --yes or the environment has CI.
 set -euo pipefail
@@ -22,6 +22,7 @@ for set_name in "$@"; do
       liblapacke-dev libopenblas-dev nlohmann-json3-dev) ;;
     bench) wanted+=("${build[@]}" libbenchmark-dev liblapacke-dev libopenblas-dev libcli11-dev
       python3-torch python3-matplotlib) ;;
+    claims) wanted+=("${build[@]}" libbenchmark-dev libcli11-dev python3-matplotlib) ;;
     compare) wanted+=("${build[@]}" python3-torch python3-dev python3-pip python3-venv python3-setuptools python3-wheel
       libtorch-dev pybind11-dev) ;;
     python) wanted+=("${build[@]}" python3-dev python3-venv) ;;
@@ -36,7 +37,7 @@ for set_name in "$@"; do
       if [[ $(uname -m) != aarch64 ]]; then wanted+=(g++-aarch64-linux-gnu qemu-user-static); fi
       ;;
     *)
-      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, compare, python, libtorch, jax, embed, tensor_parallel, docs, fuzz and ci" >&2
+      echo "install_packages.sh: no set is called '$set_name'; the sets are tests, examples, bench, claims, compare, python, libtorch, jax, embed, tensor_parallel, docs, fuzz and ci" >&2
       exit 2
       ;;
   esac

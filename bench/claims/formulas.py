@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Formulas in m, n, r, b, k and t, written as Python expressions with + - * / ** and min and max."""
+"""Formulas in m, n, r, b, k and t, written as Python expressions with + - * / **, min, max and log2."""
 
 import ast
+import math
 import operator
 import re
 
@@ -13,7 +14,7 @@ OPERATORS = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-FUNCTIONS = {"min": min, "max": max}
+FUNCTIONS = {"min": min, "max": max, "log2": math.log2}
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -37,14 +38,19 @@ def evaluate(formula, sizes):
             return FUNCTIONS[node.func.id](*map(value, node.args))
         raise FormulaError(
             f"formula '{formula}': '{ast.unparse(node)}' is none of the letters {', '.join(VARIABLES)}, a number, "
-            "+ - * / **, min or max"
+            "+ - * / **, min, max or log2"
         )
 
     try:
         tree = ast.parse(formula, mode="eval")
     except SyntaxError as error:
         raise FormulaError(f"formula '{formula}' is no expression: {error.msg}") from error
-    return float(value(tree))
+    try:
+        return float(value(tree))
+    except FormulaError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise FormulaError(f"formula '{formula}' has no value at {sizes}: {error}") from error
 
 
 def letters_of(formula):

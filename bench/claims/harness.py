@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -31,9 +32,11 @@ sys.path.append(str(ROOT / "bench"))
 
 import page
 import plans
+import rows
 import verdicts
 from figures_names import folder_of
 from measured import require_measured
+from terminal import claim_rows, show
 
 INTEGERS = {*plans.LETTERS, "terms", "seed"}
 
@@ -48,6 +51,8 @@ class Place:
         self.gpu = gpu
         self.levels = plans.GPU_LEVELS if gpu else plans.LEVELS
         self.saved = ROOT / "bench/results" / folder_of(gpu)
+        # Where the methods are that this program may lack.
+        self.other_methods = ROOT / ("bench/methods" if gpu else "bench/gpu/claims")
         self.page = ROOT / ("docs/reference/complexity-gpu.md" if gpu else "docs/reference/complexity.md")
         self.option = " --gpu" if gpu else ""
 
@@ -115,38 +120,66 @@ def read_times(path):
     return times, report["context"]
 
 
-def measure(program, out, level, gpu):
+def checked_methods(out, level):
+    """Those that the program describes."""
+    methods = {row["name"]: {name: value or "" for name, value in row.items()} for row in raw_table(out / "methods.tsv")}
+    for method in methods.values():
+        verdicts.check_description(method, level["count"]["base"])
+    return methods
+
+
+def names_in(folder):
+    """Of methods, as its sources write them, among other words."""
+    return {name for path in folder.glob("*.hpp")
+            for name in re.findall(r'"([a-z0-9_]+)"', path.read_text(encoding="utf-8"))}
+
+
+def covering_sizes(program, out, order):
+    """Dict from methods to the sizes at which coverage is tested: those of a single step of it."""
+    path = out / "coverage_sizes.tsv"
+    subprocess.run([program, "coverage", f"--out={path}", f"--order={order}", "--steps=1", "--seeds=1"], check=True,
+                   capture_output=True)
+    found = {}
+    for row in table(path):
+        sizes = {letter: row[letter] for letter in rows.SIZES}
+        if sizes not in found.setdefault(row["method"], []):
+            found[row["method"]].append(sizes)
+    return found
+
+
+def measure(program, out, level, place):
     table1 = json.loads((HERE / "table1.json").read_text(encoding="utf-8"))
     models = json.loads((HERE / "models.json").read_text(encoding="utf-8"))
     models["reduced"] = level.get("reduced", models["reduced"])
     stages = Stages(program, level["seconds"])
     stages.run("describe", f"--out={out / 'methods.tsv'}")
-    methods = {row["name"]: {name: value or "" for name, value in row.items()} for row in raw_table(out / "methods.tsv")}
-    for method in methods.values():
-        try:
-            verdicts.check_description(method, level["count"]["base"])
-        except ValueError as error:
-            fail(str(error))
+    more = {} if place.gpu else {name: level[name] for name in ("orthogonality", "sides", "coverage")}
+    order = int(dict(option[2:].split("=") for option in more["coverage"])["order"]) if more else 0
+    try:
+        methods = checked_methods(out, level)
+        rows.check(table1, methods, names_in(place.other_methods), level["count"]["base"], order,
+                   covering_sizes(program, out, order) if more else {})
+    except ValueError as error:
+        fail(str(error))
     for command in ("count", "time"):
         write_plan(out / f"{command}.plan", plans.cases(methods, level[command], table1, models))
     stages.run("count", f"--plan={out / 'count.plan'}", f"--out={out / 'counts.tsv'}")
     stages.run("time", f"--plan={out / 'time.plan'}", f"--out={out / 'times.json'}",
                f"--repetitions={level['repetitions']}", f"--min-time={level['min_time']}")
-    more = {} if gpu else {name: level[name] for name in ("orthogonality", "sides", "coverage")}
     for command, options in more.items():
         stages.run(command, f"--out={out / (command + '.tsv')}", *options)
     times, context = read_times(out / "times.json")
     return {
         "methods": methods,
-        "quantities": ("memory", "time") if gpu else ("flops", "memory", "time"),
-        "memory_is_bounded": gpu,  # formulas with constants on the CPU, terms of O(…) on a GPU
+        "quantities": ("memory", "time") if place.gpu else ("flops", "memory", "time"),
+        "memory_is_bounded": place.gpu,  # formulas with constants on the CPU, terms of O(…) on a GPU
         "table1": table1,
         "models": models,
         "grids": {"count": level["count"], "time": level["time"]},
         "counts": read_counts(out / "counts.tsv"),
         "times": times,
         **{name: table(out / f"{name}.tsv") if name in more else [] for name in ("orthogonality", "sides", "coverage")},
-        "order": int(dict(option[2:].split("=") for option in more["coverage"])["order"]) if more else 0,
+        "order": order,
         "context": context,
     }
 
@@ -226,24 +259,6 @@ def as_csv(rows):
     return text.getvalue()
 
 
-def claim_rows(results):
-    """One row a claim and swept variable, as the terminal and claims.csv show them."""
-    rows = []
-
-    def add(what, claim, printed):
-        for row in claim["rows"]:
-            rows.append({"claim": what, "quantity": claim["quantity"], "formula": printed, "variable": row["variable"],
-                         "from": row["from"], "to": row["to"], "claimed": row["claimed"], "measured": row["measured"],
-                         "low": row["low"], "high": row["high"], "r2": row["r2"], "verdict": row["verdict"]})
-
-    for cell in results["table1"]:
-        for claim in cell["claims"]:
-            add(f"Table 1, {cell['row']}, {cell['cell']}", claim, cell["printed"])
-    for claim in results["declared"]:
-        add(f"{claim['method']}, {claim['pass']}", claim, " + ".join(claim["terms"]))
-    return rows
-
-
 def write_tables(results, out):
     write(out / "results.json", json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n")
     write(out / "claims.csv", as_csv(claim_rows(results)))
@@ -284,16 +299,6 @@ def check(place):
              f"/usr/bin/python3 bench/claims/harness.py --report{place.option}")
 
 
-def show(results):
-    for row in claim_rows(results):
-        print(f"{row['claim']:<38} {row['quantity']:<10} {row['variable']:<2} {row['from']:>5g}–{row['to']:<5g} claimed "
-              f"{row['claimed'] if row['claimed'] is not None else float('nan'):5.2f}  measured {row['measured']:5.2f} "
-              f"[{row['low']:5.2f}, {row['high']:5.2f}]  R² {row['r2']:.3f}  {row['verdict']}")
-    print()
-    for cell in results["table1"]:
-        print(f"Table 1, {cell['row']}, {cell['cell']}: {cell['printed']}: {cell['verdict']}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=pathlib.Path, help="hoft_claims")
@@ -324,7 +329,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     level = place.levels[options.level]
-    data = measure(options.program.resolve(), options.out, level, options.gpu)
+    data = measure(options.program.resolve(), options.out, level, place)
     print("claims: judging", flush=True)
     results = rounded(judged(data, options.level, level["repetitions"], options.command, time.monotonic() - start))
     write_tables(results, options.out)
@@ -332,7 +337,8 @@ def main():
         import figures
 
         figures.draw(results, options.out)
-    show(results)
+    kept = place.saved / "results.json"
+    show(results, json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None, kept.relative_to(ROOT))
     if results.get("emulated"):
         print(f"claims: {results['device']} is no GPU: no time above is one")
     if options.level != "full":

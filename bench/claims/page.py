@@ -87,7 +87,10 @@ def table1_summary(results):
     for row in results["table1_rows"]:
         line = [row["name"]]
         for name in names:
-            cell = cells[row["name"], name]
+            cell = cells.get((row["name"], name))  # a row may say nothing of coverage
+            if cell is None:
+                line.append("–")
+                continue
             text = printed(cell["printed"]) if name == "parameters" else cell["printed"]
             line.append(f"{text}: [{emphasised(cell['verdict'])}]({link(results, cell)})")
         rows.append(line)

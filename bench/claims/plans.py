@@ -95,6 +95,11 @@ def passes_of(method):
     return [which for which in PASSES if method[f"{which}_flops"]]
 
 
+def methods_of(row):
+    """The method that a row measures on the weight, and the one that it measures for one token."""
+    return row["method"], row.get("token_method", row["method"])
+
+
 def trains(method):
     """On activations, so that models can be summed up."""
     return {"forward", "backward"} <= {*passes_of(method)}
@@ -121,7 +126,7 @@ def key(method, which, sizes):
 def cases(methods, grid, table1, models):
     """All cases of a grid, each once, and those of the reduced models."""
     found = {}
-    one_token = {row.get("token_method", row["method"]) for row in table1["rows"]}
+    one_token = {methods_of(row)[1] for row in table1["rows"]}
     for method in methods.values():
         for which in passes_of(method):
             on_weight = which.startswith("merge")

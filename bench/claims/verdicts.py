@@ -6,11 +6,13 @@ import numpy as np
 import fits
 import plans
 from formulas import FormulaError, evaluate, letters_of, terms_of
+from rows import covered_at
 
 # How far an exponent may be from the claimed one. Counts are exact but for lower-order terms; memory is lent in whole
 # panels; times bend with caches and with the length of a product's inner loop.
 MARGINS = {"parameters": 0.02, "flops": 0.1, "memory": 0.15, "time": 0.25}
 REACHED, MISSED = 0.05, 0.2  # of the residual, relative to the target
+FAR_OFF = 1.5  # a declared formula, from what is counted at its largest size
 
 
 def check_description(method, sizes):
@@ -19,7 +21,7 @@ def check_description(method, sizes):
         formula = method[name]
         try:
             value = evaluate(formula, sizes)
-        except (FormulaError, ArithmeticError) as error:
+        except FormulaError as error:
             raise ValueError(f"{method['name']}, {name}: {error}") from error
         if value < 0:
             raise ValueError(f"{method['name']}, {name}: '{formula}' is {value:g} at {sizes}, expected >= 0")
@@ -65,18 +67,18 @@ def parameters(data, method, formula):
 def table1_rows(data):
     """Those whose methods exist where it was measured."""
     return [row for row in data["table1"]["rows"]
-            if {row["method"], row.get("token_method", row["method"])} <= {*data["methods"]}]
+            if {*plans.methods_of(row)} <= {*data["methods"]}]
 
 
 def table1(data):
     cells = []
     for row in table1_rows(data):
-        method = data["methods"][row["method"]]
+        method, one_token = (data["methods"][name] for name in plans.methods_of(row))
         judged = parameters(data, method, row["parameters"])
         cells.append({"row": row["name"], "cell": "parameters", "printed": row["parameters"],
                       "verdict": judged["verdict"], "claims": [judged]})
         for cell, which, token in (("one token", "forward", True), ("on the weight", "merge", False)):
-            by = data["methods"][row.get("token_method", row["method"])] if token else method
+            by = one_token if token else method
             claims = [
                 claim(swept_samples(data, quantity, by, which, token), row["terms"], "bound", quantity,
                       quantity == "time")
@@ -85,7 +87,7 @@ def table1(data):
             # Complexities speak of operations; times stand beside them, or for them where nothing counts operations.
             cells.append({"row": row["name"], "cell": cell, "printed": row["printed"],
                           "method": by["name"], "verdict": claims[0]["verdict"], "claims": claims})
-        if data["coverage"]:
+        if data["coverage"] and "covers" in row:
             cells.append(coverage_cell(data, row))
     return cells
 
@@ -93,8 +95,7 @@ def table1(data):
 def coverage_cell(data, row):
     runs = [run for run in data["coverage"] if run["method"] == row["method"]]
     m = data["order"]
-    wanted = {letter: {"m": m, "2": 2, "log2 m": m.bit_length() - 1, "m - 1": m - 1}[text]
-              for letter, text in row["covers"].items()}
+    wanted = covered_at(row, m)
     at = [run for run in runs if all(run[letter] == value for letter, value in wanted.items())]
     if not at:
         raise ValueError(f"coverage of {row['method']} was not measured at {wanted}")
@@ -149,7 +150,7 @@ def declared(data):
 
 
 def ratios(data, quantity):
-    """Counted over declared, at the base size and over all points: how good the constants of the formulas are."""
+    """Counted over declared, over all points and where most is declared: how good the constants of the formulas are."""
     rows = []
     if quantity not in data["quantities"] or (quantity == "memory" and data["memory_is_bounded"]):
         return rows
@@ -158,14 +159,21 @@ def ratios(data, quantity):
             formula = method[f"{which}_{quantity}"]
             if formula == "0":
                 continue
-            values = [
-                sample["values"][0] / evaluate(formula, sample["sizes"])
+            points = [
+                (evaluate(formula, sample["sizes"]), sample["values"][0])
                 for _, samples in swept_samples(data, quantity, method, which).values()
                 for sample in samples
             ]
+            values = [counted / formed for formed, counted in points]
+            declared_most, counted_there = max(points)
             rows.append({"method": method["name"], "pass": which, "least": min(values), "most": max(values),
-                         "median": float(np.median(values))})
+                         "median": float(np.median(values)), "largest": counted_there / declared_most})
     return rows
+
+
+def far_off(ratio):
+    """Whether a formula with such a ratio needs another constant."""
+    return not 1 / FAR_OFF <= ratio["largest"] <= FAR_OFF
 
 
 def models(data):

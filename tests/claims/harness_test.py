@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Usage: harness_test.py <hoft_claims>: a run at tiny sizes, what it writes, and wrong formulas that must not hold."""
 
+import contextlib
 import csv
+import io
 import json
 import pathlib
 import re
@@ -18,6 +20,7 @@ import fits
 import harness
 import page
 import plans
+import terminal
 import verdicts
 
 
@@ -29,6 +32,38 @@ def check(holds, what):
 def run(*options):
     return subprocess.run([sys.executable, ROOT / "bench/claims/harness.py", *options], capture_output=True, text=True,
                           check=False)
+
+
+def check_refused_rows(program, out, results):
+    """A row that cannot be judged ends the run before anything is measured; what is new is shown last."""
+    lora = {"name": "Mine", "method": "lora", "parameters": "r * (m + n)", "terms": ["m * n * r"], "printed": "O(mnr)"}
+    table, here = json.loads((harness.HERE / "table1.json").read_text(encoding="utf-8")), harness.HERE
+    harness.HERE, place = out / "tables", harness.Place(False)
+    harness.HERE.mkdir()
+    (harness.HERE / "models.json").write_bytes((here / "models.json").read_bytes())
+    for changed, said in (({"method": "lorra"}, "no method is called 'lorra'"), ({"terms": ["m * b"]}, "depends on b"),
+                          ({"method": "dora", "coverage": "r = m", "covers": {"r": "m"}}, "coverage of 'dora' is not measured"),
+                          ({"method": "hra", "coverage": "r = m - 2", "covers": {"r": "m - 2"}}, "is r = 6 at m = 8")):
+        table["rows"].append({**lora, **changed})
+        (harness.HERE / "table1.json").write_text(json.dumps(table), encoding="utf-8")
+        table["rows"].pop()
+        (out / "refused").mkdir(exist_ok=True)
+        try:
+            harness.measure(program, out / "refused", plans.LEVELS["tiny"], place)
+            check(False, f"{changed} was taken")
+        except SystemExit as refusal:
+            check(said in str(refusal) and "row 'Mine'" in str(refusal), f"{changed} was answered by: {refusal}")
+        check({path.name for path in (out / "refused").iterdir()} == {"methods.tsv", "coverage_sizes.tsv"},
+              f"{changed} was measured")
+    harness.HERE = here
+
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        terminal.show(results, {"methods": [one for one in results["methods"] if one["name"] != "hra"],
+                                "table1_rows": results["table1_rows"][1:]}, "results.json")
+    before, _, after = shown.getvalue().partition("\nNew, or changed, since results.json: hra, Table 1, OFT\n")
+    check("hra, merge " in after and "Table 1, OFT, one token" in after, "what is new is not shown last")
+    check("boft, merge " in before and "boft, merge " not in after and "BOFT" not in after, "what is new has other company")
 
 
 def main():
@@ -81,6 +116,8 @@ def main():
                                  ("m**2*r", fits.FAILS), ("(m + n)*r", fits.FAILS)):
             found = verdicts.claim(swept, [formula], "growth", "flops", False)["verdict"]
             check(found == verdict, f"LoRA's gradients take 4 m n r flops; {formula}: {found}, expected: {verdict}")
+
+        check_refused_rows(program, out, results)
 
         # Bad input names itself and writes nothing.
         for options, said in (((f"--program={out}/none", f"--out={out}/x"), "there is no program"),

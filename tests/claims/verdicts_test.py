@@ -120,7 +120,7 @@ class Cells(unittest.TestCase):
 
     def test_sizes_of_coverage_are_read(self):
         found = [{**run, "b": b, "k": k, "r": 1} for b, k in ((2, 3), (8, 1)) for run in runs([1e-3 * b], [1e-3], [1.0])]
-        for covers, residual in (({"b": "2", "k": "log2 m"}, 2e-3), ({"b": "m"}, 8e-3)):
+        for covers, residual in (({"b": "2", "k": "log2(m)"}, 2e-3), ({"b": "m"}, 8e-3)):
             cell = verdicts.coverage_cell({"coverage": found, "order": 8}, {**TABLE["rows"][0], "covers": covers})
             self.assertEqual(cell["residuals"]["rotation"], residual)
 
