@@ -284,9 +284,11 @@ TEST_CASE("a base operator that knows its extents is asked for them") {
   auto const of_wider = hoft::dense(wider), of_taller = hoft::dense(taller);
   arguments s, before;
   auto const refused = [&](char const* name, auto const& run) {
-    CHECK_THROWS_WITH_AS(run(of_wider), (std::string("hoft::") + name + ": base.cols is 7, must be == 5").c_str(),
+    CHECK_THROWS_WITH_AS(run(of_wider),
+                         (std::string("hoft::") + name + ": base.cols is 7, must be == 5, the rows of V").c_str(),
                          shape_error);
-    CHECK_THROWS_WITH_AS(run(of_taller), (std::string("hoft::") + name + ": base.rows is 8, must be == 6").c_str(),
+    CHECK_THROWS_WITH_AS(run(of_taller),
+                         (std::string("hoft::") + name + ": base.rows is 8, must be == 6, the rows of U").c_str(),
                          shape_error);
     CHECK(s.everything() == before.everything());
   };
@@ -307,18 +309,18 @@ TEST_CASE("the calls that own their results refuse by the same names") {
                              more_dy = gaussian<double>(6, 7, 163);
   auto const f = hoft::forward(s.a, s.base, p.x);
   auto const refused = [](char const* message, auto const& run) { CHECK_THROWS_WITH_AS(run(), message, shape_error); };
-  refused("hoft::forward: base.cols is 7, must be == 5",
+  refused("hoft::forward: base.cols is 7, must be == 5, the rows of V",
           [&] { static_cast<void>(hoft::forward(s.a, hoft::dense(wider), p.x)); });
-  refused("hoft::bind_layer: base.rows is 8, must be == 6",
+  refused("hoft::bind_layer: base.rows is 8, must be == 6, the rows of U",
           [&] { static_cast<void>(hoft::bind_layer(s.a, hoft::dense(taller))); });
-  refused("hoft::backward: base.rows is 8, must be == 6",
+  refused("hoft::backward: base.rows is 8, must be == 6, the rows of U",
           [&] { static_cast<void>(hoft::backward(s.a, hoft::dense(taller), p.x, f, p.g)); });
   // U and V in each other's place: x fits the weight, the adapter does not.
   hoft::adapter<double> const swapped(p.V, p.U);
   dense_matrix<double> const M = gaussian<double>(6, 5, 164);
-  refused("hoft::forward: base.rows is 6, must be == 5",
+  refused("hoft::forward: base.rows is 6, must be == 5, the rows of U; U and V look swapped, or M transposed",
           [&] { static_cast<void>(hoft::forward(swapped, hoft::dense(M), p.x)); });
-  refused("hoft::backward: base.rows is 6, must be == 5",
+  refused("hoft::backward: base.rows is 6, must be == 5, the rows of U; U and V look swapped, or M transposed",
           [&] { static_cast<void>(hoft::backward(swapped, hoft::dense(M), p.x, f, p.g)); });
   // A reflector in each row, as it is in other libraries: the weight is not to blame.
   hoft::adapter<double> const rows_left(p.U.transpose().eval(), p.V), rows_right(p.U, p.V.transpose().eval());

@@ -343,8 +343,8 @@ TEST_CASE("scaled_low_rank refuses an s_i of 0, and what does not fit, before it
   };
   CHECK_THROWS_WITH_AS(call(a.view(), M, 6, needed), "hoft::scaled_low_rank: a.scale[4] is 0, must be != 0",
                        hoft::argument_error);
-  CHECK_THROWS_WITH_AS(call(a.view(), M.columns(0, 4), 6, needed), "hoft::scaled_low_rank: M.cols is 4, must be == 5",
-                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(call(a.view(), M.columns(0, 4), 6, needed),
+                       "hoft::scaled_low_rank: M.cols is 4, must be == 5, the rows of V", hoft::shape_error);
   CHECK_THROWS_WITH_AS(call(a.view(), M, 7, needed), "hoft::scaled_low_rank: magnitude.size is 7, must be == 6",
                        hoft::shape_error);
   std::string const message = "hoft::scaled_low_rank: work.size is " + std::to_string(needed - 1) +
@@ -367,9 +367,9 @@ TEST_CASE("low_rank refuses what does not fit, before it writes") {
   hoft::workspace const work{memory.data(), needed};
   auto const L = hoft::as_view(left), R = hoft::as_view(right);
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M.columns(0, 4), L, R, work),
-                       "hoft::low_rank: M.cols is 4, must be == 5", hoft::shape_error);
+                       "hoft::low_rank: M.cols is 4, must be == 5, the rows of V", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M.block(0, 0, 5, 5), L, R, work),
-                       "hoft::low_rank: M.rows is 5, must be == 6", hoft::shape_error);
+                       "hoft::low_rank: M.rows is 5, must be == 6, the rows of U", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L.columns(0, 4), R, work),
                        "hoft::low_rank: left.cols is 4, must be == 5", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L, R.block(0, 0, 3, 5), work),
@@ -388,7 +388,8 @@ TEST_CASE("low_rank refuses what does not fit, before it writes") {
   CHECK_THROWS_WITH_AS(hoft::low_rank(cpu{}, view, M, L, R, hoft::workspace{memory.data(), needed - 1}),
                        message.c_str(), hoft::workspace_error);
   dense_matrix<float> const wide_weight = gaussian<float>(6, 7, 53);
-  CHECK_THROWS_WITH_AS(hoft::low_rank(a, wide_weight), "hoft::low_rank: M.cols is 7, must be == 5", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::low_rank(a, wide_weight), "hoft::low_rank: M.cols is 7, must be == 5, the rows of V",
+                       hoft::shape_error);
   CHECK((left == left_before && right == right_before));
 }
 

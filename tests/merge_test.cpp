@@ -527,9 +527,9 @@ TEST_CASE("merge, unmerge and merge_backward refuse what does not fit, before th
   arguments const sizes;
   auto const merge = [](args& s) { hoft::merge(cpu{}, s.view, s.M_, s.Mhat_, s.work); };
   refuses(
-      "hoft::merge: M.rows is 5, must be == 6", [](args& s) { s.M_.rows = 5; }, merge);
+      "hoft::merge: M.rows is 5, must be == 6, the rows of U", [](args& s) { s.M_.rows = 5; }, merge);
   refuses(
-      "hoft::merge: M.cols is 4, must be == 5", [](args& s) { s.M_.cols = 4; }, merge);
+      "hoft::merge: M.cols is 4, must be == 5, the rows of V", [](args& s) { s.M_.cols = 4; }, merge);
   refuses(
       "hoft::merge: M.ld is 5, must be >= 6", [](args& s) { s.M_.ld = 5; }, merge);
   refuses(
@@ -544,9 +544,9 @@ TEST_CASE("merge, unmerge and merge_backward refuse what does not fit, before th
 
   auto const unmerge = [](args& s) { hoft::unmerge(cpu{}, s.view, s.Mhat_, s.work); };
   refuses(
-      "hoft::unmerge: M.rows is 7, must be == 6", [](args& s) { s.Mhat_.rows = 7; }, unmerge);
+      "hoft::unmerge: M.rows is 7, must be == 6, the rows of U", [](args& s) { s.Mhat_.rows = 7; }, unmerge);
   refuses(
-      "hoft::unmerge: M.cols is 4, must be == 5", [](args& s) { s.Mhat_.cols = 4; }, unmerge);
+      "hoft::unmerge: M.cols is 4, must be == 5, the rows of V", [](args& s) { s.Mhat_.cols = 4; }, unmerge);
   refuses(
       "hoft::unmerge: a.scale.size is 7, must be == 6", [](args& s) { s.view.scale.size = 7; }, unmerge);
   needed = hoft::unmerge_workspace(cpu{}, sizes.view, sizes.M_);
@@ -554,7 +554,7 @@ TEST_CASE("merge, unmerge and merge_backward refuse what does not fit, before th
 
   auto const backward = [](args& s) { hoft::merge_backward(cpu{}, s.view, s.M_, s.G_, s.dU_, s.dV_, s.ds_, s.work); };
   refuses(
-      "hoft::merge_backward: M.rows is 5, must be == 6", [](args& s) { s.M_.rows = 5; }, backward);
+      "hoft::merge_backward: M.rows is 5, must be == 6, the rows of U", [](args& s) { s.M_.rows = 5; }, backward);
   refuses(
       "hoft::merge_backward: dMhat.cols is 4, must be == 5", [](args& s) { s.G_.cols = 4; }, backward);
   refuses(
@@ -571,8 +571,12 @@ TEST_CASE("merge, unmerge and merge_backward refuse what does not fit, before th
   // The value-returning calls pass the messages on.
   dense_matrix<double> wrong = gaussian<double>(5, 6, 115);
   dense_matrix<double> const before = wrong;
-  CHECK_THROWS_WITH_AS(hoft::merge(sizes.a, wrong), "hoft::merge: M.rows is 5, must be == 6", hoft::shape_error);
-  CHECK_THROWS_WITH_AS(hoft::unmerge(sizes.a, wrong), "hoft::unmerge: M.rows is 5, must be == 6", hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::merge(sizes.a, wrong),
+                       "hoft::merge: M.rows is 5, must be == 6, the rows of U; U and V look swapped, or M transposed",
+                       hoft::shape_error);
+  CHECK_THROWS_WITH_AS(hoft::unmerge(sizes.a, wrong),
+                       "hoft::unmerge: M.rows is 5, must be == 6, the rows of U; U and V look swapped, or M transposed",
+                       hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::merge_backward(sizes.a, sizes.M, wrong),
                        "hoft::merge_backward: dMhat.rows is 5, must be == 6", hoft::shape_error);
   CHECK(same_bits(wrong, before));

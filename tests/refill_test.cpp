@@ -370,18 +370,18 @@ TEST_CASE("what is refused is neither written nor resized") {
     refuses<shape_error>(r, "adapter: s.size() is 1, must be == " + m,
                          [&] { r.b.assign(policy, o.U, o.V, o.s.head(1)); });
     hoft::adapter const a{o.U, o.V};
-    refuses<shape_error>(r, "merge: M.cols is " + columns + ", must be == " + n,
+    refuses<shape_error>(r, "merge: M.cols is " + columns + ", must be == " + n + ", the rows of V",
                          [&] { hoft::merge(policy, a, narrow, r.Mhat); });
     refuses<shape_error>(r, "merge_backward: dMhat.cols is " + columns + ", must be == " + n,
                          [&] { hoft::merge_backward(policy, a, o.M, narrow, r.of_merge); });
-    refuses<shape_error>(r, "low_rank: M.cols is " + columns + ", must be == " + n,
+    refuses<shape_error>(r, "low_rank: M.cols is " + columns + ", must be == " + n + ", the rows of V",
                          [&] { hoft::low_rank(policy, a, narrow, r.lora); });
     refuses<argument_error>(r, "scaled_low_rank: a.scale[0] is 0, must be != 0", [&] {
       hoft::dense_vector<double> s = o.s;
       s(0) = 0;
       hoft::scaled_low_rank(policy, hoft::adapter{o.U, o.V, s}, o.M, r.dora);
     });
-    refuses<shape_error>(r, "bind_layer: base.rows is 70, must be == " + m,
+    refuses<shape_error>(r, "bind_layer: base.rows is 70, must be == " + m + ", the rows of U",
                          [&] { hoft::bind_layer(policy, a, r.layer); });
     refuses<shape_error>(r, "forward: x.rows is " + n + ", must be == 50",
                          [&] { hoft::forward(policy, r.layer, o.x, r.f); });
@@ -394,7 +394,7 @@ TEST_CASE("what is refused is neither written nor resized") {
     std::string const less = std::to_string(other.t - 1);
     refuses<shape_error>(r, "backward: dy.cols is " + less + ", must be == " + t,
                          [&] { hoft::backward(policy, layer, o.x, f, few, sums, r.dx); });
-    refuses<shape_error>(r, "finish: g.D_U.rows is 70, must be == " + m,
+    refuses<shape_error>(r, "finish: g is of 70 outputs (g.D_U.rows), must be of " + m,
                          [&] { hoft::finish(policy, layer, r.sums, r.of_layer); });
     auto const one = hoft::forward(a, hoft::dense(o.M), o.x);
     refuses<shape_error>(r, "backward: dy.cols is " + less + ", must be == " + t,

@@ -289,8 +289,8 @@ TEST_CASE("merge, unmerge, merge_backward, low_rank and scaled_low_rank refuse")
   problem p;
   Matrix tall = gaussian<double>(p.m + 1, p.n, 1);
   Matrix const tall0 = tall;
-  refuses<shape_error>("hoft::merge: M.rows is 8, must be == 7", [&] { return merge(p.a, tall); });
-  refuses<shape_error>("hoft::unmerge: M.rows is 8, must be == 7", [&] { return unmerge(p.a, tall); });
+  refuses<shape_error>("hoft::merge: M.rows is 8, must be == 7, the rows of U", [&] { return merge(p.a, tall); });
+  refuses<shape_error>("hoft::unmerge: M.rows is 8, must be == 7, the rows of U", [&] { return unmerge(p.a, tall); });
   CHECK(same_bits(tall, tall0));
   // As many reflectors as they are long may be meant; more may too, of a weight that they fit.
   adapter<double> const rows_left{p.U.transpose().eval(), p.V}, rows_right{p.U, p.V.transpose().eval()};
@@ -305,15 +305,15 @@ TEST_CASE("merge, unmerge, merge_backward, low_rank and scaled_low_rank refuse")
   refuses<shape_error>("hoft::low_rank: " + of_U, [&] { return low_rank(rows_left, X); });
   CHECK(same_bits(X, p.X));
   adapter<double> const square{p.U.topRows(3).eval(), p.V}, many{p.U.transpose().eval(), p.V};
-  refuses<shape_error>("hoft::merge: M.rows is 7, must be == 3", [&] { return merge(square, X); });
+  refuses<shape_error>("hoft::merge: M.rows is 7, must be == 3, the rows of U", [&] { return merge(square, X); });
   CHECK_NOTHROW(merge(many, X = p.X.topRows(3)));
   refuses<shape_error>("hoft::merge: Mhat.rows is 8, must be == 7",
                        [&] { return merge(p.policy, p.a.view(), as_view(p.X), as_view(tall), p.work()); });
-  refuses<shape_error>("hoft::merge_backward: M.rows is 8, must be == 7",
+  refuses<shape_error>("hoft::merge_backward: M.rows is 8, must be == 7, the rows of U",
                        [&] { return merge_backward(p.a, tall, p.dY); });
   refuses<shape_error>("hoft::merge_backward: dMhat.rows is 8, must be == 7",
                        [&] { return merge_backward(p.a, p.X, tall); });
-  refuses<shape_error>("hoft::low_rank: M.rows is 8, must be == 7", [&] { return low_rank(p.a, tall); });
+  refuses<shape_error>("hoft::low_rank: M.rows is 8, must be == 7, the rows of U", [&] { return low_rank(p.a, tall); });
   auto const a = p.a.view();
   Vector ds = Vector::Zero(p.m);
   refuses<shape_error>("hoft::merge_backward: dU.cols is 5, must be == 3", [&] {
@@ -405,8 +405,10 @@ TEST_CASE("forward, backward and dense refuse") {  // the calls with views: laye
 
   Matrix const narrow = M.leftCols(4);
   auto const other = dense(narrow);
-  refuses<shape_error>("hoft::forward: base.cols is 4, must be == 5", [&] { return forward(p.a, other, x); });
-  refuses<shape_error>("hoft::backward: base.cols is 4, must be == 5", [&] { return backward(p.a, other, x, f, dy); });
+  refuses<shape_error>("hoft::forward: base.cols is 4, must be == 5, the rows of V",
+                       [&] { return forward(p.a, other, x); });
+  refuses<shape_error>("hoft::backward: base.cols is 4, must be == 5, the rows of V",
+                       [&] { return backward(p.a, other, x, f, dy); });
 
   Matrix out = gaussian<double>(p.m, p.t, 5);
   Matrix const out0 = out;

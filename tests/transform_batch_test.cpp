@@ -470,7 +470,7 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
     hoft::merge(policy, all_of(a), all_of(M), all_of(Mhat), w);
   };
   CHECK_THROWS_WITH_AS(merge(p.a, changed(weights, 7, one_row_more), merged, work),
-                       "hoft::merge: M.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+                       "hoft::merge: M.rows is 2, must be == 1, the rows of U (problem 7)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(merge(p.a, weights, changed(merged, 6, one_row_more), work),
                        "hoft::merge: Mhat.rows is 34, must be == 33 (problem 6)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(merge(p.a, shorter(weights), merged, work), "hoft::merge: M.size() is 11, must be == 12",
@@ -516,7 +516,8 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
                        "(problem 7)",
                        hoft::argument_error);
   auto of_another = changed(layers, 7, [](auto& l) { l.B.rows = 2, l.B.ld = 2; });
-  CHECK_THROWS_WITH_AS(bind(p.a, of_another, work), "hoft::bind_layer: layer.B.rows is 2, must be == 1 (problem 7)",
+  CHECK_THROWS_WITH_AS(bind(p.a, of_another, work),
+                       "hoft::bind_layer: layer is of 2 outputs (layer.B.rows), must be of 1 (problem 7)",
                        hoft::shape_error);
   auto fewer = shorter(layers);
   CHECK_THROWS_WITH_AS(bind(p.a, fewer, work), "hoft::bind_layer: layer.size() is 11, must be == 12",
@@ -534,7 +535,8 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
   CHECK_THROWS_WITH_AS(forward(changed(in, 3, one_row_more), out, p.state, work),
                        "hoft::forward: x.rows is 71, must be == 70 (problem 3)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, out, changed(p.state, 7, [](auto& s) { s.v.rows = 2, s.v.ld = 2; }), work),
-                       "hoft::forward: state.v.rows is 2, must be == 1 (problem 7)", hoft::shape_error);
+                       "hoft::forward: state is of 2 reflectors on the right (state.v.rows), must be of 1 (problem 7)",
+                       hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, shorter(out), p.state, work), "hoft::forward: y.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_WITH_AS(forward(in, out, shorter(p.state), work), "hoft::forward: state.size() is 11, must be == 12",
@@ -549,7 +551,7 @@ TEST_CASE("a bad adapter stops its batch before anything is written, by name") {
   CHECK_THROWS_WITH_AS(backward(g, changed(dx, 6, one_row_more), p.sums, work),
                        "hoft::backward: dx.rows is 3, must be == 2 (problem 6)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(backward(g, dx, changed(p.sums, 7, [](auto& sums) { sums.ds.size = 2; }), work),
-                       "hoft::backward: g.ds.size is 2, must be == 1 (problem 7)", hoft::shape_error);
+                       "hoft::backward: g is of 2 outputs (g.ds.size), must be of 1 (problem 7)", hoft::shape_error);
   CHECK_THROWS_WITH_AS(backward(shorter(g), dx, p.sums, work), "hoft::backward: dy.size() is 11, must be == 12",
                        hoft::shape_error);
   CHECK_THROWS_WITH_AS(backward(g, dx, shorter(p.sums), work), "hoft::backward: g.size() is 11, must be == 12",

@@ -68,23 +68,26 @@ inline void require_method(char const* function, char const* argument, bool scal
     refuse<shape_error>(function, argument, scaled ? "of SHOFT" : "of HOFT", expected ? "of SHOFT" : "of HOFT");
 }
 
-/// An extent of the weight is the length of the reflectors U or V of that side. Where the adapter is what is wrong,
-/// with its reflectors as rows, they are more than they are long.
+/// An extent of the weight is the length of the reflectors U or V of that side. What is wrong may be the adapter: with
+/// its reflectors as rows, they are more than they are long; with its sides swapped, each has the length of the other.
 inline void require_length(char const* function, char const* argument, index_t got, char const* reflectors,
-                           index_t length, index_t rank) {
-  if (got == length || rank <= length) return require_equal(function, argument, got, length);
+                           index_t length, index_t rank, bool swapped) {
+  if (got == length) return;
   auto const number = [](index_t a) { return std::to_string(a); };
-  refuse<shape_error>(function, argument, number(got),
-                      "== " + number(length) + ", the rows of " + reflectors + " [" + number(length) + ", " +
-                          number(rank) + "], which looks transposed: reflectors are columns");
+  std::string expected = "== " + number(length) + ", the rows of " + reflectors;
+  if (rank > length)
+    expected += " [" + number(length) + ", " + number(rank) + "], which looks transposed: reflectors are columns";
+  else if (swapped) expected += "; U and V look swapped, or M transposed";
+  refuse<shape_error>(function, argument, number(got), expected);
 }
 template <class A>
 void require_extents(char const* function, std::string_view weight, index_t rows, index_t cols,
                      adapter_view<A> const& a) {
   if (rows == a.rows() && cols == a.cols()) return;
   std::string const text(weight);
-  require_length(function, (text + ".rows").c_str(), rows, "U", a.rows(), a.left.rank());
-  require_length(function, (text + ".cols").c_str(), cols, "V", a.cols(), a.right.rank());
+  bool const swapped = rows == a.cols() && cols == a.rows();
+  require_length(function, (text + ".rows").c_str(), rows, "U", a.rows(), a.left.rank(), swapped);
+  require_length(function, (text + ".cols").c_str(), cols, "V", a.cols(), a.right.rank(), swapped);
 }
 /// A weight that is at hand.
 template <class A, class T, class L>
