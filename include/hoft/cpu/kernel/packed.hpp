@@ -272,13 +272,21 @@ void outer_panel(int terms, outer_term<T, col_major, S> const* term, packed_matr
 
 // --- panels with contiguous rows: the transposed problem, C ᵀ = S ᵀ + …, vectors along the panel's columns --------
 
+/// to := `count` elements, and zeros behind them up to a whole vector. Compilers that see that they are few copy them
+/// in steps of 8 bytes.
+template <class T>
+EIGEN_ALWAYS_INLINE void copy_padded(T const* from, index_t count, T* to) {
+  constexpr index_t lane = kernel::lanes<T>;
+  for (; count >= lane; count -= lane, from += lane, to += lane) Eigen::internal::pstore(to, kernel::load(from));
+  if (count > 0) Eigen::internal::pstore(to, kernel::load_part(from, count));
+}
+
 template <class T, class LW>
 void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> X, matrix_view<T, LW> W) {
   static_assert(std::same_as<LW, row_major>, "a row-major panel has row-major projections");
   constexpr int vectors = kernel::tile_vectors<T>, lane = kernel::lanes<T>;
-  constexpr index_t worth_a_tile = 4;  // reflectors: then the first tile, which copies, is 4 or 6 wide
   constexpr index_t width = vectors * lane, depth = 64;
-  alignas(64) T block[depth * width];  // a part of X that all reflectors meet: rows of X lie far apart in memory
+  alignas(64) T block[depth * width];  // a part of X that several tiles meet: rows of X lie far apart in memory
   // The tiles take turns to fetch a row of the next part, whole: rows that lie a power of two apart share a few sets of
   // the first-level cache, which bound how many lines may be on their way. One tile alone would fill the queues.
   index_t turns = 0;
@@ -296,24 +304,24 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
       T const* const start = i == 0 ? nullptr : w;
       // To the right where there is more: those rows lie in pages that are at hand.
       T const* const next = j + 2 * width <= X.cols ? x + width : has_below ? X.data + (i + depth) * X.ld : x;
-      if (cols == width && U.cols >= worth_a_tile) {
+      if (cols == width) {
         using kernel::passing;
         constexpr bool conj = is_complex<T>;
         index_t turn = 0;
         kernel::for_each_tile_col(U.cols, [&](index_t k, auto size) {
           T const* const s = start == nullptr ? start : start + k * W.ld;
-          kernel::sum_term<T> const term{block, width, u.at(0, k), rows};
+          bool const copied = k > 0;
+          kernel::sum_term<T> const term{copied ? block : x, copied ? width : X.ld, u.at(0, k), rows};
           kernel::fetched<T> const fetches{next + turn++ * X.ld, turns * X.ld, turns};
-          if constexpr (size >= worth_a_tile)
-            if (k == 0)
+          if constexpr (size > 1)
+            if (!copied && turns > 1)
               return kernel::fetching_sum_tile<vectors, size, conj, passing::copy_and_fetch_in_turn, T>(
-                  {x, X.ld, u, rows}, s, W.ld, w, W.ld, fetches, block);
+                  term, s, W.ld, w, W.ld, fetches, block);
           kernel::fetching_sum_tile<vectors, size, conj, passing::fetch_in_turn, T>(term, s, W.ld, w + k * W.ld, W.ld,
                                                                                     fetches);
         });
       } else {
-        for (index_t l = 0; l < rows; ++l)
-          std::fill(std::copy_n(x + l * X.ld, cols, block + l * padded), block + (l + 1) * padded, T(0));
+        for (index_t l = 0; l < rows; ++l) copy_padded(x + l * X.ld, cols, block + l * padded);
         kernel::sum_term<T> const term{block, padded, u, rows};
         kernel::sum_rows<is_complex<T>, T>(cols, U.cols, 1, &term, true, start, W.ld, w, W.ld);
       }
@@ -324,7 +332,7 @@ void project_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major
 template <class T>
 void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major> Z, matrix_view<T const, row_major> X,
                   matrix_view<T, row_major> Y, prefetch_hint<T, row_major> const& hint) {
-  constexpr index_t lane = kernel::lanes<T>, width = kernel::tile_vectors<T> * lane, groups = 4, depth = 64;
+  constexpr index_t width = kernel::tile_vectors<T> * kernel::lanes<T>, groups = 4, depth = 64;
   // Z in groups of columns that lie together: rows that lie a power of two apart would fight for cache sets with X.
   alignas(64) T block[groups * depth * width];
   bool const streams = U.cols <= depth && worth_streaming(hint.written, X, Y);
@@ -336,10 +344,7 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
       auto const group = [&](index_t j) { return block + (j - first) * depth; };
       for (index_t j = first; j < last; j += width) {
         index_t const cols = (std::min)(width, last - j);
-        for (index_t l = 0; l < terms; ++l) {
-          T* const to = group(j) + l * width;
-          std::fill(std::copy_n(Z.data + (k + l) * Z.ld + j, cols, to), to + (cols + lane - 1) / lane * lane, T(0));
-        }
+        for (index_t l = 0; l < terms; ++l) copy_padded(Z.data + (k + l) * Z.ld + j, cols, group(j) + l * width);
       }
       index_t const whole = (last - first) / width, rest = (last - first) % width, tail = last - rest;
       kernel::traffic<T> moves;
