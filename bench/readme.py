@@ -61,10 +61,12 @@ def rows(results):
         "| 16 reflectors applied to a 4096² matrix, one thread |":
             f"{over_hoft(apply, 'blas_products'):.1f} times as fast as X − U (T (UᵀX)) by three products of OpenBLAS",
         "| forward and backward of a HOFT layer: 1024², rank 16, 2048 tokens, one thread |":
-            f"{lora:.2f} times as long as LoRA, {frozen:.2f} times as long as the frozen layer, all with hoft's product by M",
-        "| the same, with OpenBLAS multiplying by M |":
-            f"{100 * abs(on_blas):.0f} % {'faster' if on_blas < 0 else 'slower'}",
-        "| beside that, once in an optimiser step: forms, bind, finish |": f"+{100 * once:.1f} %",
+            f"{lora:.2f} times as long as LoRA, {frozen:.2f} times as long as the frozen layer, all three with hoft's "
+            "product by M",
+        "| the same HOFT layer, but with OpenBLAS's product by M (`hoft/blas.hpp`) |":
+            f"{100 * abs(on_blas):.0f} % {'less' if on_blas < 0 else 'more'} time than with hoft's product by M",
+        "| what the same HOFT layer adds once in an optimiser step: forms, bind, finish |":
+            f"{100 * once:.1f} % of the time of one forward and backward",
         "| forward and backward of a tall HOFT layer: 4096 × 512, rank 32, 1024 tokens, one thread |":
             f"{tall['hoft'] / tall['lora']:.2f} times as long as LoRA, {tall['hoft'] / tall['frozen']:.2f} times as long as "
             "the frozen layer",

@@ -84,7 +84,7 @@ DESCENT = (
 )
 DECLARED = (
     "Each method declares formulas for flops, for memory and for the numbers it moves. {counts}. The tables have "
-    "exponents, measured / declared. Numbers moved are declared, not measured; times are judged by flops and numbers "
+    "exponents, measured / declared. Exponents are judged; constants are shown, as counted / declared. Numbers moved are declared, not measured; times are judged by flops and numbers "
     "moved together. The formulas hold for ranks up to 64, one block of reflectors of hoft."
 )
 ONE_TOKEN = (
@@ -103,7 +103,8 @@ REDUCED = (
 )
 MODEL_MEMORY = (
     "Extra memory of HOFT is more than LoRA's. Between its passes a layer of HOFT keeps (5 m + 2 n) r numbers, which are "
-    "its forms, what it binds and its sums, and 2 r t for the tokens; LoRA takes 2 r t. The rest of a peak is workspace. "
+    "its forms, what it binds and its sums, and 2 r t for the tokens; LoRA takes 2 r t. Outputs are counted for neither, but "
+    "the backward pass of HOFT reads them, and that of LoRA does not. The rest of a peak is workspace. "
     "The tables count it for each layer, but one piece of memory can serve all layers, and is small beside what they keep, "
     "which is {kept}. [Performance](performance.md#targets) has both parts of one layer in rows of their own. "
     "Times and machine are not those of that page: its table says which."
