@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// testing_orthogonality.cpp: two orthogonal layers that know nothing of hoft, and their tests against its reference.
+// testing_orthogonality.cpp: three orthogonal layers that know nothing of hoft, and their tests against its reference.
 // docs/guide/testing-orthogonality.md quotes it. Fails if a layer does.
 #include <hoft/reference/gradient.hpp>
 #include <hoft/reference/hyperspherical_energy.hpp>
@@ -9,6 +9,8 @@
 
 #include <Eigen/Core>
 #include <Eigen/Jacobi>
+#include <Eigen/QR>
+#include <Eigen/SVD>
 
 #include <cmath>
 #include <iostream>
@@ -48,6 +50,16 @@ matrix<T> reflected(matrix<T> const& U, matrix<T> X) {
     for (Eigen::Index j = 0; j < X.cols(); ++j)
       X.col(j) -= U.col(k) * (2 * U.col(k).dot(X.col(j)) / U.col(k).squaredNorm());
   return X;
+}
+
+// Your layer, number three: the columns of A made orthonormal, one after another (Gram-Schmidt).
+template <class T>
+matrix<T> orthonormalised(matrix<T> A) {
+  for (Eigen::Index j = 0; j < A.cols(); ++j) {
+    for (Eigen::Index k = 0; k < j; ++k) A.col(j) -= A.col(k) * A.col(k).dot(A.col(j));
+    A.col(j).normalize();
+  }
+  return A;
 }
 
 int failures = 0;
@@ -98,9 +110,31 @@ void is_it_the_product() {
   }
 }
 
+void how_far_is_it() {
+  constexpr int m = 40, n = 8;
+  matrix<float> A = matrix<float>::Random(m, n);
+  A.col(n - 1) = A.col(0) + 1e-2f * A.col(n - 1);  // nearly parallel
+  matrix<double> const Q = orthonormalised(A).cast<double>(), exact = A.cast<double>();
+
+  // The nearest matrix with orthonormal columns.
+  Eigen::JacobiSVD<matrix<double>> const svd(Q, Eigen::ComputeThinU | Eigen::ComputeThinV), of_A(exact);
+  matrix<double> const nearest = svd.matrixU() * svd.matrixV().transpose();
+  // The Q of A = Q R, where R has a positive diagonal.
+  Eigen::HouseholderQR<matrix<double>> const qr(exact);
+  matrix<double> expected = qr.householderQ() * matrix<double>::Identity(m, n);
+  for (int j = 0; j < n; ++j)
+    if (qr.matrixQR()(j, j) < 0) expected.col(j) *= -1;
+
+  // Rounding of A's size, of which nearly parallel columns leave little: the condition number of A says how little.
+  double const condition = of_A.singularValues()(0) / of_A.singularValues()(n - 1), bound = n * condition * eps_float;
+  check("distance from the nearest orthonormal columns", (Q - nearest).norm() / std::sqrt(n), bound);
+  check("distance from the Q of A = Q R", (Q - expected).norm() / std::sqrt(n), bound);
+}
+
 int main() {
   is_it_orthogonal();
   is_its_gradient_right();
   is_it_the_product();
+  how_far_is_it();
   return failures == 0 ? 0 : 1;
 }
