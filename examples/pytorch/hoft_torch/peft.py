@@ -59,6 +59,13 @@ def ranks_of(rank: Any, argument: str = "r") -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
+# What those who come from LoRA look for first.
+OF_LORA = {
+    "lora_alpha": "HOFT has no factor beside the learning rate, since Q does not depend on the length of reflectors",
+    "lora_dropout": "it is called dropout here",
+}
+
+
 @dataclass
 class HoftConfig(peft.PeftConfig):
     """Which layers are adapted by HOFT or SHOFT, and how. What is not named here is as in
@@ -92,6 +99,12 @@ class HoftConfig(peft.PeftConfig):
     layers_pattern: Optional[Union[list[str], str]] = field(default=None, metadata={"help": "Name of the list of layers."})
     bias: str = field(default="none", metadata={"help": "Biases to train: 'none', 'all' or 'hoft_only'."})
     modules_to_save: Optional[list[str]] = field(default=None, metadata={"help": "Modules to train and save whole."})
+
+    def __new__(cls, *_, **options):
+        for name, hint in OF_LORA.items():
+            if name in options:  # in the words by which PEFT knows that a file has more than this version takes
+                raise TypeError(f"HoftConfig got an unexpected keyword argument '{name}': {hint}")
+        return super().__new__(cls)
 
     def __post_init__(self):
         super().__post_init__()

@@ -18,8 +18,9 @@ def wrap(
     scaled: bool = False,
     std: float = 0.1,
 ) -> Dict[str, HOFTLinear]:
-    """Puts a HOFTLinear around each layer of `model` whose name matches, and returns them by name. Only they are changed:
-    freeze what else must not be trained before (`model.requires_grad_(False)`).
+    """Puts a HOFTLinear around each layer of `model` whose name matches, and returns them by name. A HOFTLinear freezes its
+    own base and nothing else: all other parameters train on, unless they are frozen, for example by
+    `model.requires_grad_(False)` before.
 
     target: a regular expression for the whole name ("encoder.*(query|value)"), or endings of names (["query", "value"]).
     rank, scaled, std: as of HOFTLinear.

@@ -334,6 +334,9 @@ class Adapters(ModelCase):
         ):
             with self.subTest(**options), self.assertRaisesRegex(ValueError, f"HoftConfig: .*{message}"):
                 HoftConfig(**options)
+        for name, said in (("lora_alpha", "no factor beside the learning rate"), ("lora_dropout", "called dropout here")):
+            with self.assertRaisesRegex(TypeError, f"HoftConfig got an unexpected keyword argument '{name}': .*{said}"):
+                HoftConfig(r=4, **{name: 0.1})
         config = self.config(r=(4, 2), rank_pattern={"query": (0, 2)})
         again = pickle.loads(pickle.dumps(config))
         self.assertEqual(again, config)
