@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The kernels of short columns, against plain loops in long double: UᵀX, X + U Z, F W and UᴴU.
+// The kernels of short columns, against plain loops in long double: UᵀX, X + U Z, F W and UᴴU. And UᴴX of rows.
 #include "support.hpp"
 
 #include <hoft/cpu/backend.hpp>
@@ -19,25 +19,25 @@ using O = hoft::ops<hoft::cpu>;
 template <class T, class D>
 void check_sums(Eigen::MatrixBase<D> const& computed, wide_matrix<T> const& exact, wide_matrix<T> const& sizes,
                 index_t k) {
-  long double const gamma = static_cast<long double>(k + 3) * eps_of<T>();
-  CHECK(within(computed, exact, bound_matrix(gamma * sizes)));
+  long double const gamma = (hoft::is_complex<T> ? 2 : 1) * static_cast<long double>(k + 3) * eps_of<T>();
+  CHECK(within(computed, exact, bound_matrix(gamma * sizes.cwiseAbs())));
 }
 
-/// U in slabs.
-template <class T>
+/// U in slabs, as panels of layout L meet it.
+template <class T, class L = hoft::col_major>
 class packed {
  public:
   explicit packed(dense_matrix<T> const& U) : memory_(size(U)) {
     hoft::arena arena{hoft::workspace(memory_)};
-    slabs = O::carve_packed<T, hoft::col_major>(hoft::cpu{}, arena, U.rows(), U.cols());
+    slabs = O::carve_packed<T, L>(hoft::cpu{}, arena, U.rows(), U.cols());
     O::pack(hoft::cpu{}, hoft::as_view(U), slabs);
   }
-  hoft::cpu_backend::packed_matrix<T, hoft::col_major> slabs;
+  hoft::cpu_backend::packed_matrix<T, L> slabs;
 
  private:
   static index_t size(dense_matrix<T> const& U) {
     hoft::arena count;
-    O::carve_packed<T, hoft::col_major>(hoft::cpu{}, count, U.rows(), U.cols());
+    O::carve_packed<T, L>(hoft::cpu{}, count, U.rows(), U.cols());
     return count.size();
   }
   guarded_workspace memory_;
@@ -74,6 +74,24 @@ void check_projections(index_t m, index_t r, index_t n) {
   CHECK(same_bits(dense_matrix<T>(W.map()), dense_matrix<T>(rows.map())));
   CHECK(same_bits(W.map(), alone.map()));
   CHECK((W.intact() && rows.intact() && alone.intact()));
+}
+
+/// Rows are read as they lie by one tile of reflectors, and copied where several meet them.
+template <class T>
+void check_row_projections(index_t m, index_t r, index_t n) {
+  std::string const label = text_of({{"m", m}, {"r", r}, {"n", n}});
+  INFO(label);
+  dense_matrix<T> const U = gaussian<T>(m, r, 11);
+  packed<T, hoft::row_major> const u(U);
+  padded<T, hoft::row_major> const X(gaussian<T>(m, n, 12));
+  padded<T, hoft::row_major> W(r, n), alone(r, n);
+  O::project_packed(hoft::cpu{}, u.slabs, X.view(), W.view());
+  for (index_t j = 0; j < n; ++j)
+    O::project_packed(hoft::cpu{}, u.slabs, X.view().columns(j, 1), alone.view().columns(j, 1));
+  wide_matrix<T> const wide_u = widen(U), wide_x = widen(X.map());
+  check_sums<T>(W.map(), wide_u.adjoint() * wide_x, wide_u.cwiseAbs().transpose() * wide_x.cwiseAbs(), m);
+  CHECK(same_bits(W.map(), alone.map()));
+  CHECK((W.intact() && alone.intact()));
 }
 
 enum class start { none, apart, in_place };
@@ -127,6 +145,13 @@ TEST_CASE_TEMPLATE("projections of short columns, whose bits depend on no neighb
   for (index_t m : heights<T>())
     for (index_t r : ranks<T>())
       for (index_t n : {1, 2, 3, 17, 31}) check_projections<T>(m, r, n);
+}
+
+TEST_CASE_TEMPLATE("projections of rows, whose bits depend on no neighbour", T, float, double, std::complex<float>) {
+  index_t const width = kernel::tile_vectors<T> * kernel::lanes<T>;
+  for (index_t m : {0, 1, 64, 65, 131})
+    for (index_t r : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
+      for (index_t n : {index_t{1}, width - 1, width, 2 * width + 3}) check_row_projections<T>(m, r, n);
 }
 
 TEST_CASE_TEMPLATE("updates of short columns by few reflectors", T, float, double) {
