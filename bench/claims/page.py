@@ -78,13 +78,27 @@ def head(results):
     ])
 
 
-def table1_summary(results):
+def papers_rows(results):
+    """Those of Table 1 itself; the others name a source of their own."""
+    return [row for row in results["table1_rows"] if "source" not in row]
+
+
+def other_rows(results):
+    return [row for row in results["table1_rows"] if "source" in row]
+
+
+PAPERS_COLUMNS = {"parameters": "parameters", "one token": "complexity, one token, as the paper counts",
+                  "on the weight": "complexity, on the weight, which it does not count", "coverage": "coverage"}
+COLUMNS = {"parameters": "parameters", "one token": "complexity, one token", "on the weight": "complexity, on the weight",
+           "coverage": "coverage"}
+
+
+def summary_table(results, claimed, titles):
+    """The verdicts on these rows."""
     cells = {(cell["row"], cell["cell"]): cell for cell in results["table1"]}
-    titles = {"parameters": "parameters", "one token": "complexity, one token, as the paper counts",
-              "on the weight": "complexity, on the weight, which it does not count", "coverage": "coverage"}
     names = [name for name in titles if any(name == cell["cell"] for cell in results["table1"])]
     rows = [["", *(titles[name] for name in names)]]
-    for row in results["table1_rows"]:
+    for row in claimed:
         line = [row["name"]]
         for name in names:
             cell = cells.get((row["name"], name))  # a row may say nothing of coverage
@@ -131,15 +145,17 @@ def coverage_text(cell, seeds):
             f"Largest residuals of {seeds} seeds: {residuals}.")
 
 
-def table1_details(results):
-    parts = []
-    for cell in results["table1"]:
+def details(results, claimed):
+    parts, named = [], {row["name"]: row for row in claimed}
+    for cell in (cell for cell in results["table1"] if cell["row"] in named):
         what = f"{cell['row']}, {cell['cell']}"
         if cell["cell"] == "coverage":
             said = [paragraph(coverage_text(cell, seeds_of_coverage(results)))]
         else:
             by = f"Measured with `{cell['method']}`. " if "method" in cell else ""
             said = [paragraph(f"Claimed: {printed(cell['printed'])}. {by}{remarks(cell)}".strip()), claim_table(cell["claims"])]
+        if source := named[cell["row"]].get("source"):
+            said.insert(0, paragraph(f"Source: {source}."))
         parts.append(folded(f"{what}: {cell['verdict']}", *said, f"![{what}]({link(results, cell)})\n"))
     return "\n".join(parts)
 
@@ -353,7 +369,7 @@ def verdict_parts(results):
         paragraph(f"Table 1 of the HOFT paper, judged. Each verdict is a link to its plot. Source: {results['source']}."),
         paragraph(words.LETTERS),
         paragraph(f"{words.ROWS_AND_COLUMNS} {words.COVERAGE_COLUMN if results['coverage'] else ''}"),
-        table1_summary(results),
+        summary_table(results, papers_rows(results), PAPERS_COLUMNS),
         paragraph(f"{words.READINGS} {who}"),
         *one_token_of_its_own(results),
         paragraph(f"Of the formulas that the methods in bench/methods declare for themselves, {declared_counts}: see "
@@ -361,9 +377,22 @@ def verdict_parts(results):
     ]
 
 
+def verdicts_on_others(results):
+    """Rows with a source of their own."""
+    claimed = other_rows(results)
+    if not claimed:
+        return []
+    return [
+        "## Claims of other papers\n",
+        bullets(f"{row['name']}: {row['source']}" for row in claimed),
+        summary_table(results, claimed, COLUMNS),
+        details(results, claimed),
+    ]
+
+
 def one_token_of_its_own(results):
     """Which methods stand for another one in the column of one token."""
-    methods = [f"`{row['token_method']}`" for row in results["table1_rows"] if "token_method" in row]
+    methods = [f"`{row['token_method']}`" for row in papers_rows(results) if "token_method" in row]
     if not methods:
         return []
     return [paragraph(words.ONE_TOKEN.format(methods=" and ".join(methods), apply="apply" if methods[1:] else "applies"))]
@@ -377,7 +406,8 @@ def text(results):
         how_judged(results),
         head(results),
         "## Table 1, claim by claim\n",
-        table1_details(results),
+        details(results, papers_rows(results)),
+        *verdicts_on_others(results),
         *(measured_on_the_cpu(results) if results["coverage"] else []),
         "## Whole models\n",
         models(results),

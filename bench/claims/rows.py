@@ -77,10 +77,19 @@ def check_covers(row, order, measured):
             f"{'; '.join(', '.join(f'{letter} = {size}' for letter, size in sizes.items()) for sizes in found)}")
 
 
+def called(results, name):
+    """What a row is called where rows of several papers stand together."""
+    (row,) = (row for row in results["table1_rows"] if row["name"] == name)
+    return name if "source" in row else f"Table 1, {name}"
+
+
 def check(table, methods, elsewhere, sizes, order, measured):
     """A row is judged where its methods exist. `elsewhere`: names of the methods of the other program, whose rows are
     left out here. `sizes`: those that formulas are tried at."""
     names = set()
+    source = table.get("source")
+    if not isinstance(source, str) or not source:
+        raise RowError(f"table1.json, source: is {source!r}, expected who claims the rows that name no source of their own")
     for row in table["rows"]:
         check_fields(row)
         require(slug(row["name"]) not in names, row, "name", "another row has it")

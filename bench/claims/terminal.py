@@ -2,6 +2,7 @@
 """What the terminal shows of results."""
 
 import verdicts
+from rows import called
 
 JUDGED = ("name", "method", "token_method", "parameters", "terms", "coverage")  # of a row of table1.json
 
@@ -18,7 +19,7 @@ def claim_rows(results):
 
     for cell in results["table1"]:
         for claim in cell["claims"]:
-            add(f"Table 1, {cell['row']}, {cell['cell']}", claim, cell["printed"])
+            add(f"{called(results, cell['row'])}, {cell['cell']}", claim, cell["printed"])
     for claim in results["declared"]:
         add(f"{claim['method']}, {claim['pass']}", claim, " + ".join(claim["terms"]))
     return rows
@@ -45,7 +46,7 @@ def constants(results):
 
 def cells(results):
     for cell in results["table1"]:
-        yield f"Table 1, {cell['row']}, {cell['cell']}: {cell['printed']}: {cell['verdict']}"
+        yield f"{called(results, cell['row'])}, {cell['cell']}: {cell['printed']}: {cell['verdict']}"
 
 
 def lines(results):
@@ -56,7 +57,8 @@ def only(results, methods, names):
     """The results of these methods and of the rows of these names."""
     ours = {quantity: [row for row in results[quantity] if row["method"] in methods]
             for quantity in ("declared", "flops_ratios", "memory_ratios")}
-    return {**ours, "table1": [cell for cell in results["table1"] if cell["row"] in names]}
+    return {**ours, "table1": [cell for cell in results["table1"] if cell["row"] in names],
+            "table1_rows": results["table1_rows"]}
 
 
 def new_since(results, saved):
@@ -72,5 +74,5 @@ def show(results, saved, file):
     print(*lines(results), sep="\n")
     methods, names = new_since(results, saved) if saved else ([], [])
     if methods or names:
-        print(f"\nNew, or changed, since {file}: {', '.join([*methods, *(f'Table 1, {name}' for name in names)])}\n")
+        print(f"\nNew, or changed, since {file}: {', '.join([*methods, *(called(results, name) for name in names)])}\n")
         print(*lines(only(results, methods, names)), sep="\n")

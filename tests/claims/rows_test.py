@@ -8,6 +8,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench/claims"))
 
+import page
 import plans
 import rows
 import terminal
@@ -29,7 +30,7 @@ METHODS = {name: method(name, passes) for name, passes in
 
 
 def check(*changed, elsewhere=(), measured=MEASURED):
-    rows.check({"rows": list(changed)}, METHODS, elsewhere, SIZES, 8 if measured else 0, measured)
+    rows.check({"source": "a paper", "rows": list(changed)}, METHODS, elsewhere, SIZES, 8 if measured else 0, measured)
 
 
 def without(*fields):
@@ -106,8 +107,36 @@ class Rows(unittest.TestCase):
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
             rows.check_fields(row)
 
+    def test_every_claim_has_a_source(self):
+        for source in ({}, {"source": ""}, {"source": 3}):
+            with self.assertRaisesRegex(rows.RowError, "^table1.json, source: is (None|''|3), expected who claims"):
+                rows.check({"rows": [ROW], **source}, METHODS, (), SIZES, 8, MEASURED)
+        self.refused("source: is '', expected a text, not empty", {**ROW, "source": ""})
+
     def test_log2_is_a_function_of_formulas(self):
         self.assertEqual(evaluate("k * log2(m)", SIZES), 12)
+
+
+class OfAnotherPaper(unittest.TestCase):
+    CELL = {"cell": "parameters", "printed": "m * r", "verdict": "holds", "claims": []}
+    RESULTS = {"table1_rows": [ROW, {**ROW, "name": "Mine", "source": "another paper"}],
+               "table1": [{**CELL, "row": ROW["name"]}, {**CELL, "row": "Mine"}]}
+
+    def test_the_terminal_does_not_call_it_table_1(self):
+        self.assertEqual(list(terminal.cells(self.RESULTS)), ["Table 1, HRA, mine, parameters: m * r: holds",
+                                                              "Mine, parameters: m * r: holds"])
+
+    def test_the_page_has_it_apart_and_under_its_source(self):
+        table1 = page.details(self.RESULTS, page.papers_rows(self.RESULTS))
+        others = "\n".join(page.verdicts_on_others(self.RESULTS))
+        self.assertIn("HRA, mine, parameters: holds", table1)
+        self.assertNotIn("Mine", table1)
+        self.assertIn("- Mine: another paper\n", others)
+        self.assertIn("Source: another paper.\n", others)
+        self.assertIn("| Mine | m r: [holds](", others)
+        self.assertNotIn("HRA, mine", others)
+        alone = {**self.RESULTS, "table1_rows": [ROW]}
+        self.assertEqual(page.verdicts_on_others(alone), [])
 
 
 class Terminal(unittest.TestCase):
