@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-#if defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
+#if defined(__GNUC__) && defined(EIGEN_VECTORIZE_AVX512) && defined(__AVX512BF16__)
 #define HOFT_HAS_PAIRS 1
 #else
 #define HOFT_HAS_PAIRS 0

@@ -76,7 +76,8 @@ EIGEN_ALWAYS_INLINE auto half_of(V const& a) {
 
 /// Stores the sums of the units of two vectors: those of a, and behind `b_from_a` elements those of b.
 template <class T>
-EIGEN_ALWAYS_INLINE void store_sums_of_two(packet<T> const& a, packet<T> const& b, T* to, index_t b_from_a) {
+EIGEN_ALWAYS_INLINE void store_sums_of_two([[maybe_unused]] packet<T> const& a, [[maybe_unused]] packet<T> const& b,
+                                           [[maybe_unused]] T* to, [[maybe_unused]] index_t b_from_a) {
 #if defined(__GNUC__)
   using vector [[gnu::vector_size(sizeof(packet<T>))]] = T;
   vector const sums = sums_of_pairs(std::bit_cast<vector>(a), std::bit_cast<vector>(b));

@@ -123,9 +123,11 @@ EIGEN_ALWAYS_INLINE packet<T> load_as(S const* from) {
     return load(reinterpret_cast<T const*>(from));
   } else {
     static_assert(converts<S, T>);
+#if defined(__GNUC__)
     narrow_bits bits;
     std::memcpy(&bits, from, sizeof(bits));
     return widened<S>(bits);
+#endif
   }
 }
 /// The first `count` elements, zeros behind them; nothing beyond is read.
@@ -147,8 +149,10 @@ EIGEN_ALWAYS_INLINE void store_as(S* to, packet<T> const& p) {
     Eigen::internal::pstoreu(to, p);
   } else {
     static_assert(converts<S, T>);
+#if defined(__GNUC__)
     narrow_bits const bits = narrowed<S>(p);
     std::memcpy(static_cast<void*>(to), &bits, sizeof(bits));
+#endif
   }
 }
 /// Stores the first `count` elements; nothing beyond is written.
@@ -174,7 +178,7 @@ inline constexpr bool has_stream_as =
 /// `store_as` past the caches; `to` is aligned to a whole vector of S.
 template <class T, class S>
 EIGEN_ALWAYS_INLINE void stream_as(S* to, packet<T> const& p) {
-#if defined(EIGEN_VECTORIZE_AVX512)
+#if defined(__GNUC__) && defined(EIGEN_VECTORIZE_AVX512)
   if constexpr (has_conversion<S>)
     return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), std::bit_cast<__m256i>(narrowed<S>(p)));
 #endif
