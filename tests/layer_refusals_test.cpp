@@ -373,6 +373,9 @@ TEST_CASE("the calls that own their results refuse by the same names") {
   hoft::layer_gradient<double> of_kind(layer_of_hoft), of_rank(layer_of_fewer);
   refused("hoft::backward: f is of SHOFT, must be of HOFT",
           [&] { static_cast<void>(hoft::backward(layer_of_hoft, p.x, of_layer, p.g, of_kind)); });
+  auto const of_layer_of_hoft = hoft::forward(layer_of_hoft, p.x);
+  refused("hoft::backward: f is of HOFT, must be of SHOFT",
+          [&] { static_cast<void>(hoft::backward(layer, p.x, of_layer_of_hoft, p.g, g)); });
   refused("hoft::backward: f is of 3 reflectors on the left, must be of 2",
           [&] { static_cast<void>(hoft::backward(layer_of_fewer, p.x, of_layer, p.g, of_rank)); });
   s.base.forget();

@@ -71,6 +71,12 @@ void require_forward_result(forward_result<A, T, L> const& f, adapter_view<A con
   require(f.y.cols(), tokens, "tokens");
   if (f.state.q.rows() > 0) require_method("backward", "f", true, a.scaled());
 }
+/// The same where nothing but q says of which method f is: that of SHOFT has it.
+template <class A, class T, class L>
+void require_bound_result(forward_result<A, T, L> const& f, adapter_view<A const> const& a, index_t tokens) {
+  require_forward_result(f, a, tokens);
+  if (tokens > 0 && a.scaled()) require_method("backward", "f", f.state.q.rows() > 0, true);
+}
 
 template <class A, class T, class L>
 constexpr bool forward_returned(forward_result<A, T, L> const*) {
@@ -158,7 +164,7 @@ void backward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, D
     auto const output_gradient = as_view(dy);
     auto const state = f.state.view();
     detail::require_shape("backward", "x", tokens, layer.cols(), tokens.cols);
-    detail::require_forward_result(f, view.adapter, tokens.cols);
+    detail::require_bound_result(f, view.adapter, tokens.cols);
     detail::require_dx_apart(tokens, f, detail::memory_of(dx));
     detail::require_apart("backward", "dy", output_gradient, "dx", detail::memory_of(dx));
     using pieces = detail::backward_scratch<T, L>;
