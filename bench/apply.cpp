@@ -147,7 +147,8 @@ contest<T> apply_threads_contest(shape s) {
 void apply_cases(program& p) {
   p.hold_all("apply", [](auto type, shape s) { return apply_contest<decltype(type)>(s); });
   shape const high_rank{4096, 4096, 256, 512}, one = p.quick() ? smallest : large;
-  if (!p.quick()) p.hold<float>("apply", high_rank, [&] { return apply_contest<float>(high_rank); });
+  if (!p.quick())
+    for (shape s : {high_rank, cached}) p.hold<float>("apply", s, [&] { return apply_contest<float>(s); });
   p.hold<float>("apply_rows", one, [&] { return apply_rows_contest<float>(one); });
   p.hold<float>("apply_2_threads", one, [&] { return apply_threads_contest<float>(one); });
 }

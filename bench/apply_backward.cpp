@@ -233,6 +233,7 @@ contest<T> training_contest(shape s) {
 
 void apply_backward_cases(program& p) {
   p.hold_all("apply_backward", [](auto type, shape s) { return apply_backward_contest<decltype(type)>(s); });
+  if (!p.quick()) p.hold<float>("apply_backward", cached, [] { return apply_backward_contest<float>(cached); });
   shape const one = p.quick() ? smallest : large;
   p.hold<float>("apply_backward_rows", one, [&] { return apply_backward_rows_contest<float>(one); });
   p.hold<float>("apply_backward_2_threads", one, [&] { return apply_backward_threads_contest<float>(one); });

@@ -28,6 +28,8 @@ struct shape {
 inline constexpr shape shapes[] = {
     {768, 768, 8, 2048}, {1024, 1024, 16, 2048}, {4096, 4096, 16, 512}, {4096, 4096, 64, 512}, {4096, 512, 32, 1024}};
 inline constexpr shape smallest = shapes[0], middle = shapes[1], large = shapes[2];
+/// The reflectors of `large`, and matrices that stay in the last-level cache: what is left to memory.
+inline constexpr shape cached{4096, 256, 16, 512};
 
 namespace detail {
 

@@ -56,6 +56,12 @@ class Target:
 TARGETS = [
     Target("apply_peak", "apply 4096² × 16, of FMA peak", peak(APPLY), "%", 75, 85),
     Target(
+        "apply_cached",
+        "apply 4096 × 256 × 16, in the last-level cache, of FMA peak: as if memory were no limit",
+        peak("apply/float/4096/256/16"),
+        "%",
+    ),
+    Target(
         "apply_blas",
         "apply 4096² × 16, in place, against OpenBLAS's three gemms",
         ratio(APPLY, "blas_products"),
@@ -145,6 +151,12 @@ TARGETS = [
     ),
     Target(
         "backward_peak", "apply_backward 4096² × 16, of FMA peak", peak(f"apply_backward/float/{LARGE}"), "%", 80, 85
+    ),
+    Target(
+        "backward_cached",
+        "apply_backward 4096 × 256 × 16, in the last-level cache, of FMA peak: as if memory were no limit",
+        peak("apply_backward/float/4096/256/16"),
+        "%",
     ),
     Target(
         "backward_gemms",

@@ -212,6 +212,42 @@ TEST_CASE_TEMPLATE("dX and dU from input and output, row-major", T, float, std::
   check_every_shape<T, row_major>();
 }
 
+/// dX and dU of matrices whose columns lie `ld` apart.
+template <class T>
+std::pair<dense_matrix<T>, dense_matrix<T>> gradients_by(hoft::compact_wy<hoft::accumulator_t<T>> const& Q,
+                                                         dense_matrix<T> const& X, dense_matrix<T> const& dY,
+                                                         index_t ld) {
+  using real = hoft::real_t<hoft::accumulator_t<T>>;
+  index_t const m = X.rows(), n = X.cols();
+  auto const spread = [&](dense_matrix<T> const& from) {
+    dense_matrix<T> to = dense_matrix<T>::Constant(ld, n, T(std::numeric_limits<real>::quiet_NaN()));
+    to.topRows(m) = from;
+    return to;
+  };
+  auto const top = [&](dense_matrix<T>& all) { return hoft::as_view(all).block(0, 0, m, n); };
+  dense_matrix<T> x = spread(X), g = spread(dY), dX(ld, n), dU(m, Q.rank());
+  guarded_workspace work(hoft::apply_backward_workspace(hoft::cpu{}, Q.view(), top(x)));
+  hoft::apply_backward(hoft::cpu{}, Q.view(), top(x), top(g), top(dX), hoft::as_view(dU),
+                       hoft::vector_view<hoft::accumulator_t<T>>{}, side::left, op::plain, work);
+  return {dX.topRows(m), dU};
+}
+
+// Columns that lie pages apart share a set of the first-level cache, and panels of them may be copied.
+TEST_CASE_TEMPLATE("gradients have the same bits wherever columns begin", T, HOFT_ALL_SCALARS) {
+  index_t const page = 4096 / index_t(sizeof(T));
+  for (index_t const m : {index_t{70}, page - 3, page})
+    for (index_t const r : {5, 9, 20}) {
+      CAPTURE(m);
+      CAPTURE(r);
+      auto const Q = hoft::accumulate(hoft::cpu{}, gaussian<T>(m, r, 61));
+      dense_matrix<T> const X = gaussian<T>(m, 57, 62), dY = gaussian<T>(m, 57, 63);
+      auto const [dX, dU] = gradients_by<T>(Q, X, dY, m + 1);
+      auto const [pages_dX, pages_dU] = gradients_by<T>(Q, X, dY, page);
+      bool const same = same_bits(dX, pages_dX) && same_bits(dU, pages_dU);
+      CHECK(same);
+    }
+}
+
 TEST_CASE_TEMPLATE("dU is orthogonal to U, and scales as 1 / ‖u‖", T, HOFT_LAPACK_SCALARS) {
   using R = hoft::real_t<T>;
   index_t const m = 31, r = 6, n = 9;

@@ -244,30 +244,82 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
   if (moves.streams) kernel::finish_streams();
 }
 
+/// Elements of a panel that are copied at a time: half of the first-level cache.
+template <class T>
+inline constexpr index_t copied_together = (index_t{3} << 13) / index_t(sizeof(T));
+
+/// Columns that lie whole pages apart share a set of the first-level cache. Tiles that are one line high meet one line
+/// of each, more than the set has room for: where several tiles do, the panel is copied, slab by slab.
+template <class T, class S>
+bool worth_copying(int terms, outer_term<T, col_major, S> const* term) {
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows, line = 64, page = 4096, ways = 8;
+  index_t const cols = terms * term->X.cols;
+  return height * index_t(sizeof(T)) <= line && term->X.ld * index_t(sizeof(S)) % page == 0 && cols > ways &&
+         term->Z.rows > kernel::tile_cols && cols * height <= copied_together<T>;
+}
+/// `slabs` slabs of X from row `first`, as a packed matrix has them.
+template <class T, class S>
+void copy_slabs(matrix_view<S const> X, index_t first, index_t slabs, T* to) {
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows, lane = kernel::lanes<T>;
+  for (index_t j = 0; j < X.cols; ++j)
+    for (index_t i = 0; i < slabs; ++i) {
+      S const* const x = X.data + first + i * height + j * X.ld;
+      T* const slab = to + (i * X.cols + j) * height;
+      for (index_t v = 0; v < height; v += lane) Eigen::internal::pstore(slab + v, kernel::load_as<T>(x + v));
+    }
+}
+
+/// D := D + the products, in the slabs from `first`. A panel is narrow and its sums are short: a row of tiles goes down
+/// several slabs, not along the columns of one.
+template <class T, class A>
+void outer_slabs(index_t first, index_t count, int terms, kernel::sum_term<T, A> const* term,
+                 packed_matrix<T, col_major> D) {
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
+  kernel::for_each_tile_col(D.cols, [&](index_t k, auto width) {
+    kernel::sum_term<T, A> local[2];
+    for (int t = 0; t < terms; ++t) local[t] = term[t].at(0, k);
+    T* const d = D.slab(first) + k * height;
+    kernel::sum_tiles<kernel::tile_vectors<T>, width, is_complex<T>, T>(
+        count, {D.stride, 0}, terms, local, static_cast<T const*>(d), height, d, height, {});
+  });
+}
+
+template <class T, class S>
+void outer_copied(index_t whole, int terms, outer_term<T, col_major, S> const* term, packed_matrix<T, col_major> D) {
+  constexpr index_t height = packed_matrix<T, col_major>::slab_rows;
+  alignas(64) T block[copied_together<T>];
+  index_t const cols = term->X.cols, part = copied_together<T> / (terms * cols * height);
+  for (index_t first = 0; first < whole; first += part) {
+    index_t const count = (std::min)(part, whole - first);
+    kernel::sum_term<T> local[2];
+    for (int t = 0; t < terms; ++t) {
+      T* const copy = block + t * count * cols * height;
+      copy_slabs(term[t].X, first * height, count, copy);
+      local[t] = {copy, height, kernel::as_strided(term[t].Z.transposed()), cols, cols * height};
+    }
+    outer_slabs(first, count, terms, local, D);
+  }
+}
+
 template <class T, class S>
 void outer_panel(int terms, outer_term<T, col_major, S> const* term, packed_matrix<T, col_major> D) {
   constexpr index_t height = packed_matrix<T, col_major>::slab_rows, part = rows_together<T> / height;
   index_t const whole = D.rows / height, rest = D.rows % height;
   kernel::sum_term<T, S> local[2];
-  auto const from_slab = [&](index_t slab, index_t k) {
+  auto const from_slab = [&](index_t slab) {
     for (int t = 0; t < terms; ++t)
-      local[t] = {term[t].X.data + slab * height, term[t].X.ld, kernel::as_strided(term[t].Z.transposed()).at(0, k),
+      local[t] = {term[t].X.data + slab * height, term[t].X.ld, kernel::as_strided(term[t].Z.transposed()),
                   term[t].X.cols, height};
     return local;
   };
-  // A panel is narrow and its sums are short: a row of tiles goes down several slabs, not along the columns of one.
-  for (index_t first = 0; first < whole; first += part) {
-    index_t const count = (std::min)(part, whole - first);
-    kernel::for_each_tile_col(D.cols, [&](index_t k, auto width) {
-      T* const d = D.slab(first) + k * height;
-      kernel::sum_tiles<kernel::tile_vectors<T>, width, is_complex<T>, T>(
-          count, {D.stride, 0}, terms, from_slab(first, k), static_cast<T const*>(d), height, d, height, {});
-    });
-  }
+  if (worth_copying<T>(terms, term)) outer_copied(whole, terms, term, D);
+  else
+    for (index_t first = 0; first < whole; first += part)
+      outer_slabs(first, (std::min)(part, whole - first), terms, from_slab(first), D);
   if (rest == 0) return;
   T* const d = D.slab(whole);
-  kernel::sum_rows<is_complex<T>, T>(rest, D.cols, terms, from_slab(whole, 0), false, static_cast<T const*>(d), height,
-                                     d, height);
+  kernel::sum_rows<is_complex<T>, T>(rest, D.cols, terms, from_slab(whole), false, static_cast<T const*>(d), height, d,
+                                     height);
 }
 
 // --- panels with contiguous rows: the transposed problem, C ᵀ = S ᵀ + …, vectors along the panel's columns --------
