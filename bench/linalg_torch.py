@@ -24,9 +24,12 @@ import ratios
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "scripts"))
+
+from prose import written_between
+
 RESULTS = ROOT / "bench/results/linalg_torch.json"
 PAGE = ROOT / "examples/pytorch/linalg.md"
-MARKS = ("<!-- written by bench/linalg_torch.py -->", "<!-- end of what bench/linalg_torch.py writes -->")
 SIZES, BATCHES, COLUMNS = (64, 128, 256, 512, 1024), (1, 16, 256), 64
 NUMBERS = 2**25  # of A at most: larger batches of large matrices say nothing new
 FUNCTIONS, PASSES = ("householder_product", "ormqr"), ("forward", "with gradients")
@@ -152,7 +155,7 @@ def page(results):
         f"than {results['limit']:g} s (`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n"
         f"{table(results)}\n"
     )
-    return tables.written_between(MARKS, text, PAGE)
+    return written_between("bench/linalg_torch.py", text, PAGE)
 
 
 def run(options):

@@ -25,9 +25,12 @@ import ratios
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "scripts"))
+
+from prose import written_between
+
 RESULTS = ROOT / "bench/results/linear.json"
 PAGE = ROOT / "examples/pytorch/README.md"
-MARKS = ("<!-- written by bench/linear.py -->", "<!-- end of what bench/linear.py writes -->")
 CASES = [((m, n), kind) for (m, n) in ((1024, 1024), (4096, 1024)) for kind in ("float32", "bfloat16")]
 COLUMNS = {
     "frozen": "frozen layer",
@@ -122,7 +125,7 @@ def page(results):
         f"PyTorch {machine['torch']}, PEFT {machine['peft']}; medians of {results['rounds']} rounds, ms\n"
         f"(`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n{table(results)}\n"
     )
-    return tables.written_between(MARKS, text, PAGE)
+    return written_between("bench/linear.py", text, PAGE)
 
 
 def machine():

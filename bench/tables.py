@@ -113,9 +113,3 @@ def as_markdown(rows, align="right"):
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" + ("|---:" if align == "right" else "|---") * (len(rows[0]) - 1) + "|")
     return "\n".join(lines)
-
-
-def written_between(marks, text, page):
-    """What the page, a path, would say with `text` between the two marks."""
-    head, rest = page.read_text(encoding="utf-8").split(marks[0])
-    return f"{head}{marks[0]}\n{text}{marks[1]}{rest.split(marks[1])[1]}"

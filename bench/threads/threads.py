@@ -22,12 +22,11 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "bench"), str(ROOT / "scripts")]
 
-from prose import paragraph
+from prose import paragraph, written_between
 from series import bandwidth
-from tables import as_markdown, written_between
+from tables import as_markdown
 
 RESULTS, CPU, PAGE = ROOT / "bench/results/threads.json", ROOT / "bench/results/cpu.json", ROOT / "docs/internals/threads.md"
-MARKS = ("<!-- written by bench/threads/threads.py -->", "<!-- end of what bench/threads/threads.py writes -->")
 THREADS = (2, 4, 8, 16, 32, 64)
 SIZE = 4  # bytes of a float
 # What the first parts of a call are, and rows and columns, in multiples of r, of their sums if they have any. What comes
@@ -232,7 +231,7 @@ def main():
     tables = text(saved)
     if options.output and not options.save:
         return print(tables)
-    page = written_between(MARKS, tables, PAGE)
+    page = written_between("bench/threads/threads.py", tables, PAGE)
     if not options.check:
         PAGE.write_text(page, encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != page:

@@ -350,10 +350,10 @@ def compare_starts(experiment: Experiment, save: bool) -> None:
     results = experiment.results
     results["starts"] = starts.compare(experiment)
     report.write(experiment.out / "starts.json", results)
-    print("\n" + starts.page(results))
+    print("\n" + report.starts_page(results))
     if save:
         report.write(ROOT / report.RESULTS / "finetune_starts.json", results)
-        report.fill_readme("run.sh --starts --save", starts.page(results))
+        report.fill_readme(report.STARTS_COMMAND, report.starts_page(results))
 
 
 def main() -> None:

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The tables of a comparison, in Markdown, and where they are saved."""
+"""The tables of a comparison, in Markdown, and where they are saved.
 
+With --check it fails where README.md is not what the saved results say."""
+
+import argparse
 import json
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from labels import LABELS, methods_of
+from prose import written_between
 
 RESULTS = "bench/results"
+README = Path(__file__).with_name("README.md")
+COMMAND, STARTS_COMMAND = "run.sh --save", "run.sh --starts --save"
 
 
 def best_rate(trials: Sequence[dict], name: str) -> float:
@@ -143,6 +150,27 @@ On a base in 4 bits (bitsandbytes, NF4; seed 1, the rates chosen in float):
 {four_bit_table(results)}"""
 
 
+def starts_page(results: dict) -> str:
+    """The table of reflectors of several lengths, and what it is of."""
+    machine, trials = results["machine"], results["starts"]
+    rates = sorted({trial["rate"] for trial in trials})
+    seeds = len({trial["seed"] for trial in trials})
+    # LoRA, which has no such reflectors, comes first, then the longest.
+    starts = sorted({(t["method"], t["std"]) for t in trials}, key=lambda start: -(start[1] or 1e9))
+    rows = []
+    for name, std in starts:
+        own = [trial for trial in trials if (trial["method"], trial["std"]) == (name, std)]
+        cells = [LABELS[name] + (f", {std:g}" if std else "")]
+        for rate in rates:
+            cells.append(mean_and_spread([r["accuracy"] for r in own if r["rate"] == rate]))
+        rows.append(cells)
+    return f"""\
+Mean ± standard deviation of {seeds} seeds; {machine['date']}, commit `{machine['commit']}`, data
+`{results['data']['fingerprint']}`.
+
+{table(["validation, %", *(f"{rate:.0e}" for rate in rates)], rows)}"""
+
+
 def save(results: dict, root: Path) -> None:
     """Writes the results, their plot and the tables of README.md. RuntimeError where README.md
     has no marks."""
@@ -151,7 +179,7 @@ def save(results: dict, root: Path) -> None:
     target = root / RESULTS / "finetune_text.json"
     write(target, results)
     plot.draw(results, target.with_suffix(".png"))
-    fill_readme("run.sh --save", page(results))
+    fill_readme(COMMAND, page(results))
     print(f"Saved: {target.with_suffix('.png')}")
 
 
@@ -163,12 +191,29 @@ def write(target: Path, results: dict) -> None:
 def fill_readme(command: str, text: str) -> None:
     """Puts what a command of this folder writes between its two marks in README.md. RuntimeError
     where these are missing."""
-    readme = Path(__file__).with_name("README.md")
-    command = f"examples/finetune_text/{command}"
-    marks = f"<!-- written by {command} -->", f"<!-- end of what {command} writes -->"
-    before, mark, rest = readme.read_text(encoding="utf-8").partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not mark or not end:
-        raise RuntimeError(f"{readme} lacks the lines {marks[0]} and {marks[1]}")
-    readme.write_text(f"{before}{mark}\n{text}{end}{after}", encoding="utf-8")
-    print(f"Saved: {readme}")
+    README.write_text(with_tables(command, text), encoding="utf-8")
+    print(f"Saved: {README}")
+
+
+def with_tables(command: str, text: str) -> str:
+    """README.md with what that command writes."""
+    return written_between(f"examples/finetune_text/{command}", text, README)
+
+
+def check() -> None:
+    """Exits with a message where README.md is not what the saved results say."""
+    results = Path(__file__).resolve().parents[2] / RESULTS
+    for file, command, text_of in (
+        ("finetune_text.json", COMMAND, page),
+        ("finetune_starts.json", STARTS_COMMAND, starts_page),
+    ):
+        saved = json.loads((results / file).read_text(encoding="utf-8"))
+        if with_tables(command, text_of(saved)) != README.read_text(encoding="utf-8"):
+            sys.exit(f"{README} is not what {RESULTS}/{file} says")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", required=True, help="all that it does alone")
+    parser.parse_args()
+    check()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import report
-from labels import LABELS
 from progress import Progress
 from training import Task
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:  # the program that has imported this module is that one
 DEVIATIONS = (1.0, 0.3, 0.1, 0.03)
 SEEDS = 3
 HEAD_RATE = 3e-2
-
-
 STARTS = (("lora", None), *(("hoft", std) for std in DEVIATIONS))
 
 
@@ -34,25 +30,3 @@ def compare(experiment: Experiment) -> list[dict]:
     ]
     progress = Progress({"lora": 1.0, "hoft": 1.0}, [t.method for t in tasks], experiment.jobs)
     return list(experiment.trainings(tasks, progress))
-
-
-def page(results: dict) -> str:
-    """The table, and what it is of."""
-    machine, trials = results["machine"], results["starts"]
-    rates = sorted({trial["rate"] for trial in trials})
-    seeds = len({trial["seed"] for trial in trials})
-    rows = []
-    for name, std in STARTS:
-        own = [trial for trial in trials if (trial["method"], trial["std"]) == (name, std)]
-        cells = [LABELS[name] + (f", {std:g}" if std else "")]
-        for rate in rates:
-            cells.append(
-                report.mean_and_spread([r["accuracy"] for r in own if r["rate"] == rate])
-            )
-        rows.append(cells)
-    table = report.table(["validation, %", *(f"{rate:.0e}" for rate in rates)], rows)
-    return f"""\
-Mean ± standard deviation of {seeds} seeds; {machine['date']}, commit `{machine['commit']}`, data
-`{results['data']['fingerprint']}`.
-
-{table}"""
