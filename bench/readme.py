@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes the measurements in README.md from bench/results/cpu.json: five rows of its first table, and the plot
-bench/results/peers.svg, six ways to multiply by the same product of reflectors.
+"""Writes the measurements in README.md from bench/results: the rows of its first table, what a step of PyTorch takes, and
+the plot bench/results/peers.svg, six ways to multiply by the same product of reflectors. What it says of whole models
+stands in sentences: it fails where their numbers are others.
 
 With --check it writes nothing and fails if README.md or the plot differs from what it would write. Needs no matplotlib,
 so that every machine can check it.
@@ -12,13 +13,16 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "scripts"))
+sys.path += [str(ROOT / folder) for folder in ("scripts", "bench/scaling")]
 
+import model as scaling
 from drawing import Drawing
 from plot_names import METHOD_COLOURS, is_ours, peer_colour, peer_label
+from prose import between_marks, paragraph
 from series import over_hoft
 
-RESULTS, PLOT, README = ROOT / "bench/results/cpu.json", ROOT / "bench/results/peers.svg", ROOT / "README.md"
+PLOT, README = ROOT / "bench/results/peers.svg", ROOT / "README.md"
+RESULTS = {name: ROOT / f"bench/results/{name}.json" for name in ("cpu", "finetune_images", "finetune_text", "claims/results")}
 CASE, STEP = "apply/float/4096/4096/16", "step/float/1024/1024/16"
 TALL = ("forward/float/4096/512/32", "backward/float/4096/512/32")
 SHOWN = ("hoft", "blas_products", "eigen_products", "lapack_larfb", "eigen_sequence", "lapack_ormqr")
@@ -49,8 +53,7 @@ def draw(results):
     return drawing.write()
 
 
-
-def rows(results):
+def rows(results, images):
     """{how a row of README.md's table begins: the row}"""
     apply, step, commit = results["cases"][CASE], results["cases"][STEP], results["commit"][:7]
     lora, frozen = (step["hoft"]["median_ms"] / step[peer]["median_ms"] for peer in ("lora", "frozen"))
@@ -71,27 +74,70 @@ def rows(results):
             f"{tall['hoft'] / tall['lora']:.2f} times as long as LoRA, {tall['hoft'] / tall['frozen']:.2f} times as long as "
             "the frozen layer",
     }  # fmt: skip
-    return {start: f"{start} {what} | `bash bench/run.sh --cpu`, {commit} |" for start, what in measured.items()}
+    found = {start: f"{start} {what} | `bash bench/run.sh --cpu`, {commit} |" for start, what in measured.items()}
+    trained = "| orthogonality error of trained layers, ‖I − QᵀQ‖_F/√m, in float |"
+    worst = max(run["orthogonality_error"] or 0 for run in images["runs"])
+    found[trained] = f"{trained} {worst:.1e}, which is rounding | `{images['command']}`, {images['commit'][:7]} |"
+    return found
 
 
-def with_rows(readme, results):
+def with_rows(readme, results, images):
     lines = readme.split("\n")
-    for start, row in rows(results).items():
+    for start, row in rows(results, images).items():
         (place,) = (i for i, line in enumerate(lines) if line.startswith(start))
         lines[place] = row
     return "\n".join(lines)
+
+
+def pytorch_step(text):
+    """What a step takes beside PEFT's LoRA. Of finetune_text: a small step is 24 texts of 12 tokens, a large one 64 of 32."""
+    small, large = (times["hoft"] / times["lora"] for times in (text["times"]["small"], text["times"]["large"]))
+    hoft, lora = (next(one for one in text["memory"] if one["method"] == name and not one["four_bit"])
+                  for name in ("hoft", "lora"))
+    return paragraph(
+        f"On a CPU a training step of a small transformer takes {large:.2f} (2048 tokens) to {small:.2f} (288 tokens) of the "
+        f"time of PEFT's LoRA with as many parameters. The method by itself takes {hoft['peak'] / lora['peak']:.2f} of LoRA's "
+        f"memory, the whole process {hoft['process'] / lora['process']:.2f} ([text example](examples/finetune_text), which has "
+        "the other methods and their accuracies)."
+    )  # fmt: skip
+
+
+def sentences(claims):
+    """What README.md must say of whole models: their numbers stand in sentences that people write."""
+    shapes, r, t = claims["model_shapes"], claims["model_shapes"]["sizes"]["r"], claims["model_shapes"]["tokens"]
+    model = shapes["models"][0]
+    of_layers = lambda numbers: 4e-9 * model["layers"] * sum(one["count"] * numbers(one["m"], one["n"])
+                                                             for one in model["linear"])
+    hoft, lora = of_layers(lambda m, n: (5 * m + 2 * n) * r + 2 * r * t), of_layers(lambda m, n: 2 * r * t)
+    more = [round(100 * (scaling.step("LLaMA-3.1-70B", "hoft", ranks)[0] / scaling.step("LLaMA-3.1-70B", "frozen", ranks)[0]
+                         - 1)) for ranks in (8, 128)]
+    return (
+        f"For {model['name']}, rank {r} and {t} tokens, that is {hoft:.2f} GB against LoRA's {lora:.2f}.",
+        f"({of_layers(lambda m, n: m * t):.0f} GB more in that model)",
+        f"a step of LLaMA-3.1-70B takes {more[0]} % more than the frozen model's on 8 ranks, and {more[1]} % more on 128.",
+    )
+
+
+def missing(readme, claims):
+    """The sentences that it does not say."""
+    words = " ".join(readme.split())
+    return [sentence for sentence in sentences(claims) if sentence not in words]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail when something is out of date")
     check = parser.parse_args().check
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    for path, text in ((PLOT, draw(results)), (README, with_rows(README.read_text(encoding="utf-8"), results))):
+    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in RESULTS.items()}
+    readme = with_rows(README.read_text(encoding="utf-8"), results["cpu"], results["finetune_images"])
+    readme = between_marks("bench/readme.py", pytorch_step(results["finetune_text"]), readme)
+    for path, text in ((PLOT, draw(results["cpu"])), (README, readme)):
         if not check:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            sys.exit(f"{path.name} is not what bench/results/cpu.json says: run python3 bench/readme.py")
+            sys.exit(f"{path.name} is not what bench/results says: run python3 bench/readme.py")
+    for sentence in missing(readme, results["claims/results"]):
+        sys.exit(f"{README.name} does not say \"{sentence}\", as the results have it: write it there")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,20 @@
 #   --threads=N        trainings at a time; the results do not depend on it
 #   --data=FOLDER      of the gzip IDX files of Fashion-MNIST
 #   --out=FOLDER       for the results, build/finetune_images unless told
+#   --save             alone: writes bench/results/finetune_images.json and the tables of finetune_images/README.md
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+save=
+if [[ " $* " == *" --save "* ]]; then
+  if [[ $# -gt 1 ]]; then
+    echo "run.sh: --save keeps whole runs only, without other options" >&2
+    exit 2
+  fi
+  save=yes
+  shift
+fi
 
 bash "$root/scripts/install_packages.sh" examples
 cmake -G Ninja -S "$root" -B "$root/build/examples" -DCMAKE_BUILD_TYPE=Release \
@@ -37,3 +48,4 @@ fi
 
 "$root/build/examples/examples/finetune_images" "$@"
 /usr/bin/python3 "$root/examples/plot_finetune.py" "$out"
+if [[ -n $save ]]; then /usr/bin/python3 "$root/examples/finetune_images/report.py" "$out"; fi

@@ -17,6 +17,8 @@ programs=(
   bench/linalg_torch.py
   tests/cuda/mutants/mutants.py
   bench/readme.py
+  examples/finetune_images/report.py
+  examples/finetune_text/report.py
   scripts/draw_transform.py
   scripts/draw_layers.py
   scripts/draw_compact_wy.py
