@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft's headers under a compiler that is not GNU's: one that defines no __GNUC__, and takes none of GNU's vectors. Eigen
-// and the libraries come first, since they must know the compiler that reads them.
+// hoft's headers under a compiler that is not GNU's: one that defines no __GNUC__, and takes none of GNU's vectors.
+// Eigen and the libraries come first, since they must know the compiler that reads them.
 #include "platform_macros.hpp"
 
 #undef __GNUC__
