@@ -325,15 +325,10 @@ TEST_CASE("the calls that own their results refuse by the same names") {
   // A reflector in each row, as it is in other libraries: the weight is not to blame.
   hoft::adapter<double> const rows_left(p.U.transpose().eval(), p.V), rows_right(p.U, p.V.transpose().eval());
   auto const looks_transposed = [&](std::string const& name, auto const& call) {
-    refused(("hoft::" + name +
-             ": base.rows is 6, must be == 3, the rows of U [3, 6], which looks transposed: reflectors "
-             "are columns")
-                .c_str(),
+    std::string const transposed = "); it looks transposed: reflectors are columns";
+    refused(("hoft::" + name + ": U is [3, 6], must be of 6 rows (base.rows" + transposed).c_str(),
             [&] { call(rows_left); });
-    refused(("hoft::" + name +
-             ": base.cols is 5, must be == 2, the rows of V [2, 5], which looks transposed: reflectors "
-             "are columns")
-                .c_str(),
+    refused(("hoft::" + name + ": V is [2, 5], must be of 5 rows (base.cols" + transposed).c_str(),
             [&] { call(rows_right); });
   };
   looks_transposed("forward", [&](auto const& a) { static_cast<void>(hoft::forward(a, hoft::dense(M), p.x)); });

@@ -294,9 +294,9 @@ TEST_CASE("merge, unmerge, merge_backward, low_rank and scaled_low_rank refuse")
   CHECK(same_bits(tall, tall0));
   // As many reflectors as they are long may be meant; more may too, of a weight that they fit.
   adapter<double> const rows_left{p.U.transpose().eval(), p.V}, rows_right{p.U, p.V.transpose().eval()};
-  std::string const
-      of_U = "M.rows is 7, must be == 3, the rows of U [3, 7], which looks transposed: reflectors are columns",
-      of_V = "M.cols is 5, must be == 2, the rows of V [2, 5], which looks transposed: reflectors are columns";
+  std::string const transposed = "); it looks transposed: reflectors are columns",
+                    of_U = "U is [3, 7], must be of 7 rows (M.rows" + transposed,
+                    of_V = "V is [2, 5], must be of 5 rows (M.cols" + transposed;
   Matrix X = p.X;
   refuses<shape_error>("hoft::merge: " + of_U, [&] { return merge(rows_left, X); });
   refuses<shape_error>("hoft::merge: " + of_V, [&] { return merge(rows_right, X); });

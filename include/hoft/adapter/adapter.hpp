@@ -74,11 +74,11 @@ inline void require_length(char const* function, char const* argument, index_t g
                            index_t length, index_t rank, bool swapped) {
   if (got == length) return;
   auto const number = [](index_t a) { return std::to_string(a); };
-  std::string expected = "== " + number(length) + ", the rows of " + reflectors;
   if (rank > length)
-    expected += " [" + number(length) + ", " + number(rank) + "], which looks transposed: reflectors are columns";
-  else if (swapped) expected += "; U and V look swapped, or M transposed";
-  refuse<shape_error>(function, argument, number(got), expected);
+    refuse<shape_error>(function, reflectors, '[' + number(length) + ", " + number(rank) + ']',
+                        "of " + number(got) + " rows (" + argument + "); it looks transposed: reflectors are columns");
+  std::string const hint = swapped ? "; U and V look swapped, or M transposed" : "";
+  refuse<shape_error>(function, argument, number(got), "== " + number(length) + ", the rows of " + reflectors + hint);
 }
 template <class A>
 void require_extents(char const* function, std::string_view weight, index_t rows, index_t cols,
