@@ -466,6 +466,27 @@ TEST_CASE("inputs in the memory of a result are refused, but for those that may 
                        hoft::shape_error);
 }
 
+TEST_CASE("a weight in the memory of a result is refused where the base operator says what it reads") {
+  inputs<double> p(medium);
+  results<double> r(p);
+  auto const apart = [&](std::string const& start, auto const& call) {
+    refuses<hoft::argument_error>(r, start + ", must be in memory of its own", call);
+  };
+  std::string const weight = ": the weight of the base is in the memory of ";
+  r.dx = r.f.y = r.g.y = r.of_layer.dU = r.of_one_call.dV = p.M;
+  auto const bound_to = [&](auto const& M) { return hoft::bind_layer(r.b, hoft::dense(M)); };
+  auto const f = hoft::forward(r.layer, p.x);
+  apart("forward" + weight + "f.y", [&] { hoft::forward(bound_to(r.f.y), p.x, r.f); });
+  apart("forward" + weight + "f.y", [&] { hoft::forward(r.b, hoft::dense(r.g.y), p.x, r.g); });
+  apart("backward" + weight + "dx", [&] { hoft::backward(bound_to(r.dx), p.x, f, p.dy, r.sums, r.dx); });
+  apart("finish" + weight + "dU", [&] { hoft::finish(bound_to(r.of_layer.dU), r.sums, r.of_layer); });
+  auto const one = hoft::forward(r.a, hoft::dense(p.M), p.x);
+  auto& d = r.of_one_call;
+  apart("backward" + weight + "dV", [&] { hoft::backward(r.a, hoft::dense(d.dV), p.x, one, p.dy, d); });
+  d.dx = p.M;
+  apart("backward" + weight + "dx", [&] { hoft::backward(r.a, hoft::dense(d.dx), p.x, one, p.dy, d); });
+}
+
 TEST_CASE("a call that finds the scratch memory in use has its own, and gives the same bits") {
   inputs<double> const p(medium);
   hoft::scratch scratch;
@@ -680,8 +701,16 @@ TEST_CASE("inputs that share elements with memory of the caller's are refused, t
   Eigen::MatrixXd both = Eigen::MatrixXd::Random(medium.m, medium.t);
   apart("backward: dy is in the memory of dx", both,
         [&] { hoft::backward(r.layer, p.x, f, both, r.sums, both.topRows(medium.n)); });
+  Eigen::MatrixXd weights(medium.m, medium.n + medium.t);
+  weights << p.M, Eigen::MatrixXd::Zero(medium.m, medium.t);
+  auto const layer = hoft::bind_layer(r.b, hoft::dense(weights.leftCols(medium.n)));
+  apart("backward: the weight of the base is in the memory of dx", weights,
+        [&] { hoft::backward(layer, p.x, f, p.dy, r.sums, weights.block(0, medium.n - 1, medium.n, medium.t)); });
 
   // Beside each other.
+  auto const beside = weights.block(0, medium.n, medium.n, medium.t);
+  hoft::backward(layer, p.x, f, p.dy, r.sums, weights.block(0, medium.n, medium.n, medium.t));
+  CHECK(beside == hoft::backward(r.layer, p.x, f, p.dy, r.sums));
   hoft::dense_matrix<double> expected;
   hoft::apply(r.Q, wide.leftCols(5), expected);
   hoft::apply(r.Q, wide.leftCols(5), wide.middleCols(5, 5));

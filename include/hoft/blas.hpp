@@ -63,6 +63,7 @@ class dense_operator {
 
   [[nodiscard]] index_t rows() const { return M_.rows; }
   [[nodiscard]] index_t cols() const { return M_.cols; }
+  [[nodiscard]] matrix_view<T const, LM> weight() const { return M_; }
 
   /// Y [m, t] := M X, X [n, t]. X and Y must not overlap. @throws hoft::shape_error, hoft::argument_error (t or a
   /// leading dimension is larger than BLAS's int holds), before anything is written. Cost: 2 m n t flops.

@@ -32,6 +32,7 @@ class dense_operator {
 
   [[nodiscard]] index_t rows() const { return M_.rows; }
   [[nodiscard]] index_t cols() const { return M_.cols; }
+  [[nodiscard]] matrix_view<T const, LM> weight() const { return M_; }
 
   /// Y [m, t] := M X, X [n, t]. @throws hoft::shape_error before anything is written. Cost: 2 m n t flops.
   template <class TX, class L>
