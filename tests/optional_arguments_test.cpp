@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Optional outputs where there is no place for them: projections without columns, and q of an adapter without a scale.
+// What may be left out: projections without columns, q of an adapter without a scale, and strides that nothing uses.
 #include <hoft/eigen/activations.hpp>
 #include <hoft/eigen/apply.hpp>
 
@@ -55,4 +55,22 @@ TEST_CASE("q is saved for an adapter with a scale only") {
   CHECK((q.array() == Eigen::half(1.0f)).all());
   state.q = {};
   CHECK_NOTHROW(run_backward());
+}
+
+TEST_CASE("the stride of an Eigen map with one column, or none, says nothing") {
+  using map = Eigen::Map<Eigen::MatrixXd const, 0, Eigen::OuterStride<>>;
+  using rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  auto const Q = accumulate(Eigen::MatrixXd::Random(20, 3).eval());
+  Eigen::MatrixXd const X = Eigen::MatrixXd::Random(20, 2);
+  dense_matrix<double> expected, Y;
+  apply(Q, X.leftCols(1), expected);
+  for (index_t const ld : {0, 7, 20, 33}) {
+    Eigen::OuterStride<> const stride(ld);
+    apply(Q, map(X.data(), 20, 1, stride), Y);
+    CHECK(Y == expected);
+    apply(Q, map(nullptr, 20, 0, stride), Y);
+    CHECK((Y.rows() == 20 && Y.cols() == 0));
+    CHECK(as_view(Eigen::Map<rows const, 0, Eigen::OuterStride<>>(X.data(), 1, 20, stride)).ld >= 20);
+  }
+  CHECK_THROWS_AS(apply(Q, map(X.data(), 20, 2, Eigen::OuterStride<>(0)), Y), shape_error);
 }

@@ -8,6 +8,8 @@
 
 #include <Eigen/Core>
 
+#include <algorithm>
+
 namespace HOFT_NAMESPACE {
 template <>
 struct scalar_traits<Eigen::half> {
@@ -56,6 +58,13 @@ struct refused_view<D> {
   using type = matrix_view<typename D::Scalar, std::conditional_t<bool(D::IsRowMajor), row_major, col_major>>;
 };
 
+/// Between one column and the next, or one row and the next. Where there is no next one the stride says nothing.
+template <class D>
+index_t outer_stride_of(D const& a) {
+  index_t const stride = a.outerStride();
+  return a.outerSize() > 1 ? stride : (std::max)(stride, index_t(a.innerSize()));
+}
+
 }  // namespace detail
 
 /// The matrix in Eigen storage. An expression, or a map with a run-time inner stride, does not compile.
@@ -75,7 +84,8 @@ template <class D>
     static_assert(scalar<element>,
                   "hoft: elements must be float, double, long double, std::complex of these, Eigen::half, "
                   "Eigen::bfloat16, or of a type with hoft::scalar_traits of its own.");
-    if constexpr (scalar<element>) return matrix_view<element, layout>{a.data(), a.rows(), a.cols(), a.outerStride()};
+    if constexpr (scalar<element>)
+      return matrix_view<element, layout>{a.data(), a.rows(), a.cols(), detail::outer_stride_of(a)};
     else return matrix_view<float>{};
   } else {
     return typename detail::refused_view<std::remove_cvref_t<D>>::type{};
