@@ -27,8 +27,8 @@ struct finish_layer_pieces {
 };
 
 /// A column of dB may be a sum over all tokens of a step, too large for 16 bits, or so small that half would keep few
-/// of its digits. It is handed to a base operator of such numbers with a norm of at most the first, so that MᴴdB fits
-/// where columns of M have a norm below 16; and of at least the second, by a power of two, which changes no digit.
+/// of its digits. A base operator of 16-bit numbers gets it with a norm of at most the first, so that MᴴdB fits where
+/// columns of M have a norm below 16; and of at least the second, by a power of two, which changes no digit.
 inline constexpr float most_norm_in_16_bits = 4096, least_norm_in_16_bits = 32;
 
 /// Norms of columns, as normalise_columns gives them, become those that the base is handed, and the factors back.

@@ -104,7 +104,7 @@ template <class Policy, class T, class L>
 bool copies_panels(bool once) {
   return !accumulating<T> && !(once && ops<Policy>::template takes_panels_of<T, L>);
 }
-/// body(x, y) for a panel of X and of Y, which may be X, beside such a matrix: as they lie, or both a converted copy in
+/// body(x, y) for a panel of X and of Y, which may be X, beside a Matrix: as they lie, or both a converted copy in
 /// `buffer`.
 template <class Matrix, class Policy, class A, class TX, class T, class L, class Body>
 void on_panel(Policy const& policy, bool once, matrix_view<TX, L> X, matrix_view<T, L> Y, matrix_view<A, L> buffer,

@@ -10,7 +10,7 @@
 namespace HOFT_CUDA_NAMESPACE {
 
 /// How blocks share a matrix [m, n]: `slices` clusters of `size` blocks stand side by side along the features and take
-/// `rows` of them each block; `runs` such rows of clusters share the columns, 16 at a time in turn.
+/// `rows` of them each block; `runs` rows of clusters share the columns, 16 at a time in turn.
 struct slice_shape {
   index_t size = 0;  ///< 0: no shape fits
   index_t threads = cuda::threads;
@@ -64,7 +64,7 @@ struct feature_slice {
   HOFT_HOST_DEVICE int strips() const { return rows / row_step; }
   /// Elements of shared memory of a tile [rows, 16], by columns.
   HOFT_HOST_DEVICE int tile_size() const { return columns * stride(); }
-  /// Chunks of each column of the slice of X that are copied as such; rows beyond them go one by one.
+  /// Chunks of each column of the slice of X that are copied whole; rows beyond them go one by one.
   template <class T>
   HOFT_HOST_DEVICE int chunks_of(strided_matrix<T> const& X) const {
     bool const whole = X.by_columns && reinterpret_cast<std::uintptr_t>(X.data) % sizeof(chunk) == 0 &&
