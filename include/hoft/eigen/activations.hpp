@@ -27,7 +27,7 @@ void forward(Policy const& policy, adapter<A> const& a, Base&& base, DX const& x
   detail::require_base("forward", base, of);
   detail::require_shape("forward", "x", tokens, a.cols(), tokens.cols);
   detail::require_apart("forward", "x", tokens, "f", f);
-  detail::require_weight_apart("forward", base, "f", f);
+  detail::require_base_apart("forward", base, "f", f);
   if constexpr (same_x && detail::fits_base<A, Base, T, L>) {
     try {
       f.layer.template bind<T, L>(policy, of, base);
@@ -97,8 +97,8 @@ void backward_of_one_call(Policy const& policy, adapter<A> const& a, Base& base,
   require_equal("backward", "dy.cols", dy.cols(), t);
   require_apart("backward", "x", tokens, "d", d);
   require_dx_apart(tokens, f, d.dx);
-  require_weight_apart("backward", base, "d", d);
-  require_weight_apart("backward", base, "dx", d.dx);
+  require_base_apart("backward", base, "d", d);
+  require_base_apart("backward", base, "dx", d.dx);
   index_t const bytes = (std::max)(backward_workspace(policy, layer, state), finish_workspace<T, L>(policy, layer));
   using pieces = one_call_scratch<A, T, L>;
   lent_workspace const memory(policy, workspace_size<pieces>(layer.adapter, t, bytes));

@@ -51,10 +51,14 @@ void require_apart(char const* function, char const* argument, View input, char 
   require_apart(function, argument, input, "f.state", f.state.q);
 }
 /// The weight that a base operator says it reads is in no memory of a result.
+template <class T, class LM, class Result>
+void require_weight_apart(char const* function, matrix_view<T, LM> weight, char const* name, Result const& result) {
+  require_apart(function, "the weight of the base", weight, name, result);
+}
 template <class Base, class Result>
-void require_weight_apart(char const* function, Base const& base, char const* name, Result const& result) {
-  if constexpr (requires { memory_range(base.weight()); })
-    require_apart(function, "the weight of the base", base.weight(), name, result);
+void require_base_apart(char const* function, Base const& base, char const* name, Result const& result) {
+  if constexpr (requires { require_weight_apart(function, base.weight(), name, result); })
+    require_weight_apart(function, base.weight(), name, result);
 }
 /// What backward reads lies not in dx.
 template <class X, class A, class T, class L, class DX>
@@ -108,7 +112,7 @@ void forward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, DX
   auto const tokens = as_view(x);
   detail::require_shape("forward", "x", tokens, layer.cols(), tokens.cols);
   detail::require_apart("forward", "x", tokens, "f", f);
-  detail::require_weight_apart("forward", layer.base(), "f", f);
+  detail::require_base_apart("forward", layer.base(), "f", f);
   if constexpr (same_x && detail::fits_base<A, Base, T, L>) {
     try {
       detail::lent_workspace const work(policy, forward_workspace(policy, view, tokens));
@@ -174,7 +178,7 @@ void backward(Policy const& policy, bound_layer<A, TB, LB, Base> const& layer, D
     detail::require_bound_result(f, view.adapter, tokens.cols);
     detail::require_dx_apart(tokens, f, detail::memory_of(dx));
     detail::require_apart("backward", "dy", output_gradient, "dx", detail::memory_of(dx));
-    detail::require_weight_apart("backward", layer.base(), "dx", detail::memory_of(dx));
+    detail::require_base_apart("backward", layer.base(), "dx", detail::memory_of(dx));
     using pieces = detail::backward_scratch<T, L>;
     index_t const m = layer.rows(), t = tokens.cols, bytes = backward_workspace(policy, view, state);
     detail::lent_workspace const memory(policy, detail::workspace_size<pieces>(m, t, bytes));
@@ -234,7 +238,7 @@ void finish(Policy const& policy, bound_layer<A, T, L, Base> const& layer, layer
   auto const view = layer.view();
   auto const sums = g.view();
   detail::require_layer_gradient("finish", view.adapter, sums);
-  detail::require_weight_apart("finish", layer.base(), "d", d);
+  detail::require_base_apart("finish", layer.base(), "d", d);
   using pieces = detail::finish_scratch<A>;
   index_t const bytes = finish_workspace<T, L>(policy, view);
   detail::lent_workspace const memory(policy, detail::workspace_size<pieces>(view.adapter, bytes));
