@@ -85,6 +85,7 @@ void adapt_panel(Policy const& policy, bound_layer_view<A const> const& layer, p
     }
   if (together) return adapt_together(policy, layer, packed, v, X, Y, W, scratch, hint, last_update);
   if (a.right.rank() == 0) return apply_panel(policy, a.left, packed.U, op::plain, X, Y, W, scratch, hint, last_update);
+  if (a.left.blocks() == 0) return ops<Policy>::update_packed(policy, packed.minus_K, v, X, Y, hint);
   ops<Policy>::update_packed(policy, packed.minus_K, v, X, Y);
   apply_panel(policy, a.left, packed.U, op::plain, Y, Y, W, scratch, hint, last_update);
 }
