@@ -329,63 +329,35 @@ TEST_CASE("memory cut for SHOFT takes HOFT and SHOFT again, that cut for HOFT no
   CHECK((small.layer.bytes() == before && base.applied.empty() && small.layer.views.bound));
 }
 
-namespace {
-
-/// to := factor * from, which is a power of two. Sums are linear in dy: these are those of factor * dy.
-template <class A>
-void scale_sums(hoft::layer_gradient<A> const& of, A factor, hoft::layer_gradient<A>& result) {
-  auto const to = result.view();
-  auto const from = of.view();
-  hoft::as_eigen(to.D_U) = factor * hoft::as_eigen(from.D_U);
-  hoft::as_eigen(to.dF_U) = factor * hoft::as_eigen(from.dF_U);
-  hoft::as_eigen(to.E_U) = factor * hoft::as_eigen(from.E_U);
-  hoft::as_eigen(to.D_V) = factor * hoft::as_eigen(from.D_V);
-  hoft::as_eigen(to.minus_dK) = factor * hoft::as_eigen(from.minus_dK);
-  hoft::as_eigen(to.ds) = factor * hoft::as_eigen(from.ds);
-}
-
-}  // namespace
-
-TEST_CASE_TEMPLATE("16 bits: finish takes sums that half does not hold, and those of small gradients", T, Eigen::half,
-                   Eigen::bfloat16) {
+TEST_CASE("16 bits: finish takes sums that half does not hold") {
+  using T = Eigen::half;
   problem<T> p({21, 17, 256, 4, 3}, true, {}, 510);
   auto const a = p.make();
   counted<T> base(p.M);
   auto const layer = hoft::bind_layer<T>(a, base);
   auto const f = hoft::forward(layer, p.x);
-  dense_matrix<T> const dy = (f.y.template cast<float>() * 2048).template cast<T>();
-  hoft::layer_gradient large(layer), scaled(layer);
+  dense_matrix<T> const dy = (f.y.cast<float>() * 2048).cast<T>();
+  hoft::layer_gradient large(layer), small(layer);
   static_cast<void>(hoft::backward(layer, p.x, f, dy, large));
-  auto const handed = [&] { return base.gradients.back().colwise().norm().eval(); };
+  // Sums are linear in dy: these are the same, scaled by a power of two.
+  constexpr float down = 1.0f / 65536;
+  auto const to = small.view(), from = large.view();
+  hoft::as_eigen(to.D_U) = down * hoft::as_eigen(from.D_U), hoft::as_eigen(to.dF_U) = down * hoft::as_eigen(from.dF_U);
+  hoft::as_eigen(to.E_U) = down * hoft::as_eigen(from.E_U), hoft::as_eigen(to.D_V) = down * hoft::as_eigen(from.D_V);
+  hoft::as_eigen(to.minus_dK) = down * hoft::as_eigen(from.minus_dK);
+  hoft::as_eigen(to.ds) = down * hoft::as_eigen(from.ds);
 
-  // In between, dB is handed over as it is.
-  constexpr float down = 0x1p-12f;
-  scale_sums(large, down, scaled);
   base.forget();
-  auto const d = hoft::finish(layer, scaled);
-  CHECK((handed().maxCoeff() > 65504 * down && handed().maxCoeff() < 4096 && handed().minCoeff() > 64));
+  auto const d = hoft::finish(layer, std::move(small));
+  CHECK(base.gradients.back().colwise().norm().maxCoeff() > 65504 * down);
   long double const dB = base.gradients.back().norm();
-  auto const all = hoft::finish(layer, large);
-  CHECK(std::abs(handed().maxCoeff() - 4096) < 4096 * storage_rounding<T>());
+  auto const all = hoft::finish(layer, std::move(large));
+  CHECK(std::abs(base.gradients.back().colwise().norm().maxCoeff() - 4096) < 4096 * storage_rounding<T>());
   CHECK((same_bits(all.dU, (d.dU / down).eval()) && same_bits(all.ds, (d.ds / down).eval())));
   // dB and MᴴdB are rounded in both calls, each to u of a column that is at most ‖M‖ ‖dB‖; then comes 1 / ‖v‖.
   deducible<long double> const V = widen(p.V);
   auto const bound = inverse_norms(V, 4 * storage_rounding<T>() * widen(p.M).norm() * dB);
   CHECK(within(deducible<long double>(down * widen(all.dV)), widen(d.dV), bound));
-
-  // Powers of two change no digit of normal numbers. Of columns of dB as small as this half would hold no more.
-  for (int const k : {-8, -20, -50}) {
-    float const power = std::ldexp(1.0f, k);
-    scale_sums(large, down * power, scaled);
-    auto const few = hoft::finish(layer, scaled);
-    CHECK((handed().minCoeff() > 31 && handed().maxCoeff() < 65));
-    CHECK((same_bits(few.dU, (power * d.dU).eval()) && same_bits(few.dV, (power * d.dV).eval())));
-  }
-  // So small that their factor would overflow: something is lost, but nothing is wrong.
-  scale_sums(large, 0x1p-149f, scaled);
-  CHECK(hoft::finish(layer, scaled).dV.allFinite());
-  scale_sums(large, 0.0f, scaled);
-  CHECK(hoft::finish(layer, scaled).dV.isZero(0));
 }
 
 TEST_SUITE_END();

@@ -3,9 +3,6 @@
 #pragma once
 #include <hoft/adapter/base.hpp>
 #include <hoft/adapter/panel.hpp>
-#include <hoft/backend/scalar_math.hpp>
-
-#include <limits>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace detail {
@@ -15,7 +12,7 @@ struct finish_layer_pieces {
   static constexpr bool rounds = !std::same_as<T, A>;
   adapter_finish_pieces<A> of_factors;
   matrix_view<A> dB, D;                 ///< [m, rv]; [n, rv] Mᴴ dB, where T is A
-  matrix_view<real_t<A>> norms;         ///< [2, rv] of dB, as handed_norm_element makes them, where T is not A
+  matrix_view<real_t<A>> norms;         ///< [2, rv] of dB as normalise_columns gives them, where T is not A
   matrix_view<T, L> base_in, base_out;  ///< dB and Mᴴ dB as the base operator takes them
   finish_layer_pieces(arena& memory, adapter_view<A const> const& a)
       : of_factors(memory, a),
@@ -26,41 +23,32 @@ struct finish_layer_pieces {
         base_out(memory.matrix<T, L>(a.cols(), a.right.rank())) {}
 };
 
-/// A column of dB may be a sum over all tokens of a step, too large for 16 bits, or so small that half would keep few
-/// of its digits. A base operator of 16-bit numbers gets it with a norm of at most the first, so that MᴴdB fits where
-/// columns of M have a norm below 16; and of at least the second, by a power of two, which changes no digit.
-inline constexpr float most_norm_in_16_bits = 4096, least_norm_in_16_bits = 32;
+/// A column of dB may be a sum over all tokens of a step, which 16 bits need not hold. A base operator of 16-bit numbers
+/// gets it with a norm of at most this, so that MᴴdB fits too where columns of M have a norm below 16. Small columns are
+/// not scaled up: a base operator that learns sums its own gradient from what it gets.
+inline constexpr float most_norm_in_16_bits = 4096;
 
-/// Norms of columns, as normalise_columns gives them, become those that the base is handed, and the factors back.
-template <class R>
-struct handed_norm_element {
-  matrix_view<R> norms;
-  HOFT_HOST_DEVICE void operator()(index_t, index_t j) const {
-    constexpr R most(most_norm_in_16_bits), least(least_norm_in_16_bits);
-    constexpr R tiny = (std::numeric_limits<R>::min)() * R(2) * least;  // beyond it the factor would overflow
-    R const norm = norms(0, j) * norms(1, j);
-    R handed = norm, back(1);
-    if (norm > most) handed = most, back = norm / most;
-    else if (norm < least)
-      back = scalar_math::power_of_two_below(norm > tiny ? norm : tiny) / least, handed = norm / back;
-    norms(0, j) = handed, norms(1, j) = back;
-  }
-};
-/// Y := X diag(norms), X with columns of norm 1.
+/// Y := X diag(norms) with norms of at most most_norm_in_16_bits. X has columns of norm 1.
 template <class A, class T, class L>
-struct handed_columns_element {
+struct limited_columns_element {
   matrix_view<A const> X;
   matrix_view<real_t<A> const> norms;
   matrix_view<T, L> Y;
-  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const { Y(i, j) = static_cast<T>(X(i, j) * norms(0, j)); }
+  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
+    real_t<A> const norm = norms(0, j) * norms(1, j);
+    Y(i, j) = static_cast<T>(X(i, j) * (norm > most_norm_in_16_bits ? real_t<A>(most_norm_in_16_bits) : norm));
+  }
 };
-/// Y := Y + X, X from columns that handed_columns_element made.
+/// Y := Y + X, X from columns that limited_columns_element made.
 template <class A, class T, class L>
-struct add_handed_columns_element {
+struct add_limited_columns_element {
   matrix_view<T const, L> X;
   matrix_view<real_t<A> const> norms;
   matrix_view<A> Y;
-  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const { Y(i, j) += static_cast<A>(X(i, j)) * norms(1, j); }
+  HOFT_HOST_DEVICE void operator()(index_t i, index_t j) const {
+    real_t<A> const norm = norms(0, j) * norms(1, j);
+    Y(i, j) += static_cast<A>(X(i, j)) * (norm > most_norm_in_16_bits ? norm / most_norm_in_16_bits : real_t<A>(1));
+  }
 };
 
 /// D_V := D_V + MᴴdB; dB is overwritten. dT_V rides on the sum of MᴴdB over ranks.
@@ -71,13 +59,11 @@ void add_base_adjoint(Policy const& policy, Base& base, finish_layer_pieces<A, T
   decltype(auto) of_left = ops<Policy>::of_left(policy);
   if constexpr (finish_layer_pieces<A, T, L>::rounds) {
     ops<Policy>::normalise_columns(of_left, pieces.dB, pieces.dB, pieces.norms);
-    ops<Policy>::for_each_element(policy, pieces.norms.block(0, 0, 1, pieces.norms.cols),
-                                  handed_norm_element<real_t<A>>{pieces.norms});
     ops<Policy>::for_each_element(policy, pieces.base_in,
-                                  handed_columns_element<A, T, L>{pieces.dB, pieces.norms, pieces.base_in});
+                                  limited_columns_element<A, T, L>{pieces.dB, pieces.norms, pieces.base_in});
     apply_base_adjoint(policy, base, in, pieces.base_out);
     ops<Policy>::template sum_ranks<A>(of_left, pieces.base_out, pieces.of_factors.dT());
-    ops<Policy>::for_each_element(policy, D_V, add_handed_columns_element<A, T, L>{out, pieces.norms, D_V});
+    ops<Policy>::for_each_element(policy, D_V, add_limited_columns_element<A, T, L>{out, pieces.norms, D_V});
   } else {
     ops<Policy>::copy(policy, pieces.dB, pieces.base_in);
     apply_base_adjoint(policy, base, in, pieces.base_out);
@@ -115,7 +101,7 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// @param policy where to compute
 /// @param layer  the bound layer of the step
 /// @param base   M as a base operator on T and L. In 16 bits it takes columns of ∂L/∂(M V̂) of norm above 4096 scaled
-///               down to that, and those of norm below 32 scaled up by a power of two
+///               down to that
 /// @param g      In: sums. Out: overwritten; set_zero begins the next step
 /// @param dU     [m, ru] Out
 /// @param dV     [n, rv] Out
