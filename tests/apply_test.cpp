@@ -303,19 +303,21 @@ TEST_CASE("apply refuses shapes that do not fit, before it writes") {
 }
 
 // More than 8 MiB, so that outputs are stored past the caches; in tiles of every width (6 and 4, then 3 = 2 + 1 lines).
-// `offset` elements behind an aligned address: whole vectors cannot be stored there, and must not be.
+// Whole vectors cannot be stored `offset` elements behind an aligned address, nor in each line where `gap` elements lie
+// between two, and must not be.
 template <class T, class L>
-void check_large_outputs(index_t r, index_t offset) {
+void check_large_outputs(index_t r, index_t offset, index_t gap = 0) {
   constexpr bool by_columns = std::is_same_v<L, col_major>;
   constexpr index_t m = by_columns ? 1040 : 1041, n = by_columns ? 2019 : 2032;
-  std::string const label = text_of({{"r", r}, {"offset", offset}});
+  constexpr index_t lines = by_columns ? n : m;
+  std::string const label = text_of({{"r", r}, {"offset", offset}, {"gap", gap}});
   INFO(label);
   auto const Q = hoft::accumulate(gaussian<T>(m, r, 7));
   dense_matrix<T, L> const X = gaussian<T, L>(m, n, 8), dY = gaussian<T, L>(m, n, 9);
-  std::vector<T> memory(std::size_t(m * n + 128));
+  std::vector<T> memory(std::size_t(m * n + lines * gap + 128));
   auto const address = reinterpret_cast<std::uintptr_t>(memory.data());
   T* const aligned = memory.data() + (128 - address % 128) % 128 / sizeof(T);
-  hoft::matrix_view<T, L> const out(aligned + offset, m, n);
+  hoft::matrix_view<T, L> const out(aligned + offset, m, n, m * n / lines + gap);
 
   dense_matrix<T, L> in_place = X;
   hoft::apply(Q, X, hoft::as_eigen(out));
@@ -342,6 +344,8 @@ TEST_CASE_TEMPLATE("large outputs, stored past the caches, have the bits of resu
     check_large_outputs<T, col_major>(3, offset);
     check_large_outputs<T, row_major>(3, offset);
   }
+  check_large_outputs<T, col_major>(3, 0, 1);
+  check_large_outputs<T, row_major>(3, 0, 1);
   check_large_outputs<T, col_major>(70, 0);
   check_large_outputs<T, row_major>(70, 0);
 }

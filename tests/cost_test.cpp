@@ -4,6 +4,7 @@
 
 #include <hoft/eigen/activations.hpp>
 #include <hoft/eigen/apply.hpp>
+#include <hoft/eigen/apply_backward.hpp>
 #include <hoft/core/cost.hpp>
 
 #include <doctest/doctest.h>
@@ -82,8 +83,10 @@ TEST_CASE("a step of a layer: bind, forward, backward and finish") {
   struct shape {
     index_t m, n, t, ru, rv;
   };
-  for (shape const& s : {shape{128, 96, 48, 8, 16}, {96, 128, 64, 16, 8}}) {
+  // With a block of 64 its triangles are a good part of the whole.
+  for (shape const& s : {shape{128, 96, 48, 8, 16}, {96, 128, 64, 16, 8}, {96, 80, 64, 64, 8}}) {
     CAPTURE(s.m);
+    CAPTURE(s.ru);
     auto const M = numbers(s.m, s.n), x = numbers(s.n, s.t), dy = numbers(s.m, s.t);
     double const m = double(s.m), n = double(s.n), t = double(s.t), ru = double(s.ru), rv = double(s.rv);
     // Counted beside the formulas: a sum for each element and product at most, where products are added to others.
@@ -104,6 +107,72 @@ TEST_CASE("a step of a layer: bind, forward, backward and finish") {
     auto const d = hoft::finish(layer, g);
     costs(hoft::finish_cost(m, n, ru, rv, 8), 8 * (m * ru + (m + n) * rv));
   }
+}
+
+TEST_CASE("apply_backward and merge, with one block of reflectors and with several") {
+  struct shape {
+    index_t m, n, r, b;
+  };
+  for (shape const& s : {shape{96, 80, 48, 48}, {128, 64, 80, 64}, {80, 96, 64, 64}}) {
+    CAPTURE(s.m);
+    CAPTURE(s.b);
+    auto const M = numbers(s.m, s.n), dY = numbers(s.m, s.n);
+    double const m = double(s.m), n = double(s.n), r = double(s.r), b = double(s.b);
+    auto const Q = hoft::accumulate(numbers(s.m, s.r), hoft::exact{}, s.b);
+    flops_since_last();
+    auto const g = hoft::apply_backward(Q, M, dY);
+    double const backward = flops_since_last(), expected = hoft::apply_backward_cost(m, n, r, b, 8).flops;
+    // Beside the formula: a sum for each element and product with it, and from the sums to dU, which n is not part of.
+    double const finish = 2 * m * r * b + 4 * r * b * b;
+    CHECK(backward >= 0.98 * (expected + finish));
+    CHECK(backward <= 1.02 * (expected + finish) + 4 * m * n);
+
+    index_t const rv = 16;
+    hoft::adapter<counted> const a{numbers(s.m, s.r), numbers(s.n, rv)};  // in blocks of 64
+    auto Mhat = M;
+    flops_since_last();
+    hoft::merge(a, Mhat);
+    double const merged = flops_since_last(), merge = hoft::merge_cost(m, n, r, double(rv), 8).flops;
+    // Beside the formula: triangles; and Uᴴ K, which one block has ready.
+    double const rest = double(s.r % s.b), v = double(rv);
+    double const triangles = 2 * n * ((r - rest) * b + rest * rest) + 2 * m * v * v, UK = s.r > s.b ? 0 : 2 * r * v;
+    CHECK(merged >= 0.98 * (merge + triangles + UK * (m + n)));
+    CHECK(merged <= 1.02 * (merge + triangles + UK * (m + n)) + 2 * m * n);
+  }
+}
+
+namespace {
+
+template <class... Views>
+double bytes_of(Views... views) {
+  return (... + double(views.rows * views.cols * index_t(sizeof(*views.data))));
+}
+
+}  // namespace
+
+TEST_CASE("bytes are those of the arguments, inputs read once and outputs written once") {
+  index_t const im = 70, in = 50, iru = 6, irv = 4, it = 9;
+  double const m = double(im), n = double(in), ru = double(iru), rv = double(irv), t = double(it), size = sizeof(float);
+  hoft::arena none;
+  using hoft::matrix_view;
+  matrix_view<float> const M(nullptr, im, in), x(nullptr, in, it), y(nullptr, im, it), s(nullptr, im, 1);
+  auto const U = hoft::carve_compact_wy<float>(none, im, iru, iru),
+             V = hoft::carve_compact_wy<float>(none, in, irv, irv);
+  hoft::adapter_view<float> const a{U, V, {nullptr, im}};
+  auto const layer = hoft::carve_layer(none, a);
+  auto const g = hoft::carve_layer_gradient(none, a);
+  auto const left = U.vectors, right = V.vectors, K = layer.minus_K;
+  CHECK(hoft::apply_cost(m, n, ru, ru, size).bytes == bytes_of(left, M, M));
+  CHECK(hoft::apply_backward_cost(m, n, ru, ru, size).bytes == bytes_of(left, left, M, M, M));
+  CHECK(hoft::merge_cost(m, n, ru, rv, size).bytes == bytes_of(left, right, M, M));
+  CHECK(hoft::bind_cost(m, n, ru, rv, size).bytes == bytes_of(left, right, M, layer.B, K, layer.minus_scaled_K));
+  CHECK(hoft::forward_cost(m, n, t, ru, rv, size).bytes == bytes_of(left, right, M, K, x, y));
+  // y, dy and ∂L/∂(M x); x and dx; what the sums of the gradient are added to.
+  CHECK(hoft::backward_cost(m, n, t, ru, rv, size).bytes ==
+        bytes_of(left, right, K, M, y, y, y, x, x, g.D_U, g.D_V, g.minus_dK));
+  // The sums, and dU and dV; dB, which the base operator takes.
+  CHECK(hoft::finish_cost(m, n, ru, rv, size).bytes ==
+        bytes_of(left, right, layer.B, M, g.D_U, g.D_V, g.minus_dK, left, right, layer.B));
 }
 
 TEST_CASE_TEMPLATE("memory for each thread", L, hoft::col_major, hoft::row_major) {

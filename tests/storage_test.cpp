@@ -218,6 +218,15 @@ TEST_CASE_TEMPLATE("outputs that go past the caches have the bits of others", S,
     for (index_t i = 0; i < m; ++i) X(i, j) = static_cast<S>(float((7 * i + 13 * j) % 31 - 15));
   auto const Q = hoft::accumulate(hoft_test::gaussian<float>(m, 3, 6));
   hoft::apply(Q, X, Y);
+  // Where vectors are not aligned, in the first line or in others, none is stored past the caches.
+  hoft_test::dense_matrix<S> memory(m * n + 64 + n, 1);
+  S* const aligned = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64 / sizeof(S);
+  auto const behind = hoft::as_eigen(hoft::matrix_view<S>(aligned + 1, m, n));
+  hoft::apply(Q, X, hoft::as_eigen(hoft::matrix_view<S>(aligned + 1, m, n)));
+  CHECK(hoft_test::same_bits(Y, behind));
+  auto const apart = hoft::as_eigen(hoft::matrix_view<S>(aligned, m, n, m + 1));
+  hoft::apply(Q, X, hoft::as_eigen(hoft::matrix_view<S>(aligned, m, n, m + 1)));
+  CHECK(hoft_test::same_bits(Y, apart));
   hoft::apply(Q, X);  // in place, over what the caches hold
   CHECK(hoft_test::same_bits(X, Y));
 }
