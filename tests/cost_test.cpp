@@ -155,7 +155,7 @@ TEST_CASE("bytes are those of the arguments, inputs read once and outputs writte
   double const m = double(im), n = double(in), ru = double(iru), rv = double(irv), t = double(it), size = sizeof(float);
   hoft::arena none;
   using hoft::matrix_view;
-  matrix_view<float> const M(nullptr, im, in), x(nullptr, in, it), y(nullptr, im, it), s(nullptr, im, 1);
+  matrix_view<float> const M(nullptr, im, in), x(nullptr, in, it), y(nullptr, im, it);
   auto const U = hoft::carve_compact_wy<float>(none, im, iru, iru),
              V = hoft::carve_compact_wy<float>(none, in, irv, irv);
   hoft::adapter_view<float> const a{U, V, {nullptr, im}};
