@@ -23,9 +23,9 @@ struct finish_layer_pieces {
         base_out(memory.matrix<T, L>(a.cols(), a.right.rank())) {}
 };
 
-/// A column of dB may be a sum over all tokens of a step, which 16 bits need not hold. A base operator of 16-bit numbers
-/// gets it with a norm of at most this, so that MᴴdB fits too where columns of M have a norm below 16. Small columns are
-/// not scaled up: a base operator that learns sums its own gradient from what it gets.
+/// A column of dB may be a sum over all tokens of a step, which 16 bits need not hold. A base operator of 16-bit
+/// numbers gets it with a norm of at most this, so that MᴴdB fits too where columns of M have a norm below 16. Small
+/// columns are not scaled up: a base operator that learns sums its own gradient from what it gets.
 inline constexpr float most_norm_in_16_bits = 4096;
 
 /// Y := X diag(norms) with norms of at most most_norm_in_16_bits. X has columns of norm 1.
