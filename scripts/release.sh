@@ -5,8 +5,9 @@
 #   - the tree is clean, and no such tag exists
 #   - all places give one version (check_version.sh), CHANGELOG.md and CITATION.cff give the same day for it
 #   - pages are what their results say (check_pages.sh)
-#   - what results and documents say was measured, was measured on these headers: a commit that they name is one of this
-#     history, had no uncommitted changes, and include/ differs from it in comments and in the version at most
+#   - what results and documents say was measured, was measured on this code: a commit that they name is one of this
+#     history, had no uncommitted changes, and include/ differs from it in comments and in the version at most; so do, for
+#     results, the programs that made them (programs_of)
 # It neither tests, which is .ci/run's, nor pushes. --dry-run makes no tag.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
@@ -27,40 +28,79 @@ problem() {
   problems=$((problems + 1))
 }
 
-# code_of <commit>: a sum of its headers, but for comments, blanks and the version.
-code_of() {
-  git archive "$1" include ':!include/hoft/version.hpp' | tar --extract --to-stdout | sed 's,//.*,,' | tr -d '[:space:]' |
-    sha256sum
+# programs_of <results>: a pattern of what was measured beside the headers, and of what measured it. Scripts that only
+# draw, judge or write pages are none of it.
+programs_of() {
+  local bench='^bench/[^/]*\.(cpp|hpp)$' package='^examples/pytorch/(hoft_torch/|build_backend/|setup\.py$)'
+  case ${1#bench/results/} in
+    cpu.json | cpu_avx2.json) echo "$bench|^bench/torch_twin\.py$" ;;
+    claims/*) echo '^bench/methods/|^bench/claims/(.*\.(cpp|hpp)|plans\.py)$' ;;
+    gpu.json) echo '^bench/gpu/[^/]*\.(cu|cpp|hpp)$' ;;
+    gpu_counts.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|instructions\.py)$|^tests/ptx/[^/]*\.(cpp|hpp)$' ;;
+    gpu_training.json) echo "^bench/gpu/compare_torch/|$package" ;;
+    linear.json) echo "$package|^bench/plain_wy\.py$" ;;
+    linalg_torch.json) echo "$package" ;;
+    scaling.json) echo '^bench/scaling/scaling\.cpp$' ;;
+    threads.json) echo '^bench/threads/parts\.cpp$' ;;
+    finetune_images.json) echo '^examples/finetune_images/.*\.(cpp|hpp)$' ;;
+    finetune_text.json | finetune_starts.json)
+      echo "$package|^examples/finetune_text/(data|experiment|measure|methods|model|serving|starts|training)\.py$" ;;
+    *) return 1 ;;
+  esac
 }
-code_of_head=$(code_of HEAD)
 
-# check_measured <where> <commit>
-declare -A wrong # with a commit, once it has been looked at; empty where it is right
-check_measured() {
-  if [[ -z ${wrong[$2]+seen} ]]; then
-    wrong[$2]=
-    if ! git merge-base --is-ancestor "$2" HEAD 2>/dev/null; then
-      wrong[$2]="which is no commit of this history"
-    elif [[ $(code_of "$2") != "$code_of_head" ]]; then
-      wrong[$2]="and include/ has changed since"
+# code_of <commit> <pattern>: a sum of the headers and of the files that the pattern names, but for comments, blanks and
+# the version. // divides in Python, and # is no comment in C++.
+code_of() {
+  local paths compiled scripts
+  paths=$(git ls-tree -r --name-only "$1" | grep --extended-regexp "^include/|$2" | grep -Fvx include/hoft/version.hpp)
+  compiled=$(grep --extended-regexp --invert-match '\.py$' <<<"$paths")
+  scripts=$(grep --extended-regexp '\.py$' <<<"$paths" || true)
+  {
+    tr '\n' '\0' <<<"$compiled" | xargs -0 git archive "$1" | tar --extract --to-stdout | sed 's,//.*,,'
+    if [[ -n $scripts ]]; then
+      tr '\n' '\0' <<<"$scripts" | xargs -0 git archive "$1" | tar --extract --to-stdout | sed 's,#.*,,'
     fi
+  } | tr -d '[:space:]' | sha256sum
+}
+
+# check_measured <where> <commit> <pattern of its programs>
+declare -A sums=() # by commit and pattern
+check_measured() {
+  local pattern=${3:-^$} commit
+  if ! git merge-base --is-ancestor "$2" HEAD 2>/dev/null; then
+    problem "$1: measured at $2, which is no commit of this history"
+    return
   fi
-  if [[ -n ${wrong[$2]} ]]; then problem "$1: measured at $2, ${wrong[$2]}"; fi
+  if ! git diff --no-renames --name-only "$2" HEAD | grep --extended-regexp "^include/|$pattern" >/dev/null; then return; fi
+  for commit in "$2" HEAD; do
+    if [[ -z ${sums[$commit $pattern]-} ]]; then sums[$commit $pattern]=$(code_of "$commit" "$pattern"); fi
+  done
+  if [[ ${sums[$2 $pattern]} == "${sums[HEAD $pattern]}" ]]; then return; fi
+  if [[ $pattern != '^$' && ${sums[$2 ^$]:=$(code_of "$2" '^$')} == "${sums[HEAD ^$]:=$(code_of HEAD '^$')}" ]]; then
+    problem "$1: measured at $2, and the programs that made it have changed since"
+  else
+    problem "$1: measured at $2, and include/ has changed since"
+  fi
 }
 
 # The field `commit` of every file of results, and every word of a document that is the name of a commit.
 check_all_measured() {
-  local path word
+  local path word programs
   while IFS= read -r path; do
+    if ! programs=$(programs_of "$path"); then
+      problem "$path: programs_of of this script does not say which programs make it"
+      continue
+    fi
     word=$(grep --only-matching --max-count=1 --extended-regexp '"commit": *"[^"]*"' "$path" | sed -n '1s/.*"\(.*\)"$/\1/p' || true)
     if [[ -z $word ]]; then problem "$path: does not say at which commit it was measured"; continue; fi
-    check_measured "$path" "${word%%,*}"
+    check_measured "$path" "${word%%,*}" "$programs"
     if grep --quiet --extended-regexp '"uncommitted_changes": *true|"commit": *"[^"]*uncommitted' "$path"; then
       problem "$path: measured with uncommitted changes"
     fi
   done < <(git ls-files 'bench/results/*.json')
   while IFS=: read -r path word; do
-    if git rev-parse --quiet --verify "$word^{commit}" >/dev/null; then check_measured "$path" "$word"; fi
+    if git rev-parse --quiet --verify "$word^{commit}" >/dev/null; then check_measured "$path" "$word" ''; fi
   done < <(git grep --only-matching --word-regexp --extended-regexp '[0-9a-f]{7,40}' -- '*.md' ':!CHANGELOG.md' |
     LC_ALL=C sort --unique)
 }

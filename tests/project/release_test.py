@@ -159,6 +159,45 @@ class Release(unittest.TestCase):
         self.commit("a header")
         self.assertIn("include/ has changed since", self.release("--dry-run").stderr)
 
+    def changed(self, name, line):
+        """The results that are refused after a line more in that file, by the programs that made them."""
+        self.setUp()
+        with (self.clone / name).open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n")
+        self.commit("a line")
+        run = self.release("--dry-run")
+        found = re.findall(r"bench/results/(\S+)\.json: measured at \w+, and the programs", run.stderr)
+        self.assertIn(f"to be put right: {len(found)}\n" if found else "", run.stderr)
+        self.assertEqual(run.returncode, 1 if found else 0, run.stderr)
+        return sorted(found)
+
+    def test_programs_that_were_not_measured(self):
+        cpu, claims, text = ["cpu", "cpu_avx2"], ["claims/results"], ["finetune_starts", "finetune_text"]
+        package = ["gpu_training", "linalg_torch", "linear", *text]
+        for name, results in (("bench/apply.cpp", cpu), ("bench/contest.hpp", cpu), ("bench/methods/lora.hpp", claims),
+                              ("bench/claims/time.cpp", claims), ("bench/claims/plans.py", claims),
+                              ("bench/gpu/counts.cu", ["gpu", "gpu_counts"]), ("tests/ptx/memory.cpp", ["gpu_counts"]),
+                              ("bench/scaling/scaling.cpp", ["scaling"]), ("bench/threads/parts.cpp", ["threads"]),
+                              ("examples/finetune_images/layers.cpp", ["finetune_images"]),
+                              ("examples/finetune_text/training.py", text), ("bench/plain_wy.py", ["linear"]),
+                              ("examples/pytorch/hoft_torch/module.py", package),
+                              ("examples/pytorch/hoft_torch/csrc/cpu.cpp", package),
+                              ("bench/report.py", []), ("examples/finetune_text/plot.py", []),
+                              ("bench/claims/page.py", []), ("examples/pytorch/tests/test_linear.py", [])):
+            with self.subTest(name=name):
+                expected = [which for which in sorted(results) if (self.clone / f"bench/results/{which}.json").exists()]
+                self.assertEqual(self.changed(name, "another_line = 1" if name.endswith(".py") else "int another_line;"),
+                                 expected)
+
+    def test_comments_of_programs_are_not_measured(self):
+        self.assertEqual(self.changed("bench/apply.cpp", "// A line more."), [])
+        self.assertEqual(self.changed("examples/pytorch/hoft_torch/module.py", "# A line more."), [])
+
+    def test_results_that_nobody_says_how_to_make(self):
+        (self.clone / "bench/results/more.json").write_text("{}", encoding="utf-8")
+        self.commit("results")
+        self.refused("bench/results/more.json: programs_of of this script does not say")
+
     def test_results_of_another_history(self):
         self.edit("bench/results/linear.json", r'"commit": *"[^"]*"', f'"commit": "{"0123456789" * 4}"', once=True)
         self.commit("from elsewhere")
