@@ -4,7 +4,8 @@
 
 Links of Markdown pages lead to other pages, to headings by GitHub's names, and to files and pictures of the repository.
 Doxygen leaves them as they are. Here pages and headings get the names that Doxygen gave them, and files are copied beside
-the site. Then every link of every page must lead somewhere: the program names those that do not, and fails.
+the site. Small screens have no room for the navigation at the side: every page gets a link to the list of all pages, which
+site.css shows there. Then every link of every page must lead somewhere: the program names those that do not, and fails.
 """
 import html
 import pathlib
@@ -15,6 +16,7 @@ import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = "repository"  # folder of the site for files of the repository
+CONTENT = '<div id="doc-content">'  # as Doxygen begins what stands beside the navigation
 LINK = re.compile(r'(?P<name>href|src)="(?P<to>[^"]*)"')
 HEADING = re.compile(r'<h\d[^>]*><a class="anchor" id="(?P<id>[^"]*)"></a>\s*(?P<text>.*?)</h\d>', re.S)
 
@@ -83,6 +85,17 @@ class Site:
             text = path.read_text(encoding="utf-8")
             repaired = LINK.sub(lambda link: f'{link["name"]}="{self.repaired(page, link["to"])}"', text)
             path.write_text(repaired, encoding="utf-8")
+        self.link_contents()
+
+    def link_contents(self):
+        link = f'{CONTENT}\n<p class="to-contents"><a href="{html_name("docs/README.md")}">All pages</a></p>'
+        found = 0
+        for path in self.folder.glob("*.html"):
+            text = path.read_text(encoding="utf-8")
+            found += text.count(CONTENT)
+            path.write_text(text.replace(CONTENT, link), encoding="utf-8")
+        if found < len(self.pages):
+            sys.exit(f"finish_site.py: not every page has {CONTENT}, where small screens get their link to all pages")
 
     def broken(self):
         """(page, link) of each link of the site that leads nowhere."""
