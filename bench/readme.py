@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes the measurements in README.md from bench/results: the rows of its first table, what a step of PyTorch takes, and
-the plot bench/results/peers.svg, six ways to multiply by the same product of reflectors. What it says of whole models
-stands in sentences: it fails where their numbers are others.
+"""Writes the measurements in README.md from bench/results: the rows that end in a command and a commit, what a step of
+PyTorch takes, and the plot bench/results/peers.svg, six ways to multiply by the same product of reflectors. What it says
+of whole models stands in sentences: it fails where their numbers are others.
 
 With --check it writes nothing and fails if README.md or the plot differs from what it would write. Needs no matplotlib,
 so that every machine can check it.
@@ -74,10 +74,10 @@ def rows(results, images):
             f"{tall['hoft'] / tall['lora']:.2f} times as long as LoRA, {tall['hoft'] / tall['frozen']:.2f} times as long as "
             "the frozen layer",
     }  # fmt: skip
-    found = {start: f"{start} {what} | `bash bench/run.sh --cpu`, {commit} |" for start, what in measured.items()}
+    found = {start: f"{start} {what} | `bash bench/run.sh --cpu` at {commit} |" for start, what in measured.items()}
     trained = "| orthogonality error of trained layers, ‖I − QᵀQ‖_F/√m, in float |"
     worst = max(run["orthogonality_error"] or 0 for run in images["runs"])
-    found[trained] = f"{trained} {worst:.1e}, which is rounding | `{images['command']}`, {images['commit'][:7]} |"
+    found[trained] = f"{trained} {worst:.1e}, which is rounding | `{images['command']}` at {images['commit'][:7]} |"
     return found
 
 
