@@ -85,9 +85,10 @@ METHOD = (
     "Times are processor times of one thread, which a busy machine disturbs little. Two threads are compared by the wall "
     "clock. The scalar is float and there is one thread unless a row says otherwise.",
     "Flops and bytes are counted as in [cost.hpp](../../include/hoft/core/cost.hpp). The roofline is min(peak, bandwidth "
-    "× flops / bytes) of one thread; two threads may exceed it. The peak is that of multiply-adds on registers. The "
-    "bandwidth is that of memcpy or of streaming stores, whichever is faster, between arrays of 64 MiB (float) or 128 MiB "
-    "(double), bytes read and written. Both are measured in every case, so a drifting clock shows in them as well.",
+    "× flops / bytes) of one thread; two threads may exceed it, and so may a case whose matrices stay in a cache, since the "
+    "bandwidth is that of memory. The peak is that of multiply-adds on registers. The bandwidth is that of memcpy or of "
+    "streaming stores, whichever is faster, between arrays of 64 MiB (float) or 128 MiB (double), bytes read and written. "
+    "Both are measured in every case, so a drifting clock shows in them as well.",
     "PyTorch cannot share the process. Rounds of the C++ program and of [its twin](../../bench/torch_twin.py) in PyTorch "
     "alternate, each with a few repetitions, and medians are taken over all rounds. Eager PyTorch asks the C library for "
     "new memory at each operation, and the system clears the new pages each time. In the rows with kept memory, glibc "

@@ -45,7 +45,7 @@ COVERAGE = (
 LETTERS = (
     "The letters: M has m rows and n columns, and x holds t tokens. r is the rank of LoRA and DoRA, and the number of "
     "reflectors of HRA and of each side of HOFT and SHOFT. OFT's orthogonal matrix consists of blocks of order b. BOFT's "
-    "is a product of k such matrices, whose rows are permuted in between."
+    "is a product of k matrices of blocks, whose rows are permuted in between."
 )
 ROWS_AND_COLUMNS = (
     "**HOFT, two terms** computes the triangle of each side as the paper does, by two terms of a series, so its Q is only "

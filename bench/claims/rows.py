@@ -31,7 +31,7 @@ def require(holds, row, field, what):
 def check_fields(row):
     fields = REQUIRED | OPTIONAL
     for field in row:
-        require(field in fields, row, f"'{field}'", f"there is no such field, the fields are {', '.join(fields)}")
+        require(field in fields, row, f"'{field}'", f"no field has that name, the fields are {', '.join(fields)}")
     for field in REQUIRED:
         require(field in row, row, field, "is missing")
     for field, value in row.items():

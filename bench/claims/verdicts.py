@@ -172,7 +172,7 @@ def ratios(data, quantity):
 
 
 def far_off(ratio):
-    """Whether a formula with such a ratio needs another constant."""
+    """Whether a formula with that ratio needs another constant."""
     return not 1 / FAR_OFF <= ratio["largest"] <= FAR_OFF
 
 

@@ -95,7 +95,7 @@ class Rows(unittest.TestCase):
     def test_fields_are_known_whole_and_of_their_type(self):
         for field in rows.REQUIRED:
             self.refused(f"{field}: is missing", without(field))
-        self.refused("'cover': there is no such field, the fields are name, method", {**ROW, "cover": "all"})
+        self.refused("'cover': no field has that name, the fields are name, method", {**ROW, "cover": "all"})
         self.refused("terms: is 'm', expected a list", {**ROW, "terms": "m"})
         self.refused("terms: is \\[\\], expected a list, not empty", {**ROW, "terms": []})
         self.refused("printed: is 3, expected a text", {**ROW, "printed": 3})
