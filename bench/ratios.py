@@ -53,7 +53,7 @@ def machine(contexts):
     return found
 
 
-def save(path, cases, contexts, targets, command):
+def save(path, cases, contexts, command):
     for case in cases.values():
         if "hoft" in case:
             for name, contestant in case.items():
@@ -65,7 +65,6 @@ def save(path, cases, contexts, targets, command):
         "commit": output_of("git", "rev-parse", "HEAD"),
         "uncommitted_changes": bool(output_of("git", "status", "--porcelain", "--", *measured)),
         "machine": machine(contexts),
-        "targets": targets,
         "cases": cases,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +89,7 @@ def main():
     if targets:
         print("\n" + tables.as_text(tables.target_table(targets)))
     if options.save:
-        save(options.save, cases, contexts, targets, options.command)
+        save(options.save, cases, contexts, options.command)
     return 0
 
 

@@ -94,7 +94,7 @@ TARGETS = [
     ),
     Target(
         "threads",
-        "apply 4096² × 16 on two threads over one, wall time",
+        "apply 4096² × 16 on two threads, against one thread, wall time",
         ratio(f"apply_2_threads/float/{LARGE}", "hoft_1_thread"),
         "×",
         1.9,
@@ -102,13 +102,13 @@ TARGETS = [
     ),
     Target(
         "threads_copy",
-        "a copy of 64 MiB on two threads over one, wall time: what the memory of this machine gains",
+        "a copy of 64 MiB on two threads, against one thread, wall time: what the memory of this machine gains",
         over(f"apply_2_threads/float/{LARGE}", "copy_1_thread", "copy_2_threads"),
         "×",
     ),
     Target(
         "threads_peak",
-        "multiply-adds on registers on two threads over one, wall time: what its cores gain",
+        "multiply-adds on registers on two threads, against one thread, wall time: what its cores gain",
         over(f"apply_2_threads/float/{LARGE}", "peak_1_thread", "peak_2_threads"),
         "×",
     ),
@@ -176,7 +176,7 @@ TARGETS = [
     ),
     Target(
         "backward_threads",
-        "apply_backward 4096² × 16 on two threads over one, wall time",
+        "apply_backward 4096² × 16 on two threads, against one thread, wall time",
         ratio(f"apply_backward_2_threads/float/{LARGE}", "hoft_1_thread"),
         "×",
         1.9,
@@ -447,7 +447,7 @@ TARGETS = [
     ),
     Target(
         "step_threads",
-        "the same on two threads over one",
+        "the same on two threads, against one thread",
         ratio(STEP_THREADS, "hoft_1_thread"),
         "×",
     ),
