@@ -432,7 +432,7 @@ def measured_on_the_cpu(results):
         paragraph(words.ONE_BY_ONE),
         one_by_one(results),
         "## Orthogonality of the truncated inverse\n",
-        paragraph(words.ORTHOGONALITY),
+        paragraph(words.ORTHOGONALITY.format(seeds=max(row["seed"] for row in results["orthogonality"]))),
         orthogonality(results),
         plot(results, "Orthogonality", "orthogonality"),
         "## What each side keeps\n",

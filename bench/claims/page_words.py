@@ -74,7 +74,8 @@ ONE_BY_ONE = (
 ORTHOGONALITY = (
     "The table has orthogonality errors, ‖I − QᵀQ‖_F/√m. Of a square Q that is ‖I − QQᵀ‖_F/√m, which needs no product of "
     "order m: I − QQᵀ = U S Uᵀ with S = T + Tᵀ − T G Tᵀ and G = UᵀU, so the norm is √tr(G S G S). U and T are stored in double, and the trace is computed in long double. "
-    "Rounding in products with Q adds to it. Values are medians over seeds."
+    "Rounding in products with Q adds to it. Values are medians over {seeds} seeds. "
+    "[Mathematics](mathematics.md#the-truncated-inverse) has medians over more, of Q as a matrix, its rounding included."
 )
 SIDES = (
     "An orthogonal factor on the left keeps all distances between columns, and so their hyperspherical energy. A factor "
@@ -108,9 +109,10 @@ REDUCED = (
 )
 MODEL_MEMORY = (
     "Extra memory of HOFT is more than LoRA's. Between its passes a layer of HOFT keeps (5 m + 2 n) r numbers, which are "
-    "its forms, what it binds and its sums, and 2 r t for the tokens; LoRA takes 2 r t. Outputs are counted for neither, but "
-    "the backward pass of HOFT reads them, and that of LoRA does not. The rest of a peak is workspace. "
-    "The tables count it for each layer, but one piece of memory can serve all layers, and is small beside what they keep, "
-    "which is {kept}. [Performance](performance.md#targets) has both parts of one layer in rows of their own. "
+    "its forms, what it binds and its sums, and 2 r t for the tokens; LoRA keeps r t. The rest of a peak is what the backward "
+    "pass takes besides: r t for LoRA, more for HOFT. Outputs are counted for neither, but the backward pass of HOFT reads "
+    "them, and that of LoRA does not. "
+    "The tables count that rest for each layer, but one piece of memory can serve all layers, and is then small beside what "
+    "HOFT keeps, which is {kept}. [Performance](performance.md#targets) has both parts of one layer in rows of their own. "
     "Times and machine are not those of that page: its table says which."
 )
