@@ -170,8 +170,10 @@ def context() -> dict[str, str]:
 INTRODUCTION = """What does it cost to split a HOFT layer over several processes or GPUs? This page measures it on the ranks
 of one machine, and models it for many GPUs."""
 MEASURED = """Ranks are processes of one machine and communicate through its memory. With more ranks than cores they would take
-turns, so there are no more ranks than cores. The methods of a case alternate, and a value is the median. "In messages" is the
-share of time that rank 0 spends in communication, waiting included. A step has 256 tokens. Memory is allocated beforehand,
+turns, so there are no more ranks than cores. The methods of a case alternate, and a value is the median. With
+strong scaling the whole weight, m × n, has one size, and a rank's part of it shrinks; with weak scaling a rank's part has one
+size, and the whole grows with the ranks. "In messages" is the share of time that rank 0 spends in communication, waiting
+included. A step has 256 tokens. Memory is allocated beforehand,
 HOFT layers are bound beforehand, and ranks do not compare their arguments before a message."""
 BYTES_TEXT = """The table has the bytes that the all-reduces of one weight sum for each token, forward and backward, at rank
 {rank}. All methods, the frozen layer included, sum y (columns split) or dx (rows split) in {bits} bits. LoRA adds r
