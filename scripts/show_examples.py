@@ -86,9 +86,9 @@ EXAMPLES = (
             "bash examples/tensor_parallel/run.sh",
             {"tensor_parallel.png": "build/tensor_parallel/losses.png"}),
     Example("check_orthogonality", "How orthogonal is a matrix of yours?", "A program that reads `.npy` files and measures "
-            "them in double. Here it gets the Q of a QR factorisation by NumPy.",
+            "them in double. Here it gets the Q of a QR factorisation by NumPy (`apt install python3-numpy`).",
             "../../examples/check_orthogonality/README.md",
-            "/usr/bin/python3 -c 'import numpy as np; A = np.random.default_rng(1).standard_normal((256, 256)); "
+            "mkdir -p build && /usr/bin/python3 -c 'import numpy as np; A = np.random.default_rng(1).standard_normal((256, 256)); "
             "np.save(\"build/Q.npy\", np.linalg.qr(A)[0])'\n"
             "bash examples/check_orthogonality/run.sh build/Q.npy"),
     Example("libtorch", "C++ with libtorch", "A layer whose weight is a torch::Tensor is trained on Fashion-MNIST, with hoft "
@@ -98,8 +98,8 @@ EXAMPLES = (
     Example("embed", "hoft inside another project", "A CMake project that finds an installed hoft and solves an orthogonal "
             "Procrustes problem.", "../../examples/embed/README.md", "bash examples/embed/run.sh"),
     Example("finetune_text", "Fine-tuning a sentence encoder, PyTorch and PEFT", "Nine methods of fine-tuning on one task, "
-            "with their time and memory. The whole comparison takes hours, so its results are saved; `--smoke` is a short "
-            "form. The [page of the example](../../examples/finetune_text/README.md) has the table and what it shows.",
+            "with their time and memory. The whole comparison takes hours, so its results are saved; with `--quick` it is "
+            "short, under 6 minutes. The [page of the example](../../examples/finetune_text/README.md) has the table and what it shows.",
             "../../examples/finetune_text/README.md", "bash examples/finetune_text/run.sh",
             saved="../../bench/results/finetune_text.png"),
 )
