@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Usage: check_names.sh [root]
-# Every file and folder that README.md, docs/ or another document of the root or of packaging/ names in `code font` must
-# be tracked: `cuda/kernel/apply.hpp` is the end of a path, `view/` a folder somewhere. What is built (build/...) and the
-# text of code blocks is not looked at.
+# Every file and folder that README.md, docs/ or another document of the root, of packaging/ or of bench/ names in
+# `code font` must be tracked: `cuda/kernel/apply.hpp` is the end of a path, `view/` a folder somewhere. What is built
+# (build/...) and the text of code blocks is not looked at.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
-documents=$(git ls-files README.md CODE_OF_CONDUCT.md CONTRIBUTING.md SECURITY.md 'docs/*.md' 'packaging/*.md')
+documents=$(git ls-files README.md CODE_OF_CONDUCT.md CONTRIBUTING.md SECURITY.md bench/README.md 'docs/*.md' 'packaging/*.md')
 
 # Paths of this project hold no blanks.
 # shellcheck disable=SC2086
