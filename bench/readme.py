@@ -67,7 +67,7 @@ def rows(results, images):
             f"{lora:.2f} times as long as LoRA, {frozen:.2f} times as long as the frozen layer, all three with hoft's "
             "product by M",
         "| the same HOFT layer, but with OpenBLAS's product by M (`hoft/blas.hpp`) |":
-            f"{100 * abs(on_blas):.0f} % {'less' if on_blas < 0 else 'more'} time than with hoft's product by M",
+            f"{100 * abs(on_blas):.1f} % {'less' if on_blas < 0 else 'more'} time than with hoft's product by M",
         "| what the same HOFT layer adds once in an optimiser step: forms, bind, finish |":
             f"{100 * once:.1f} % of the time of one forward and backward",
         "| forward and backward of a tall HOFT layer: 4096 × 512, rank 32, 1024 tokens, one thread |":
