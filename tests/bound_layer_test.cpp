@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <type_traits>
@@ -29,6 +30,41 @@ template <class A>
 bool same_gradients(hoft::adapter_gradient<A> const& a, hoft::adapter_gradient<A> const& b) {
   return same_bits(a.dU, b.dU) && same_bits(a.dV, b.dV) && same_bits(a.ds, b.ds);
 }
+
+using Matrix = Eigen::MatrixXd;
+using Vector = Eigen::VectorXd;
+
+// y = Q_U M Q_V x + b for t tokens as columns of x. M is referred to, and must outlive the layer.
+struct biased_layer {
+  Matrix U, V;
+  Vector b, db;
+  hoft::bound_layer<double, double, hoft::col_major, hoft::dense_operator<double, hoft::col_major>> layer;
+  hoft::layer_gradient<double> sums;
+  hoft::forward_result<double, double, hoft::col_major> f;
+  hoft::adapter_gradient<double> d;
+
+  biased_layer(Matrix const& M, Matrix u, Matrix v, Vector bias)
+      : U(std::move(u)),
+        V(std::move(v)),
+        b(std::move(bias)),
+        db(Vector::Zero(b.size())),
+        layer(hoft::bind_layer(hoft::adapter{U, V}, hoft::dense(M))),
+        sums(layer) {}
+  Matrix forward(Matrix const& x) {
+    hoft::forward(layer, x, f);
+    return f.y.colwise() + b;  // f.y itself stays as it is: backward reads it
+  }
+  Matrix backward(Matrix const& x, Matrix const& dy) {
+    db += dy.rowwise().sum();
+    return hoft::backward(layer, x, f, dy, sums);
+  }
+  void step(double rate) {
+    hoft::finish(layer, sums, d);
+    U -= rate * d.dU, V -= rate * d.dV, b -= rate * db;
+    hoft::bind_layer(hoft::adapter{U, V}, layer);
+    sums.set_zero(), db.setZero();
+  }
+};
 
 /// A plain row-major interface that knows neither its extents nor its element type.
 struct rows_only {
@@ -69,6 +105,30 @@ TEST_CASE_TEMPLATE("bind once: y and all gradients are those of the one call", T
     auto const dx = hoft::backward(layer, hoft::as_view(p.x), fl, p.g, sums);
     check_values(answers_by(fl, dx, hoft::finish(layer, sums)), answers_of(p), allowed_for(p));
   }
+}
+
+TEST_CASE("a layer that owns what is bound, with a bias") {
+  problem<double> const p({21, 17, 12, 4, 3}, false, {}, 402);
+  Matrix const M = p.M, x = p.x, g = p.g;
+  Vector const b = gaussian<double>(21, 1, 410);
+  biased_layer layer(M, p.U, p.V, b);
+  Matrix const y = layer.forward(x), dx = layer.backward(x, g);
+  dense_matrix<double> const of_hoft = layer.f.y;
+  layer.step(0.5);
+  check_values(answers_by(layer.f, hoft::dense_matrix<double>(dx), layer.d), answers_of(p), allowed_for(p));
+  // y and what is compared with b are rounded once each; b besides as a sum of 12, here and there.
+  constexpr double eps = std::numeric_limits<double>::epsilon();
+  Matrix const parts = of_hoft.cwiseAbs().colwise() + b.cwiseAbs();
+  CHECK((((y - of_hoft).colwise() - b).array().abs() <= 2 * eps * parts.array()).all());
+  Vector const sizes = b.cwiseAbs() + g.cwiseAbs().rowwise().sum();
+  CHECK(((layer.b - b + 0.5 * g.rowwise().sum()).array().abs() <= 14 * eps * sizes.array()).all());
+
+  // After the step the layer is that of the new parameters, and no gradient of the last step is left in it.
+  biased_layer fresh(M, layer.U, layer.V, layer.b);
+  CHECK(fresh.forward(x) == layer.forward(x));
+  CHECK(fresh.backward(x, g) == layer.backward(x, g));
+  fresh.step(0.5), layer.step(0.5);
+  CHECK((same_gradients(fresh.d, layer.d) && fresh.U == layer.U && fresh.V == layer.V && fresh.b == layer.b));
 }
 
 TEST_CASE("calls with views take a base operator that ends with the call") {
