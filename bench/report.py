@@ -103,7 +103,7 @@ METHOD = (
     "of length O((m + n) r), has a row of its own. HOFT of rank r has as many parameters as LoRA of rank r, but projections "
     "of both sides, as many as LoRA of rank 2r; so its memory is held against that.",
     "[Complexity](complexity.md) may be of another machine and commit: its table says which. Compare times within one page "
-    "alone.",
+    "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2.",
 )
 
 
@@ -321,6 +321,11 @@ def avx2_page(results):
         machine_lines(results) + "\n",
         "## Who is ahead of hoft\n",
         ahead_lines(results["cases"]) + "\n",
+        paragraph(
+            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has `hoft_tau`, which "
+            "is given the same as they. \"HOFT as in the paper\" forms M̂ in each pass, which takes fewer flops than the "
+            "activations where there are more tokens than M has columns: there `merge` does it."
+        ),
         "## Targets\n",
         target_lines(evaluate(results["cases"])) + "\n",
         "## All cases\n",
