@@ -72,8 +72,8 @@ if [[ -n $avx2 ]]; then
   export OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
 fi
 
-# build <target> <set of packages> [options of CMake]: the machine's own optimised binary of that name. HOFT_BENCH_CXXFLAGS: other flags than those of Release,
-# where no time counts.
+# build <target> <set of packages> [options of CMake]: the machine's own optimised binary of that name.
+# HOFT_BENCH_CXXFLAGS: other flags than those of Release, where no time counts.
 build() {
   bash scripts/install_packages.sh "$2"
   cmake --preset bench -B "$folder" -DCMAKE_CXX_FLAGS_RELEASE="${HOFT_BENCH_CXXFLAGS:--O3 -DNDEBUG}" "${vectors[@]}" "${@:3}"

@@ -29,20 +29,24 @@ problem() {
 }
 
 # programs_of <results>: a pattern of what was measured beside the headers, and of what measured it. Scripts that only
-# draw, judge or write pages are none of it.
+# draw, judge or write pages are none of it. Nor are bench/linear.py and bench/linalg_torch.py, which measure and write
+# their pages: most of their changes are to words, and would make the numbers stale.
 programs_of() {
   local bench='^bench/[^/]*\.(cpp|hpp)$' package='^examples/pytorch/(hoft_torch/|build_backend/|setup\.py$)'
   case ${1#bench/results/} in
-    cpu.json | cpu_avx2.json) echo "$bench|^bench/torch_twin\.py$" ;;
-    claims/*) echo '^bench/methods/|^bench/claims/(.*\.(cpp|hpp)|plans\.py)$' ;;
-    gpu.json) echo '^bench/gpu/[^/]*\.(cu|cpp|hpp)$' ;;
+    cpu.json | cpu_avx2.json) echo "$bench|^bench/(torch_twin\.py|run\.sh)$" ;;
+    claims/* | claims_gpu/*)
+      printf %s '^bench/(data|eigen_gemm)\.hpp$|^bench/methods/|^bench/(gpu/)?claims/.*\.(cu|cpp|hpp)$' \
+        '|^bench/claims/((plans|harness)\.py|(models|table1)\.json)$'
+      ;;
+    gpu.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|torch_peers\.py)$' ;;
     gpu_counts.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|instructions\.py)$|^tests/ptx/[^/]*\.(cpp|hpp)$' ;;
     gpu_training.json) echo "^bench/gpu/compare_torch/|$package" ;;
     linear.json) echo "$package|^bench/plain_wy\.py$" ;;
     linalg_torch.json) echo "$package" ;;
     scaling.json) echo '^bench/scaling/scaling\.cpp$' ;;
     threads.json) echo '^bench/threads/parts\.cpp$' ;;
-    finetune_images.json) echo '^examples/finetune_images/.*\.(cpp|hpp)$' ;;
+    finetune_images.json) echo '^examples/(finetune_images/.*\.(cpp|hpp)|npy\.hpp)$' ;;
     finetune_text.json | finetune_starts.json)
       echo "$package|^examples/finetune_text/(data|experiment|measure|methods|model|serving|starts|training)\.py$" ;;
     *) return 1 ;;
@@ -50,18 +54,21 @@ programs_of() {
 }
 
 # code_of <commit> <pattern>: a sum of the headers and of the files that the pattern names, but for comments, blanks and
-# the version. // divides in Python, and # is no comment in C++.
+# the version. // divides in Python, and # is no comment in C++. In scripts blanks before a word count: in Python they
+# say what belongs to what.
 code_of() {
   local paths compiled scripts
   paths=$(git ls-tree -r --name-only "$1" | grep --extended-regexp "^include/|$2" | grep -Fvx include/hoft/version.hpp)
-  compiled=$(grep --extended-regexp --invert-match '\.py$' <<<"$paths")
-  scripts=$(grep --extended-regexp '\.py$' <<<"$paths" || true)
+  compiled=$(grep --extended-regexp --invert-match '\.(py|sh|json)$' <<<"$paths")
+  scripts=$(grep --extended-regexp '\.(py|sh|json)$' <<<"$paths" || true)
   {
-    tr '\n' '\0' <<<"$compiled" | xargs -0 git archive "$1" | tar --extract --to-stdout | sed 's,//.*,,'
+    tr '\n' '\0' <<<"$compiled" | xargs -0 git archive "$1" | tar --extract --to-stdout | sed 's,//.*,,' |
+      tr -d '[:space:]'
     if [[ -n $scripts ]]; then
-      tr '\n' '\0' <<<"$scripts" | xargs -0 git archive "$1" | tar --extract --to-stdout | sed 's,#.*,,'
+      tr '\n' '\0' <<<"$scripts" | xargs -0 git archive "$1" | tar --extract --to-stdout |
+        sed --regexp-extended 's,(^|[[:space:]])#.*,,; s,[[:space:]]+$,,; /^$/d'
     fi
-  } | tr -d '[:space:]' | sha256sum
+  } | sha256sum
 }
 
 # check_measured <where> <commit> <pattern of its programs>

@@ -172,13 +172,18 @@ class Release(unittest.TestCase):
         return sorted(found)
 
     def test_programs_that_were_not_measured(self):
-        cpu, claims, text = ["cpu", "cpu_avx2"], ["claims/results"], ["finetune_starts", "finetune_text"]
+        cpu, claims, text = ["cpu", "cpu_avx2"], ["claims/results", "claims_gpu/results"], ["finetune_starts", "finetune_text"]
         package = ["gpu_training", "linalg_torch", "linear", *text]
-        for name, results in (("bench/apply.cpp", cpu), ("bench/contest.hpp", cpu), ("bench/methods/lora.hpp", claims),
-                              ("bench/claims/time.cpp", claims), ("bench/claims/plans.py", claims),
+        for name, results in (("bench/apply.cpp", cpu), ("bench/contest.hpp", cpu), ("bench/run.sh", cpu),
+                              ("bench/data.hpp", [*claims, *cpu]), ("bench/eigen_gemm.hpp", [*claims, *cpu]),
+                              ("bench/methods/lora.hpp", claims), ("bench/claims/time.cpp", claims),
+                              ("bench/gpu/claims/device.cu", claims), ("bench/claims/plans.py", claims),
+                              ("bench/claims/harness.py", claims), ("bench/claims/models.json", claims),
+                              ("bench/claims/table1.json", claims), ("bench/gpu/torch_peers.py", ["gpu"]),
                               ("bench/gpu/counts.cu", ["gpu", "gpu_counts"]), ("tests/ptx/memory.cpp", ["gpu_counts"]),
                               ("bench/scaling/scaling.cpp", ["scaling"]), ("bench/threads/parts.cpp", ["threads"]),
                               ("examples/finetune_images/layers.cpp", ["finetune_images"]),
+                              ("examples/npy.hpp", ["finetune_images"]),
                               ("examples/finetune_text/training.py", text), ("bench/plain_wy.py", ["linear"]),
                               ("examples/pytorch/hoft_torch/module.py", package),
                               ("examples/pytorch/hoft_torch/csrc/cpu.cpp", package),
@@ -192,6 +197,16 @@ class Release(unittest.TestCase):
     def test_comments_of_programs_are_not_measured(self):
         self.assertEqual(self.changed("bench/apply.cpp", "// A line more."), [])
         self.assertEqual(self.changed("examples/pytorch/hoft_torch/module.py", "# A line more."), [])
+
+    def test_the_indentation_of_a_script_is_measured(self):
+        self.edit("examples/finetune_text/training.py", r"^( {8,})(\w.* = .*)$", r"\1    \2", once=True)
+        self.commit("a line belongs elsewhere")
+        self.assertIn("bench/results/finetune_text.json: measured at", self.release("--dry-run").stderr)
+
+    def test_what_stands_behind_a_hash_in_a_word_is_measured(self):
+        self.edit("bench/run.sh", r"\$\{#quick\[@\]\} -gt 0", "${#quick[@]} -gt 1", once=True)
+        self.commit("no comment")
+        self.assertIn("bench/results/cpu.json: measured at", self.release("--dry-run").stderr)
 
     def test_results_that_nobody_says_how_to_make(self):
         (self.clone / "bench/results/more.json").write_text("{}", encoding="utf-8")
