@@ -129,16 +129,18 @@ def checked_methods(out, level):
 
 
 def names_in(folder):
-    """Of methods, as its sources write them, among other words."""
-    return {name for path in folder.glob("*.hpp")
-            for name in re.findall(r'"([a-z0-9_]+)"', path.read_text(encoding="utf-8"))}
+    """Of methods, as its sources enter or describe them."""
+    named = re.compile(r'(?:^BENCH_METHOD\(|describe_\w+\(\s*"|\.name = ")(\w+)', re.MULTILINE)
+    return {name for path in folder.glob("*.hpp") for name in named.findall(path.read_text(encoding="utf-8"))}
 
 
 def covering_sizes(program, out, order):
-    """Dict from methods to the sizes at which coverage is tested: those of a single step of it."""
+    """Dict from methods to the sizes at which coverage is tested, found by a run of one step."""
     path = out / "coverage_sizes.tsv"
-    subprocess.run([program, "coverage", f"--out={path}", f"--order={order}", "--steps=1", "--seeds=1"], check=True,
-                   capture_output=True)
+    done = subprocess.run([program, "coverage", f"--out={path}", f"--order={order}", "--steps=1", "--seeds=1"], check=False,
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        fail(f"'{program} coverage' ended with status {done.returncode}: {done.stderr.strip()}")
     found = {}
     for row in table(path):
         sizes = {letter: row[letter] for letter in rows.SIZES}

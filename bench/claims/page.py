@@ -178,9 +178,7 @@ def one_by_one(results):
     rows += [[row["r"], f"{row['hra_us']:.0f}", f"{row['hoft_us']:.0f}", f"{row['ratio']:.2f}"]
              for row in results["one_by_one"]]
     base = results["grids"]["time"]["base"]
-    note = words.FEW_REFLECTORS.get(results["commit"][:12])
-    return (f"M̂ from M [{base['m']}, {base['n']}]; HOFT applies twice as many reflectors, r on each side:\n\n" + table(rows)
-            + (f"\n{paragraph(note)}" if note else ""))
+    return f"M̂ from M [{base['m']}, {base['n']}]; HOFT applies twice as many reflectors, r on each side:\n\n" + table(rows)
 
 
 def orthogonality(results):

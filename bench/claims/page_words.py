@@ -62,11 +62,6 @@ READINGS = (
 )
 WHO_MEASURES_FLOPS = "The counted flops give the verdict of a complexity; times stand beside them."
 WHO_MEASURES_TIME = "The times give the verdict of a complexity, of the methods that exist here."
-FEW_REFLECTORS = {  # what is known of results of a commit
-    "6029ba3531a5": "That r = 2 takes longer than r = 4 is a fault of this commit: with fewer than four reflectors it copies "
-                    "rows of M in steps of 8 bytes, where the compiler tunes for Intel's processors. Later commits read them "
-                    "as they lie.",
-}
 ONE_BY_ONE = (
     "HRA applies its reflections one after another; hoft applies blocks of them. The table has the time on the weight, "
     "and the time of HRA for one reflector over that of hoft."

@@ -4,7 +4,7 @@
 import verdicts
 from rows import called
 
-JUDGED = ("name", "method", "token_method", "parameters", "terms", "coverage")  # of a row of table1.json
+JUDGED = ("name", "method", "token_method", "parameters", "terms", "covers")  # of a row of table1.json
 
 
 def claim_rows(results):

@@ -154,9 +154,11 @@ class Terminal(unittest.TestCase):
                    "table1_rows": [ROW, {**ROW, "name": "Mine"}]}
         self.assertEqual(terminal.new_since(results, saved), (["lora", "mine"], ["Mine"]))
         self.assertEqual(terminal.new_since(saved, saved), ([], []))
-        for field, changed in (("terms", ["m"]), ("parameters", "m"), ("token_method", "lora"), ("coverage", "r = m")):
+        for field, changed in (("terms", ["m"]), ("parameters", "m"), ("token_method", "lora"), ("covers", {"r": "m"})):
             changed = {**saved, "table1_rows": [{**ROW, field: changed}]}
             self.assertEqual(terminal.new_since(changed, saved), ([], [ROW["name"]]))
+        printed = {**saved, "table1_rows": [{**ROW, "coverage": "r = m − 1"}]}  # is not judged
+        self.assertEqual(terminal.new_since(printed, saved), ([], []))
 
 
 if __name__ == "__main__":
