@@ -52,7 +52,7 @@ matrix<T> reflected(matrix<T> const& U, matrix<T> X) {
   return X;
 }
 
-// Your layer, number three: the columns of A made orthonormal, one after another (Gram-Schmidt).
+// Your layer, number three: the columns of A made orthonormal, one after another (modified Gram-Schmidt).
 template <class T>
 matrix<T> orthonormalised(matrix<T> A) {
   for (Eigen::Index j = 0; j < A.cols(); ++j) {

@@ -68,8 +68,9 @@ inline void require_method(char const* function, char const* argument, bool scal
     refuse<shape_error>(function, argument, scaled ? "of SHOFT" : "of HOFT", expected ? "of SHOFT" : "of HOFT");
 }
 
-/// An extent of the weight is the length of the reflectors U or V of that side. What is wrong may be the adapter: with
-/// its reflectors as rows, they are more than they are long; with its sides swapped, each has the length of the other.
+/// An extent of the weight is the length of the reflectors U or V of that side. The fault may lie in the adapter.
+/// Reflectors given as rows: then their number is the expected length. Sides swapped: then U has the length that V
+/// should have.
 inline void require_length(char const* function, char const* argument, index_t got, char const* reflectors,
                            index_t length, index_t rank, bool swapped) {
   if (got == length) return;

@@ -12,8 +12,9 @@ namespace HOFT_NAMESPACE {
 /// X and Y are the views that the call was given, with their leading dimensions, or hoft's own scratch memory.
 /// An operator may take a policy too: base.apply(policy, X, Y) and base.apply_adjoint(policy, X, Y). It then gets the
 /// policy of forward or backward, or in a batch that of one problem, and may use its threads.
-/// If it has rows() and cols(), they are checked against the adapter. If it has weight(), a matrix_view of what it
-/// reads, calls in Eigen storage refuse results in that memory. Its exceptions reach the caller.
+/// If it has rows() const and cols() const, they are checked against the adapter. If it has weight() const, which
+/// returns a matrix_view of what it reads at no cost, each call in Eigen storage refuses results in that memory; calls
+/// with views check no overlap. Its exceptions reach the caller.
 template <class Base, class T, class L>
 concept base_operator = requires(Base& base, matrix_view<T const, L> X, matrix_view<T, L> Y) {
   base.apply(X, Y);
