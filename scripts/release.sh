@@ -29,15 +29,15 @@ problem() {
 }
 
 # programs_of <results>: a pattern of what was measured beside the headers, and of what measured it. Scripts that only
-# draw, judge or write pages are none of it. Nor are bench/linear.py and bench/linalg_torch.py, which measure and write
-# their pages: most of their changes are to words, and would make the numbers stale.
+# draw, judge or write pages are none of it. Nor are bench/linear.py, bench/linalg_torch.py and bench/claims/harness.py,
+# which do that beside measuring: most of their changes touch no number, and would make the numbers stale.
 programs_of() {
   local bench='^bench/[^/]*\.(cpp|hpp)$' package='^examples/pytorch/(hoft_torch/|build_backend/|setup\.py$)'
   case ${1#bench/results/} in
     cpu.json | cpu_avx2.json) echo "$bench|^bench/(torch_twin\.py|run\.sh)$" ;;
     claims/* | claims_gpu/*)
       printf %s '^bench/(data|eigen_gemm)\.hpp$|^bench/methods/|^bench/(gpu/)?claims/.*\.(cu|cpp|hpp)$' \
-        '|^bench/claims/((plans|harness)\.py|(models|table1)\.json)$'
+        '|^bench/claims/(plans\.py|(models|table1)\.json)$'
       ;;
     gpu.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|torch_peers\.py)$' ;;
     gpu_counts.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|instructions\.py)$|^tests/ptx/[^/]*\.(cpp|hpp)$' ;;
