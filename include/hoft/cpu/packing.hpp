@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // hoft/cpu/packing.hpp: the operations of the CPU on packed matrices.
 #pragma once
+#include <hoft/cpu/kernel/column_panels.hpp>
 #include <hoft/cpu/kernel/few_columns.hpp>
-#include <hoft/cpu/kernel/packed.hpp>
+#include <hoft/cpu/kernel/row_panels.hpp>
 #include <hoft/cpu/walks.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend {
