@@ -306,6 +306,8 @@ TEST_CASE("merge, unmerge, merge_backward, low_rank and scaled_low_rank refuse")
   CHECK(same_bits(X, p.X));
   adapter<double> const square{p.U.topRows(3).eval(), p.V}, many{p.U.transpose().eval(), p.V};
   refuses<shape_error>("hoft::merge: M.rows is 7, must be == 3, the rows of U", [&] { return merge(square, X); });
+  // Transposed, U [3, 7] would not fit eight rows either.
+  refuses<shape_error>("hoft::merge: M.rows is 8, must be == 3, the rows of U", [&] { return merge(many, tall); });
   CHECK_NOTHROW(merge(many, X = p.X.topRows(3)));
   refuses<shape_error>("hoft::merge: Mhat.rows is 8, must be == 7",
                        [&] { return merge(p.policy, p.a.view(), as_view(p.X), as_view(tall), p.work()); });

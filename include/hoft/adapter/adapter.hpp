@@ -75,7 +75,7 @@ inline void require_length(char const* function, char const* argument, index_t g
                            index_t length, index_t rank, bool swapped) {
   if (got == length) return;
   auto const number = [](index_t a) { return std::to_string(a); };
-  if (rank > length)
+  if (rank > length && rank == got)
     refuse<shape_error>(function, reflectors, '[' + number(length) + ", " + number(rank) + ']',
                         "of " + number(got) + " rows (" + argument + "); it looks transposed: reflectors are columns");
   std::string const hint = swapped ? "; U and V look swapped, or M transposed" : "";
