@@ -34,6 +34,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 # Seconds of a training relative to LoRA's, for the time left until the first have shown theirs.
 COSTS = {"head": 0.5, "full": 1.6, "boft": 3.0, "hra": 3.5}
+OURS = ("hoft", "shoft")  # the methods that depend on hoft's code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Experiment:
     def __init__(self, settings: Settings, out: Path, jobs: int):
         self.settings, self.out, self.jobs = settings, out, jobs
         self.results: dict = {}
+        self.trained = settings.methods  # by this run; the results may have others already
         self.tokens = out / "tokens.pt"
 
     def prepare(self) -> None:
@@ -128,7 +130,7 @@ class Experiment:
     def compile(self) -> None:
         """In a checkout the first use of an operator compiles all; here, so that no time and no
         two workers do."""
-        if {"hoft", "shoft"} & set(self.settings.methods):
+        if set(OURS) & set(self.settings.methods):
             import hoft_torch
 
             hoft_torch.householder_apply(torch.ones(1, 2), torch.ones(1, 2))
@@ -157,12 +159,13 @@ class Experiment:
     def choose(self, progress: Progress) -> None:
         """Tries the head's rates, then with the best of them the rates of every method."""
         settings = self.settings
-        heads = [Task("head", rate, rate, 1, "validation") for rate in settings.head_rates]
-        self.results["trials"] = list(self.trainings(heads, progress))
+        if "head" in self.trained:
+            heads = [Task("head", rate, rate, 1, "validation") for rate in settings.head_rates]
+            self.results["trials"] += self.trainings(heads, progress)
         head = self.rate("head")
         tasks = [
             Task(name, rate, head, 1, "validation")
-            for name in settings.methods
+            for name in self.trained
             for rate in settings.rates
             if name != "head"
         ]
@@ -177,15 +180,16 @@ class Experiment:
         seeds = range(1, self.settings.seeds + 1)
         tasks = [
             Task(name, self.rate(name), head, seed, "test")
-            for name in self.settings.methods
+            for name in self.trained
             for seed in seeds
         ]
         tasks += [
             Task(name, self.rate(name), head, 1, "test", four_bit=True)
             for name in self.settings.four_bit
+            if name in self.trained
         ]
-        self.results["runs"] = sorted(
-            self.trainings(tasks, progress),
+        self.results["runs"] += self.trainings(tasks, progress)
+        self.results["runs"].sort(
             key=lambda r: (r["four_bit"], list(LABELS).index(r["method"]), r["seed"]),
         )
 
@@ -262,11 +266,12 @@ def describe(result: dict) -> str:
     )
 
 
-def trainings_of(settings: Settings) -> list[str]:
+def trainings_of(settings: Settings, trained: Sequence[str]) -> list[str]:
     """The method of each training of a run."""
-    trials = ["head"] * len(settings.head_rates)
-    trials += [name for name in settings.methods if name != "head"] * len(settings.rates)
-    return trials + list(settings.methods) * settings.seeds + list(settings.four_bit)
+    trials = ["head"] * len(settings.head_rates) if "head" in trained else []
+    trials += [name for name in trained if name != "head"] * len(settings.rates)
+    four_bit = [name for name in settings.four_bit if name in trained]
+    return trials + list(trained) * settings.seeds + four_bit
 
 
 def machine() -> dict:
@@ -298,12 +303,18 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="all stages, each as short as it can be: under a minute; its numbers say nothing",
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--hoft",
+        action="store_true",
+        help="instead: HOFT and SHOFT anew, into the results of --out; the other methods' stay",
+    )
+    instead.add_argument(
         "--starts",
         action="store_true",
         help="instead: HOFT from reflectors of several lengths, each with all learning rates",
     )
-    parser.add_argument(
+    instead.add_argument(
         "--measure",
         action="store_true",
         help="instead: times and memory anew, into the results of --out",
@@ -325,8 +336,6 @@ def arguments() -> argparse.Namespace:
     parsed = parser.parse_args()
     if parsed.jobs < 1:
         parser.error(f"--jobs is {parsed.jobs}, must be at least 1")
-    if parsed.measure and parsed.starts:
-        parser.error("--measure goes without --starts")
     if parsed.save and (parsed.quick or parsed.smoke):
         parser.error("--save takes all sizes: without --quick and --smoke")
     return parsed
@@ -335,8 +344,11 @@ def arguments() -> argparse.Namespace:
 def compare(experiment: Experiment) -> None:
     """All stages, one after another."""
     settings = experiment.settings
+    for part in ("trials", "runs"):
+        experiment.results.setdefault(part, [])
     costs = {name: COSTS.get(name, 1.0) for name in settings.methods}
-    progress = Progress(costs, trainings_of(settings), experiment.jobs)
+    trainings = trainings_of(settings, experiment.trained)
+    progress = Progress(costs, trainings, experiment.jobs)
     experiment.choose(progress)
     experiment.judge(progress)
     experiment.serve()
@@ -363,15 +375,20 @@ def main() -> None:
     experiment = Experiment(settings, options.out, options.jobs)
     path = options.out / "results.json"
     if options.measure:
-        measure_again(experiment, path)
+        experiment.results = results_of(settings, path, "--measure")
+        experiment.compile()
+        experiment.measure()
     else:
+        before = results_of(settings, path, "--hoft") if options.hoft else None
         start = time.perf_counter()
         try:
             experiment.prepare()
         except data.DataError as error:
             sys.exit(f"finetune_text: {error}")
-        experiment.compile()
         experiment.results["machine"] = machine()
+        if before:
+            keep_others(experiment, before)
+        experiment.compile()
         if options.starts:
             compare_starts(experiment, options.save)
             return
@@ -384,16 +401,26 @@ def main() -> None:
         report.save(experiment.results, ROOT)
 
 
-def measure_again(experiment: Experiment, path: Path) -> None:
-    """Times and memory for the trainings of a file, which has to be of the same settings."""
+def results_of(settings: Settings, path: Path, option: str) -> dict:
+    """What a file has of an earlier run, which has to be of the same settings."""
     if not path.exists():
-        sys.exit(f"finetune_text: --measure needs the results of a run, {path} does not exist")
-    experiment.results = json.loads(path.read_text(encoding="utf-8"))
-    asked = json.loads(json.dumps(dataclasses.asdict(experiment.settings)))
-    if experiment.results["settings"] != asked:
-        sys.exit(f"finetune_text: --measure: {path} is of a run with other options (--quick, --smoke)")
-    experiment.compile()
-    experiment.measure()
+        sys.exit(f"finetune_text: {option} needs the results of a run, {path} does not exist")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results["settings"] != json.loads(json.dumps(dataclasses.asdict(settings))):
+        sys.exit(
+            f"finetune_text: {option}: {path} is of a run with other options (--quick, --smoke)"
+        )
+    return results
+
+
+def keep_others(experiment: Experiment, before: dict) -> None:
+    """The methods that need nothing of hoft stay as an earlier run on the same data found them."""
+    if before["data"] != experiment.results["data"]:
+        sys.exit(f"finetune_text: --hoft: the earlier run has other data: {before['data']}")
+    experiment.trained = tuple(name for name in experiment.settings.methods if name in OURS)
+    for part in ("trials", "runs"):
+        experiment.results[part] = [r for r in before[part] if r["method"] not in OURS]
+    experiment.results["others"] = before.get("others", before["machine"])
 
 
 if __name__ == "__main__":

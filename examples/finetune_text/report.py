@@ -133,13 +133,16 @@ def four_bit_table(results: dict) -> str:
 def page(results: dict) -> str:
     """All tables, and what they are of."""
     machine, settings, data = results["machine"], results["settings"], results["data"]
-    measured = results["measured"]
+    measured, others = results["measured"], results.get("others")
     schedule = settings["schedule"]
+    kept = ""
+    if others:
+        kept = f"\nThe accuracies of other methods than HOFT and SHOFT: {others['date']}, commit `{others['commit']}`."
     return f"""\
 {schedule['steps']} steps of {schedule['batch']} texts, {data['train']} to train on, {data['test']} to test;
 mean ± standard deviation of {settings['seeds']} seeds; {machine['cores']} cores of {machine['processor']};
 PyTorch {machine['torch']}, PEFT {machine['peft']}; {machine['date']}, commit `{machine['commit']}`, data
-`{data['fingerprint']}`. Times and memory: {measured['date']}, commit `{measured['commit']}`.
+`{data['fingerprint']}`. Times and memory: {measured['date']}, commit `{measured['commit']}`.{kept}
 
 {main_table(results)}
 Served by PEFT in a process that cannot import hoft (seed 1):
