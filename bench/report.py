@@ -29,6 +29,7 @@ GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_train
 PAGE = ROOT / "docs/reference/performance.md"
 AVX2, AVX2_PAGE = ROOT / "bench/results/cpu_avx2.json", ROOT / "docs/reference/performance-avx2.md"
 
+TOKENS = "There are 2048 tokens for 768² and 1024², 1024 for 4096 × 512, and 512 for 4096². "  # bench/data.hpp
 ON_BLAS = (
     "`…_on_blas` computes large products by OpenBLAS: `hoft_on_blas` is over `hoft`, every other `…_on_blas` over "
     "`hoft_on_blas`."
@@ -41,9 +42,9 @@ OPERATIONS = {
     "apply_backward": "dX and dU from X and dY. `hoft_from_output` starts from Y and dY.",
     "merge": "M̂ := Q_U M Q_V from M. The peers multiply one side after the other.",
     "forward": "y = Q_U M Q_V x of a bound layer, base product included. `…_step` includes what each step computes once: "
-    "accumulate and bind in hoft, M̂ in the paper's formulation. " + ON_BLAS,
+    "accumulate and bind in hoft, M̂ in the paper's formulation. " + TOKENS + ON_BLAS,
     "backward": "The gradient for x, and the sums for U and V (LoRA: for x, A and B; frozen layer: for x). `hoft_step` "
-    "includes finish. `paper_step` computes dM̂, and dU and dV from it. " + ON_BLAS,
+    "includes finish. `paper_step` computes dM̂, and dU and dV from it. " + TOKENS + ON_BLAS,
     "step": "forward, then backward. `hoft_micro_4` takes the tokens in four quarters. `hoft_once` is accumulate, bind and "
     "finish, which a step needs once; `hoft_step` is everything together. " + ON_BLAS,
     "apply_backward_rows": "dX and dU for row-major X and dY, beside column-major ones (`hoft_columns`).",
@@ -247,11 +248,12 @@ def page(results, notes, gpu, gpu_training):
         *map(paragraph, METHOD),
         "## Who takes part\n",
         contestant_lines(results["cases"]),
+        *ahead_parts(results["cases"]),
         "## Targets\n",
         paragraph(
             f"{counts['reached']} targets are reached, {counts['met']} are met, and {counts['falls short']} fall short. The "
             "project sets itself these bounds: a target is met when it has the value in the column \"must\", and reached "
-            "when it has that in \"reach for\". A bound with ≤ is the most that a value may be, one without the least. Rows "
+            "when it has that in \"reach for\". A bound with ≤ is a maximum, one without it a minimum. Rows "
             "without bounds are for information. A value has further digits where rounding would hide on which side of a "
             "bound it lies."
         ),
@@ -310,6 +312,19 @@ def ahead_lines(cases):
     return tables.as_markdown(rows) if len(rows) > 1 else "None.\n"
 
 
+def ahead_parts(cases):
+    return [
+        "## Who is ahead of hoft\n",
+        ahead_lines(cases) + "\n",
+        paragraph(
+            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has `hoft_tau`, which "
+            "is given the same as they. In `batch` OpenBLAS is given the triangles that hoft makes. \"HOFT as in the paper\" "
+            "forms M̂ in each pass, which takes fewer flops than the activations where there are more tokens than M has "
+            "columns: there `merge` does it."
+        ),
+    ]
+
+
 def avx2_page(results):
     parts = [
         "# Performance without AVX-512\n",
@@ -319,13 +334,7 @@ def avx2_page(results):
             "measured, what the cases and the columns are, and why rows fall short."
         ),
         machine_lines(results) + "\n",
-        "## Who is ahead of hoft\n",
-        ahead_lines(results["cases"]) + "\n",
-        paragraph(
-            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has `hoft_tau`, which "
-            "is given the same as they. \"HOFT as in the paper\" forms M̂ in each pass, which takes fewer flops than the "
-            "activations where there are more tokens than M has columns: there `merge` does it."
-        ),
+        *ahead_parts(results["cases"]),
         "## Targets\n",
         target_lines(evaluate(results["cases"])) + "\n",
         "## All cases\n",

@@ -149,8 +149,16 @@ def covering_sizes(program, out, order):
     return found
 
 
+def read_table1(path):
+    """The claims, which people edit."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        fail(f"{path.name}, line {error.lineno}, column {error.colno}: no JSON: {error.msg}")
+
+
 def measure(program, out, level, place):
-    table1 = json.loads((HERE / "table1.json").read_text(encoding="utf-8"))
+    table1 = read_table1(HERE / "table1.json")
     models = json.loads((HERE / "models.json").read_text(encoding="utf-8"))
     models["reduced"] = level.get("reduced", models["reduced"])
     stages = Stages(program, level["seconds"])

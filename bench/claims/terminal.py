@@ -46,7 +46,16 @@ def constants(results):
 
 def cells(results):
     for cell in results["table1"]:
-        yield f"{called(results, cell['row'])}, {cell['cell']}: {cell['printed']}: {cell['verdict']}"
+        yield f"{called(results, cell['row'])}, {cell['cell']}: {cell['printed']}: {cell['verdict']}{missed(cell)}"
+
+
+def missed(cell):
+    """Where a number of parameters is not the formula's, which its exponents may hide."""
+    for claim in cell["claims"]:
+        if point := claim.get("missed"):
+            sizes = ", ".join(f"{letter} = {size:g}" for letter, size in point["sizes"].items())
+            return f" (the formula gives {point['claimed']:g}, counted {point['counted']:g} at {sizes})"
+    return ""
 
 
 def lines(results):

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Usage: run.sh [option...]
-# Installs what is missing, compares methods of fine-tuning on a text task, which takes hours, and draws the results.
+# Installs what is missing, compares methods of fine-tuning on a text task, which takes an hour or two, and draws the
+# results.
 #   --quick       fewer steps, rates and seeds, without BOFT and HRA
 #   --smoke       the tests of this folder, then all stages, each as short as it can be: under a minute; its numbers say
 #                 nothing

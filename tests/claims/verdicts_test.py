@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench/clai
 import fits
 import harness
 import plans
+import terminal
 import verdicts
 from formulas import evaluate
 
@@ -102,6 +103,10 @@ class Cells(unittest.TestCase):
             data = made(extra=extra)
             self.assertEqual(cells(data)["HRA", "parameters"]["verdict"], verdict)
             self.assertEqual(next(claim for claim in verdicts.declared(data))["verdict"], verdict)
+            said = next(line for line in terminal.cells({"table1": verdicts.table1(data), "table1_rows": TABLE["rows"]})
+                        if "HRA, parameters" in line)
+            counted = f"(the formula gives 256, counted {256 + extra} at m = 32, r = 8)"
+            self.assertEqual(counted in said, extra != 0, said)
 
     def coverage(self, *residuals, name="hra"):
         row = {**TABLE["rows"][0], "method": name}
