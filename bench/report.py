@@ -131,7 +131,8 @@ def machine_lines(results):
         ["processor", f"{machine['processor']}, {machine['cores']} cores; {caches}"],
         [
             "compiler",
-            f"{machine.get('compiler', '?')}, `{machine.get('flags', '')}`, vectors: " f"{machine.get('vectors', '?')}",
+            f"{machine.get('compiler', '?')}, `{machine.get('flags', '')}`, vectors as Eigen names them: "
+            f"{machine.get('vectors', '?')}",
         ],
         ["OpenBLAS", f"{machine.get('openblas', '?')}, kernels for {machine.get('openblas_core', '?')}"],
         ["Eigen", machine.get("eigen", "?")],

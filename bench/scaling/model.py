@@ -173,8 +173,8 @@ MEASURED = """Ranks are processes of one machine and communicate through its mem
 turns, so there are no more ranks than cores. The methods of a case alternate, and a value is the median. With
 strong scaling the whole weight, m × n, has one size, and a rank's part of it shrinks; with weak scaling a rank's part has one
 size, and the whole grows with the ranks. "In messages" is the share of time that rank 0 spends in communication, waiting
-included. A step has 256 tokens. Memory is allocated beforehand,
-HOFT layers are bound beforehand, and ranks do not compare their arguments before a message."""
+included. A step has 256 tokens, the rank is 16, and numbers are floats. Memory is allocated
+beforehand, HOFT layers are bound beforehand, and ranks do not compare their arguments before a message."""
 BYTES_TEXT = """The table has the bytes that the all-reduces of one weight sum for each token, forward and backward, at rank
 {rank}. All methods, the frozen layer included, sum y (columns split) or dx (rows split) in {bits} bits. LoRA adds r
 numbers in {bits} bits. HOFT adds 3 r numbers (rows split) or r numbers (columns split) in {sum_bits} bits;
