@@ -41,7 +41,7 @@ struct walks : backend::defaults {
   static index_t panel_width(cpu const&, index_t m, index_t sums) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
-    constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 12, step = row ? 64 : 6, most = row ? 256 : 96;
+    constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 18, step = row ? 64 : 6, most = row ? 256 : 96;
     if (row && !converted) return most;
     auto const fits = [m](index_t bytes) {
       return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / step * step;

@@ -8,6 +8,8 @@
 #include <hoft/cpu/kernel/short_tiles.hpp>
 #include <hoft/cpu/kernel/sum_tiles.hpp>
 
+#include <algorithm>
+
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 
 /// Rows that all reflectors and all columns of a panel meet before the rows below: a few columns of them stay in the
@@ -142,7 +144,7 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
                   prefetch_hint<S, col_major> const& hint) {
   constexpr index_t height = packed_matrix<T, col_major>::slab_rows, part = rows_together<T> / height;
   kernel::traffic<S> const moves{prefetched_part(hint.next), prefetched_part(hint.also_next),
-                                 worth_streaming(hint.written, X, Y)};
+                                 kernel::worth_streaming(hint.written, X, Y)};
   index_t const whole = Y.rows / height, rest = Y.rows % height;
   if constexpr (std::same_as<S, T> && std::same_as<C, T> && kernel::keeps_terms<T>)
     if (terms == 1 && term->U.cols == kernel::kept_terms && Y.rows % kernel::kept_rows<T> == 0 &&
@@ -153,7 +155,8 @@ void update_panel(int terms, update_term<T, col_major> const* term, matrix_view<
     for (int t = 0; t < terms; ++t) local[t] = {term[t].U.data, height, kernel::as_strided(term[t].Z), term[t].U.cols};
     kernel::sum_rows<false, T>(Y.rows, Y.cols, terms, local, true, X.data, X.ld, Y.data, Y.ld, moves);
   } else {  // columns inside a part: a tile then walks down its columns, where the hardware follows it
-    for (index_t first = 0; first < whole || first == 0; first += part) {
+    // From the last part up: what was projected last is the first to be read again, before it leaves the cache.
+    for (index_t first = whole > 0 ? (whole - 1) / part * part : 0; first >= 0; first -= part) {
       index_t const count = (std::min)(part, whole - first);
       update_slabs(first, count, first + count == whole ? rest : 0, terms, term, X, Y, moves);
     }
@@ -174,6 +177,7 @@ bool worth_copying(int terms, outer_term<T, col_major, S> const* term) {
   return height * index_t(sizeof(T)) <= line && term->X.ld * index_t(sizeof(S)) % page == 0 && cols > ways &&
          term->Z.rows > kernel::tile_cols && cols * height <= copied_together<T>;
 }
+
 /// `slabs` slabs of X from row `first`, as a packed matrix has them.
 template <class T, class S>
 void copy_slabs(matrix_view<S const> X, index_t first, index_t slabs, T* to) {

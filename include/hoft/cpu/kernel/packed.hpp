@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/cpu/kernel/packed.hpp: the reflectors of a product, packed once for the panels of a whole call, and the terms of
-// the three products of a panel that take them.
+// hoft/cpu/kernel/packed.hpp: reflectors packed once for the panels of a whole call, and the terms of the products of
+// panels.
 //
 //   project   W := UᴴX       update   Y := X + U Z       outer   D := D + X Zᴴ
 //
@@ -12,8 +12,9 @@
 #include <hoft/cpu/policy.hpp>
 #include <hoft/memory/arena.hpp>
 
-namespace HOFT_TARGET_NAMESPACE {
-namespace cpu_backend {
+#include <algorithm>
+
+namespace HOFT_TARGET_NAMESPACE::cpu_backend {
 
 /// A matrix [rows, cols] in the form that panels of layout L want.
 template <class T, class L>
@@ -62,33 +63,18 @@ class packed_per_worker {
   using packed = packed_matrix<T, L>;
   packed first_;
 };
-/// The terms of a sum Y := X + U Z.
+
+/// U Z, one term of Y := X + Σ U Z.
 template <class T, class L>
 struct update_term {
   packed_matrix<T, L> U;
   matrix_view<T const, L> Z;
 };
-/// The terms of a sum D := D + X Zᴴ.
+/// X Zᴴ, one term of D := D + Σ X Zᴴ.
 template <class T, class L, class S = T>
 struct outer_term {
   matrix_view<S const, L> X;
   matrix_view<T const, L> Z;
 };
 
-namespace detail {
-
-/// Outputs that leave the caches anyway are better stored past them, in whole vectors; but not in place, over lines
-/// that the caches hold.
-template <class S, class T, class L>
-bool worth_streaming(index_t elements, matrix_view<S const, L> X, matrix_view<T, L> Y) {
-  constexpr index_t bytes = index_t{1} << 23;
-  if constexpr (kernel::has_stream_as<T>)
-    return elements > bytes / index_t(sizeof(T)) && static_cast<void const*>(X.data) != Y.data &&
-           kernel::is_vector_aligned(Y.data) && Y.ld % kernel::lanes<T> == 0;
-  else return false;
-}
-
-}  // namespace detail
-
-}  // namespace cpu_backend
-}  // namespace HOFT_TARGET_NAMESPACE
+}  // namespace HOFT_TARGET_NAMESPACE::cpu_backend

@@ -7,6 +7,8 @@
 #include <hoft/cpu/kernel/packed.hpp>
 #include <hoft/cpu/kernel/sum_tiles.hpp>
 
+#include <algorithm>
+
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 
 /// to := `count` elements, and zeros behind them up to a whole vector. Written out: a compiler that can tell that
@@ -72,7 +74,7 @@ void update_panel(packed_matrix<T, row_major> U, matrix_view<T const, row_major>
   constexpr index_t width = kernel::tile_vectors<T> * kernel::lanes<T>, groups = 4, depth = 64;
   // Z in groups of columns that lie together: rows that lie a power of two apart would fight for cache sets with X.
   alignas(64) T block[groups * depth * width];
-  bool const streams = U.cols <= depth && worth_streaming(hint.written, X, Y);
+  bool const streams = U.cols <= depth && kernel::worth_streaming(hint.written, X, Y);
   matrix_view<T const, row_major> source = X;
   for (index_t k = 0; k < U.cols || k == 0; k += depth, source = Y) {
     index_t const terms = (std::min)(depth, U.cols - k);

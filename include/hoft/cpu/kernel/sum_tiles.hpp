@@ -5,6 +5,7 @@
 #pragma once
 #include <hoft/cpu/kernel/storage.hpp>
 #include <hoft/cpu/kernel/tiling.hpp>
+#include <hoft/view/matrix_view.hpp>
 
 #include <algorithm>
 
@@ -41,6 +42,17 @@ struct traffic {
   bool streams = false;  ///< C goes past the caches
   traffic at(index_t i, index_t j) const { return {ahead.at(i, j), also_ahead.at(i, j), streams}; }
 };
+
+/// Outputs that leave the caches anyway are better stored past them, in whole vectors; but not in place, over lines
+/// that the caches hold.
+template <class S, class T, class L>
+bool worth_streaming(index_t elements, matrix_view<S const, L> X, matrix_view<T, L> Y) {
+  constexpr index_t bytes = index_t{1} << 23;
+  if constexpr (has_stream_as<T>)
+    return elements > bytes / index_t(sizeof(T)) && static_cast<void const*>(X.data) != Y.data &&
+           is_vector_aligned(Y.data) && Y.ld % lanes<T> == 0;
+  else return false;
+}
 
 template <int V, int N, class T, class S>
 EIGEN_ALWAYS_INLINE void prefetch_tile(prefetched<S> const& p) {
