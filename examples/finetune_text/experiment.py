@@ -35,6 +35,7 @@ HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 # Seconds of a training relative to LoRA's, for the time left until the first have shown theirs.
 COSTS = {"head": 0.5, "full": 1.6, "boft": 3.0, "hra": 3.5}
 OURS = ("hoft", "shoft")  # the methods that depend on hoft's code
+ALSO_DEPEND_ON = ("processor", "torch", "peft", "transformers")  # beside the data: all accuracies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,7 +308,7 @@ def arguments() -> argparse.Namespace:
     instead.add_argument(
         "--hoft",
         action="store_true",
-        help="instead: HOFT and SHOFT anew, into the results of --out; the other methods' stay",
+        help="instead: HOFT and SHOFT anew, into the results of --out; accuracies of others stay",
     )
     instead.add_argument(
         "--starts",
@@ -414,13 +415,19 @@ def results_of(settings: Settings, path: Path, option: str) -> dict:
 
 
 def keep_others(experiment: Experiment, before: dict) -> None:
-    """The methods that need nothing of hoft stay as an earlier run on the same data found them."""
-    if before["data"] != experiment.results["data"]:
-        sys.exit(f"finetune_text: --hoft: the earlier run has other data: {before['data']}")
+    """The accuracies of methods that need nothing of hoft stay as an earlier run found them, which
+    has to be on the same data and with the same packages."""
+    others = before.get("others", before["machine"])
+    for what, earlier, now in (
+        ("data", before["data"], experiment.results["data"]),
+        *((what, others[what], experiment.results["machine"][what]) for what in ALSO_DEPEND_ON),
+    ):
+        if earlier != now:
+            sys.exit(f"finetune_text: --hoft: {what} of the earlier run is {earlier}, now {now}")
     experiment.trained = tuple(name for name in experiment.settings.methods if name in OURS)
     for part in ("trials", "runs"):
         experiment.results[part] = [r for r in before[part] if r["method"] not in OURS]
-    experiment.results["others"] = before.get("others", before["machine"])
+    experiment.results["others"] = others
 
 
 if __name__ == "__main__":

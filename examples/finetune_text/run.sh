@@ -6,8 +6,8 @@
 #   --quick       fewer steps, rates and seeds, without BOFT and HRA
 #   --smoke       the tests of this folder, then all stages, each as short as it can be: under a minute; its numbers say
 #                 nothing
-#   --hoft        instead: HOFT and SHOFT anew, into the results of --out; the other methods, which need nothing of hoft,
-#                 stay: a quarter of an hour
+#   --hoft        instead: HOFT and SHOFT anew, into the results of --out, and all times and memory; accuracies of the
+#                 other methods, which need nothing of hoft, stay: a quarter of an hour
 #   --starts      instead: HOFT from reflectors of several lengths, each with all learning rates
 #   --measure     instead: times and memory anew, into the results of --out
 #   --jobs=N      trainings at a time, one for each core unless told
