@@ -318,10 +318,10 @@ def ahead_parts(cases):
         "## Who is ahead of hoft\n",
         ahead_lines(cases) + "\n",
         paragraph(
-            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has `hoft_tau`, which "
-            "is given the same as they. In `batch` OpenBLAS is given the triangles that hoft makes. \"HOFT as in the paper\" "
-            "forms M̂ in each pass, which takes fewer flops than the activations where there are more tokens than M has "
-            "columns: there `merge` does it."
+            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has `hoft_tau`, "
+            "which is given the same as they. In `batch` OpenBLAS is given the triangles that hoft makes. \"HOFT as in "
+            "the paper\" forms M̂ in each pass, which takes fewer flops than the activations where there are more tokens "
+            "than M has columns: there use `merge`, and multiply by M̂."
         ),
     ]
 

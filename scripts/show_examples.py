@@ -98,8 +98,8 @@ EXAMPLES = (
     Example("embed", "hoft inside another project", "A CMake project that finds an installed hoft and solves an orthogonal "
             "Procrustes problem.", "../../examples/embed/README.md", "bash examples/embed/run.sh"),
     Example("finetune_text", "Fine-tuning a sentence encoder, PyTorch and PEFT", "Nine methods of fine-tuning on one task, "
-            "with their time and memory. The whole comparison takes an hour or two, so its results are saved; with `--quick` it is "
-            "short, under 6 minutes. The [page of the example](../../examples/finetune_text/README.md) has the table and what it shows.",
+            "with their time and memory. The whole comparison takes an hour or two, so its results are saved; with "
+            "`--quick` it is short, under 6 minutes. The [page of the example](../../examples/finetune_text/README.md) has the table and what it shows.",
             "../../examples/finetune_text/README.md", "bash examples/finetune_text/run.sh",
             saved="../../bench/results/finetune_text.png"),
 )

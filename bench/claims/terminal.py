@@ -49,17 +49,24 @@ def cells(results):
         yield f"{called(results, cell['row'])}, {cell['cell']}: {cell['printed']}: {cell['verdict']}{missed(cell)}"
 
 
+def declared_parameters(results):
+    """Numbers of parameters, whose verdict is not that of their exponents: each has to be equal."""
+    for claim in results["declared"]:
+        if claim["quantity"] == "parameters":
+            yield f"{claim['method']}, parameters: {claim['terms'][0]}: {claim['verdict']}{missed({'claims': [claim]})}"
+
+
 def missed(cell):
-    """Where a number of parameters is not the formula's, which its exponents may hide."""
+    """Where a number of parameters is not the formula's."""
     for claim in cell["claims"]:
         if point := claim.get("missed"):
-            sizes = ", ".join(f"{letter} = {size:g}" for letter, size in point["sizes"].items())
-            return f" (the formula gives {point['claimed']:g}, counted {point['counted']:g} at {sizes})"
+            sizes = ", ".join(f"{letter} = {size}" for letter, size in point["sizes"].items())
+            return f" (the formula gives {point['claimed']}, counted {point['counted']} at {sizes})"
     return ""
 
 
 def lines(results):
-    return [*exponents(results), "", *constants(results), "", *cells(results)]
+    return [*exponents(results), "", *constants(results), "", *declared_parameters(results), *cells(results)]
 
 
 def only(results, methods, names):

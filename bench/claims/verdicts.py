@@ -54,6 +54,10 @@ def claim(sweeps, formulas, kind, quantity, constant):
     return {"quantity": quantity, "terms": list(formulas) + (["1"] if constant else []), **judged}
 
 
+def whole(count):
+    return int(count) if float(count).is_integer() else count
+
+
 def parameters(data, method, formula):
     """A count must be equal at every point, which says more than its exponents."""
     swept = swept_samples(data, "parameters", method, plans.passes_of(method)[0])
@@ -62,9 +66,9 @@ def parameters(data, method, formula):
         for sample in samples:
             claimed, counted = evaluate(formula, sample["sizes"]), sample["values"][0]
             if claimed != counted:
-                letters = letters_of(formula)
+                letters = {*method["variables"]} - {"t"}
                 sizes = {letter: size for letter, size in sample["sizes"].items() if letter in letters}
-                missed = {"sizes": sizes, "claimed": claimed, "counted": counted}
+                missed = {"sizes": sizes, "claimed": whole(claimed), "counted": whole(counted)}
                 return {**judged, "verdict": fits.FAILS, "missed": missed}
     return {**judged, "verdict": fits.HOLDS}
 

@@ -103,10 +103,10 @@ class Cells(unittest.TestCase):
             data = made(extra=extra)
             self.assertEqual(cells(data)["HRA", "parameters"]["verdict"], verdict)
             self.assertEqual(next(claim for claim in verdicts.declared(data))["verdict"], verdict)
-            said = next(line for line in terminal.cells({"table1": verdicts.table1(data), "table1_rows": TABLE["rows"]})
-                        if "HRA, parameters" in line)
-            counted = f"(the formula gives 256, counted {256 + extra} at m = 32, r = 8)"
-            self.assertEqual(counted in said, extra != 0, said)
+            found = {"table1": verdicts.table1(data), "table1_rows": TABLE["rows"], "declared": verdicts.declared(data)}
+            counted = f" (the formula gives 256, counted {256 + extra} at m = 32, n = 48, r = 8)" if extra else ""
+            self.assertIn(f"Table 1, HRA, parameters: m * r: {verdict}{counted}", [*terminal.cells(found)])
+            self.assertIn(f"hra, parameters: m*r: {verdict}{counted}", [*terminal.declared_parameters(found)])
 
     def coverage(self, *residuals, name="hra"):
         row = {**TABLE["rows"][0], "method": name}

@@ -69,8 +69,8 @@ template <execution_policy Policy, class A, class AS, class TS, class L>
 /// @param g      In, out: the sums of these tokens are added
 /// @param work   at least backward_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
-///         anything is written. What the base operator throws leaves g with the sums of the outputs, but not those of
-///         the tokens
+///         anything is written. What the base operator throws leaves these tokens in all sums of g but D_V: begin the
+///         step anew
 ///
 /// Cost: 2 m n t flops in the base, (8 m ru + 4 m rv + 4 n rv) t beside it (10 m ru with several blocks of U, or to
 /// recover q): `adapt_backward`, the base's adjoint, `project_backward`. Accuracy: as of apply_backward. Same bits

@@ -108,7 +108,7 @@ template <scalar T, class L = col_major, execution_policy Policy, class A>
 /// @param ds     [m] Out for SHOFT, size 0 for HOFT
 /// @param work   at least finish_workspace<T, L> bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
-///         anything is written
+///         anything is written. What the base operator throws leaves g without meaning: begin the step anew
 ///
 /// Cost: 2 m n rv flops in the base and 4 (m ru² + (m + n) rv²) at most beside it; M is read once. Memory: O((m + n)
 /// rv). Accuracy: as of apply_backward, and dB is rounded to T. Source: docs/reference/mathematics.md (section 3).

@@ -84,7 +84,7 @@ template <execution_policy Policy, class A, class T, class L>
 /// @param state  Out: what `backward` needs, cut by carve_layer_state
 /// @param work   at least forward_workspace bytes
 /// @throws hoft::shape_error, hoft::workspace_error, hoft::argument_error (a layer that is not bound), before
-///         anything is written
+///         anything is written. What the base operator throws leaves y and the state without meaning
 ///
 /// Cost: 2 m n t flops in the base, (4 m ru + 2 (m + n) rv) t beside it: `project`, the base, `adapt` in place.
 /// Accuracy: that of the base on x plus a small multiple of √(m + n + rv) (ru + rv) ε max|s| ‖M‖ ‖x‖ token by token.

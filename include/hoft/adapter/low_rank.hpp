@@ -85,8 +85,7 @@ template <execution_policy Policy, class A, class T, class L>
 ///         accumulated), before anything is written
 ///
 /// Cost: 2 m n (ru + rv) flops for HOFT with U in one block, 2 m n (ru + 2 rv) for SHOFT, 4 m n (ru + rv) with more
-/// blocks; M is read twice. Accuracy: as of
-/// merge. Source: math in docs/reference/mathematics.md (section 3).
+/// blocks; M is read twice. Accuracy: as of merge. Source: math in docs/reference/mathematics.md (section 3).
 template <execution_policy Policy, class A, class TM, class L, class T, class LL, class LR>
 void low_rank(Policy const& policy, adapter_view<A> const& a, matrix_view<TM, L> M, matrix_view<T, LL> left,
               matrix_view<T, LR> right, workspace work) {
