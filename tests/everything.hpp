@@ -25,48 +25,51 @@ class everything {
   using out = padded<T, L, Memory<T>>;
   using acc = padded<A, col_major, Memory<A>>;
 
-  everything(shape s, bool scaled, bool keep_q, unsigned seed)
+  /// Leading dimensions exceed extents by `padding`, and `shift` is as in `padded`.
+  everything(shape s, bool scaled, bool keep_q, unsigned seed, index_t padding = 3, index_t shift = 0)
       : shape_(s),
         keep_q_(keep_q),
-        U(gaussian<T, L>(s.m, s.ru, seed)),
-        V(gaussian<T, L>(s.n, s.rv, seed + 1)),
-        geqrf(gaussian<T, L>(s.m, s.ru, seed + 2, 0.1)),
-        M(gaussian<T, L>(s.m, s.n, seed + 3)),
-        X(gaussian<T, L>(s.m, s.t, seed + 4)),
-        dY(gaussian<T, L>(s.m, s.t, seed + 5)),
-        dMhat(gaussian<T, L>(s.m, s.n, seed + 6)),
-        x(gaussian<T, L>(s.n, s.t, seed + 7)),
-        dy(gaussian<T, L>(s.m, s.t, seed + 8)),
-        tau(gaussian<A>(s.ru, 1, seed + 9)),
-        scale(gaussian<A>(scaled ? s.m : 0, 1, seed + 10)),
-        Y(s.m, s.t),
-        Xr(gaussian<T, L>(s.t, s.m, seed + 11)),
-        E(s.m, s.m),
-        dX(s.m, s.t),
-        dXout(s.m, s.t),
-        dXt(s.m, s.t),
-        Mhat(s.m, s.n),
-        Mback(s.m, s.n),
-        y(s.m, s.t),
-        yu(s.m, s.t),
-        dbase(s.m, s.t),
-        dx(s.n, s.t),
-        left(s.m, s.ru + s.rv),
-        right(s.ru + s.rv, s.n),
-        dleft(s.m, s.ru + s.rv),
-        dright(s.ru + s.rv, s.n),
-        W(s.ru, s.t),
-        dU(s.m, s.ru),
-        dUout(s.m, s.ru),
-        dV(s.m, s.ru),
-        wU(s.m, s.ru),
-        wV(s.n, s.rv),
-        fU(s.m, s.ru),
-        fV(s.n, s.rv),
-        magnitude(s.m, 1),
-        dtau(s.ru, 1),
-        ws(scaled ? s.m : 0, 1),
-        fs(scaled ? s.m : 0, 1) {}
+        padding_(padding),
+        shift_(shift),
+        U(gaussian<T, L>(s.m, s.ru, seed), padding, shift),
+        V(gaussian<T, L>(s.n, s.rv, seed + 1), padding, shift),
+        geqrf(gaussian<T, L>(s.m, s.ru, seed + 2, 0.1), padding, shift),
+        M(gaussian<T, L>(s.m, s.n, seed + 3), padding, shift),
+        X(gaussian<T, L>(s.m, s.t, seed + 4), padding, shift),
+        dY(gaussian<T, L>(s.m, s.t, seed + 5), padding, shift),
+        dMhat(gaussian<T, L>(s.m, s.n, seed + 6), padding, shift),
+        x(gaussian<T, L>(s.n, s.t, seed + 7), padding, shift),
+        dy(gaussian<T, L>(s.m, s.t, seed + 8), padding, shift),
+        tau(gaussian<A>(s.ru, 1, seed + 9), padding, shift),
+        scale(gaussian<A>(scaled ? s.m : 0, 1, seed + 10), padding, shift),
+        Y(s.m, s.t, padding, shift),
+        Xr(gaussian<T, L>(s.t, s.m, seed + 11), padding, shift),
+        E(s.m, s.m, padding, shift),
+        dX(s.m, s.t, padding, shift),
+        dXout(s.m, s.t, padding, shift),
+        dXt(s.m, s.t, padding, shift),
+        Mhat(s.m, s.n, padding, shift),
+        Mback(s.m, s.n, padding, shift),
+        y(s.m, s.t, padding, shift),
+        yu(s.m, s.t, padding, shift),
+        dbase(s.m, s.t, padding, shift),
+        dx(s.n, s.t, padding, shift),
+        left(s.m, s.ru + s.rv, padding, shift),
+        right(s.ru + s.rv, s.n, padding, shift),
+        dleft(s.m, s.ru + s.rv, padding, shift),
+        dright(s.ru + s.rv, s.n, padding, shift),
+        W(s.ru, s.t, padding, shift),
+        dU(s.m, s.ru, padding, shift),
+        dUout(s.m, s.ru, padding, shift),
+        dV(s.m, s.ru, padding, shift),
+        wU(s.m, s.ru, padding, shift),
+        wV(s.n, s.rv, padding, shift),
+        fU(s.m, s.ru, padding, shift),
+        fV(s.n, s.rv, padding, shift),
+        magnitude(s.m, 1, padding, shift),
+        dtau(s.ru, 1, padding, shift),
+        ws(scaled ? s.m : 0, 1, padding, shift),
+        fs(scaled ? s.m : 0, 1, padding, shift) {}
 
   /// around(name, call): runs `call`, and may watch it.
   template <class Around>
@@ -108,14 +111,14 @@ class everything {
     call("apply_backward_from_output", apply_backward_workspace(policy, QU, in(Y)), [&](workspace w) {
       apply_backward_from_output(policy, QU, in(Y), in(dY), dXout.view(), dUout.view(), none, side::left, op::plain, w);
     });
-    out Yt(s.m, s.t);
+    out Yt(s.m, s.t, padding_, shift_);
     call("apply saving", apply_workspace(policy, QT, in(X)),
          [&](workspace w) { apply(policy, QT, in(X), Yt.view(), side::left, op::plain, w, W.view()); });
     call("apply_backward_from_output, W", apply_backward_workspace(policy, QT, in(Yt)), [&](workspace w) {
       apply_backward_from_output(policy, QT, in(Yt), W.view(), in(dY), dXt.view(), dV.view(), vector(dtau), side::left,
                                  op::plain, w);
     });
-    out Yn(s.m, s.t);
+    out Yn(s.m, s.t, padding_, shift_);
     call("apply neumann", apply_workspace(policy, QN, in(X)),
          [&](workspace w) { apply(policy, QN, in(X), Yn.view(), side::left, op::plain, w); });
     call("apply_backward neumann", apply_backward_workspace(policy, QN, in(X)), [&](workspace w) {
@@ -207,6 +210,7 @@ class everything {
 
   shape shape_;
   bool keep_q_;
+  index_t padding_, shift_;
   out U, V, geqrf, M, X, dY, dMhat, x, dy;
   acc tau, scale;
   out Y, Xr, E, dX, dXout, dXt, Mhat, Mback, y, yu, dbase, dx, left, right, dleft, dright;

@@ -1,47 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What the forms with views and workspace promise: no allocation, nothing written outside outputs and workspace.
+#include "allocations.hpp"
 #include "everything.hpp"
-#include "sanitized.hpp"
 #include "sharded/thread_ranks.hpp"
 
 #include <hoft/sharded/backend.hpp>
 
-#include <atomic>
-#include <cerrno>
-#include <cstdlib>
 #include <set>
 #include <string>
-
-namespace {
-std::atomic<long> allocations{0};
-}
-
-#if defined(HOFT_TEST_SANITIZED)
-// The sanitizers replace malloc themselves and tell of each call.
-extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(void const volatile*, std::size_t),
-                                                         void (*)(void const volatile*));
-namespace {
-int const installed = __sanitizer_install_malloc_and_free_hooks(
-    [](void const volatile*, std::size_t) { ++allocations; }, [](void const volatile*) {});
-}
-#else
-// Every allocation of C and C++ ends in one of these.
-extern "C" {
-void* __libc_malloc(std::size_t);
-void* __libc_calloc(std::size_t, std::size_t);
-void* __libc_realloc(void*, std::size_t);
-void* __libc_memalign(std::size_t, std::size_t);
-void* malloc(std::size_t n) { return ++allocations, __libc_malloc(n); }
-void* calloc(std::size_t n, std::size_t size) { return ++allocations, __libc_calloc(n, size); }
-void* realloc(void* p, std::size_t n) { return ++allocations, __libc_realloc(p, n); }
-void* aligned_alloc(std::size_t alignment, std::size_t n) { return ++allocations, __libc_memalign(alignment, n); }
-int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
-  ++allocations;
-  *p = __libc_memalign(alignment, n);
-  return *p == nullptr ? ENOMEM : 0;
-}
-}
-#endif
 
 using namespace hoft_test;
 
@@ -98,6 +64,28 @@ TEST_CASE("messages between ranks allocate nothing, nor does agreeing on them") 
   });
   for (auto const& text : thrown) CHECK(text == "");
   for (long const count : counted) CHECK(count == 0);
+}
+
+TEST_CASE_TEMPLATE("the same bits wherever memory begins and whatever its leading dimensions", T, float, double,
+                   std::complex<float>, Eigen::bfloat16) {
+  for (shape const& s : shapes) {
+    if (s.ru > s.m) continue;
+    auto const moved = [&]<class L>(L, index_t padding, index_t shift) {
+      everything<T, L> all(s, true, true, 1, padding, shift);
+      all.run(hoft::cpu{});
+      return results_of<hoft::accumulator_t<T>>(all);
+    };
+    auto const compare = [&](auto layout) {
+      auto const expected = moved(layout, 3, 0);
+      for (auto const [padding, shift] : {std::pair<index_t, index_t>{0, 0}, {5, 1}, {64, 7}}) {
+        auto const actual = moved(layout, padding, shift);
+        for (std::size_t i = 0; i < expected.size(); ++i)
+          CHECK_MESSAGE(same_bits(actual[i].second, expected[i].second), expected[i].first, " differs, m = ", s.m,
+                        ", padding ", padding, ", shift ", shift);
+      }
+    };
+    compare(col_major{}), compare(row_major{});
+  }
 }
 
 TEST_CASE_TEMPLATE("nothing is written outside outputs and workspace, nothing is read outside inputs", T, float,

@@ -4,6 +4,7 @@
 #include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>
 
+#include "allocations.hpp"
 #include "support.hpp"
 
 #include <array>
@@ -173,6 +174,7 @@ struct problems {
         [&](std::size_t i) { return hoft::forward_workspace(policy, layer[i], inputs[i]); },
         [&](std::size_t i, workspace w) { hoft::forward(policy, layer[i], base[i], inputs[i], out_[i], state[i], w); },
         [&](workspace w) { hoft::forward(policy, layer, bases, inputs, out_, state, w); });
+    auto const in_place = views(dy);
     for (bool again : {false, true})  // a second micro-batch, whose ∂L/∂(M x) takes the place of dy
       f(
           hoft::backward_workspace(policy, layer, state),
@@ -182,7 +184,7 @@ struct problems {
                            again ? dy[i].view() : dbase_[i], dx_[i], sums[i], w);
           },
           [&](workspace w) {
-            hoft::backward(policy, layer, bases, inputs, outputs, state, g, again ? views(dy) : dbase_, dx_, sums, w);
+            hoft::backward(policy, layer, bases, inputs, outputs, state, g, again ? in_place : dbase_, dx_, sums, w);
           });
     f(
         hoft::finish_workspace<T, L>(policy, layer),
@@ -205,9 +207,14 @@ struct problems {
   }
   template <class Policy>
   void run_batch(Policy const& policy) {
-    for_each_call(policy, bases(policy), [](index_t bytes, auto const&, auto const&, auto const& batch) {
+    for_each_call(policy, bases(policy), [&](index_t bytes, auto const&, auto const&, auto const& batch) {
       guarded_workspace work(bytes);
+      long const before = allocations;
       batch(work);
+      long const made = allocations - before;
+      // Threads that start, what a GPU notes on the host, and the copies of dense() in 16 bits are allocations.
+      if constexpr (std::is_same_v<Policy, hoft::cpu> && !is_stored_in_16_bits<T>)
+        if (policy.threads == 1) CHECK(made == 0);
       CHECK(work.intact());
     });
   }

@@ -109,6 +109,37 @@ class Rule(unittest.TestCase):
             data.splits_of([])
 
 
+@unittest.skipIf(MISSING, f"needs {', '.join(MISSING)}")
+class HoftAnew(unittest.TestCase):
+    """--hoft: what stays of an earlier run."""
+
+    MACHINE = {"processor": "p", "torch": "1", "peft": "2", "transformers": "3", "commit": "then"}
+
+    def kept(self, **changes) -> dict:
+        import experiment
+
+        one = experiment.Experiment(experiment.SMOKE, Path("out"), jobs=1)
+        one.results = {"data": "d", "machine": self.MACHINE | {"commit": "now"}}
+        rows = [{"method": name} for name in ("lora", "hoft", "shoft")]
+        before = {"data": "d", "machine": self.MACHINE, "trials": rows, "runs": rows}
+        experiment.keep_others(one, before | changes)
+        self.assertEqual(one.trained, ("hoft", "shoft"))
+        return one.results
+
+    def test_other_methods_stay_and_say_of_which_commit(self):
+        found = self.kept()
+        self.assertEqual(found["trials"], [{"method": "lora"}])
+        self.assertEqual(found["runs"], [{"method": "lora"}])
+        self.assertEqual((found["machine"]["commit"], found["others"]["commit"]), ("now", "then"))
+        again = self.kept(others=self.MACHINE | {"commit": "long ago"})
+        self.assertEqual(again["others"]["commit"], "long ago")
+
+    def test_other_data_or_packages_are_refused(self):
+        for changes in ({"data": "e"}, {"machine": self.MACHINE | {"torch": "2"}}):
+            with self.assertRaisesRegex(SystemExit, "of the earlier run is"):
+                self.kept(**changes)
+
+
 class Lists(unittest.TestCase):
     """The rule on this machine's own lists."""
 
