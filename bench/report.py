@@ -103,6 +103,9 @@ METHOD = (
     "and workspace. An allocator that lends all of it to hoft and to LoRA counts it. Memory that is kept for all tokens, "
     "of length O((m + n) r), has a row of its own. HOFT of rank r has as many parameters as LoRA of rank r, but projections "
     "of both sides, as many as LoRA of rank 2r; so its memory is held against that.",
+    "The machine is a virtual one, without hardware counters: `perf_event_open` knows no event there. So causes are "
+    "found by arithmetic and by experiments. It shares memory and the last-level cache with other machines, so a share of "
+    "the peak moves by some percent from one run to another, also where no code has changed.",
     "[Complexity](complexity.md) may be of another machine and commit: its table says which. Compare times within one page "
     "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2.",
 )
