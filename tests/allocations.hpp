@@ -31,7 +31,7 @@ void* malloc(std::size_t n) { return ++allocations, __libc_malloc(n); }
 void* calloc(std::size_t n, std::size_t size) { return ++allocations, __libc_calloc(n, size); }
 void* realloc(void* p, std::size_t n) { return ++allocations, __libc_realloc(p, n); }
 void* aligned_alloc(std::size_t alignment, std::size_t n) { return ++allocations, __libc_memalign(alignment, n); }
-int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
+int posix_memalign(void** p, std::size_t alignment, std::size_t n) noexcept {
   ++allocations;
   *p = __libc_memalign(alignment, n);
   return *p == nullptr ? ENOMEM : 0;

@@ -141,7 +141,7 @@ struct problems {
     auto const wU_ = views(wU), wV_ = views(wV), dU_ = views(dU), dV_ = views(dV);
     auto const ws_ = vectors(ws), ds_ = vectors(ds);
     auto const inputs = tokens();
-    auto const outputs = constant(out_), g = constant(views(dy));
+    auto const outputs = constant(out_), g = constant(views(dy)), dMhat = constant(merged);
     std::span<Base const> const bases(base);
     f(
         hoft::merge_workspace(policy, adapters, all_of(weights)),
@@ -157,12 +157,11 @@ struct problems {
         hoft::merge_backward_workspace(policy, adapters, all_of(weights)),
         [&](std::size_t i) { return hoft::merge_backward_workspace(policy, a[i], weights[i]); },
         [&](std::size_t i, workspace w) {
-          hoft::merge_backward(policy, a[i], weights[i], hoft::matrix_view<T const, L>(merged[i]), wU_[i], wV_[i],
-                               ws_[i], w);
+          hoft::merge_backward(policy, a[i], weights[i], dMhat[i], wU_[i], wV_[i], ws_[i], w);
         },
         [&](workspace w) {
-          hoft::merge_backward(policy, adapters, all_of(weights), all_of(constant(merged)), all_of(wU_), all_of(wV_),
-                               all_of(ws_), w);
+          hoft::merge_backward(policy, adapters, all_of(weights), all_of(dMhat), all_of(wU_), all_of(wV_), all_of(ws_),
+                               w);
         });
     f(
         hoft::bind_workspace<T, L>(policy, adapters),
