@@ -98,9 +98,10 @@ def pytorch_step(text):
     malloc_keeps = lambda one: one["process"] - one["peak"]  # Python and its libraries take the same for all methods
     return paragraph(
         f"On a CPU a training step of a small transformer takes {large:.2f} (2048 tokens) to {small:.2f} (288 tokens) of the "
-        f"time of PEFT's LoRA with as many parameters. The method by itself takes {hoft['peak'] / lora['peak']:.2f} of LoRA's "
-        f"memory. The whole process takes {hoft['process'] / lora['process']:.2f}: that also counts memory which malloc keeps "
-        f"after it is freed{', and LoRA leaves more of it' if malloc_keeps(lora) > malloc_keeps(hoft) else ''}. The [text "
+        f"time of PEFT's LoRA with as many parameters. What training adds to the memory of the loaded model is "
+        f"{hoft['peak'] / lora['peak']:.2f} of what LoRA adds. The peak of the whole process is "
+        f"{hoft['process'] / lora['process']:.2f} of LoRA's: it also counts memory which malloc keeps after it is freed"
+        f"{', and LoRA leaves more of it' if malloc_keeps(lora) > malloc_keeps(hoft) else ''}. The [text "
         "example](examples/finetune_text) has the other methods and their accuracies."
     )  # fmt: skip
 

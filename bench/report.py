@@ -264,7 +264,7 @@ def page(results, notes, gpu, gpu_training):
         target_lines(targets) + "\n",
         "## What falls short, and why\n",
         note_lines(targets, notes, falls_short=True) or "Nothing falls short.\n",
-        "Of targets that are met, the notes say what keeps them from more:\n",
+        "Of targets that are met or reached, the notes say what keeps them from more:\n",
         note_lines(targets, notes, falls_short=False),
         "## Roofline\n",
         "![Rates under the roofline](../../bench/results/roofline.png)\n",

@@ -99,8 +99,8 @@ IN_TURN = (
     "as they are: a framework may have called it before, adapters may share one call, and fewer numbers are moved."
 )
 REDUCED = (
-    "r / t is {small:.3g} at the reduced scale and {full:.2g} at the full one, so the times there show HOFT slower beside "
-    "LoRA than at the full scale."
+    "r / t is {small:.3g} at the reduced scale and {full:.2g} at the full one. So the times, which are measured at the "
+    "reduced scale, show HOFT slower beside LoRA than it would be at the full one."
 )
 MODEL_MEMORY = (
     "Extra memory of HOFT is more than LoRA's. Between its passes a layer of HOFT keeps (5 m + 2 n) r numbers, which are "
