@@ -104,8 +104,8 @@ METHOD = (
     "of length O((m + n) r), has a row of its own. HOFT of rank r has as many parameters as LoRA of rank r, but projections "
     "of both sides, as many as LoRA of rank 2r; so its memory is held against that.",
     "The machine is a virtual one, without hardware counters: `perf_event_open` knows no event there. So causes are "
-    "found by arithmetic and by experiments. It shares memory and the last-level cache with other machines, so a share of "
-    "the peak moves by some percent from one run to another, also where no code has changed.",
+    "found by arithmetic and by experiments. It shares memory and the last-level cache with other machines, so a share "
+    "of the peak moves by some percent from one run to another, also where no code has changed.",
     "[Complexity](complexity.md) may be of another machine and commit: its table says which. Compare times within one page "
     "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2.",
 )
@@ -321,10 +321,10 @@ def ahead_parts(cases):
         "## Who is ahead of hoft\n",
         ahead_lines(cases) + "\n",
         paragraph(
-            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has `hoft_tau`, "
-            "which is given the same as they. In `batch` OpenBLAS is given the triangles that hoft makes. \"HOFT as in "
-            "the paper\" forms M̂ in each pass, which takes fewer flops than the activations where there are more tokens "
-            "than M has columns: there use `merge`, and multiply by M̂."
+            "In `accumulate` the peers are given (v, tau) and hoft starts from U; the table of all cases has "
+            "`hoft_tau`, which is given the same as they. In `batch` OpenBLAS is given the triangles that hoft makes. "
+            "\"HOFT as in the paper\" forms M̂ in each pass, which takes fewer flops than the activations where there are "
+            "more tokens than M has columns: there use `merge`, and multiply by M̂."
         ),
     ]
 

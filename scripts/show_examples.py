@@ -25,8 +25,8 @@ HASHES = KEPT / "sources.json"  # {example: hash of the sources that printed wha
 COMPILE = "mkdir -p build && g++ -std=c++20 -O3 -I include -isystem /usr/include/eigen3 examples/{name}.cpp"
 INTRODUCTION = """What these examples print and draw, before you run them. `testing_orthogonality.cpp` is in [its
 guide](testing-orthogonality.md), `tensors_of_others.cpp` in [frameworks](frameworks.md).
-Every command starts in the root of a checkout; those that call `run.sh` install what is missing. `scripts/show_examples.py --run` runs the examples and writes this page. Times and last
-digits differ between machines."""
+Every command starts in the root of a checkout; those that call `run.sh` install what is missing.
+`scripts/show_examples.py --run` runs the examples and writes this page. Times and last digits differ between machines."""
 # Lines of builds and of progress, and lines that a terminal would have overwritten.
 NOISE = re.compile(r"^(-- |\[\d+/\d+\]|ninja: |.* \d+/\d+, (took )?\d+ s|.*\r)|^\s*$")
 
@@ -100,7 +100,8 @@ EXAMPLES = (
             "Procrustes problem.", "../../examples/embed/README.md", "bash examples/embed/run.sh"),
     Example("finetune_text", "Fine-tuning a sentence encoder, PyTorch and PEFT", "Nine methods of fine-tuning on one task, "
             "with their time and memory. The whole comparison takes an hour or two, so its results are saved; with "
-            "`--quick` it is short, under 6 minutes. The [page of the example](../../examples/finetune_text/README.md) has the table and what it shows.",
+            "`--quick` it is short, under 6 minutes. The [page of the example](../../examples/finetune_text/README.md) has "
+            "the table and what it shows.",
             "../../examples/finetune_text/README.md", "bash examples/finetune_text/run.sh",
             saved="../../bench/results/finetune_text.png"),
 )
