@@ -137,7 +137,7 @@ def page(results: dict) -> str:
     schedule = settings["schedule"]
     kept = ""
     if others:
-        kept = f"\nThe accuracies of other methods than HOFT and SHOFT: {others['date']}, commit `{others['commit']}`."
+        kept = f"\nAccuracies of other methods than HOFT and SHOFT need nothing of hoft: {others['date']}."
     return f"""\
 {schedule['steps']} steps of {schedule['batch']} texts, {data['train']} to train on, {data['test']} to test;
 mean ± standard deviation of {settings['seeds']} seeds; {machine['cores']} cores of {machine['processor']};
