@@ -3,6 +3,7 @@
 #include "cuda_on_host/host.hpp"
 #include <hoft/hoft.hpp>
 
+#include "allocations.hpp"
 #include "support.hpp"
 
 #include <array>
@@ -61,11 +62,16 @@ TEST_CASE_TEMPLATE("a batch has the bits of its single calls, for any number of 
         problems<T, L> p(s);
         std::span const Q(p.Q);
         guarded_workspace accumulating(hoft::accumulate_workspace(policy, Q));
+        long before = allocations;
         hoft::accumulate(policy, all_of(p.u), Q, hoft::exact{}, accumulating);
-        CHECK(accumulating.intact());
+        long made = allocations - before;
         auto const constant = p.constant_forms();
         guarded_workspace applying(hoft::apply_workspace(policy, all_of(constant), all_of(p.x), s));
+        before = allocations;
         hoft::apply(policy, all_of(constant), all_of(p.x), all_of(p.y), s, o, applying);
+        made += allocations - before;
+        if (threads == 1) CHECK(made == 0);  // threads that start are allocations
+        CHECK(accumulating.intact());
         CHECK(applying.intact());
         for (std::size_t i = 0; i < p.count; ++i) {
           auto const single = hoft::accumulate(p.U[i]);
