@@ -77,7 +77,8 @@ TEST_CASE_TEMPLATE("the same bits wherever memory begins and whatever its leadin
     };
     auto const compare = [&](auto layout) {
       auto const expected = moved(layout, 3, 0);
-      for (auto const& [padding, shift] : {std::pair<index_t, index_t>{0, 0}, {5, 1}, {64, 7}}) {
+      for (auto const& at : {std::pair<index_t, index_t>{0, 0}, {5, 1}, {64, 7}}) {
+        index_t const padding = at.first, shift = at.second;
         auto const actual = moved(layout, padding, shift);
         for (std::size_t i = 0; i < expected.size(); ++i)
           CHECK_MESSAGE(same_bits(actual[i].second, expected[i].second), expected[i].first, " differs, m = ", s.m,
