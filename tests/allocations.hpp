@@ -2,6 +2,7 @@
 // A counter of all allocations of a program, for one source of each test that asks.
 #pragma once
 #include "sanitized.hpp"
+#include "support.hpp"  // first: a compiler's mm_malloc.h declares posix_memalign once more, with other exceptions
 
 #include <atomic>
 #include <cerrno>
@@ -31,7 +32,7 @@ void* malloc(std::size_t n) { return ++allocations, __libc_malloc(n); }
 void* calloc(std::size_t n, std::size_t size) { return ++allocations, __libc_calloc(n, size); }
 void* realloc(void* p, std::size_t n) { return ++allocations, __libc_realloc(p, n); }
 void* aligned_alloc(std::size_t alignment, std::size_t n) { return ++allocations, __libc_memalign(alignment, n); }
-int posix_memalign(void** p, std::size_t alignment, std::size_t n) noexcept {
+int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
   ++allocations;
   *p = __libc_memalign(alignment, n);
   return *p == nullptr ? ENOMEM : 0;
