@@ -5,6 +5,7 @@
 import copy
 import json
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -45,7 +46,8 @@ class Readme(unittest.TestCase):
         self.assertIn("is 1.00 of what LoRA adds", said)
 
     def test_sentences_with_other_numbers_are_missed(self):
-        for number in ("0.66 GB", "(11 GB", "42 %", "0.85 of the time"):
+        slower = re.search(r"0\.\d\d of the time", README).group()  # measured, so it changes
+        for number in ("0.66 GB", "(11 GB", "42 %", slower):
             self.assertIn(number, README)
             (sentence,) = readme.missing(README.replace(number, "7 GB"), SAVED["claims/results"], SAVED["cpu"])
             self.assertIn(number, sentence)
