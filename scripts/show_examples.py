@@ -23,8 +23,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE, KEPT = ROOT / "docs/guide/examples.md", ROOT / "docs/guide/examples"
 HASHES = KEPT / "sources.json"  # {example: hash of the sources that printed what is kept}
 COMPILE = "mkdir -p build && g++ -std=c++20 -O3 -I include -isystem /usr/include/eigen3 examples/{name}.cpp"
-INTRODUCTION = """What these examples print and draw, before you run them. `testing_orthogonality.cpp` is in [its
-guide](testing-orthogonality.md), `tensors_of_others.cpp` in [frameworks](frameworks.md).
+INTRODUCTION = """What these examples print and draw, before you run them. Two more have pages of their own:
+[orthogonality](testing-orthogonality.md) and [frameworks](frameworks.md).
 Every command starts in the root of a checkout; those that call `run.sh` install what is missing.
 `scripts/show_examples.py --run` runs the examples and writes this page. Times and last digits differ between machines."""
 # Lines of builds and of progress, and lines that a terminal would have overwritten.
