@@ -104,6 +104,8 @@ class Site:
             text = path.read_text(encoding="utf-8")
             anchors[path.name] = (text, set(re.findall(r'\b(?:id|name)="([^"]*)"', text)))
         for name, (text, _) in anchors.items():
+            if command := re.search(r"@(?:section autotoc|ref /)\S*", text):  # Doxygen has lost its way in the page
+                yield name, command.group()
             for link in LINK.finditer(text):
                 to, _, fragment = html.unescape(link["to"]).partition("#")
                 if re.match(r"[a-z]+:", to) or to.startswith("$"):  # another site; a template of Doxygen's
