@@ -127,8 +127,8 @@ def sentences(claims, cpu):
         f"({of_layers(lambda m, n: m * t):.0f} GB more in that model)",
         f"a step of LLaMA-3.1-70B takes {more[0]} % more than the frozen model's on 8 ranks, and {more[1]} % more on 128.",
         f"for 256 small products (64², r = 8) OpenBLAS's gemms take {gemms:.2f} of the time, when they are given",
-        "A forward pass with more tokens than M has columns takes less time by forming M̂, as the paper does: "
-        f"{formed[0]:.2f} to {formed[-1]:.2f}",
+        f"A forward pass with more tokens than M has columns takes {'less' if formed[-1] < 1 else 'no less'} time by "
+        f"forming M̂, as the paper does: {formed[0]:.2f} to {formed[-1]:.2f}",
     )
 
 

@@ -46,19 +46,19 @@ def constants(results):
 
 def cells(results):
     for cell in results["table1"]:
-        yield f"{called(results, cell['row'])}, {cell['cell']}: {cell['printed']}: {cell['verdict']}{missed(cell)}"
+        yield f"{called(results, cell['row'])}, {cell['cell']}: {cell['printed']}: {cell['verdict']}{missed(cell['claims'])}"
 
 
 def declared_parameters(results):
     """Numbers of parameters, whose verdict is not that of their exponents: each has to be equal."""
     for claim in results["declared"]:
         if claim["quantity"] == "parameters":
-            yield f"{claim['method']}, parameters: {claim['terms'][0]}: {claim['verdict']}{missed({'claims': [claim]})}"
+            yield f"{claim['method']}, parameters: {claim['terms'][0]}: {claim['verdict']}{missed([claim])}"
 
 
-def missed(cell):
+def missed(claims):
     """Where a number of parameters is not the formula's."""
-    for claim in cell["claims"]:
+    for claim in claims:
         if point := claim.get("missed"):
             sizes = ", ".join(f"{letter} = {size}" for letter, size in point["sizes"].items())
             return f" (the formula gives {point['claimed']}, counted {point['counted']} at {sizes})"

@@ -43,6 +43,7 @@ struct walks : backend::defaults {
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
     constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 18, step = row ? 64 : 6, most = row ? 256 : 96;
     if (row && !converted) return most;
+    // Narrower panels than the least would pass reflectors and sums too often, also where they alone fit the cache.
     auto const fits = [m](index_t bytes) {
       return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / step * step;
     };
