@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Products of bfloat16 by the instruction that adds two of them to a float, against plain loops in double, where every
-// product is exact.
+// Products of bfloat16 by the instructions that add them to floats, against plain loops in double, where every product
+// is exact. Where the processor has no tiles, plain loops stand in for their instructions.
 #include "compiled.hpp"
 
 #include <hoft/eigen/dense.hpp>
@@ -8,7 +8,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <concepts>
+#include <cstdint>
 #include <cstring>
 #include <latch>
 #include <limits>
@@ -58,25 +61,89 @@ struct meeting final : hoft::executor {
   }
 };
 
-template <class LA, class LB>
+float flushed(float a) { return std::abs(a) < 0x1p-126f ? std::copysign(0.0f, a) : a; }
+
+/// The instructions on tiles as their manual says: even terms and odd ones apart, each step rounded, none subnormal.
+struct loops {
+  struct registers {};
+  template <int V, int N>
+  static void multiply(index_t depth, hoft::cpu_backend::kernel::tile_rows A, hoft::cpu_backend::kernel::tile_rows B,
+                       hoft::cpu_backend::kernel::tile_columns<hoft::cpu_backend::kernel::float_tile const> S,
+                       hoft::cpu_backend::kernel::tile_columns<hoft::cpu_backend::kernel::float_tile> C) {
+    constexpr index_t lines = hoft::cpu_backend::kernel::tile_lines;
+    for (index_t n = 0; n < N; ++n)
+      for (index_t v = 0; v < V; ++v)
+        for (index_t j = 0; j < lines; ++j)
+          for (index_t i = 0; i < lines; ++i) {
+            float sum = S.data == nullptr ? 0 : S.at(v, n).data->numbers[j * lines + i];
+            for (index_t l = 0; l < depth; ++l) {
+              float even = 0, odd = 0;
+              for (index_t p = 0; p < lines; ++p) {
+                auto const a = A.at(v, l).data->pairs[p * lines + i], b = B.at(n, l).data->pairs[j * lines + p];
+                even = flushed(std::fma(number(a.first), number(b.first), even));
+                odd = flushed(std::fma(number(a.second), number(b.second), odd));
+              }
+              sum = flushed(sum + flushed(even + odd));
+            }
+            C.at(v, n).data->numbers[j * lines + i] = sum;
+          }
+  }
+
+ private:
+  static float number(std::uint16_t bits) { return flushed(std::bit_cast<float>(std::uint32_t{bits} << 16)); }
+};
+
+/// How a product is made.
+struct by_pairs {
+  static constexpr bool may_be_used() { return true; }
+  template <class... Arguments>
+  static void multiply(Arguments const&... a) {
+    hoft::cpu_backend::detail::multiply_by_pairs(a...);
+  }
+};
+template <class Tiles>
+struct by_tiles {
+  static bool may_be_used() {
+    if constexpr (std::same_as<Tiles, loops>) return true;
+    else return Tiles::may_be_used();
+  }
+  template <class... Arguments>
+  static void multiply(Arguments const&... a) {
+    hoft::cpu_backend::detail::multiply_by_tiles<Tiles>(a...);
+  }
+};
+struct as_it_is {  // dense()'s product
+  static constexpr bool may_be_used() { return true; }
+  template <class... Arguments>
+  static void multiply(Arguments const&... a) {
+    hoft::cpu_backend::pair_product(a...);
+  }
+};
+#if HOFT_HAS_PAIR_TILES
+#define HOFT_ALL_WAYS as_it_is, by_pairs, by_tiles<loops>, by_tiles<hoft::cpu_backend::kernel::amx>
+#else
+#define HOFT_ALL_WAYS as_it_is, by_pairs, by_tiles<loops>
+#endif
+
+template <class Way, class LA, class LB>
 void multiply(hoft::cpu policy, spaced<LA> const& A, spaced<LB> const& B, matrix_view<bf16> C) {
-  hoft::cpu_backend::pair_product(policy, A.view(), B.view(), C);
+  Way::multiply(policy, A.view(), B.view(), C);
 }
 
 /// Elements that are off by more than k roundings of a sum of floats, and one to bfloat16; what numbers below 2^-126
 /// may lose is added. And those that were written outside of C.
-template <class LA, class LB>
+template <class Way, class LA, class LB>
 index_t wrong_elements(index_t m, index_t k, index_t n, float scale_a = 1, float scale_b = 1) {
   spaced<LA> const A(m, k, 1, 3, scale_a);
   spaced<LB> const B(k, n, 2, 3, scale_b);
   spaced<col_major> C(m, n, 3);
   std::vector<bf16> const before = C.data;
-  multiply({}, A, B, C.view());
+  multiply<Way>({}, A, B, C.view());
   index_t wrong = 0;
   double const sum = double(k) * 0x1p-24 / (1 - double(k) * 0x1p-24), storage = 0x1p-8;  // half their spacings above 1
   for (index_t j = 0; j < n; ++j) {
     for (index_t i = 0; i < m; ++i) {
-      double exact = 0, size = 0, lost = double(k) * 0x1p-126;
+      double exact = 0, size = 0, lost = 2 * double(k) * 0x1p-126;
       for (index_t l = 0; l < k; ++l) {
         double const a = double(float(A.view()(i, l))), b = double(float(B.view()(l, j))), term = a * b;
         exact += term;
@@ -94,7 +161,9 @@ index_t wrong_elements(index_t m, index_t k, index_t n, float scale_a = 1, float
 
 }  // namespace
 
-TEST_CASE("products of pairs: layouts, odd sums, edges of vectors, tiles, sweeps and blocks") {
+TEST_CASE_TEMPLATE("products of pairs: layouts, odd sums, edges of vectors, tiles, sweeps and blocks", Way,
+                   HOFT_ALL_WAYS) {
+  if (!Way::may_be_used()) return;
   struct shape {
     index_t m, k, n;
   };
@@ -105,50 +174,52 @@ TEST_CASE("products of pairs: layouts, odd sums, edges of vectors, tiles, sweeps
     CAPTURE(s.m);
     CAPTURE(s.k);
     CAPTURE(s.n);
-    CHECK(wrong_elements<col_major, col_major>(s.m, s.k, s.n) == 0);
-    CHECK(wrong_elements<row_major, col_major>(s.m, s.k, s.n) == 0);
-    CHECK(wrong_elements<col_major, row_major>(s.m, s.k, s.n) == 0);
-    CHECK(wrong_elements<row_major, row_major>(s.m, s.k, s.n) == 0);
+    CHECK(wrong_elements<Way, col_major, col_major>(s.m, s.k, s.n) == 0);
+    CHECK(wrong_elements<Way, row_major, col_major>(s.m, s.k, s.n) == 0);
+    CHECK(wrong_elements<Way, col_major, row_major>(s.m, s.k, s.n) == 0);
+    CHECK(wrong_elements<Way, row_major, row_major>(s.m, s.k, s.n) == 0);
   }
 }
 
-TEST_CASE("products of pairs: the same bits for any threads, layouts, places and neighbours") {
+TEST_CASE_TEMPLATE("products of pairs: the same bits for any threads, layouts, places and neighbours", Way,
+                   HOFT_ALL_WAYS) {
+  if (!Way::may_be_used()) return;
   // Some tasks for each thread, and sums kept between sweeps.
   index_t const m = 150, k = 1300, n = 1100;
   spaced<col_major> const A(m, k, 1), B(k, n, 2);
   spaced<row_major> A_rows(m, k, 1), B_rows(k, n, 2);
   spaced<col_major> C(m, n, 3, 0), D(m, n, 3, 0);
-  multiply({}, A, B, C.view());
+  multiply<Way>({}, A, B, C.view());
   auto const same = [&] { return std::memcmp(C.data.data(), D.data.data(), C.data.size() * sizeof(bf16)) == 0; };
   meeting threads;
-  multiply({.threads = 3, .executor = &threads}, A, B, D.view());
+  multiply<Way>({.threads = 3, .executor = &threads}, A, B, D.view());
   CHECK(same());
-  multiply({.threads = std::numeric_limits<int>::max(), .executor = &threads}, A_rows, B, D.view());
+  multiply<Way>({.threads = std::numeric_limits<int>::max(), .executor = &threads}, A_rows, B, D.view());
   CHECK(same());
-  multiply({.threads = 2}, A_rows, B_rows, D.view());
+  multiply<Way>({.threads = 2}, A_rows, B_rows, D.view());
   CHECK(same());
   // Few columns are shared by rows.
   spaced<col_major> few(n, m, 3, 0), few_by_threads(n, m, 3, 0);
-  hoft::cpu_backend::pair_product({}, B.view().transposed(), A.view().transposed(), few.view());
-  hoft::cpu_backend::pair_product({.threads = 3, .executor = &threads}, B.view().transposed(), A.view().transposed(),
-                                  few_by_threads.view());
+  Way::multiply(hoft::cpu{}, B.view().transposed(), A.view().transposed(), few.view());
+  Way::multiply(hoft::cpu{.threads = 3, .executor = &threads}, B.view().transposed(), A.view().transposed(),
+                few_by_threads.view());
   CHECK(std::memcmp(few.data.data(), few_by_threads.data.data(), few.data.size() * sizeof(bf16)) == 0);
   // A part of the result by itself, behind an odd address.
   index_t const i = 5, j = 7, rows = 97, cols = 11;
   spaced<col_major> part(rows, cols, 4);
-  hoft::cpu_backend::pair_product({.threads = 2}, A.view().block(i, 0, rows, k), B.view().columns(j, cols),
-                                  part.view());
+  Way::multiply(hoft::cpu{.threads = 2}, A.view().block(i, 0, rows, k), B.view().columns(j, cols), part.view());
   index_t wrong = 0;
   for (index_t q = 0; q < cols; ++q)
     for (index_t p = 0; p < rows; ++p) wrong += part.view()(p, q).value != C.view()(i + p, j + q).value ? 1 : 0;
   CHECK(wrong == 0);
 }
 
-TEST_CASE("products of pairs: NaN and infinity stay in their rows and columns") {
+TEST_CASE_TEMPLATE("products of pairs: NaN and infinity stay in their rows and columns", Way, HOFT_ALL_WAYS) {
+  if (!Way::may_be_used()) return;
   spaced<col_major> A(40, 7, 1), B(7, 20, 2), C(40, 20, 3);
   A.view()(33, 6) = bf16(std::numeric_limits<float>::infinity());
   B.view()(2, 18) = bf16(std::numeric_limits<float>::quiet_NaN());
-  multiply({}, A, B, C.view());
+  multiply<Way>({}, A, B, C.view());
   index_t wrong = 0;
   for (index_t j = 0; j < 20; ++j)
     for (index_t i = 0; i < 40; ++i) {
@@ -172,7 +243,7 @@ TEST_CASE("products of pairs: a term is added after another, the second of a pai
         for (index_t i = 0; i < rows; ++i) A.view()(i, l) = bf16(o.terms[l]);
         for (index_t j = 0; j < 35; ++j) B.view()(l, j) = bf16(1);
       }
-      multiply({}, A, B, C.view());
+      multiply<by_pairs>({}, A, B, C.view());
       index_t wrong = 0;
       for (index_t j = 0; j < 35; ++j)
         for (index_t i = 0; i < rows; ++i) wrong += float(C.view()(i, j)) == o.sum ? 0 : 1;
@@ -180,7 +251,26 @@ TEST_CASE("products of pairs: a term is added after another, the second of a pai
     }
 }
 
-TEST_CASE("products of pairs: very large and very small numbers") {
+#if HOFT_HAS_PAIR_TILES
+TEST_CASE("products of tiles: the processor's bits are those of plain loops") {
+  if (!hoft::cpu_backend::kernel::amx::may_be_used()) return;
+  struct shape {
+    index_t m, k, n;
+  };
+  for (shape const& s : {shape{1, 1, 1}, {17, 31, 8}, {70, 600, 33}, {300, 1030, 530}})
+    for (float scale : {1.0f, 1e-19f, 1e18f}) {
+      spaced<row_major> const A(s.m, s.k, 1, 3, scale);
+      spaced<col_major> const B(s.k, s.n, 2, 3, scale);
+      spaced<col_major> C(s.m, s.n, 3), D(s.m, s.n, 3);
+      multiply<by_tiles<hoft::cpu_backend::kernel::amx>>({}, A, B, C.view());
+      multiply<by_tiles<loops>>({}, A, B, D.view());
+      CHECK(std::memcmp(C.data.data(), D.data.data(), C.data.size() * sizeof(bf16)) == 0);
+    }
+}
+#endif
+
+TEST_CASE_TEMPLATE("products of pairs: very large and very small numbers", Way, HOFT_ALL_WAYS) {
+  if (!Way::may_be_used()) return;
   struct scales {
     float a, b;
   };
@@ -194,8 +284,8 @@ TEST_CASE("products of pairs: very large and very small numbers") {
                           {1e-38f, 1}}) {
     CAPTURE(s.a);
     CAPTURE(s.b);
-    CHECK(wrong_elements<col_major, col_major>(40, 90, 7, s.a, s.b) == 0);
-    CHECK(wrong_elements<row_major, row_major>(7, 1030, 40, s.a, s.b) == 0);
+    CHECK(wrong_elements<Way, col_major, col_major>(40, 90, 7, s.a, s.b) == 0);
+    CHECK(wrong_elements<Way, row_major, row_major>(7, 1030, 40, s.a, s.b) == 0);
   }
 }
 

@@ -104,10 +104,15 @@
 #else
 #define HOFT_ABI_BFLOAT16
 #endif
+#if defined(__AMX_BF16__)
+#define HOFT_ABI_TILES _amx
+#else
+#define HOFT_ABI_TILES
+#endif
 
 #define HOFT_ABI_TARGET                                                                                              \
   HOFT_ABI_JOIN(HOFT_ABI_VECTORS, HOFT_ABI_FMA, HOFT_ABI_HALF, HOFT_ABI_BITS, HOFT_ABI_AVX512, HOFT_ABI_AVX512_HALF, \
-                HOFT_ABI_BFLOAT16, HOFT_ABI_EIGEN, )
+                HOFT_ABI_BFLOAT16, HOFT_ABI_TILES, HOFT_ABI_EIGEN)
 
 #define HOFT_NAMESPACE hoft::inline HOFT_ABI_VERSION
 #define HOFT_TARGET_NAMESPACE hoft::inline HOFT_ABI_VERSION::inline HOFT_ABI_TARGET

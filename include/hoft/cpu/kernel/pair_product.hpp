@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/cpu/kernel/pair_product.hpp: the product of two matrices of bfloat16, where the processor has an instruction
-// that adds two products of them to a float. Both stay in 16 bits: nothing is converted but the result.
+// hoft/cpu/kernel/pair_product.hpp: the product of two matrices of bfloat16, where the processor has instructions that
+// add products of them to floats. Both stay in 16 bits: nothing is converted but the result.
 #pragma once
+#include <hoft/cpu/kernel/pair_packing.hpp>
 #include <hoft/cpu/kernel/sum_tiles.hpp>
+#include <hoft/cpu/kernel/tile_product.hpp>
 #include <hoft/cpu/policy.hpp>
 
 #include <vector>
@@ -17,52 +19,10 @@ inline constexpr bool takes_pairs = kernel::has_pairs&& std::same_as<std::remove
 #if HOFT_HAS_PAIRS
 namespace detail {
 
-using kernel::bfloat16_pair;
-
 /// Terms summed in one sweep: a slab of so many takes 64 KiB of the stack and the second-level cache, six columns of B
 /// 6 KiB of the first.
 inline constexpr index_t pair_depth = 512;
 inline constexpr index_t pair_slab = kernel::tile_vectors<float> * kernel::lanes<float>;
-
-/// The first `count` numbers of a line, or a whole vector, in upper halves.
-EIGEN_ALWAYS_INLINE kernel::wide_bits load_upper(Eigen::bfloat16 const* from, index_t count) {
-  return std::bit_cast<kernel::wide_bits>(count < kernel::lanes<float> ? kernel::load_part_as<float>(from, count)
-                                                                       : kernel::load_as<float>(from));
-}
-/// Pairs of neighbours in a line and the next one, which counts as zeros where it is not there.
-EIGEN_ALWAYS_INLINE auto load_pairs(Eigen::bfloat16 const* from, index_t ld, bool has_next, index_t count) {
-  kernel::wide_bits const low = load_upper(from, count) >> 16;
-  return std::bit_cast<kernel::packet<float>>(has_next ? load_upper(from + ld, count) | low : low);
-}
-EIGEN_ALWAYS_INLINE void store_pairs(void* to, kernel::packet<float> const& pairs) {
-  std::memcpy(to, &pairs, sizeof(pairs));
-}
-
-/// A [rows, depth] as columns of `height` pairs, a multiple of the lanes, with zeros behind rows and depth.
-inline void pack_pairs(matrix_view<Eigen::bfloat16 const, col_major> A, index_t height, bfloat16_pair* slab) {
-  for (index_t d = 0; d < A.cols; d += 2, slab += height)
-    for (index_t i = 0; i < height; i += kernel::lanes<float>)
-      store_pairs(slab + i, load_pairs(A.data + i + d * A.ld, A.ld, d + 1 < A.cols, A.rows - i));
-}
-/// Pairs lie together here, and are turned in squares.
-inline void pack_pairs(matrix_view<Eigen::bfloat16 const, row_major> A, index_t height, bfloat16_pair* slab) {
-  constexpr int lane = kernel::lanes<float>;
-  auto none = kernel::zero<float>();
-  for (index_t i = 0; i < height; i += lane)
-    for (index_t d = 0; d < A.cols; d += 2 * lane) {
-      index_t const count = (std::min)(index_t(2 * lane), A.cols - d);
-      Eigen::internal::PacketBlock<decltype(none), lane> square;
-      for (int v = 0; v < lane; ++v) {
-        square.packet[v] = none;
-        if (i + v >= A.rows) continue;
-        Eigen::bfloat16 const* const row = A.data + (i + v) * A.ld + d;
-        if (count == 2 * lane) std::memcpy(&square.packet[v], row, sizeof(none));
-        else std::memcpy(&square.packet[v], row, std::size_t(count) * sizeof(*row));
-      }
-      Eigen::internal::ptranspose(square);
-      for (int v = 0; v < (count + 1) / 2; ++v) store_pairs(slab + (d / 2 + v) * height + i, square.packet[v]);
-    }
-}
 
 /// Columns of a matrix [k, n] as pairs that lie together, each in a float's place, with zeros behind the last.
 class paired_columns {
@@ -85,19 +45,12 @@ class paired_columns {
       std::memcpy(data_.data() + j * ld_, B.data + j * B.ld, std::size_t(B.rows) * sizeof(Eigen::bfloat16));
   }
   void fill(matrix_view<Eigen::bfloat16 const, row_major> B) {
-    constexpr int lane = kernel::lanes<float>;
-    auto none = kernel::zero<float>();
-    for (index_t l = 0; l < B.rows; l += 2 * lane)
-      for (index_t j = 0; j < B.cols; j += lane) {
-        index_t const count = (std::min)(index_t{lane}, B.cols - j);
-        Eigen::internal::PacketBlock<decltype(none), lane> square;
-        for (int v = 0; v < lane; ++v) {
-          index_t const row = l + 2 * v;
-          square.packet[v] = none;
-          if (row < B.rows) square.packet[v] = load_pairs(B.data + row * B.ld + j, B.ld, row + 1 < B.rows, count);
-        }
+    for (index_t l = 0; l < B.rows; l += 2 * square_side)
+      for (index_t j = 0; j < B.cols; j += square_side) {
+        auto square = pairs_across(B.data + l * B.ld + j, B.ld, B.rows - l, B.cols - j);
         Eigen::internal::ptranspose(square);
-        for (int v = 0; v < count; ++v) store_pairs(data_.data() + (j + v) * ld_ + l / 2, square.packet[v]);
+        for (int v = 0; v < (std::min)(index_t{square_side}, B.cols - j); ++v)
+          store_pairs(data_.data() + (j + v) * ld_ + l / 2, square.packet[v]);
       }
   }
   index_t ld_ = 0;
@@ -125,10 +78,10 @@ void multiply_slab(matrix_view<Eigen::bfloat16 const, L> A, paired_columns const
   }
 }
 
-/// C := A B. Threads share the columns; or, where they are few, the rows.
+/// C := A B by vectors of pairs. Threads share the columns; or, where they are few, the rows.
 template <class LA, class LB>
-void multiply_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
-                    matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
+void multiply_by_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
+                       matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
   constexpr index_t most = 256;  // columns whose pairs stay in the caches
   struct memory {
     paired_columns pairs;
@@ -153,10 +106,21 @@ void multiply_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
   }
 }
 
+/// C := A B by the best instructions that there are.
+template <class LA, class LB>
+void multiply_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
+                    matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
+#if HOFT_HAS_PAIR_TILES
+  if (kernel::amx::may_be_used()) return multiply_by_tiles<kernel::amx>(policy, A, B, C);
+#endif
+  multiply_by_pairs(policy, A, B, C);
+}
+
 }  // namespace detail
 
-/// C := A B, A [m, k], B [k, n], C [m, n]. Each element is one sum of floats, pair by pair in the order of k, rounded
-/// to the nearest after each product, whatever the caller's modes; subnormal numbers count as zeros.
+/// C := A B, A [m, k], B [k, n], C [m, n]. Each element is one sum of floats, rounded to the nearest after each step,
+/// whatever the caller's modes; subnormal numbers count as zeros. By vectors the sum goes pair by pair in the order of
+/// k, by tiles (pair_tiles.hpp) also in the order of k, 32 products at a time.
 template <class LA, class LB>
 void pair_product(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A, matrix_view<Eigen::bfloat16 const, LB> B,
                   matrix_view<Eigen::bfloat16> C) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/cpu/kernel/pairs.hpp: pairs of bfloat16, of which one instruction adds both products to a float.
+// hoft/cpu/kernel/pairs.hpp: pairs of bfloat16, of which one instruction adds both products to a float, or of which
+// another multiplies whole tiles.
 #pragma once
 #include <hoft/cpu/kernel/packet.hpp>
 
@@ -12,10 +13,18 @@
 #define HOFT_HAS_PAIRS 0
 #endif
 
+#if HOFT_HAS_PAIRS && defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__x86_64__) && defined(__linux__)
+#define HOFT_HAS_PAIR_TILES 1
+#else
+#define HOFT_HAS_PAIR_TILES 0
+#endif
+
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
-/// Whether the processor has the instruction.
+/// Whether the processor adds pairs to floats.
 inline constexpr bool has_pairs = HOFT_HAS_PAIRS;
+/// Whether it also multiplies tiles of pairs; a process has to ask for them besides (pair_tiles.hpp).
+inline constexpr bool has_pair_tiles = HOFT_HAS_PAIR_TILES;
 
 /// Two neighbours along a sum, by their bits.
 struct bfloat16_pair {
