@@ -4,11 +4,12 @@
 the same layer by hand in plain PyTorch (plain_wy.py).
 
     python3 -m venv build/venv && build/venv/bin/pip install torch peft ninja
-    build/venv/bin/python bench/linear.py [--rounds N] [--save | --check]
+    build/venv/bin/python bench/linear.py [--rounds N] [--amx] [--save | --check]
 
 A step is forward, backward and a small update of what is trained, so that hoft binds its layer anew in each. The
 contestants of a case take turns, in another order in each round; a number is the median of the processor times of the
-only thread. With --save, writes bench/results/linear.json and the table in examples/pytorch/README.md.
+only thread. With --save, writes bench/results/linear.json and its table in examples/pytorch/README.md; --amx keeps the
+results of a processor with AMX apart, in linear_amx.json.
 """
 
 import argparse
@@ -29,7 +30,7 @@ sys.path.append(str(ROOT / "scripts"))
 
 from prose import written_between
 
-RESULTS = ROOT / "bench/results/linear.json"
+RESULTS = {amx: ROOT / f"bench/results/linear{'_amx' * amx}.json" for amx in (False, True)}
 PAGE = ROOT / "examples/pytorch/README.md"
 CASES = [((m, n), kind) for (m, n) in ((1024, 1024), (4096, 1024)) for kind in ("float32", "bfloat16")]
 COLUMNS = {
@@ -117,15 +118,19 @@ def table(results):
     return tables.as_markdown(rows)
 
 
-def page(results):
-    """The README with what stands between the marks replaced."""
+def section(results):
     machine = results["machine"]
-    text = (
+    return (
         f"One step, {results['tokens']} tokens, r = {results['rank']}, on one thread of {machine['processor']};\n"
         f"PyTorch {machine['torch']}, PEFT {machine['peft']}; medians of {results['rounds']} rounds, ms\n"
         f"(`{results['command']}`, {results['date']}, commit `{results['commit'][:12]}`):\n\n{table(results)}\n"
     )
-    return written_between("bench/linear.py", text, PAGE)
+
+
+def page():
+    """The README with the saved results between the marks."""
+    saved = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.values() if path.exists()]
+    return written_between("bench/linear.py", "\n".join(map(section, saved)), PAGE)
 
 
 def machine():
@@ -166,18 +171,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--save", action="store_true", help="keep the results and write the table")
-    parser.add_argument("--check", action="store_true", help="fail if the table is not that of the saved results")
+    parser.add_argument("--amx", action="store_true", help="results of a processor with AMX for bfloat16")
+    parser.add_argument("--check", action="store_true", help="fail if the tables are not those of the saved results")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error(f"--rounds {options.rounds}: expected at least 1")
     if options.check:
-        if page(json.loads(RESULTS.read_text(encoding="utf-8"))) != PAGE.read_text(encoding="utf-8"):
-            sys.exit(f"linear.py: {PAGE.relative_to(ROOT)} does not show bench/results/linear.json")
+        if page() != PAGE.read_text(encoding="utf-8"):
+            sys.exit(f"linear.py: {PAGE.relative_to(ROOT)} does not show bench/results/linear*.json")
         return
+    if options.amx and "amx_bf16" not in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split():
+        parser.error("--amx: this processor has no AMX for bfloat16")
     results = run(options)
     if options.save:
-        RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        PAGE.write_text(page(results), encoding="utf-8")
+        text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+        RESULTS[options.amx].write_text(text, encoding="utf-8")
+        PAGE.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes docs/reference/performance.md, performance-avx2.md and the plots from bench/results/*.json and bench/notes.json.
+"""Writes docs/reference/performance.md, those of other processors and the plots from bench/results/*.json and
+bench/notes.json.
 
 --check writes nothing and fails when a page is not what would be written.
 """
@@ -27,7 +28,15 @@ from targets import evaluate
 RESULTS, NOTES = ROOT / "bench/results/cpu.json", ROOT / "bench/notes.json"
 GPU, TRAINING = ROOT / "bench/results/gpu.json", ROOT / "bench/results/gpu_training.json"
 PAGE = ROOT / "docs/reference/performance.md"
-AVX2, AVX2_PAGE = ROOT / "bench/results/cpu_avx2.json", ROOT / "docs/reference/performance-avx2.md"
+# Further runs: what the title and the first sentence of docs/reference/performance-….md say of bench/results/cpu_….json.
+FURTHER = {
+    "avx2": ("without AVX-512", "hoft, and every peer, with AVX2 and FMA alone."),
+    "amx": (
+        "on a processor with AMX",
+        "The same on another processor, whose instructions for tiles multiply a weight in bfloat16 (the rows of "
+        "bfloat16 against float) and whose memory gives less: the table of the machine says what.",
+    ),
+}
 
 TOKENS = "There are 2048 tokens for 768² and 1024², 1024 for 4096 × 512, and 512 for 4096². "  # bench/data.hpp
 ON_BLAS = (
@@ -107,7 +116,8 @@ METHOD = (
     "found by arithmetic and by experiments. It shares memory and the last-level cache with other machines, so a share "
     "of the peak moves by some percent from one run to another, also where no code has changed.",
     "[Complexity](complexity.md) may be of another machine and commit: its table says which. Compare times within one page "
-    "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2.",
+    "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2, and [performance on a "
+    "processor with AMX](performance-amx.md) another machine.",
 )
 
 
@@ -329,18 +339,21 @@ def ahead_parts(cases):
     ]
 
 
-def avx2_page(results):
+def further_page(name, results):
+    title, first = FURTHER[name]
     parts = [
-        "# Performance without AVX-512\n",
+        f"# Performance {title}\n",
         paragraph(
-            "hoft, and every peer, with AVX2 and FMA alone. `python3 bench/report.py` writes this page from "
-            "[bench/results/cpu_avx2.json](../../bench/results/cpu_avx2.json). [Performance](performance.md) says how it is "
-            "measured, what the cases and the columns are, and why rows fall short."
+            f"{first} `python3 bench/report.py` writes this page from [bench/results/cpu_{name}.json]"
+            f"(../../bench/results/cpu_{name}.json). [Performance](performance.md) says how it is measured, what the cases "
+            "and the columns are, and why rows fall short."
         ),
         machine_lines(results) + "\n",
         *ahead_parts(results["cases"]),
         "## Targets\n",
         target_lines(evaluate(results["cases"])) + "\n",
+        "## The machine during the run\n",
+        tables.as_markdown(tables.machine_table(results["cases"])) + "\n",
         "## All cases\n",
     ]
     return "\n".join(parts + case_parts(results["cases"], "###"))
@@ -363,8 +376,10 @@ def main():
         json.loads(path.read_text(encoding="utf-8")) if path.exists() else None for path in (GPU, TRAINING)
     )
     check_or_write(PAGE, page(results, notes, gpu, gpu_training), options.check)
-    if AVX2.exists():
-        check_or_write(AVX2_PAGE, avx2_page(json.loads(AVX2.read_text(encoding="utf-8"))), options.check)
+    for name in FURTHER:
+        if (path := RESULTS.with_stem(f"cpu_{name}")).exists():
+            written = further_page(name, json.loads(path.read_text(encoding="utf-8")))
+            check_or_write(PAGE.with_stem(f"performance-{name}"), written, options.check)
     if options.check:
         return
     import plots  # only here: the check needs no matplotlib

@@ -8,6 +8,8 @@
 #   --save        writes bench/results/cpu.json, its plots and docs/reference/performance.md
 #   --avx2        without AVX-512: hoft, Eigen, OpenBLAS and PyTorch with the vectors of x86-64-v3, in build/bench-avx2.
 #                 --save writes bench/results/cpu_avx2.json and docs/reference/performance-avx2.md
+#   --amx         as --cpu on a processor with AMX, whose results are kept apart: --save writes
+#                 bench/results/cpu_amx.json and docs/reference/performance-amx.md
 #   --claims      measures instead what docs/reference/complexity.md says of complexity, orthogonality and coverage
 #                 (minutes; --quick: the smallest sizes), results in build/bench/results/claims; --save writes
 #                 bench/results/claims and docs/reference/complexity.md. --gpu: for the methods that exist on a GPU,
@@ -25,6 +27,7 @@ quick=()
 save=
 claims=
 avx2=
+amx=
 gpu=
 partial=
 options=()
@@ -34,6 +37,7 @@ for option in "$@"; do
     --quick) quick=(--quick) ;;
     --save) save=yes ;;
     --avx2) avx2=yes ;;
+    --amx) amx=yes ;;
     --claims) claims=yes ;;
     --gpu) gpu=yes ;;
     --only=* | --benchmark_*) partial=yes options+=("$option") ;;
@@ -48,7 +52,15 @@ if [[ -n $save && (-n $partial || ${#quick[@]} -gt 0) ]]; then
   exit 2
 fi
 
-if [[ -n $claims && -n $partial$avx2 ]]; then
+if [[ -n $avx2 && -n $amx ]]; then
+  echo "run.sh: --avx2 and --amx are two runs" >&2
+  exit 2
+fi
+if [[ -n $amx ]] && ! grep -qw amx_bf16 /proc/cpuinfo; then
+  echo "run.sh: --amx: this processor has no AMX for bfloat16" >&2
+  exit 2
+fi
+if [[ -n $claims && -n $partial$avx2$amx ]]; then
   echo "run.sh: --claims knows --quick, --save and --gpu only" >&2
   exit 2
 fi
@@ -66,6 +78,7 @@ fi
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE ATEN_CPU_CAPABILITY
 folder=build/bench name=cpu
 vectors=()
+[[ -z $amx ]] || name=cpu_amx
 if [[ -n $avx2 ]]; then
   folder=build/bench-avx2 name=cpu_avx2
   vectors=(-DHOFT_NATIVE=OFF -DCMAKE_CXX_FLAGS=-march=x86-64-v3)

@@ -34,7 +34,7 @@ problem() {
 programs_of() {
   local bench='^bench/[^/]*\.(cpp|hpp)$' package='^examples/pytorch/(hoft_torch/|build_backend/|setup\.py$)'
   case ${1#bench/results/} in
-    cpu.json | cpu_avx2.json) echo "$bench|^bench/(torch_twin\.py|run\.sh)$" ;;
+    cpu.json | cpu_avx2.json | cpu_amx.json) echo "$bench|^bench/(torch_twin\.py|run\.sh)$" ;;
     claims/* | claims_gpu/*)
       printf %s '^bench/(data|eigen_gemm)\.hpp$|^bench/methods/|^bench/(gpu/)?claims/.*\.(cu|cpp|hpp)$' \
         '|^bench/claims/(plans\.py|(models|table1)\.json)$'
@@ -42,7 +42,7 @@ programs_of() {
     gpu.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|torch_peers\.py)$' ;;
     gpu_counts.json) echo '^bench/gpu/([^/]*\.(cu|cpp|hpp)|instructions\.py)$|^tests/ptx/[^/]*\.(cpp|hpp)$' ;;
     gpu_training.json) echo "^bench/gpu/compare_torch/|$package" ;;
-    linear.json) echo "$package|^bench/plain_wy\.py$" ;;
+    linear.json | linear_amx.json) echo "$package|^bench/plain_wy\.py$" ;;
     linalg_torch.json) echo "$package" ;;
     scaling.json) echo '^bench/scaling/scaling\.cpp$' ;;
     threads.json) echo '^bench/threads/parts\.cpp$' ;;

@@ -104,7 +104,7 @@
 #else
 #define HOFT_ABI_BFLOAT16
 #endif
-#if defined(__AMX_BF16__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)  // as g++ and older clang spell it
 #define HOFT_ABI_TILES _amx
 #else
 #define HOFT_ABI_TILES

@@ -172,8 +172,8 @@ class Release(unittest.TestCase):
         return sorted(found)
 
     def test_programs_that_were_not_measured(self):
-        cpu, claims, text = ["cpu", "cpu_avx2"], ["claims/results", "claims_gpu/results"], ["finetune_starts", "finetune_text"]
-        package = ["gpu_training", "linalg_torch", "linear", *text]
+        cpu, claims, text = ["cpu", "cpu_amx", "cpu_avx2"], ["claims/results", "claims_gpu/results"], ["finetune_starts", "finetune_text"]
+        package = ["gpu_training", "linalg_torch", "linear", "linear_amx", *text]
         for name, results in (("bench/apply.cpp", cpu), ("bench/contest.hpp", cpu), ("bench/run.sh", cpu),
                               ("bench/data.hpp", [*claims, *cpu]), ("bench/eigen_gemm.hpp", [*claims, *cpu]),
                               ("bench/methods/lora.hpp", claims), ("bench/claims/time.cpp", claims),
@@ -184,7 +184,7 @@ class Release(unittest.TestCase):
                               ("bench/scaling/scaling.cpp", ["scaling"]), ("bench/threads/parts.cpp", ["threads"]),
                               ("examples/finetune_images/layers.cpp", ["finetune_images"]),
                               ("examples/npy.hpp", ["finetune_images"]),
-                              ("examples/finetune_text/training.py", text), ("bench/plain_wy.py", ["linear"]),
+                              ("examples/finetune_text/training.py", text), ("bench/plain_wy.py", ["linear", "linear_amx"]),
                               ("examples/pytorch/hoft_torch/module.py", package),
                               ("examples/pytorch/hoft_torch/csrc/cpu.cpp", package),
                               ("bench/report.py", []), ("examples/finetune_text/plot.py", []),

@@ -13,7 +13,8 @@
 #define HOFT_HAS_PAIRS 0
 #endif
 
-#if HOFT_HAS_PAIRS && defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__x86_64__) && defined(__linux__)
+// The second spelling is that of older clang.
+#if HOFT_HAS_PAIRS && defined(__linux__) && defined(__x86_64__) && (defined(__AMX_BF16__) || defined(__AMXBF16__))
 #define HOFT_HAS_PAIR_TILES 1
 #else
 #define HOFT_HAS_PAIR_TILES 0
@@ -23,8 +24,6 @@ namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
 /// Whether the processor adds pairs to floats.
 inline constexpr bool has_pairs = HOFT_HAS_PAIRS;
-/// Whether it also multiplies tiles of pairs; a process has to ask for them besides (pair_tiles.hpp).
-inline constexpr bool has_pair_tiles = HOFT_HAS_PAIR_TILES;
 
 /// Two neighbours along a sum, by their bits.
 struct bfloat16_pair {
