@@ -7,9 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
@@ -46,8 +43,13 @@ struct amx {
   /// Whether this process may use the registers: Linux wants to be asked first, and its answer stays.
   static bool may_be_used() {
     static bool const may = [] {
-      constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-      return ::syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+      constexpr long arch_prctl = 158, request_permission = 0x1023, tile_data = 18;
+      long answer = 0;
+      __asm__ volatile("syscall"
+                       : "=a"(answer)
+                       : "0"(arch_prctl), "D"(request_permission), "S"(tile_data)
+                       : "rcx", "r11", "memory");
+      return answer == 0;
     }();
     return may;
   }

@@ -13,8 +13,8 @@
 #define HOFT_HAS_PAIRS 0
 #endif
 
-// The second spelling is that of older clang.
-#if HOFT_HAS_PAIRS && defined(__linux__) && defined(__x86_64__) && (defined(__AMX_BF16__) || defined(__AMXBF16__))
+// __AMXBF16__ is how older clang spells it.
+#if HOFT_HAS_PAIRS && defined(__linux__) && defined(__LP64__) && (defined(__AMX_BF16__) || defined(__AMXBF16__))
 #define HOFT_HAS_PAIR_TILES 1
 #else
 #define HOFT_HAS_PAIR_TILES 0
