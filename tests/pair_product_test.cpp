@@ -95,6 +95,7 @@ struct loops {
 
 /// How a product is made.
 struct by_pairs {
+  static constexpr int steps = 1;  // of a sum, for each term, at most: each may lose what is below 2^-126
   static constexpr bool may_be_used() { return true; }
   template <class... Arguments>
   static void multiply(Arguments const&... a) {
@@ -103,6 +104,7 @@ struct by_pairs {
 };
 template <class Tiles>
 struct by_tiles {
+  static constexpr int steps = 2;
   static bool may_be_used() {
     if constexpr (std::same_as<Tiles, loops>) return true;
     else return Tiles::may_be_used();
@@ -113,6 +115,7 @@ struct by_tiles {
   }
 };
 struct as_it_is {  // dense()'s product
+  static constexpr int steps = HOFT_HAS_PAIR_TILES ? 2 : 1;
   static constexpr bool may_be_used() { return true; }
   template <class... Arguments>
   static void multiply(Arguments const&... a) {
@@ -143,7 +146,7 @@ index_t wrong_elements(index_t m, index_t k, index_t n, float scale_a = 1, float
   double const sum = double(k) * 0x1p-24 / (1 - double(k) * 0x1p-24), storage = 0x1p-8;  // half their spacings above 1
   for (index_t j = 0; j < n; ++j) {
     for (index_t i = 0; i < m; ++i) {
-      double exact = 0, size = 0, lost = 2 * double(k) * 0x1p-126;
+      double exact = 0, size = 0, lost = Way::steps * double(k) * 0x1p-126;
       for (index_t l = 0; l < k; ++l) {
         double const a = double(float(A.view()(i, l))), b = double(float(B.view()(l, j))), term = a * b;
         exact += term;
