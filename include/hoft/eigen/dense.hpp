@@ -11,15 +11,16 @@
 namespace HOFT_TARGET_NAMESPACE {
 
 /// The base operator of a dense weight M [m, n] that somebody else owns: Y := M X and Y := MᴴX for X and Y of one
-/// layout. Weights in their accumulator type are multiplied without allocating; 16-bit ones are converted panel by
-/// panel in memory allocated for the length of the call. Made with a policy, it computes there; made without, on the
-/// threads of the forward or backward pass that calls it. The same bits for any number of threads.
+/// layout. Weights in their accumulator type are multiplied without allocating; 16-bit ones are converted or packed in
+/// memory allocated for the length of the call: panels of M and X, or with AMX all of X, or of M where Y is row-major.
+/// Made with a policy, it computes there; made without, on the threads of the forward or backward pass that calls it.
+/// The same bits for any number of threads.
 ///
 /// M and X in bfloat16 stay in 16 bits where the compiler targets AVX512-BF16, unless M has contiguous rows (columns
-/// for Mᴴ) and X one token. Where it targets AMX too, tiles are multiplied, if Linux lets the process use them. Sums
-/// are floats as ever, but rounded to the nearest whatever the caller's modes, and numbers below 2⁻¹²⁶ count as zeros.
-/// So a sum of k products may be off by another 2k 2⁻¹²⁶, and by each product with an element of M or X below 2⁻¹²⁶,
-/// which is lost.
+/// for Mᴴ) and X one token. Where it targets AMX too, tiles are multiplied, if Linux lets the process use them; the
+/// first such product asks it to. Sums are floats as ever, but rounded to the nearest whatever the caller's modes, and
+/// numbers below 2⁻¹²⁶ count as zeros. So a sum of k products may be off by another 2k 2⁻¹²⁶, and by each product with
+/// an element of M or X below 2⁻¹²⁶, which is lost.
 template <class T, class LM>
 class dense_operator {
  public:

@@ -42,7 +42,7 @@ EIGEN_ALWAYS_INLINE auto pairs_along(Eigen::bfloat16 const* from, index_t ld, in
   }
   return square;
 }
-/// Pairs of each of `lines` lines of `count` numbers and the next: as many lines of pairs are half of those.
+/// Pairs of numbers in line 2v and line 2v + 1, of `lines` lines of `count` numbers.
 EIGEN_ALWAYS_INLINE auto pairs_across(Eigen::bfloat16 const* from, index_t ld, index_t lines, index_t count) {
   auto none = kernel::zero<float>();
   Eigen::internal::PacketBlock<decltype(none), square_side> square;

@@ -4,7 +4,7 @@
 #pragma once
 #include <hoft/cpu/kernel/pair_packing.hpp>
 #include <hoft/cpu/kernel/sum_tiles.hpp>
-#include <hoft/cpu/kernel/tile_product.hpp>
+#include <hoft/cpu/kernel/pair_tile_product.hpp>
 #include <hoft/cpu/policy.hpp>
 
 #include <vector>

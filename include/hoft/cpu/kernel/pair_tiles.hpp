@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/cpu/kernel/pair_tiles.hpp: tiles of sixteen vectors, and their products by Intel's AMX.
+// hoft/cpu/kernel/pair_tiles.hpp: squares of 16 × 16 pairs of bfloat16, and their products by Intel's AMX.
 #pragma once
 #include <hoft/cpu/kernel/pairs.hpp>
 
@@ -11,38 +11,37 @@
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
-/// Lines of a tile, and pairs or floats in each of them.
-inline constexpr index_t tile_lines = 16;
-/// Terms of a sum that pass in one tile.
-inline constexpr index_t tile_terms = 2 * tile_lines;
-
 struct alignas(64) pair_tile {
-  bfloat16_pair pairs[tile_lines * tile_lines];
+  static constexpr index_t lines = 16;
+  static constexpr index_t terms = 2 * lines;  ///< of a sum
+  bfloat16_pair pairs[lines * lines];
 };
 struct alignas(64) float_tile {
-  float numbers[tile_lines * tile_lines];
+  float numbers[pair_tile::lines * pair_tile::lines];
 };
 
-/// Tiles along a sum, one behind another, for each sixteen rows or columns, which begin `step` tiles apart.
-struct tile_rows {
+/// Tiles of an operand. Those along a sum lie one behind another. For the next 16 rows or columns they begin `step`
+/// tiles later.
+struct pair_tiles {
   pair_tile const* data = nullptr;
   index_t step = 0;
-  tile_rows at(index_t line, index_t l) const { return {data + line * step + l, step}; }
+  pair_tiles at(index_t line, index_t l) const { return {data + line * step + l, step}; }
 };
-/// Tiles of floats: those of neighbouring rows lie together, those of neighbouring columns `step` tiles apart.
+/// Tiles of a result. Those of one column of tiles lie one behind another. The next column begins `step` tiles later.
 template <class Tile>
-struct tile_columns {
+struct float_tiles {
   Tile* data = nullptr;
   index_t step = 0;
-  tile_columns at(index_t row, index_t col) const { return {data == nullptr ? data : data + row + col * step, step}; }
+  float_tiles at(index_t row, index_t col) const { return {data == nullptr ? data : data + row + col * step, step}; }
 };
 
 #if HOFT_HAS_PAIR_TILES
-/// What multiplies tiles: this processor. Others can stand in for it in tests.
+/// The processor's tiles. Tests put loops in their place.
 struct amx {
-  /// Whether this process may use the registers: Linux wants to be asked first, and its answer stays.
+  /// Whether Linux lets this process use tiles. The first call asks. A yes holds for all threads and for good.
   static bool may_be_used() {
     static bool const may = [] {
+      // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
       constexpr long arch_prctl = 158, request_permission = 0x1023, tile_data = 18;
       long answer = 0;
       __asm__ volatile("syscall"
@@ -54,7 +53,7 @@ struct amx {
     return may;
   }
 
-  /// Makes tiles of this thread's eight registers, until its end.
+  /// Makes tiles of this thread's eight registers, until its end. What they were before is lost.
   class registers {
    public:
     registers() {
@@ -64,8 +63,8 @@ struct amx {
         std::uint8_t lines[16] = {};
       } shapes;
       std::fill_n(shapes.bytes, 8, std::uint16_t{line_bytes});
-      std::fill_n(shapes.lines, 8, std::uint8_t{tile_lines});
-      std::atomic_signal_fence(std::memory_order_seq_cst);
+      std::fill_n(shapes.lines, 8, std::uint8_t{pair_tile::lines});
+      complete_memory();
       _tile_loadconfig(&shapes);
     }
     registers(registers const&) = delete;
@@ -79,10 +78,9 @@ struct amx {
   /// A product of tiles sums its even terms and its odd ones, one after another, then adds both sums, and that to C:
   /// each step is rounded to the nearest, whatever the caller's modes, and numbers below 2⁻¹²⁶ count as zeros.
   template <int V, int N>
-  EIGEN_DONT_INLINE static void multiply(index_t depth, tile_rows A, tile_rows B, tile_columns<float_tile const> S,
-                                         tile_columns<float_tile> C) {
-    // Compilers are not told that the instructions read memory.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
+  EIGEN_DONT_INLINE static void multiply(index_t depth, pair_tiles A, pair_tiles B, float_tiles<float_tile const> S,
+                                         float_tiles<float_tile> C) {
+    complete_memory();
     if (S.data != nullptr) {
       _tile_loadd(0, S.data, line_bytes);
       if constexpr (V > 1) _tile_loadd(1, S.at(1, 0).data, line_bytes);
@@ -112,11 +110,13 @@ struct amx {
     if constexpr (V > 1) _tile_stored(1, C.at(1, 0).data, line_bytes);
     if constexpr (N > 1) _tile_stored(2, C.at(0, 1).data, line_bytes);
     if constexpr (V > 1 && N > 1) _tile_stored(3, C.at(1, 1).data, line_bytes);
-    std::atomic_signal_fence(std::memory_order_seq_cst);
+    complete_memory();
   }
 
  private:
-  static constexpr int line_bytes = sizeof(pair_tile) / tile_lines;
+  static constexpr int line_bytes = sizeof(pair_tile) / pair_tile::lines;
+  /// Compilers are not told all that these instructions read: what was stored before has to be in memory.
+  static void complete_memory() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 };
 #endif
 

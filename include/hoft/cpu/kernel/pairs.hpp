@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// hoft/cpu/kernel/pairs.hpp: pairs of bfloat16, of which one instruction adds both products to a float, or of which
-// another multiplies whole tiles.
+// hoft/cpu/kernel/pairs.hpp: pairs of bfloat16. One instruction adds both products of two pairs to a float; another
+// multiplies tiles of pairs.
 #pragma once
 #include <hoft/cpu/kernel/packet.hpp>
 
