@@ -30,7 +30,7 @@ sys.path.append(str(ROOT / "scripts"))
 
 from prose import written_between
 
-RESULTS = {amx: ROOT / f"bench/results/linear{'_amx' * amx}.json" for amx in (False, True)}
+RESULTS, AMX_RESULTS = ROOT / "bench/results/linear.json", ROOT / "bench/results/linear_amx.json"
 PAGE = ROOT / "examples/pytorch/README.md"
 CASES = [((m, n), kind) for (m, n) in ((1024, 1024), (4096, 1024)) for kind in ("float32", "bfloat16")]
 COLUMNS = {
@@ -129,7 +129,8 @@ def section(results):
 
 def page():
     """The README with the saved results between the marks."""
-    saved = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.values() if path.exists()]
+    paths = [RESULTS, AMX_RESULTS] if AMX_RESULTS.exists() else [RESULTS]
+    saved = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return written_between("bench/linear.py", "\n".join(map(section, saved)), PAGE)
 
 
@@ -180,12 +181,15 @@ def main():
         if page() != PAGE.read_text(encoding="utf-8"):
             sys.exit(f"linear.py: {PAGE.relative_to(ROOT)} does not show bench/results/linear*.json")
         return
-    if options.amx and "amx_bf16" not in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split():
+    has_amx = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    if options.amx and not has_amx:
         parser.error("--amx: this processor has no AMX for bfloat16")
+    if options.save and has_amx and not options.amx:
+        parser.error("--save: results of this processor, which has AMX for bfloat16, are kept apart: add --amx")
     results = run(options)
     if options.save:
         text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-        RESULTS[options.amx].write_text(text, encoding="utf-8")
+        (AMX_RESULTS if options.amx else RESULTS).write_text(text, encoding="utf-8")
         PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -33,8 +33,8 @@ FURTHER = {
     "avx2": ("without AVX-512", "hoft, and every peer, with AVX2 and FMA alone."),
     "amx": (
         "on a processor with AMX",
-        "The same on another processor, whose instructions for tiles multiply a weight in bfloat16 (the rows of "
-        "bfloat16 against float) and whose memory gives less: the table of the machine says what.",
+        "The same on another processor, which multiplies a weight in bfloat16 by instructions for tiles: see the rows of "
+        "bfloat16. The table of the machine says what its memory gives.",
     ),
 }
 
@@ -116,8 +116,8 @@ METHOD = (
     "found by arithmetic and by experiments. It shares memory and the last-level cache with other machines, so a share "
     "of the peak moves by some percent from one run to another, also where no code has changed.",
     "[Complexity](complexity.md) may be of another machine and commit: its table says which. Compare times within one page "
-    "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2, and [performance on a "
-    "processor with AMX](performance-amx.md) another machine.",
+    "alone. [Performance without AVX-512](performance-avx2.md) has hoft and its peers with AVX2; [performance on a "
+    "processor with AMX](performance-amx.md) is of another machine.",
 )
 
 

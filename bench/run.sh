@@ -56,8 +56,14 @@ if [[ -n $avx2 && -n $amx ]]; then
   echo "run.sh: --avx2 and --amx are two runs" >&2
   exit 2
 fi
-if [[ -n $amx ]] && ! grep -qw amx_bf16 /proc/cpuinfo; then
+has_amx=
+if grep -qw amx_bf16 /proc/cpuinfo; then has_amx=yes; fi
+if [[ -n $amx && -z $has_amx ]]; then
   echo "run.sh: --amx: this processor has no AMX for bfloat16" >&2
+  exit 2
+fi
+if [[ -n $save && -n $has_amx && -z $amx$avx2$claims ]]; then
+  echo "run.sh: --save: results of this processor, which has AMX for bfloat16, are kept apart: add --amx" >&2
   exit 2
 fi
 if [[ -n $claims && -n $partial$avx2$amx ]]; then
@@ -76,9 +82,8 @@ fi
 # OpenBLAS takes the kernels that it finds best for the processor, whatever the environment says of others; without
 # AVX-512 those of the last processors that had none.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE ATEN_CPU_CAPABILITY
-folder=build/bench name=cpu
+folder=build/bench name=cpu${amx:+_amx}
 vectors=()
-[[ -z $amx ]] || name=cpu_amx
 if [[ -n $avx2 ]]; then
   folder=build/bench-avx2 name=cpu_avx2
   vectors=(-DHOFT_NATIVE=OFF -DCMAKE_CXX_FLAGS=-march=x86-64-v3)
