@@ -71,6 +71,7 @@ float flushed(float a) { return std::abs(a) < 0x1p-126f ? std::copysign(0.0f, a)
 
 /// The instructions on tiles as their manual says: even terms and odd ones apart, each step rounded, none subnormal.
 struct loops {
+  static constexpr bool may_be_used() { return true; }
   struct registers {};
   template <int V, int N>
   static void multiply(index_t depth, hoft::cpu_backend::kernel::pair_tiles A, hoft::cpu_backend::kernel::pair_tiles B,
@@ -113,10 +114,7 @@ template <class Tiles>
 struct by_tiles {
   /// The terms, and for each 32 of them even to odd ones and both to the sum.
   static constexpr index_t steps(index_t k) { return k + 2 * ((k + 31) / 32); }
-  static bool may_be_used() {
-    if constexpr (std::same_as<Tiles, loops>) return true;
-    else return Tiles::may_be_used();
-  }
+  static bool may_be_used() { return Tiles::may_be_used(); }
   template <class... Arguments>
   static void multiply(Arguments const&... a) {
     hoft::cpu_backend::detail::multiply_by_tiles<Tiles>(a...);

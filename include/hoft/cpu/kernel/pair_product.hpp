@@ -106,10 +106,10 @@ void multiply_by_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA>
   }
 }
 
-/// C := A B by the best instructions that there are.
+/// C := A B by tiles, or by pairs where they may not be used.
 template <class LA, class LB>
-void multiply_pairs(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
-                    matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
+void multiply_packed(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
+                     matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
 #if HOFT_HAS_PAIR_TILES
   if (kernel::amx::may_be_used()) return multiply_by_tiles<kernel::amx>(policy, A, B, C);
 #endif
@@ -126,11 +126,11 @@ void pair_product(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A, m
                   matrix_view<Eigen::bfloat16> C) {
   cpu const threads = worth_threads(policy, C.rows * C.cols * A.cols);
   constexpr index_t many = 32;
-  if (C.rows >= many || C.cols < many) return detail::multiply_pairs(threads, A, B, C);
+  if (C.rows >= many || C.cols < many) return detail::multiply_packed(threads, A, B, C);
   // Few rows: B, the large one, passes by once, as the left operand of the transposed product.
   std::vector<Eigen::bfloat16> memory(std::size_t(C.rows * C.cols));
   matrix_view<Eigen::bfloat16> const turned(memory.data(), C.cols, C.rows);
-  detail::multiply_pairs(threads, B.transposed(), A.transposed(), turned);
+  detail::multiply_packed(threads, B.transposed(), A.transposed(), turned);
   for (index_t j = 0; j < C.cols; ++j)
     for (index_t i = 0; i < C.rows; ++i) C(i, j) = turned(j, i);
 }

@@ -15,8 +15,6 @@ namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 using kernel::float_tile;
 using kernel::pair_tile;
 
-inline index_t parts_of(index_t extent, index_t size) { return (extent + size - 1) / size; }
-
 /// Tile l of the 16 columns from j of X [k, n], with a line for each pair of terms or for each column. Zeros stand
 /// where X ends.
 template <bool LinePerPair, class L>
@@ -40,7 +38,7 @@ void pack_tile(matrix_view<Eigen::bfloat16 const, L> X, index_t l, index_t j, pa
 /// All tiles of X, `step` from one 16 columns to the next, in the order of memory.
 template <bool LinePerPair, class L>
 void pack_tiles(matrix_view<Eigen::bfloat16 const, L> X, pair_tile* tiles, index_t step) {
-  index_t const depth = parts_of(X.rows, pair_tile::terms), cols = parts_of(X.cols, pair_tile::lines);
+  index_t const depth = kernel::blocks(X.rows, pair_tile::terms), cols = kernel::blocks(X.cols, pair_tile::lines);
   auto const pack = [&](index_t l, index_t j) {
     pack_tile<LinePerPair>(X, l, j * pair_tile::lines, tiles[j * step + l]);
   };
@@ -91,7 +89,7 @@ void multiply_tile_slab(matrix_view<Eigen::bfloat16 const, L> A, kernel::pair_ti
                         matrix_view<Eigen::bfloat16> C, tile_scratch& memory) {
   constexpr index_t lines = pair_tile::lines;
   memory.reserve(depth > tile_depth);
-  index_t const rows = parts_of(C.rows, lines), cols = parts_of(C.cols, lines);
+  index_t const rows = kernel::blocks(C.rows, lines), cols = kernel::blocks(C.cols, lines);
   kernel::pair_tiles const of_A{memory.of_A.get(), tile_depth};
   kernel::float_tiles<float_tile> const sums{memory.sums.get(), rows};
   [[maybe_unused]] typename Tiles::registers const registers;
@@ -122,7 +120,7 @@ template <class Tiles, class LA, class LB>
 void multiply_by_tiles(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA> A,
                        matrix_view<Eigen::bfloat16 const, LB> B, matrix_view<Eigen::bfloat16> C) {
   constexpr index_t lines = pair_tile::lines;
-  index_t const depth = parts_of(B.rows, pair_tile::terms), packed = parts_of(B.cols, lines);
+  index_t const depth = kernel::blocks(B.rows, pair_tile::terms), packed = kernel::blocks(B.cols, lines);
   auto const memory = std::make_unique_for_overwrite<pair_tile[]>(std::size_t(depth * packed));
   kernel::pair_tiles const of_B{memory.get(), depth};
   parallel_for(policy, packed, [&](index_t, index_t task) {
@@ -131,9 +129,9 @@ void multiply_by_tiles(cpu const& policy, matrix_view<Eigen::bfloat16 const, LA>
   });
   // Few columns take little of a thread's time: more threads may share them.
   constexpr index_t narrow = 64;
-  index_t const height = C.cols <= narrow ? narrow : tile_slab, slabs = parts_of(C.rows, height);
+  index_t const height = C.cols <= narrow ? narrow : tile_slab, slabs = kernel::blocks(C.rows, height);
   std::vector<tile_scratch> of_workers;
-  parallel_parts(policy, slabs * parts_of(C.cols, tile_block), 1, of_workers,
+  parallel_parts(policy, slabs * kernel::blocks(C.cols, tile_block), 1, of_workers,
                  [&](tile_scratch& own, index_t task, index_t) {
                    index_t const i = task % slabs * height, j = task / slabs * tile_block;
                    index_t const rows = (std::min)(height, C.rows - i), cols = (std::min)(tile_block, C.cols - j);

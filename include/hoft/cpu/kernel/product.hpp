@@ -137,16 +137,14 @@ void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T con
   }
 }
 
-inline index_t blocks(index_t extent, index_t size) { return (extent + size - 1) / size; }
-
 /// Columns of a block of C, of which there shall be `least` beside one another. A's slabs are packed for each block, so
 /// it should be wide; but what a slab meets of B should stay in the second-level cache.
 template <class T>
 index_t block_cols(index_t n, index_t least) {
   constexpr index_t cache = index_t{1} << 19, most = cache / (sum_depth<T> * index_t(sizeof(T)));
   constexpr index_t tiles = 8 * kernel::tile_cols;
-  index_t const count = (std::max)(blocks(n, most), least);
-  return blocks(blocks(n, count), tiles) * tiles;
+  index_t const count = (std::max)(kernel::blocks(n, most), least);
+  return kernel::blocks(kernel::blocks(n, count), tiles) * tiles;
 }
 
 /// C = AᵀB with vectors along the sum reads all of A [k, m] again for each few columns of C; with the slabs of A
@@ -219,9 +217,9 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     constexpr index_t shared_height = kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 16;  // a slab
     cpu const threads = worth_threads(policy, m * n * k);
     bool const shared = worker_count(threads) > 1;
-    index_t const height = shared ? shared_height : m, row_blocks = detail::blocks(m, height);
-    index_t const width = detail::block_cols<T>(n, shared ? detail::blocks(shared_blocks, row_blocks) : 1);
-    index_t const col_blocks = detail::blocks(n, width);
+    index_t const height = shared ? shared_height : m, row_blocks = kernel::blocks(m, height);
+    index_t const width = detail::block_cols<T>(n, shared ? kernel::blocks(shared_blocks, row_blocks) : 1);
+    index_t const col_blocks = kernel::blocks(n, width);
     auto const run_block = [&](index_t, index_t task) {
       index_t const i = task % row_blocks * height, j = task / row_blocks * width;
       run(i, (std::min)(height, m - i), j, (std::min)(width, n - j));

@@ -11,6 +11,9 @@ namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 template <int N>
 using constant = std::integral_constant<int, N>;
 
+/// How many blocks of a size cover an extent.
+constexpr index_t blocks(index_t extent, index_t size) { return (extent + size - 1) / size; }
+
 /// f(first, constant<width>, count) for runs of tiles of equal width, 6, 4, 2 and 1, that cover [0, n).
 template <class F>
 EIGEN_ALWAYS_INLINE void for_each_tile_run(index_t n, F&& f) {
