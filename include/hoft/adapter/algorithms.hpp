@@ -45,7 +45,7 @@ struct project_panels {
   packed_t<Policy, A, L> packed;
   per_worker<A, L> buffer;
   project_panels(arena& memory, Policy const& policy, index_t m, index_t r, index_t n)
-      : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
+      : width(ops<Policy>::template panel_width<T, L>(policy, m, r)),
         workers(ops<Policy>::panel_workers(policy, n, width)),
         packed(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         buffer(memory, workers, copies_panels<Policy, T, L>(!ops<Policy>::template few<A, L>(policy, m, n)) ? m : 0,
@@ -92,7 +92,7 @@ struct adapt_panels {
   packed_layer_t<Policy, A, L> packed;
   per_worker<A, L> scratch, v, panel;
   adapt_panels(arena& memory, Policy const& policy, adapter_view<A const> const& a, index_t n, bool /*keeps_q*/)
-      : width(ops<Policy>::template panel_width<T, L>(policy, a.rows(), 0)),
+      : width(ops<Policy>::template panel_width<T, L>(policy, a.rows(), a.left.rank() + a.right.rank())),
         workers(ops<Policy>::panel_workers(policy, n, width)),
         packed(carve_packed_layer<L>(policy, memory, a)),
         scratch(memory, workers, 2 * a.left.block, (std::min)(width, n)),

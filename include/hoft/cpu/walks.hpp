@@ -32,13 +32,13 @@ struct walks : backend::defaults {
       for (index_t i = first; i < end; ++i) body(serial(policy), worker, i);
     });
   }
-  /// Columns of one panel of a matrix with m rows of elements T, while whose panels pass sums of [m, sums] grow: a
-  /// function of shapes alone, so that results do not depend on the number of threads. Panels with contiguous columns
+  /// Columns of one panel of a matrix with m rows of elements T, with each of which reflectors or sums of shape
+  /// [m, passing] pass by: a function of shapes alone, so that results do not depend on the number of threads. Panels with contiguous columns
   /// stay in the second-level cache, beside others that a pass reads with them, the reflectors and the sums. Panels
   /// with contiguous rows are wide, since rows lie far apart: they stay in the last-level cache, and their parts in the
   /// first; converted ones (16-bit storage) lie together in memory and stay in the second level.
   template <class T, class Layout>
-  static index_t panel_width(cpu const&, index_t m, index_t sums) {
+  static index_t panel_width(cpu const&, index_t m, index_t passing) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
     constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 18, step = row ? 64 : 6, most = row ? 256 : 96;
@@ -48,9 +48,9 @@ struct walks : backend::defaults {
       return bytes / (std::max<index_t>(m, 1) * index_t(sizeof(A))) / step * step;
     };
     if constexpr (row) return std::clamp(fits(cache), least, most);
-    // Sums that do not stay in the cache pass once for each panel, so a wider one pays, if it fits at all.
-    bool const sums_stay = m * sums * index_t(sizeof(A)) <= cache;
-    index_t const narrow = sums_stay ? least : std::clamp<index_t>(fits(cache), least, 2 * least);
+    // What does not stay in the cache is read again with each panel, so a wider one pays, if it fits at all.
+    bool const stays = m * passing * index_t(sizeof(A)) <= cache;
+    index_t const narrow = stays ? least : std::clamp<index_t>(fits(cache), least, 2 * least);
     return std::clamp(fits(3 * cache / 8), narrow, most);
   }
 

@@ -130,7 +130,7 @@ struct apply_panels {
   packed_t<Policy, A, L> U;
   per_worker<A, L> scratch, buffer;
   apply_panels(arena& memory, Policy const& policy, index_t m, index_t n, index_t r, index_t block)
-      : width(ops<Policy>::template panel_width<T, L>(policy, m, 0)),
+      : width(ops<Policy>::template panel_width<T, L>(policy, m, r)),
         workers(ops<Policy>::panel_workers(policy, n, width)),
         U(ops<Policy>::template carve_packed<A, L>(policy, memory, m, r)),
         scratch(memory, workers, 2 * block, (std::min)(width, n)),

@@ -12,10 +12,11 @@
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 
-/// Rows that all reflectors and all columns of a panel meet before the rows below: a few columns of them stay in the
-/// first-level cache, and so do a few reflectors; all reflectors stay in the second.
+/// Rows that all reflectors and all columns of a panel meet before the rows below: the columns and reflectors of one
+/// tile stay in a first-level cache of 32 KiB, or of 48 where there are vectors of 64 bytes; all reflectors stay in the
+/// second. The longer they are, the less time goes into the beginnings and ends of tiles.
 template <class T>
-inline constexpr index_t rows_together = (index_t{1} << 11) / index_t(sizeof(T));
+inline constexpr index_t rows_together = (sizeof(kernel::packet<T>) < 64 ? 2048 : 4096) / index_t(sizeof(T));
 
 template <class T, class S, class LW>
 void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {

@@ -30,6 +30,11 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
   using P = packet<T>;
   constexpr int lane = lanes<T>;
   [[maybe_unused]] index_t wait = next == nullptr ? -1 : 1;
+  // Three columns from each of two addresses, as in add_products: a step then has few additions beside its products,
+  // which take turns with them on some processors.
+  constexpr int half = 3;
+  S const* b_half = b;
+  if constexpr (N > half) advance(b_half, half * b_col);
   for (; steps > 0; --steps) {
     if constexpr (Vectors == 1)
       if (--wait == 0) {
@@ -47,11 +52,9 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
       P left[K];
       HOFT_UNROLL
       for (int k = 0; k < K; ++k) left[k] = conj_if<ConjA>(load(a + k * a_col + v * lane));
-      S const* column = b;
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
-        P right = load_as<T>(column + v * lane);
-        advance(column, b_col);
+        P right = load_as<T>((j < half ? b + j * b_col : b_half + (j - half) * b_col) + v * lane);
         keep_in_register<T>(right);
         if constexpr (ConjB) right = pconj(right);
         HOFT_UNROLL
@@ -60,6 +63,7 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
     }
     a += step;
     b += Vectors * lane;
+    if constexpr (N > half) b_half += Vectors * lane;
   }
 }
 

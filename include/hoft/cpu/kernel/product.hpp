@@ -29,10 +29,14 @@ auto adjoint(matrix_view<T, Layout> a) {
 
 namespace detail {
 
-/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them. A slab of A has
-/// 64 KiB at most: tiles read it again and again from the second-level cache.
+/// Bytes of a column of a slab of A, and of the tiles of C beside it.
 template <class T>
-inline constexpr index_t sum_depth = (std::min)(index_t{256}, index_t{2048} / index_t(sizeof(T)));
+inline constexpr index_t slab_bytes = kernel::tile_vectors<T> * index_t(sizeof(kernel::packet<T>));
+/// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them. A slab that does
+/// not stay in the first-level cache is read again and again from the second, where there is room for more: 128 KiB.
+template <class T>
+inline constexpr index_t sum_depth = (std::min)(index_t{slab_bytes<T> * 256 <= 1 << 15 ? 256 : 512},
+                                                index_t{2048} / index_t(sizeof(T)));
 template <class T>
 inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
 
@@ -96,12 +100,15 @@ kernel::traffic<T> fetched_along(index_t n, kernel::strided<T const> const& star
 template <bool ConjB, class T>
 void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::strided<T const> const& a,
                  kernel::strided<T const> const& b, kernel::strided<T const> const& s, kernel::strided<T> const& c) {
-  constexpr index_t slab_rows = kernel::tile_vectors<T> * kernel::lanes<T>;
+  constexpr index_t slab_rows = slab_bytes<T> / index_t(sizeof(T));
   constexpr index_t reuse = 24;  // columns of C from which packing pays
   bool const packs = alpha != T(1) || (conj_a && is_complex<T>) || a.row != 1 || n >= reuse;
+  // Contiguous columns of A lie far apart: beside few columns of C, which stay in the caches, deep slabs do not pay.
+  constexpr index_t many = 256, usual = 256;
+  index_t const deepest = sum_depth<T> > usual && a.row == 1 && n < many ? usual : sum_depth<T>;
   alignas(64) T slab[slab_rows * sum_depth<T>];
-  for (index_t l = 0; l < k || l == 0; l += sum_depth<T>) {
-    index_t const depth = (std::min)(sum_depth<T>, k - l);
+  for (index_t l = 0; l < k || l == 0; l += deepest) {
+    index_t const depth = (std::min)(deepest, k - l);
     kernel::strided<T const> const start = l == 0 ? s : kernel::strided<T const>{c.data, c.row, c.col};
     for (index_t i = 0; i < m; i += slab_rows) {
       index_t const rows = (std::min)(slab_rows, m - i);
@@ -138,10 +145,13 @@ void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T con
 }
 
 /// Columns of a block of C, of which there shall be `least` beside one another. A's slabs are packed for each block, so
-/// it should be wide; but what a slab meets of B should stay in the second-level cache.
+/// it should be wide; but what a slab meets of B should stay in the second-level cache, and of C too: where its columns
+/// lie whole pages apart, slabs that are one line high meet few sets of that cache.
 template <class T>
-index_t block_cols(index_t n, index_t least) {
-  constexpr index_t cache = index_t{1} << 19, most = cache / (sum_depth<T> * index_t(sizeof(T)));
+index_t block_cols(index_t n, index_t least, index_t ldc) {
+  constexpr index_t cache = index_t{1} << 19, line = 64, page = 4096, fewer = 256;
+  bool const meets_few_sets = slab_bytes<T> <= line && ldc * index_t(sizeof(T)) % page == 0;
+  index_t const fit = cache / (sum_depth<T> * index_t(sizeof(T))), most = meets_few_sets ? (std::min)(fit, fewer) : fit;
   constexpr index_t tiles = 8 * kernel::tile_cols;
   index_t const count = (std::max)(kernel::blocks(n, most), least);
   return kernel::blocks(kernel::blocks(n, count), tiles) * tiles;
@@ -214,11 +224,11 @@ void product(cpu const& policy, T alpha, operand<T, LA> A, operand<T, LB> B,
     };
     // Blocks of C: one thread takes all rows at once, several share them. The order of an element's sum, and so its
     // bits, depend on no block and no tile.
-    constexpr index_t shared_height = kernel::tile_vectors<T> * kernel::lanes<T>, shared_blocks = 16;  // a slab
+    constexpr index_t shared_height = detail::slab_bytes<T> / index_t(sizeof(T)), shared_blocks = 16;
     cpu const threads = worth_threads(policy, m * n * k);
     bool const shared = worker_count(threads) > 1;
     index_t const height = shared ? shared_height : m, row_blocks = kernel::blocks(m, height);
-    index_t const width = detail::block_cols<T>(n, shared ? kernel::blocks(shared_blocks, row_blocks) : 1);
+    index_t const width = detail::block_cols<T>(n, shared ? kernel::blocks(shared_blocks, row_blocks) : 1, C.ld);
     index_t const col_blocks = kernel::blocks(n, width);
     auto const run_block = [&](index_t, index_t task) {
       index_t const i = task % row_blocks * height, j = task / row_blocks * width;
