@@ -26,7 +26,10 @@ from prose import paragraph, written_between
 from series import bandwidth
 from tables import as_markdown
 
-RESULTS, CPU, PAGE = ROOT / "bench/results/threads.json", ROOT / "bench/results/cpu.json", ROOT / "docs/internals/threads.md"
+RESULTS, PAGE = ROOT / "bench/results/threads.json", ROOT / "docs/internals/threads.md"
+# Of the processor that counts and times, as bench/run.sh keeps them apart.
+HAS_AMX = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+CPU = ROOT / "bench/results" / ("cpu_amx.json" if HAS_AMX else "cpu.json")
 THREADS = (2, 4, 8, 16, 32, 64)
 SIZE = 4  # bytes of a float
 # What the first parts of a call are, and rows and columns, in multiples of r, of their sums if they have any. What comes
@@ -143,12 +146,12 @@ def of_benchmarks():
     cpu = json.loads(CPU.read_text(encoding="utf-8"))
     apply, step = (cpu["cases"][name] for name in ("apply_2_threads/float/4096/4096/16", "step_2_threads/float/1024/1024/16"))
     ratio = lambda case: case["hoft_1_thread"]["median_ms"] / case["hoft"]["median_ms"]
-    return {"commit": cpu["commit"], "copy": 1e3 * bandwidth(apply), "apply": ratio(apply), "step": ratio(step)}
+    return {"command": cpu["command"], "commit": cpu["commit"], "copy": 1e3 * bandwidth(apply), "apply": ratio(apply), "step": ratio(step)}
 
 
 def measured_lines(measured):
     return paragraph(
-        f"Measured on two threads (`bash bench/run.sh --cpu --save`, commit `{measured['commit'][:12]}`): `apply`, 4096 × "
+        f"Measured on two threads (`{measured['command']}`, commit `{measured['commit'][:12]}`): `apply`, 4096 × "
         f"4096, r = 16, is {measured['apply']:.2f} times as fast as on one, and `forward` and `backward` together, 1024 × "
         f"1024, r = 16, 2048 tokens, {measured['step']:.2f} times. B is that of a copy by one thread in the same run, "
         f"{measured['copy'] / 1e9:.1f} GB/s."

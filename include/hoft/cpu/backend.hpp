@@ -9,6 +9,8 @@
 #include <hoft/cpu/packing.hpp>
 #include <hoft/view/eigen.hpp>
 
+#include <cmath>
+
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
 
@@ -39,18 +41,25 @@ struct column_team {
     T* const column = X.data + X.offset(0, j);
     quotients(X.rows, column, s, column);
   }
-  /// y[i] := x[i] / s. Vectors begin at the first element: to find an aligned one takes as long as a short column.
+  /// y[i] := x[i] / s, of no more than 2 in size. Vectors begin at the first element: to find an aligned one takes as
+  /// long as a short column.
   template <class T>
   static void quotients(index_t count, T const* x, real_t<T> s, T* y) {
+    using real = real_t<T>;
+    if (kernel::has_fused<real> && std::isnormal(real(1) / s)) quotients(count, x, s, y, kernel::quotient<real>(s));
+    else quotients(count, x, s, y, [by = kernel::broadcast(s)](auto const& a) { return Eigen::internal::pdiv(a, by); });
+  }
+
+ private:
+  template <class T, class Divide>
+  static void quotients(index_t count, T const* x, real_t<T> s, T* y, Divide const& divided) {
     using real = real_t<T>;
     constexpr index_t lane = kernel::lanes<real>;
     index_t const n = count * index_t(sizeof(T) / sizeof(real));
     auto const* const from = reinterpret_cast<real const*>(x);
     auto* const to = reinterpret_cast<real*>(y);
-    auto const divisor = kernel::broadcast(s);
     index_t i = 0;
-    for (; i + lane <= n; i += lane)
-      Eigen::internal::pstoreu(to + i, Eigen::internal::pdiv(kernel::load(from + i), divisor));
+    for (; i + lane <= n; i += lane) Eigen::internal::pstoreu(to + i, divided(kernel::load(from + i)));
     for (; i < n; ++i) to[i] = from[i] / s;
   }
 };
@@ -204,20 +213,9 @@ struct operations : packing {
   template <class T>
   static void form_factor(cpu const& policy, matrix_view<T const> A, vector_view<T const> tau, matrix_view<T> F,
                           T* scratch) {
-    constexpr index_t direct = 16;
     index_t const r = A.cols;
-    if (r <= direct) {
-      for (index_t j = 0; j < r; ++j) {
-        for (index_t i = 0; i < j; ++i) {
-          T sum(0);
-          for (index_t l = i; l < j; ++l) sum += F(i, l) * A(l, j);
-          F(i, j) = -sum * tau[j];
-        }
-        F(j, j) = tau[j];
-        for (index_t i = j + 1; i < r; ++i) F(i, j) = T(0);
-      }
-      return;
-    }
+    if (r <= 8) return form_small_factor<8>(A, tau, F);
+    if (r <= 16) return form_small_factor<16>(A, tau, F);
     index_t const p = r / 2, q = r - p;
     auto const F11 = F.block(0, 0, p, p), F12 = F.block(0, p, p, q), F22 = F.block(p, p, q, q);
     form_factor(policy, A.block(0, 0, p, p), tau.part(0, p), F11, scratch);
@@ -226,6 +224,30 @@ struct operations : packing {
     matrix_view<T> const AF(scratch, p, q);
     product(policy, T(1), plain(A.block(0, p, p, q)), plain(F22), {}, AF);
     product(policy, T(-1), plain(F11), plain(AF), {}, F12);
+  }
+  /// The same for up to Most columns: T_j = tau_j (e_j − Σ_l<j T_l A(l, j)), in whole vectors.
+  template <int Most, class T>
+  static void form_small_factor(matrix_view<T const> A, vector_view<T const> tau, matrix_view<T> F) {
+    constexpr index_t lane = kernel::lanes<T>, vectors = (Most + lane - 1) / lane, height = vectors * lane;
+    alignas(64) T column[Most * height], unit[2 * height] = {};
+    unit[height - 1] = T(1);  // e_j begins j elements before it
+    for (index_t j = 0; j < A.cols; ++j) {
+      kernel::packet<T> sum[vectors];
+      for (index_t v = 0; v < vectors; ++v) sum[v] = kernel::load(unit + height - 1 - j + v * lane);
+      for (index_t l = 0; l < j; ++l) {
+        auto const factor = kernel::broadcast(-A(l, j));
+        for (index_t v = 0; v < vectors; ++v)
+          sum[v] = Eigen::internal::pmadd(kernel::load(column + l * height + v * lane), factor, sum[v]);
+      }
+      for (index_t v = 0; v < vectors; ++v) {
+        index_t const rows = A.cols - v * lane;
+        T* const to = F.data + F.offset(v * lane, j);
+        sum[v] = Eigen::internal::pmul(kernel::broadcast(tau[j]), sum[v]);
+        Eigen::internal::pstore(column + j * height + v * lane, sum[v]);
+        if (rows >= lane) Eigen::internal::pstoreu(to, sum[v]);
+        else if (rows > 0) kernel::store_part(to, sum[v], rows);
+      }
+    }
   }
   static index_t form_factor_scratch(cpu const&, index_t r) { return (r / 2) * (r - r / 2); }
 

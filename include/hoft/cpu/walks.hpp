@@ -33,10 +33,10 @@ struct walks : backend::defaults {
     });
   }
   /// Columns of one panel of a matrix with m rows of elements T, with each of which reflectors or sums of shape
-  /// [m, passing] pass by: a function of shapes alone, so that results do not depend on the number of threads. Panels with contiguous columns
-  /// stay in the second-level cache, beside others that a pass reads with them, the reflectors and the sums. Panels
-  /// with contiguous rows are wide, since rows lie far apart: they stay in the last-level cache, and their parts in the
-  /// first; converted ones (16-bit storage) lie together in memory and stay in the second level.
+  /// [m, passing] pass by: a function of shapes alone, so that results do not depend on the number of threads. Panels
+  /// with contiguous columns stay in the second-level cache, beside others that a pass reads with them, the reflectors
+  /// and the sums. Panels with contiguous rows are wide, since rows lie far apart: they stay in the last-level cache,
+  /// and their parts in the first; converted ones (16-bit storage) lie together in memory and stay in the second level.
   template <class T, class Layout>
   static index_t panel_width(cpu const&, index_t m, index_t passing) {
     using A = accumulator_t<T>;

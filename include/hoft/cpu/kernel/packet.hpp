@@ -65,6 +65,35 @@ EIGEN_ALWAYS_INLINE packet<T> zero() {
   return broadcast(T(0));
 }
 
+/// Whether pmadd rounds once.
+template <class T>
+inline constexpr bool has_fused =
+#if defined(EIGEN_VECTORIZE_FMA) || EIGEN_ARCH_ARM64
+    std::same_as<T, float> || std::same_as<T, double>;
+#else
+    false;
+#endif
+
+/// Quotients by one number, rounded as by a division, in less than half of its time: 1 / divisor in two parts gives one
+/// of the two nearest numbers, and the remainder tells which (Brisebarre, Muller, Raina 2004). Not so where a quotient
+/// overflows, or a remainder is subnormal; and the sign of zero is lost.
+template <class T>
+class quotient {
+ public:
+  explicit quotient(T divisor)
+      : minus_divisor_(broadcast(-divisor)),
+        inverse_(broadcast(T(1) / divisor)),
+        rest_(Eigen::internal::pmul(Eigen::internal::pmadd(minus_divisor_, inverse_, broadcast(T(1))), inverse_)) {}
+  EIGEN_ALWAYS_INLINE packet<T> operator()(packet<T> const& a) const {
+    using namespace Eigen::internal;
+    packet<T> const near = pmadd(a, inverse_, pmul(a, rest_)), remainder = pmadd(near, minus_divisor_, a);
+    return pmadd(remainder, inverse_, near);
+  }
+
+ private:
+  packet<T> minus_divisor_, inverse_, rest_;
+};
+
 /// Keeps a loaded vector in its register. Compilers fold a load into every multiply-add that uses it otherwise, and the
 /// load ports become the limit.
 template <class T>

@@ -31,7 +31,7 @@ namespace detail {
 
 /// Bytes of a column of a slab of A, and of the tiles of C beside it.
 template <class T>
-inline constexpr index_t slab_bytes = kernel::tile_vectors<T> * index_t(sizeof(kernel::packet<T>));
+inline constexpr index_t slab_bytes = kernel::tile_vectors<T>* index_t(sizeof(kernel::packet<T>));
 /// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them. A slab that does
 /// not stay in the first-level cache is read again and again from the second, where there is room for more: 128 KiB.
 template <class T>

@@ -111,18 +111,24 @@ EIGEN_ALWAYS_INLINE void store_sums(packet<T> const (&sum)[N][V], strided<T> con
     for (int k = 0; k < height; ++k) c(k, j) = tile[j * height + k];
 }
 
-/// sum[j] += one unit of every column of A times one of column j of B, of `rows` rows.
-template <int V, int N, class T>
+/// sum[j] += `Units` units of every column of A times those of column j of B, of which the last has `rows` rows.
+template <int Units, int V, int N, class T>
 EIGEN_ALWAYS_INLINE void add_units(T const* a, T const* b, index_t ldb, packet<T> (&sum)[N][V], int rows = unit<T>) {
-  packet<T> left[V];
+  packet<T> left[Units][V];
   HOFT_UNROLL
-  for (int v = 0; v < V; ++v) left[v] = load(a + v * lanes<T>);
+  for (int u = 0; u < Units; ++u) {
+    HOFT_UNROLL
+    for (int v = 0; v < V; ++v) left[u][v] = load(a + (u * V + v) * lanes<T>);
+  }
   HOFT_UNROLL
   for (int j = 0; j < N; ++j) {
-    packet<T> const right = broadcast_unit(b, rows);
-    advance(b, ldb);
     HOFT_UNROLL
-    for (int v = 0; v < V; ++v) sum[j][v] = Eigen::internal::pmadd(left[v], right, sum[j][v]);
+    for (int u = 0; u < Units; ++u) {
+      packet<T> const right = broadcast_unit(b + u * unit<T>, u + 1 < Units ? unit<T> : rows);
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) sum[j][v] = Eigen::internal::pmadd(left[u][v], right, sum[j][v]);
+    }
+    advance(b, ldb);
   }
 }
 
@@ -139,12 +145,18 @@ EIGEN_DONT_INLINE void short_tiles(index_t count, index_t rows, T const* turned,
       for (int v = 0; v < V; ++v) sum[j][v] = zero<T>();
     }
     T const *left = turned, *right = b;
-    for (index_t l = rows / unit<T>; l > 0; --l) {
-      add_units<V, N>(left, right, ldb, sum);
+    index_t l = rows;
+    for (; l >= 2 * unit<T>; l -= 2 * unit<T>) {  // two for each walk along the columns
+      add_units<2, V, N>(left, right, ldb, sum);
+      left += 2 * V * lanes<T>;
+      right += 2 * unit<T>;
+    }
+    if (l >= unit<T>) {
+      add_units<1, V, N>(left, right, ldb, sum);
       left += V * lanes<T>;
       right += unit<T>;
     }
-    if (rows % unit<T> != 0) add_units<V, N>(left, right, ldb, sum, 1);
+    if (rows % unit<T> != 0) add_units<1, V, N>(left, right, ldb, sum, 1);
     store_sums<V, N>(sum, c);
     b += N * ldb;
     c = c.at(0, N);
