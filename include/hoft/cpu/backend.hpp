@@ -46,8 +46,9 @@ struct column_team {
   template <class T>
   static void quotients(index_t count, T const* x, real_t<T> s, T* y) {
     using real = real_t<T>;
-    if (kernel::has_fused<real> && std::isnormal(real(1) / s)) quotients(count, x, s, y, kernel::quotient<real>(s));
-    else quotients(count, x, s, y, [by = kernel::broadcast(s)](auto const& a) { return Eigen::internal::pdiv(a, by); });
+    if constexpr (kernel::has_fused<real>)
+      if (std::isnormal(real(1) / s)) return quotients(count, x, s, y, kernel::quotient<real>(s));
+    quotients(count, x, s, y, [by = kernel::broadcast(s)](auto const& a) { return Eigen::internal::pdiv(a, by); });
   }
 
  private:
