@@ -198,24 +198,6 @@ TEST_CASE_TEMPLATE("a column of zeros is the identity and leaves the others as t
   CHECK(same_bits(hoft::materialize(nothing, 4), dense_matrix<hoft::accumulator_t<T>>::Identity(4, 4)));
 }
 
-TEST_CASE_TEMPLATE("columns are divided by their norm with the bits of a division", T, float, double) {
-  std::mt19937_64 generator(5);
-  std::uniform_real_distribution<T> mantissa(T(1), T(2));
-  std::uniform_int_distribution<int> exponent(-30, 0);
-  std::vector<T> divisors{T(1), std::nextafter(T(2), T(0)), std::nextafter(T(1), T(2)), T(3), T(1e-10), T(1e10)};
-  for (int i = 0; i < 300; ++i) divisors.push_back(std::ldexp(mantissa(generator), exponent(generator)));
-  index_t const n = 203;
-  std::vector<T> x(static_cast<std::size_t>(n)), y(x.size());
-  for (T const s : divisors) {
-    CAPTURE(s);
-    for (auto& e : x) e = std::ldexp(s / 2 * mantissa(generator), exponent(generator));
-    hoft::cpu_backend::column_team::quotients(n, x.data(), s, y.data());
-    for (index_t i = 0; i < n; ++i) {
-      T const expected = x[std::size_t(i)] / s;
-      if (y[std::size_t(i)] != expected) FAIL_CHECK("x[", i, "] / s is ", y[std::size_t(i)], " for ", expected);
-    }
-  }
-}
 TEST_CASE_TEMPLATE("the length of a column does not matter", T, HOFT_ALL_SCALARS) {
   using R = hoft::real_t<T>;
   index_t const m = 37, r = 6;

@@ -14,8 +14,8 @@ struct shape {
 };
 
 // Sizes 0, 1, 2, odd; r > m; one more than a block; one around the widths of panels (96 columns, or 256 when lines are
-// rows), of slabs (64 rows) and of the sums that a kernel makes in one sweep (64 reflectors; 256 terms; columns of 2048
-// and of 4096 bytes); several panels with reflectors to fetch the next one behind.
+// rows), of slabs (64 rows) and of the sums that a kernel makes in one sweep (64 reflectors; 256 or 512 terms; columns
+// of 2048 and of 4096 bytes); several panels with reflectors to fetch the next one behind.
 constexpr shape shapes[] = {
     {0, 0, 0, 64},      {0, 3, 2, 64},   {1, 0, 1, 64},     {1, 1, 0, 64},     {1, 1, 1, 64},      {2, 1, 2, 64},
     {2, 2, 1, 1},       {1, 3, 4, 64},   {5, 3, 0, 64},     {5, 0, 3, 64},     {7, 3, 1, 2},       {6, 9, 5, 4},

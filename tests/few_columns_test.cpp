@@ -147,6 +147,9 @@ TEST_CASE_TEMPLATE("a product of many columns, whose rows are packed from either
   struct shape {
     index_t m, n, k;
   };
+  // Contiguous columns: slabs are deeper where C has many.
+  check<T, col_major, col_major, col_major>(70, 150, 517, false, false, start::none);
+  check<T, col_major, col_major, col_major>(70, 140, 517, false, false, start::none);
   for (auto const& [m, n, k] : {shape{129, 130, 517}, {143, 133, 17}, {190, 129, 3}, {67, 140, 70}}) {
     start const from = start((m + n) % 3);
     check<T, row_major, col_major, col_major>(m, n, k, hoft::is_complex<T>, false, from);

@@ -207,3 +207,45 @@ TEST_CASE_TEMPLATE("a Gram triangle of few columns holds those of fewer", T, flo
       }
     }
 }
+
+TEST_CASE_TEMPLATE("columns are divided by their norm with the bits of a division", T, float, double) {
+  std::mt19937_64 generator(5);
+  std::uniform_real_distribution<T> mantissa(T(1), T(2));
+  std::uniform_int_distribution<int> exponent(-30, 0);
+  std::vector<T> divisors{T(1), std::nextafter(T(2), T(0)), std::nextafter(T(1), T(2)), T(3), T(1e-10), T(1e10)};
+  for (int i = 0; i < 300; ++i) divisors.push_back(std::ldexp(mantissa(generator), exponent(generator)));
+  index_t const n = 203;
+  std::vector<T> x(static_cast<std::size_t>(n)), y(x.size());
+  for (T const s : divisors) {
+    CAPTURE(s);
+    for (auto& e : x) e = std::ldexp(s / 2 * mantissa(generator), exponent(generator));
+    hoft::cpu_backend::column_team::quotients(n, x.data(), s, y.data());
+    for (index_t i = 0; i < n; ++i) {
+      T const expected = x[std::size_t(i)] / s;
+      if (y[std::size_t(i)] != expected) FAIL_CHECK("x[", i, "] / s is ", y[std::size_t(i)], " for ", expected);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("small triangles: the inverse of diag(1/tau) + A, and nothing beside it", T, float, double,
+                   std::complex<float>, std::complex<double>) {
+  for (index_t r = 1; r <= 17; ++r) {
+    CAPTURE(r);
+    index_t const rows = r + 3;
+    dense_matrix<T> A = gaussian<T>(r, r, 11) / hoft::real_t<T>(r);
+    A.template triangularView<Eigen::Lower>().setZero();
+    dense_matrix<T> tau(r, 1);
+    for (index_t j = 0; j < r; ++j) tau(j, 0) = j == 1 ? T(0) : T(hoft::real_t<T>(2) / hoft::real_t<T>(j + 1));
+    dense_matrix<T> F = dense_matrix<T>::Constant(rows, r, T(7));
+    std::vector<T> scratch(static_cast<std::size_t>(O::form_factor_scratch(hoft::cpu{}, r)));
+    O::form_factor(hoft::cpu{}, hoft::as_view(std::as_const(A)), hoft::vector_view<T const>(tau.data(), r),
+                   hoft::as_view(F).block(0, 0, r, r), scratch.data());
+    CHECK((F.bottomRows(3).array() == T(7)).all());
+    // F = D − F A D: what each column has of those before it.
+    wide_matrix<T> const D = widen(dense_matrix<T>(tau.col(0).asDiagonal()));
+    wide_matrix<T> const product = widen(dense_matrix<T>(F.topRows(r))) * widen(A);
+    wide_matrix<T> const sizes =
+        (D.cwiseAbs() + widen(dense_matrix<T>(F.topRows(r))).cwiseAbs() * widen(A).cwiseAbs() * D.cwiseAbs()).eval();
+    check_sums<T>(dense_matrix<T>(F.topRows(r)), D - product * D, sizes, r);
+  }
+}

@@ -27,9 +27,6 @@ from series import bandwidth
 from tables import as_markdown
 
 RESULTS, PAGE = ROOT / "bench/results/threads.json", ROOT / "docs/internals/threads.md"
-# Of the processor that counts and times, as bench/run.sh keeps them apart.
-HAS_AMX = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-CPU = ROOT / "bench/results" / ("cpu_amx.json" if HAS_AMX else "cpu.json")
 THREADS = (2, 4, 8, 16, 32, 64)
 SIZE = 4  # bytes of a float
 # What the first parts of a call are, and rows and columns, in multiples of r, of their sums if they have any. What comes
@@ -143,10 +140,13 @@ def speed_table(calls, copy):
 
 def of_benchmarks():
     """What the benchmarks have measured: the bandwidth of a copy by one thread, and two threads beside one."""
-    cpu = json.loads(CPU.read_text(encoding="utf-8"))
+    has_amx = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    results = ROOT / "bench/results" / ("cpu_amx.json" if has_amx else "cpu.json")  # as bench/run.sh keeps them apart
+    cpu = json.loads(results.read_text(encoding="utf-8"))
     apply, step = (cpu["cases"][name] for name in ("apply_2_threads/float/4096/4096/16", "step_2_threads/float/1024/1024/16"))
     ratio = lambda case: case["hoft_1_thread"]["median_ms"] / case["hoft"]["median_ms"]
-    return {"command": cpu["command"], "commit": cpu["commit"], "copy": 1e3 * bandwidth(apply), "apply": ratio(apply), "step": ratio(step)}
+    return {"command": cpu["command"], "commit": cpu["commit"], "copy": 1e3 * bandwidth(apply), "apply": ratio(apply),
+            "step": ratio(step)}  # fmt: skip
 
 
 def measured_lines(measured):

@@ -25,9 +25,9 @@ struct scaled_low_rank_pieces {
       : factor(memory, policy, a),
         left(memory.matrix<A, L>(a.rows(), a.left.rank() + a.right.rank())),
         right_turned(memory.matrix<A>(a.cols(), a.left.rank() + a.right.rank())),
-        height((std::min)(
-            {most_rows, (std::max)(a.rows(), index_t{1}),
-             ops<Policy>::template panel_width<T, rows_layout>(ops<Policy>::of_right(policy), a.cols(), 0)})),
+        height((std::min)({most_rows, (std::max)(a.rows(), index_t{1}),
+                           ops<Policy>::template panel_width<T, rows_layout>(ops<Policy>::of_right(policy), a.cols(),
+                                                                             a.left.rank() + a.right.rank())})),
         workers(ops<Policy>::panel_workers(ops<Policy>::of_right(policy), a.rows(), height)),
         rows(memory, workers, a.cols(), height),
         unit(memory, workers, a.cols(), height),

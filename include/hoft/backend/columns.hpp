@@ -5,7 +5,7 @@
 //   team.each(n, g)        g(i) for all i < n, in any order
 //   team.largest(n, g)     the largest g(i) >= 0; NaN if one is
 //   team.dot(X, Y, j)      Σ conj(X(i, j)) Y(i, j)
-//   team.divide(X, j, s)   X(:, j) := X(:, j) / s
+//   team.divide(X, j, s)   X(:, j) := X(:, j) / s, of elements that are at most 2 |s|
 //
 // and each of these ends for the whole team before the next begins.
 #pragma once

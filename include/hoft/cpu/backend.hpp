@@ -41,8 +41,8 @@ struct column_team {
     T* const column = X.data + X.offset(0, j);
     quotients(X.rows, column, s, column);
   }
-  /// y[i] := x[i] / s, of no more than 2 in size. Vectors begin at the first element: to find an aligned one takes as
-  /// long as a short column.
+  /// y[i] := x[i] / s. No x[i] is larger than 2 |s|. Vectors begin at the first element: to find an aligned one takes
+  /// as long as a short column.
   template <class T>
   static void quotients(index_t count, T const* x, real_t<T> s, T* y) {
     using real = real_t<T>;
@@ -226,30 +226,6 @@ struct operations : packing {
     product(policy, T(1), plain(A.block(0, p, p, q)), plain(F22), {}, AF);
     product(policy, T(-1), plain(F11), plain(AF), {}, F12);
   }
-  /// The same for up to Most columns: T_j = tau_j (e_j − Σ_l<j T_l A(l, j)), in whole vectors.
-  template <int Most, class T>
-  static void form_small_factor(matrix_view<T const> A, vector_view<T const> tau, matrix_view<T> F) {
-    constexpr index_t lane = kernel::lanes<T>, vectors = (Most + lane - 1) / lane, height = vectors * lane;
-    alignas(64) T column[Most * height], unit[2 * height] = {};
-    unit[height - 1] = T(1);  // e_j begins j elements before it
-    for (index_t j = 0; j < A.cols; ++j) {
-      kernel::packet<T> sum[vectors];
-      for (index_t v = 0; v < vectors; ++v) sum[v] = kernel::load(unit + height - 1 - j + v * lane);
-      for (index_t l = 0; l < j; ++l) {
-        auto const factor = kernel::broadcast(-A(l, j));
-        for (index_t v = 0; v < vectors; ++v)
-          sum[v] = Eigen::internal::pmadd(kernel::load(column + l * height + v * lane), factor, sum[v]);
-      }
-      for (index_t v = 0; v < vectors; ++v) {
-        index_t const rows = A.cols - v * lane;
-        T* const to = F.data + F.offset(v * lane, j);
-        sum[v] = Eigen::internal::pmul(kernel::broadcast(tau[j]), sum[v]);
-        Eigen::internal::pstore(column + j * height + v * lane, sum[v]);
-        if (rows >= lane) Eigen::internal::pstoreu(to, sum[v]);
-        else if (rows > 0) kernel::store_part(to, sum[v], rows);
-      }
-    }
-  }
   static index_t form_factor_scratch(cpu const&, index_t r) { return (r / 2) * (r - r / 2); }
 
   /// W := UᴴX.
@@ -281,6 +257,32 @@ struct operations : packing {
       if (takes_short_product<T>(alpha, {F.data, turned ? F.ld : 1, turned ? 1 : F.ld}, F.rows, W, Z)) return;
     if (turned) product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
     else product(policy, T(alpha), plain(F), plain(W), {}, Z);
+  }
+
+ private:
+  /// form_factor of up to Most columns: T_j = tau_j (e_j − Σ_l<j T_l A(l, j)), in whole vectors. Numbers that are not
+  /// finite may stand below the diagonal, too.
+  template <int Most, class T>
+  static void form_small_factor(matrix_view<T const> A, vector_view<T const> tau, matrix_view<T> F) {
+    constexpr index_t lane = kernel::lanes<T>, vectors = (Most + lane - 1) / lane, height = vectors * lane;
+    alignas(64) T column[Most * height], identity[2 * height] = {};
+    identity[height - 1] = T(1);  // e_j begins j elements before it
+    for (index_t j = 0; j < A.cols; ++j) {
+      kernel::packet<T> sum[vectors];
+      for (index_t v = 0; v < vectors; ++v) sum[v] = kernel::load(identity + height - 1 - j + v * lane);
+      for (index_t l = 0; l < j; ++l) {
+        auto const factor = kernel::broadcast(-A(l, j));
+        for (index_t v = 0; v < vectors; ++v)
+          sum[v] = Eigen::internal::pmadd(kernel::load(column + l * height + v * lane), factor, sum[v]);
+      }
+      for (index_t v = 0; v < vectors; ++v) {
+        index_t const rows = A.cols - v * lane;
+        sum[v] = Eigen::internal::pmul(kernel::broadcast(tau[j]), sum[v]);
+        Eigen::internal::pstore(column + j * height + v * lane, sum[v]);
+        if (rows >= lane) Eigen::internal::pstoreu(F.data + F.offset(v * lane, j), sum[v]);
+        else if (rows > 0) kernel::store_part(F.data + F.offset(v * lane, j), sum[v], rows);
+      }
+    }
   }
 };
 

@@ -32,13 +32,14 @@ struct walks : backend::defaults {
       for (index_t i = first; i < end; ++i) body(serial(policy), worker, i);
     });
   }
-  /// Columns of one panel of a matrix with m rows of elements T, with each of which reflectors or sums of shape
-  /// [m, passing] pass by: a function of shapes alone, so that results do not depend on the number of threads. Panels
-  /// with contiguous columns stay in the second-level cache, beside others that a pass reads with them, the reflectors
-  /// and the sums. Panels with contiguous rows are wide, since rows lie far apart: they stay in the last-level cache,
-  /// and their parts in the first; converted ones (16-bit storage) lie together in memory and stay in the second level.
+  /// Columns of one panel of a matrix with m rows of elements T. Each panel passes reflectors or sums of shape
+  /// [m, beside] once. The width is a function of shapes alone, so that results do not depend on the number of threads.
+  /// Panels with contiguous columns stay in the second-level cache, beside others that a pass reads with them, the
+  /// reflectors and the sums. Panels with contiguous rows are wide, since rows lie far apart: they stay in the
+  /// last-level cache, and their parts in the first; converted ones (16-bit storage) lie together in memory and stay in
+  /// the second level.
   template <class T, class Layout>
-  static index_t panel_width(cpu const&, index_t m, index_t passing) {
+  static index_t panel_width(cpu const&, index_t m, index_t beside) {
     using A = accumulator_t<T>;
     constexpr bool row = std::same_as<Layout, row_major>, converted = !std::same_as<T, A>;
     constexpr index_t cache = index_t{1} << 19, least = row ? 64 : 18, step = row ? 64 : 6, most = row ? 256 : 96;
@@ -49,7 +50,7 @@ struct walks : backend::defaults {
     };
     if constexpr (row) return std::clamp(fits(cache), least, most);
     // What does not stay in the cache is read again with each panel, so a wider one pays, if it fits at all.
-    bool const stays = m * passing * index_t(sizeof(A)) <= cache;
+    bool const stays = m * beside * index_t(sizeof(A)) <= cache;
     index_t const narrow = stays ? least : std::clamp<index_t>(fits(cache), least, 2 * least);
     return std::clamp(fits(3 * cache / 8), narrow, most);
   }

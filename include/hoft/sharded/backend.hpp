@@ -100,9 +100,9 @@ struct operations : backend::defaults {
   /// Ranks with different numbers of rows walk alike. Latency is little beside messages of that many columns, and
   /// workspace for a panel is little beside the weights that have more.
   template <class T, class L, sharded_policy P>
-  static index_t panel_width(P const& policy, index_t m, index_t passing) {
+  static index_t panel_width(P const& policy, index_t m, index_t beside) {
     constexpr index_t width = 4096;
-    return policy.sums() ? width : local_ops<P>::template panel_width<T, L>(policy.local, m, passing);
+    return policy.sums() ? width : local_ops<P>::template panel_width<T, L>(policy.local, m, beside);
   }
   template <sharded_policy P, class Body>
   static void for_each_panel(P const& policy, index_t n, index_t width, Body const& body) {

@@ -13,8 +13,8 @@
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 
 /// Rows that all reflectors and all columns of a panel meet before the rows below: the columns and reflectors of one
-/// tile stay in a first-level cache of 32 KiB, or of 48 where there are vectors of 64 bytes; all reflectors stay in the
-/// second. The longer they are, the less time goes into the beginnings and ends of tiles.
+/// tile stay in a first-level cache of 32 KiB, or of 48 where vectors have 64 bytes, as on Sapphire Rapids and Zen 5;
+/// all reflectors stay in the second. Longer ones leave less time for the beginnings and ends of tiles.
 template <class T>
 inline constexpr index_t rows_together = (sizeof(kernel::packet<T>) < 64 ? 2048 : 4096) / index_t(sizeof(T));
 

@@ -68,15 +68,16 @@ EIGEN_ALWAYS_INLINE packet<T> zero() {
 /// Whether pmadd rounds once.
 template <class T>
 inline constexpr bool has_fused =
-#if defined(EIGEN_VECTORIZE_FMA) || EIGEN_ARCH_ARM64
-    std::same_as<T, float> || std::same_as<T, double>;
+#if defined(EIGEN_VECTORIZE_FMA) || defined(__ARM_FEATURE_FMA)
+    lanes<T> > 1 && (std::same_as<T, float> || std::same_as<T, double>);
 #else
     false;
 #endif
 
 /// Quotients by one number, rounded as by a division, in less than half of its time: 1 / divisor in two parts gives one
-/// of the two nearest numbers, and the remainder tells which (Brisebarre, Muller, Raina 2004). Not so where a quotient
-/// overflows, or a remainder is subnormal; and the sign of zero is lost.
+/// of the two nearest numbers, and the remainder tells which (Brisebarre, Muller, Raina 2004). The divisor and its
+/// inverse are normal numbers, and no quotient overflows. A remainder that is subnormal or flushed to zero may cost the
+/// last bit, and −0 becomes 0.
 template <class T>
 class quotient {
  public:

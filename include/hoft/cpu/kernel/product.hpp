@@ -33,10 +33,17 @@ namespace detail {
 template <class T>
 inline constexpr index_t slab_bytes = kernel::tile_vectors<T>* index_t(sizeof(kernel::packet<T>));
 /// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them. A slab that does
-/// not stay in the first-level cache is read again and again from the second, where there is room for more: 128 KiB.
+/// not stay in the first-level cache is read again and again from the second, where there is room for more: 128 KiB,
+/// if threads have so much of a stack. They have with glibc; with musl all of it is 128 KiB by default.
 template <class T>
-inline constexpr index_t sum_depth = (std::min)(index_t{slab_bytes<T> * 256 <= 1 << 15 ? 256 : 512},
-                                                index_t{2048} / index_t(sizeof(T)));
+inline constexpr bool deep_slabs =
+#if defined(__GLIBC__)
+    slab_bytes<T> * 256 > (index_t{1} << 15);
+#else
+    false;
+#endif
+template <class T>
+inline constexpr index_t sum_depth = (std::min)(index_t{deep_slabs<T> ? 512 : 256}, index_t{2048} / index_t(sizeof(T)));
 template <class T>
 inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
 
@@ -103,8 +110,8 @@ void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::
   constexpr index_t slab_rows = slab_bytes<T> / index_t(sizeof(T));
   constexpr index_t reuse = 24;  // columns of C from which packing pays
   bool const packs = alpha != T(1) || (conj_a && is_complex<T>) || a.row != 1 || n >= reuse;
-  // Contiguous columns of A lie far apart: beside few columns of C, which stay in the caches, deep slabs do not pay.
-  constexpr index_t many = 256, usual = 256;
+  // Contiguous columns of A lie far apart: where C has few columns, which stay in the caches, deep slabs do not pay.
+  constexpr index_t many = 144, usual = 256;
   index_t const deepest = sum_depth<T> > usual && a.row == 1 && n < many ? usual : sum_depth<T>;
   alignas(64) T slab[slab_rows * sum_depth<T>];
   for (index_t l = 0; l < k || l == 0; l += deepest) {
@@ -146,7 +153,7 @@ void dot_product(index_t m, index_t n, index_t k, T alpha, kernel::strided<T con
 
 /// Columns of a block of C, of which there shall be `least` beside one another. A's slabs are packed for each block, so
 /// it should be wide; but what a slab meets of B should stay in the second-level cache, and of C too: where its columns
-/// lie whole pages apart, slabs that are one line high meet few sets of that cache.
+/// lie whole pages apart, slabs that are at most one line high meet few sets of that cache.
 template <class T>
 index_t block_cols(index_t n, index_t least, index_t ldc) {
   constexpr index_t cache = index_t{1} << 19, line = 64, page = 4096, fewer = 256;
