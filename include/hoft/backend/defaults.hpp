@@ -43,8 +43,8 @@ struct defaults {
     return policy;
   }
   /// Columns of one panel of a matrix with m rows of elements T. `beside`: each panel passes reflectors or sums of
-  /// shape [m, beside] once. 16-bit storage is converted panel by panel: a panel has enough
-  /// columns to keep a machine busy, and few enough that the copy is small beside the matrix.
+  /// shape [m, beside] once. 16-bit storage is converted panel by panel: a panel has enough columns to keep a machine
+  /// busy, and few enough that the copy is small beside the matrix.
   template <class T, class L, class P>
   static index_t panel_width(P const&, index_t m, index_t /*beside*/) {
     if constexpr (std::same_as<T, accumulator_t<T>>) return (std::numeric_limits<index_t>::max)() / 2;

@@ -87,8 +87,8 @@ class quotient {
         rest_(Eigen::internal::pmul(Eigen::internal::pmadd(minus_divisor_, inverse_, broadcast(T(1))), inverse_)) {}
   EIGEN_ALWAYS_INLINE packet<T> operator()(packet<T> const& a) const {
     using namespace Eigen::internal;
-    packet<T> const near = pmadd(a, inverse_, pmul(a, rest_)), remainder = pmadd(near, minus_divisor_, a);
-    return pmadd(remainder, inverse_, near);
+    packet<T> const about = pmadd(a, inverse_, pmul(a, rest_)), remainder = pmadd(about, minus_divisor_, a);
+    return pmadd(remainder, inverse_, about);
   }
 
  private:
