@@ -30,9 +30,7 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
   using P = packet<T>;
   constexpr int lane = lanes<T>;
   [[maybe_unused]] index_t wait = next == nullptr ? -1 : 1;
-  // Three columns from each of two addresses, as in add_products. Other additions of addresses would wait, on Intel's
-  // processors, for the units that multiply.
-  constexpr int half = 3;
+  constexpr int half = columns_from_one_address;
   S const* b_half = b;
   if constexpr (N > half) advance(b_half, half * b_col);
   for (; steps > 0; --steps) {

@@ -31,19 +31,21 @@ namespace detail {
 
 /// Bytes of a column of a slab of A, and of the tiles of C beside it.
 template <class T>
-inline constexpr index_t slab_bytes = kernel::tile_vectors<T>* index_t(sizeof(kernel::packet<T>));
+inline constexpr index_t slab_bytes = index_t(sizeof(kernel::packet<T>)) * kernel::tile_vectors<T>;
 /// Terms summed in one sweep: so many that the tile's loads and stores of C cost little beside them. A slab that does
 /// not stay in the first-level cache is read again and again from the second, where there is room for more: 128 KiB,
 /// if threads have so much of a stack. They have with glibc; with musl all of it is 128 KiB by default.
+inline constexpr index_t usual_depth = 256;
 template <class T>
 inline constexpr bool deep_slabs =
 #if defined(__GLIBC__)
-    slab_bytes<T> * 256 > (index_t{1} << 15);
+    usual_depth* slab_bytes<T> > (index_t{1} << 15);
 #else
     false;
 #endif
 template <class T>
-inline constexpr index_t sum_depth = (std::min)(index_t{deep_slabs<T> ? 512 : 256}, index_t{2048} / index_t(sizeof(T)));
+inline constexpr index_t sum_depth = (std::min)(deep_slabs<T> ? 2 * usual_depth : usual_depth,
+                                                index_t{2048} / index_t(sizeof(T)));
 template <class T>
 inline constexpr index_t dot_depth = index_t{4096} / index_t(sizeof(T));
 
@@ -111,8 +113,8 @@ void sum_product(index_t m, index_t n, index_t k, T alpha, bool conj_a, kernel::
   constexpr index_t reuse = 24;  // columns of C from which packing pays
   bool const packs = alpha != T(1) || (conj_a && is_complex<T>) || a.row != 1 || n >= reuse;
   // Contiguous columns of A lie far apart: where C has few columns, which stay in the caches, deep slabs do not pay.
-  constexpr index_t many = 144, usual = 256;
-  index_t const deepest = sum_depth<T> > usual && a.row == 1 && n < many ? usual : sum_depth<T>;
+  constexpr index_t many = 144;
+  index_t const deepest = a.row == 1 && n < many ? (std::min)(usual_depth, sum_depth<T>) : sum_depth<T>;
   alignas(64) T slab[slab_rows * sum_depth<T>];
   for (index_t l = 0; l < k || l == 0; l += deepest) {
     index_t const depth = (std::min)(deepest, k - l);

@@ -123,8 +123,7 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
   constexpr int lane = lanes<T>;
   A const* a = term.a;
   index_t const b_row = term.b.row, b_col = term.b.col, lda = term.lda;
-  // Three columns from each of two addresses: others would take more registers than there are.
-  constexpr int half = 3;
+  constexpr int half = columns_from_one_address;
   T const *b = term.b.data, *b_half = b;
   if constexpr (N > half) advance(b_half, half * b_col);
   [[maybe_unused]] index_t wait = 1;

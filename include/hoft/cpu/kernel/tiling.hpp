@@ -8,6 +8,10 @@
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
+/// Columns of a tile that are addressed from one place, the others from a second: addresses of their own would take
+/// more registers than there are, and additions that wait, on Intel's processors, for the units that multiply.
+inline constexpr int columns_from_one_address = tile_cols / 2;
+
 template <int N>
 using constant = std::integral_constant<int, N>;
 
