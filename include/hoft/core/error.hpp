@@ -29,16 +29,17 @@ namespace HOFT_TARGET_NAMESPACE {
 
 namespace detail {
 
+// Errors are cold and never inlined, so that checks are short and texts of messages cost little to compile.
 template <class Error>
-[[noreturn]] inline void refuse(char const* function, char const* argument, std::string const& got,
-                                std::string const& expectation) {
+[[noreturn, gnu::noinline, gnu::cold]] inline void refuse(char const* function, char const* argument,
+                                                          std::string const& got, std::string const& expectation) {
   throw Error(std::string("hoft::") + function + ": " + argument + " is " + got + ", must be " + expectation);
 }
 
 /// `argument` is `got`, which is not `relation` `bound`: what every comparison below comes to, without its code.
 template <class Error>
-[[noreturn]] inline void refuse_number(char const* function, char const* argument, index_t got, char const* relation,
-                                       index_t bound) {
+[[noreturn, gnu::noinline, gnu::cold]] inline void refuse_number(char const* function, char const* argument,
+                                                                 index_t got, char const* relation, index_t bound) {
   refuse<Error>(function, argument, std::to_string(got), relation + std::to_string(bound));
 }
 
