@@ -11,23 +11,24 @@
   declare template void product<T, LA, LB, col_major>(cpu const&, T, operand<T, LA>, operand<T, LB>,         \
                                                       std::type_identity_t<matrix_view<T const, col_major>>, \
                                                       matrix_view<T, col_major>);
-#define HOFT_COMPILED_KERNELS(declare, T)                                                                            \
-  declare template void detail::project_panel<T>(packed_matrix<T, col_major>, matrix_view<T const>, matrix_view<T>); \
-  declare template void detail::project_panel<T>(packed_matrix<T, col_major>, matrix_view<T const>,                  \
-                                                 matrix_view<T, row_major>);                                         \
-  declare template void detail::project_panel<T>(packed_matrix<T, row_major>, matrix_view<T const, row_major>,       \
-                                                 matrix_view<T, row_major>);                                         \
-  declare template void detail::update_panel<T>(int, update_term<T, col_major> const*, matrix_view<T const>,         \
-                                                matrix_view<T>, prefetch_hint<T, col_major> const&);                 \
-  declare template void detail::update_panel<T>(int, update_term<T, row_major> const*,                               \
-                                                matrix_view<T const, row_major>, matrix_view<T, row_major>,          \
-                                                prefetch_hint<T, row_major>);                                        \
-  declare template void detail::outer_panel<T>(int, outer_term<T, col_major> const*, packed_matrix<T, col_major>);   \
-  declare template void detail::outer_panel<T>(int, outer_term<T, row_major> const*, packed_matrix<T, row_major>);   \
-  HOFT_COMPILED_PRODUCT(declare, T, col_major, col_major)                                                            \
-  HOFT_COMPILED_PRODUCT(declare, T, col_major, row_major)                                                            \
-  HOFT_COMPILED_PRODUCT(declare, T, row_major, col_major)                                                            \
-  HOFT_COMPILED_PRODUCT(declare, T, row_major, row_major)                                                            \
+#define HOFT_COMPILED_KERNELS(declare, T)                                                                           \
+  declare template void detail::project_panel<T>(packed_matrix<T, col_major>, matrix_view<T const>, matrix_view<T>, \
+                                                 matrix_view<T const>);                                             \
+  declare template void detail::project_panel<T>(packed_matrix<T, col_major>, matrix_view<T const>,                 \
+                                                 matrix_view<T, row_major>, matrix_view<T const>);                  \
+  declare template void detail::project_panel<T>(packed_matrix<T, row_major>, matrix_view<T const, row_major>,      \
+                                                 matrix_view<T, row_major>);                                        \
+  declare template void detail::update_panel<T>(int, update_term<T, col_major> const*, matrix_view<T const>,        \
+                                                matrix_view<T>, prefetch_hint<T, col_major> const&);                \
+  declare template void detail::update_panel<T>(int, update_term<T, row_major> const*,                              \
+                                                matrix_view<T const, row_major>, matrix_view<T, row_major>,         \
+                                                prefetch_hint<T, row_major>);                                       \
+  declare template void detail::outer_panel<T>(int, outer_term<T, col_major> const*, packed_matrix<T, col_major>);  \
+  declare template void detail::outer_panel<T>(int, outer_term<T, row_major> const*, packed_matrix<T, row_major>);  \
+  HOFT_COMPILED_PRODUCT(declare, T, col_major, col_major)                                                           \
+  HOFT_COMPILED_PRODUCT(declare, T, col_major, row_major)                                                           \
+  HOFT_COMPILED_PRODUCT(declare, T, row_major, col_major)                                                           \
+  HOFT_COMPILED_PRODUCT(declare, T, row_major, row_major)                                                           \
   declare template T dot<T>(index_t, T const*, T const*);
 
 #define HOFT_COMPILED_FACTORS(declare, T)                                                                         \

@@ -18,8 +18,8 @@ template <class Panels>
 struct own_apply : Panels {
   using Panels::Panels;
   template <class Form, class X, class Y, class W>
-  void run(good const& policy, Form const& Q, hoft::op o, X x, Y y, W w) const {
-    Panels::run(policy, Q, o, x, y, w);
+  void run(good const& policy, Form const& Q, hoft::op o, X x, Y y, W w, X after) const {
+    Panels::run(policy, Q, o, x, y, w, after);
   }
 };
 template <class Panels>
@@ -45,8 +45,8 @@ template <class Panels>
 struct without_op : Panels {
   using Panels::Panels;
   template <class Form, class X, class Y, class W>
-  void run(bad const& policy, Form const& Q, X x, Y y, W w) const {
-    Panels::run(policy, Q, hoft::op::plain, x, y, w);
+  void run(bad const& policy, Form const& Q, X x, Y y, W w, X after) const {
+    Panels::run(policy, Q, hoft::op::plain, x, y, w, after);
   }
 };
 template <class Panels>

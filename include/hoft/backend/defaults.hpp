@@ -301,9 +301,10 @@ struct defaults {
   static void add_packed(P const& policy, matrix_view<A> D, matrix_view<A> Y) {
     ops<P>::add(policy, D, Y);
   }
-  /// W := UᴴX for a packed U.
+  /// W := UᴴX for a packed U. The last argument is the panel that is read next, without data if it is not known.
   template <class P, class A, class TX, class L, class LW>
-  static void project_packed(P const& policy, matrix_view<A> U, matrix_view<TX, L> X, matrix_view<A, LW> W) {
+  static void project_packed(P const& policy, matrix_view<A> U, matrix_view<TX, L> X, matrix_view<A, LW> W,
+                             matrix_view<std::remove_const_t<TX> const, L> = {}) {
     ops<P>::project(policy, U, X, W);
   }
   /// Y := X + U Z for a packed U. Y may be X.

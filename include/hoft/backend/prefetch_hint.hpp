@@ -11,6 +11,8 @@ template <class T, class Layout>
 struct prefetch_hint {
   matrix_view<T const, Layout> next, also_next;  ///< read after this panel; without data if not known
   index_t written = 0;                           ///< elements of the whole output; 0 if it is also read
+  /// What is left of it when `next` has been fetched.
+  prefetch_hint rest() const { return {also_next, {}, written}; }
 };
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -61,10 +61,12 @@ struct packing : walks {
   static constexpr bool takes_panels_of = accumulating<T> ||
                                           (kernel::converts<T, accumulator_t<T>> && std::same_as<L, col_major>);
 
-  /// W := UᴴX. X [m, w], W [r, w].
+  /// W := UᴴX. X [m, w], W [r, w]. `next` is fetched meanwhile where columns are contiguous; rows find their own.
   template <class T, class L, class TX, class LW>
-  static void project_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_view<T, LW> W) {
-    detail::project_panel<T>(U, constant(X), W);
+  static void project_packed(cpu const&, packed_matrix<T, L> U, matrix_view<TX, L> X, matrix_view<T, LW> W,
+                             matrix_view<std::remove_const_t<TX> const, L> next = {}) {
+    if constexpr (std::same_as<L, col_major>) detail::project_panel<T>(U, constant(X), W, next);
+    else detail::project_panel<T>(U, constant(X), W);
   }
 
   /// Y := X + U Z, or X + U Z + V S, in one pass over X where columns are contiguous. X may be Y, or have no data for
@@ -85,7 +87,8 @@ struct packing : walks {
 
   // The same with matrices as they lie.
   template <class P, class T, class TX, class L, class LW>
-  static void project_packed(P const& policy, matrix_view<T const> U, matrix_view<TX, L> X, matrix_view<T, LW> W) {
+  static void project_packed(P const& policy, matrix_view<T const> U, matrix_view<TX, L> X, matrix_view<T, LW> W,
+                             matrix_view<std::remove_const_t<TX> const, L> = {}) {
     ops<P>::project(policy, U, X, W);
   }
   template <class P, class T, class L, class TZ>

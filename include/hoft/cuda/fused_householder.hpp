@@ -170,12 +170,12 @@ struct fused_apply : Panels {
 
   template <class Form>
   void run(policy_type const& device, Form const& Q, op o, matrix_view<T const, L> X, matrix_view<T, L> Y,
-           matrix_view<A> W) const {
+           matrix_view<A> W, matrix_view<T const, L> after) const {
     if (Q.blocks() == 1) {
       auto const q = Q.at(0);
       if (apply_in_one_pass(device, q.U, q.T, o, X, Y, W)) return;
     }
-    Panels::run(device, Q, o, X, Y, W);
+    Panels::run(device, Q, o, X, Y, W, after);
   }
 };
 

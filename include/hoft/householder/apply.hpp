@@ -61,12 +61,12 @@ void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed
       if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
     matrix_view<T const, L> source = Y;
     if (n == 0) source = X;
-    ops<Policy>::project_packed(policy, vectors, source, Wi);
+    ops<Policy>::project_packed(policy, vectors, source, Wi, n == 0 ? hint.next : matrix_view<T const, L>{});
     if (!std::same_as<L, LW> && !W.empty()) ops<Policy>::copy(policy, Wi, W.block(q.first, 0, q.rank, w));
     bool const last = n + 1 == blocks;
     if (last && !last_update) return;
     ops<Policy>::multiply(policy, A(-1), q.T, o, Wi, minus_Z);
-    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint : prefetch_hint<T, L>{});
+    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint.rest() : prefetch_hint<T, L>{});
   }
 }
 
@@ -81,11 +81,14 @@ auto staged(Policy const& policy, matrix_view<T, L> X, matrix_view<A, L> buffer)
     return panel;
   }
 }
-/// The panel that is read after `p`, if its elements are read in place.
+/// The panel that is read after `p`, if its elements are read in place: of X, or `after` X, if that has as many rows.
 template <class A, class T, class L, class Panel>
-matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p) {
-  if constexpr (std::same_as<std::remove_const_t<T>, A>)
+matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p,
+                                   std::type_identity_t<matrix_view<std::remove_const_t<T> const, L>> after = {}) {
+  if constexpr (std::same_as<std::remove_const_t<T>, A>) {
     if (p.next > 0) return X.columns(p.first + p.count, p.next);
+    if (p.first + p.count == X.cols && after.rows == X.rows) return after;
+  }
   return {};
 }
 /// Elements that are written and never read: all of Y, unless Y is X. (Where panels are converted copies, products
@@ -136,9 +139,10 @@ struct apply_panels {
         scratch(memory, workers, 2 * block, (std::min)(width, n)),
         buffer(memory, workers, copies_panels<Policy, T, L>(r <= block) ? m : 0, (std::min)(width, n)) {}
 
-  /// W [r, n] receives the projections of the factors' inputs, if it is not empty.
+  /// W [r, n] receives the projections of the factors' inputs, if it is not empty. `after` is what the caller reads
+  /// next, without data if it is not known: a hint.
   void run(Policy const& policy, compact_wy_view<A const> const& Q, op o, matrix_view<T const, L> X,
-           matrix_view<T, L> Y, matrix_view<A> W) const {
+           matrix_view<T, L> Y, matrix_view<A> W, matrix_view<T const, L> after) const {
     auto const local = ops<Policy>::serial(policy);
     ops<Policy>::pack(policy, Q.vectors, U);
     index_t const written = written_by(X, Y);
@@ -148,7 +152,7 @@ struct apply_panels {
       on_panel<decltype(U)>(local, once, X.columns(j, w), Y.columns(j, w), buffer(worker), [&](auto x, auto y) {
         using value = typename decltype(y)::value_type;
         apply_panel(local, Q, U, o, x, y, W.columns(j, w), scratch(worker).columns(0, w),
-                    {next_panel<value>(X, p), {}, written});
+                    {next_panel<value>(X, p, after), {}, written});
       });
     });
   }
@@ -174,6 +178,10 @@ void require_apply_query(char const* function, compact_wy_view<A> const& Q, matr
 
 template <class A, class TX, class T, class L>
 void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
+  static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
+  static_assert(std::same_as<accumulator_t<T>, std::remove_const_t<A>>,
+                "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
+                "bits, a Q of double takes X of double.");
   constexpr char const* function = "apply";
   index_t const m = Q.rows();
   require_form(function, "Q", ranks, Q, m, Q.rank());
@@ -182,19 +190,20 @@ void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L
   require_shape(function, "Y", Y, X.rows, X.cols);
 }
 
-/// `apply` for arguments that fit each other. `prepare` is called after all checks, before anything is written.
+/// `apply` for arguments that fit each other. `prepare` is called after all checks, before anything is written. `after`
+/// is what the caller applies a form to next, if it is known.
 template <class A, class T, class L, class Policy, class Prepare>
 void apply_checked(char const* function, Policy const& policy, compact_wy_view<A const> const& Q,
                    matrix_view<T const, L> X, matrix_view<T, L> Y, side s, op o, workspace work, matrix_view<A> W,
-                   Prepare const& prepare) {
-  auto const run = [&](auto x, auto y, op oriented_op) {
+                   Prepare const& prepare, matrix_view<T const, L> after = {}) {
+  auto const run = [&](auto x, auto y, op oriented_op, auto next) {
     using pieces_type = apply_pieces<Policy, A, T, typename decltype(x)::layout_type>;
     auto const pieces = carve<pieces_type>(function, work, policy, Q.rows(), x.cols, Q.rank(), Q.block, s);
     prepare();
-    pieces.algorithm.run(policy, orient(policy, Q, s, pieces.oriented), oriented_op, x, y, W);
+    pieces.algorithm.run(policy, orient(policy, Q, s, pieces.oriented), oriented_op, x, y, W, next);
   };
-  if (s == side::left) run(X, Y, o);
-  else run(X.transposed(), Y.transposed(), adjoint_of(o));
+  if (s == side::left) run(X, Y, o, after);
+  else run(X.transposed(), Y.transposed(), adjoint_of(o), after.transposed());
 }
 
 }  // namespace detail
@@ -235,10 +244,6 @@ template <execution_policy Policy, class A, class TX, class T, class L>
 void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s, op o,
            workspace work, matrix_view<std::remove_const_t<A>> W = {}) {
   using acc = std::remove_const_t<A>;
-  static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
-  static_assert(std::same_as<accumulator_t<T>, acc>,
-                "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
-                "bits, a Q of double takes X of double.");
   detail::require_apply(ops<Policy>::rank_count(policy), Q, X, Y, s);
   if (W.empty()) W = {};  // so that no part of it has columns
   else detail::require_shape("apply", "W", W, Q.rank(), s == side::left ? X.cols : X.rows);

@@ -119,8 +119,16 @@ void apply(Policy const& policy, Forms const& all_Q, Inputs const& all_X, Output
       function, count, work,
       [&](std::size_t i) { detail::require_apply(ops<Policy>::rank_count(policy), Q[i], X[i], Y[i], s); },
       [&] { return apply_workspace(policy, Q, X, s); });
-  detail::run_batch(policy, count, work, bytes,
-                    [&](auto const& one, std::size_t i, workspace part) { apply(one, Q[i], X[i], Y[i], s, o, part); });
+  using output = detail::item_of<Outputs const>;
+  using T = typename output::value_type;
+  using L = typename output::layout_type;
+  using A = accumulator_t<T>;
+  detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
+    matrix_view<T const, L> after;  // is fetched while this problem is worked on
+    if (i + 1 < X.size()) after = X[i + 1];
+    detail::apply_checked<A, T, L>(
+        function, one, Q[i], X[i], Y[i], s, o, part, {}, [] {}, after);
+  });
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE

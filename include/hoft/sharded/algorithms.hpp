@@ -60,8 +60,8 @@ struct sharded_apply
 
   template <class Form, class Op>
   void run(policy_type const& policy, Form const& Q, Op o, matrix_view<T const, L> X, matrix_view<T, L> Y,
-           matrix_view<A> W) const {
-    this->with(policy, [&](auto const& algorithm, auto const& where) { algorithm.run(where, Q, o, X, Y, W); });
+           matrix_view<A> W, matrix_view<T const, L> after) const {
+    this->with(policy, [&](auto const& algorithm, auto const& where) { algorithm.run(where, Q, o, X, Y, W, after); });
   }
 };
 

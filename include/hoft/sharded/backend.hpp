@@ -273,9 +273,10 @@ struct operations : backend::defaults {
   }
   /// W := UᴴX, summed over ranks.
   template <sharded_policy P, class Packed, class TX, class L, class A, class LW>
-  static void project_packed(P const& policy, Packed U, matrix_view<TX, L> X, matrix_view<A, LW> W) {
+  static void project_packed(P const& policy, Packed U, matrix_view<TX, L> X, matrix_view<A, LW> W,
+                             matrix_view<std::remove_const_t<TX> const, L> next = {}) {
     for_each_local_panel<A, L>(policy, X, [&](auto const& where, index_t j, index_t w) {
-      local_ops<P>::project_packed(where, U, X.columns(j, w), W.columns(j, w));
+      local_ops<P>::project_packed(where, U, X.columns(j, w), W.columns(j, w), w == X.cols ? next : decltype(next){});
     });
     if (policy.sums()) sum_parts<A>(policy, exchange::sum, W);
   }

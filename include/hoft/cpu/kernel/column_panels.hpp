@@ -18,8 +18,10 @@ namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 template <class T>
 inline constexpr index_t rows_together = (sizeof(kernel::packet<T>) < 64 ? 2048 : 4096) / index_t(sizeof(T));
 
+/// W := UᴴX. The first tiles of each column of tiles fetch what is read next.
 template <class T, class S, class LW>
-void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
+void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W,
+                  kernel::prefetched<S> const& next) {
   constexpr int vectors = kernel::tile_vectors<T>;
   constexpr index_t height = U.slab_rows, depth = rows_together<T> / height * height;
   auto const w = kernel::as_strided(W);
@@ -27,8 +29,14 @@ void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_
     index_t const rows = (std::min)(depth, U.rows - i);
     kernel::for_each_tile_col(X.cols, [&](index_t j, auto width) {
       kernel::for_each_group_run<vectors>(U.cols, [&](index_t k, auto size, index_t count) {
-        kernel::dot_term<T, S> const term{
-            U.slab(i / height) + k * height, U.stride, height, X.data + i + j * X.ld, X.ld, rows, true};
+        kernel::dot_term<T, S> const term{U.slab(i / height) + k * height,
+                                          U.stride,
+                                          height,
+                                          X.data + i + j * X.ld,
+                                          X.ld,
+                                          rows,
+                                          true,
+                                          k == 0 ? next.at(i, j) : kernel::prefetched<S>{}};
         kernel::strided<T const> const start{i == 0 ? nullptr : w.at(k, j).data, w.row, w.col};
         kernel::dot_tiles<size, width, vectors, is_complex<T>, false>(count, T(1), 1, &term, start, w.at(k, j));
       });
@@ -58,12 +66,13 @@ void turn_units(packed_matrix<T, col_major> U, index_t k, T* turned) {
 
 /// W := UᵀX of short columns, for V vectors of reflectors from k.
 template <int V, class T, class S>
-void project_short(packed_matrix<T, col_major> U, index_t k, matrix_view<S const> X, kernel::strided<T> const& w) {
+void project_short(packed_matrix<T, col_major> U, index_t k, matrix_view<S const> X, kernel::strided<T> const& w,
+                   kernel::prefetched<S> const& next) {
   constexpr index_t most = kernel::short_rows<T>, lane = kernel::lanes<T>;
   alignas(64) T turned[most * V * kernel::units<T>];
   turn_units<V>(U, k, turned);
   if constexpr (std::same_as<S, T>) {
-    kernel::short_product<V>(X.cols, U.rows, turned, X.data, X.ld, w);
+    kernel::short_product<V>(X.cols, U.rows, turned, X.data, X.ld, w, next);
   } else {
     constexpr index_t strip = kernel::short_tile_cols<V>;
     alignas(64) T converted[strip * most];
@@ -81,25 +90,29 @@ void project_short(packed_matrix<T, col_major> U, index_t k, matrix_view<S const
   }
 }
 
+template <class T, class L>
+kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
+  return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
+}
+
+/// W := UᴴX, while `next` is fetched. Only reading, and so better than the update beside it, which writes back.
 template <class T, class S, class LW>
-void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W) {
+void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W,
+                   matrix_view<S const> next_panel) {
+  kernel::prefetched<S> const next = prefetched_part(next_panel), none;
   if constexpr (kernel::has_short_tiles<T>)
     if (U.rows > 0 && U.rows <= kernel::short_rows<T>) {
       constexpr index_t units = kernel::units<T>;
       auto const w = kernel::as_strided(W);
       index_t const whole = U.cols / units;
-      kernel::for_each_group<2>(
-          whole, [&](index_t g, auto vectors) { project_short<vectors>(U, g * units, X, w.at(g * units, 0)); });
+      kernel::for_each_group<2>(whole, [&](index_t g, auto vectors) {
+        project_short<vectors>(U, g * units, X, w.at(g * units, 0), g == 0 ? next : none);
+      });
       index_t const first = whole * units, rest = U.cols - first;
-      if (rest > 0) project_tall(U.columns(first, rest), X, W.block(first, 0, rest, W.cols));
+      if (rest > 0) project_tall(U.columns(first, rest), X, W.block(first, 0, rest, W.cols), first == 0 ? next : none);
       return;
     }
-  project_tall(U, X, W);
-}
-
-template <class T, class L>
-kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
-  return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
+  project_tall(U, X, W, next);
 }
 
 /// Y := X + the sum of up to two products, in the slabs from `first` and the rows behind the last of them, which are

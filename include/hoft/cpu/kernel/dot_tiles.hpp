@@ -19,32 +19,48 @@ struct dot_term {
   index_t b_col;
   index_t length;
   bool padded = false;
-  index_t ahead = 0;  ///< columns this far behind those of B are read next; 0 if they are not to be fetched
+  prefetched<S> next = {};  ///< as many columns as those of B, which are read after them
 };
+
+/// Lines that a tile fetches for those after it: one of each column, every `turns` steps.
+template <class S>
+struct fetched_lines {
+  S const* data = nullptr;
+  index_t step = 0, turns = -1;
+};
+
+/// What tile `i` of `tiles` below one another fetches in its `steps`, where they share the columns out.
+template <int N, class S>
+EIGEN_ALWAYS_INLINE fetched_lines<S> share_of(prefetched<S> const& next, index_t ld, index_t length, index_t i,
+                                              index_t tiles, index_t steps) {
+  if (next.cols < N || next.ld != ld || steps == 0) return {};
+  index_t const lines = length / next.line, first = lines * i / tiles, mine = lines * (i + 1) / tiles - first;
+  if (mine == 0) return {};
+  return {next.data + first * next.line, blocks(mine, steps) * next.line, (std::max<index_t>)(steps / mine, 1)};
+}
 
 /// sum[j][k] += op(A[:, k]) op(B[:, j]) lane by lane, over `steps` groups of Vectors vectors.
 template <int K, int N, int Vectors, bool ConjA, bool ConjB, class T, class S>
 EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, index_t a_col, S const*& b, index_t b_col,
-                                  packet<T> (&sum)[N][K], S const* next = nullptr, index_t turns = 0) {
+                                  packet<T> (&sum)[N][K], fetched_lines<S> fetches = {}) {
   using namespace Eigen::internal;
   using P = packet<T>;
   constexpr int lane = lanes<T>;
-  [[maybe_unused]] index_t wait = next == nullptr ? -1 : 1;
+  index_t wait = fetches.data == nullptr ? -1 : 1;
   constexpr int half = columns_from_one_address;
   S const* b_half = b;
   if constexpr (N > half) advance(b_half, half * b_col);
   for (; steps > 0; --steps) {
-    if constexpr (Vectors == 1)
-      if (--wait == 0) {
-        S const* line = next;
-        HOFT_UNROLL
-        for (int j = 0; j < N; ++j) {
-          prefetch(line);
-          advance(line, b_col);
-        }
-        next += lane;
-        wait = turns;
+    if (--wait == 0) {
+      S const* line = fetches.data;
+      HOFT_UNROLL
+      for (int j = 0; j < N; ++j) {
+        prefetch(line);
+        advance(line, b_col);
       }
+      fetches.data += fetches.step;
+      wait = fetches.turns;
+    }
     HOFT_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       P left[K];
@@ -151,8 +167,8 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, 
       T const* a = term[t].a + first * a_col;
       S const* b = term[t].b;
       index_t const steps = length / (Vectors * lane);
-      S const* const next = term[t].ahead == 0 ? nullptr : b + term[t].ahead + first / K * steps / count * lane;
-      add_dots<K, N, Vectors, ConjA, ConjB>(steps, a, step, a_col, b, b_col, sum, next, count);
+      add_dots<K, N, Vectors, ConjA, ConjB>(steps, a, step, a_col, b, b_col, sum,
+                                            share_of<N>(term[t].next, b_col, length, first / K, count, steps));
       index_t const left = length % (Vectors * lane), rest = left % lane;
       if constexpr (Vectors > 1) add_dots<K, N, 1, ConjA, ConjB>(left / lane, a, lane, a_col, b, b_col, sum);
       if (rest == 0) continue;

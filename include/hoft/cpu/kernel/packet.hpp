@@ -118,6 +118,17 @@ EIGEN_ALWAYS_INLINE void prefetch([[maybe_unused]] T const* element) {
 #endif
 }
 
+/// Columns that will be read soon, beside those that a product reads now.
+template <class T>
+struct prefetched {
+  static constexpr index_t line = index_t{64} / index_t(sizeof(T));  ///< elements of a cache line
+  T const* data = nullptr;
+  index_t ld = 0, cols = 0;
+  prefetched at(index_t i, index_t j) const {
+    return data == nullptr ? *this : prefetched{data + i + j * ld, ld, cols - j};
+  }
+};
+
 /// Whether vectors can be stored past the caches, which saves reading lines that are to be overwritten.
 template <class T>
 inline constexpr bool has_stream =

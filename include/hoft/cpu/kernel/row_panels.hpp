@@ -125,7 +125,7 @@ void outer_panel(int terms, outer_term<T, row_major> const* term, packed_matrix<
       for (int t = 0; t < terms; ++t) {
         auto const [X, Z] = term[t];
         local[t] = {Z.data + k * Z.ld, lane, Z.ld, X.data + i * X.ld, X.ld, X.cols};
-        if (i + 2 * rows <= D.rows) local[t].ahead = rows * X.ld;
+        if (i + 2 * rows <= D.rows) local[t].next = {local[t].b + rows * X.ld, X.ld, rows};
       }
       auto const at = d.at(k, i);
       kernel::dot_tiles<size, rows, 1, is_complex<T>, false>(count, T(1), terms, local, {at.data, at.row, at.col}, at);

@@ -132,11 +132,26 @@ EIGEN_ALWAYS_INLINE void add_units(T const* a, T const* b, index_t ldb, packet<T
   }
 }
 
+/// Fetches a share of N columns for each walk along columns of B: in `walks_of_a_line` of them, one line of each.
+template <int N, class T>
+EIGEN_ALWAYS_INLINE void fetch_in_walk(index_t walk, prefetched<T> const& next) {
+  constexpr index_t line = prefetched<T>::line, walks_of_a_line = line / (2 * unit<T>);
+  constexpr int share = N > walks_of_a_line ? N / int(walks_of_a_line) : 1;
+  index_t const first = walk % walks_of_a_line * share;
+  if (first >= N) return;
+  T const* at = next.data + walk / walks_of_a_line * line + first * next.ld;
+  HOFT_UNROLL
+  for (int j = 0; j < share; ++j) {
+    prefetch(at);
+    advance(at, next.ld);
+  }
+}
+
 /// `count` tiles side by side: V vectors of columns of A by N columns of B. `turned` has the units of one row of A
-/// after those of another.
+/// after those of another. As many columns of `next` are fetched meanwhile.
 template <int V, int N, class T>
-EIGEN_DONT_INLINE void short_tiles(index_t count, index_t rows, T const* turned, T const* b, index_t ldb,
-                                   strided<T> c) {
+EIGEN_DONT_INLINE void short_tiles(index_t count, index_t rows, T const* turned, T const* b, index_t ldb, strided<T> c,
+                                   prefetched<T> next) {
   for (; count > 0; --count) {
     packet<T> sum[N][V];
     HOFT_UNROLL
@@ -146,7 +161,9 @@ EIGEN_DONT_INLINE void short_tiles(index_t count, index_t rows, T const* turned,
     }
     T const *left = turned, *right = b;
     index_t l = rows;
-    for (; l >= 2 * unit<T>; l -= 2 * unit<T>) {  // two for each walk along the columns
+    bool const fetches = next.cols >= N;
+    for (index_t walk = 0; l >= 2 * unit<T>; l -= 2 * unit<T>, ++walk) {  // two for each walk along the columns
+      if (fetches) fetch_in_walk<N>(walk, next);
       add_units<2, V, N>(left, right, ldb, sum);
       left += 2 * V * lanes<T>;
       right += 2 * unit<T>;
@@ -160,16 +177,18 @@ EIGEN_DONT_INLINE void short_tiles(index_t count, index_t rows, T const* turned,
     store_sums<V, N>(sum, c);
     b += N * ldb;
     c = c.at(0, N);
+    next = next.at(0, N);
   }
 }
 
 /// The same for n columns of B: tiles of N columns, then of half as many.
 template <int V, int N = short_tile_cols<V>, class T>
-void short_product(index_t n, index_t rows, T const* turned, T const* b, index_t ldb, strided<T> const& c) {
+void short_product(index_t n, index_t rows, T const* turned, T const* b, index_t ldb, strided<T> const& c,
+                   prefetched<std::type_identity_t<T>> const& next = {}) {
   index_t const count = n / N, done = count * N;
-  if (count > 0) short_tiles<V, N>(count, rows, turned, b, ldb, c);
+  if (count > 0) short_tiles<V, N>(count, rows, turned, b, ldb, c, next);
   if constexpr (N > 1)
-    if (done < n) short_product<V, N / 2>(n - done, rows, turned, b + done * ldb, ldb, c.at(0, done));
+    if (done < n) short_product<V, N / 2>(n - done, rows, turned, b + done * ldb, ldb, c.at(0, done), next.at(0, done));
 }
 
 /// Reflectors that stay in registers where there are 32, with so many rows of each.

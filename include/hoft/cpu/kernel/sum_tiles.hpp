@@ -25,16 +25,6 @@ struct sum_term {
   sum_term steady() const { return depth > 0 ? *this : sum_term{}; }
 };
 
-/// Columns that will be read soon, beside those that a product reads now.
-template <class T>
-struct prefetched {
-  T const* data = nullptr;
-  index_t ld = 0, cols = 0;
-  prefetched at(index_t i, index_t j) const {
-    return data == nullptr ? *this : prefetched{data + i + j * ld, ld, cols - j};
-  }
-};
-
 /// How a product moves memory beside its arithmetic.
 template <class T>
 struct traffic {
