@@ -122,6 +122,7 @@ struct adapt_panels {
                 V const& projections, matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W,
                 matrix_view<T, L> q) const {
     index_t const written = written_by(X, Y);
+    bool const early = fetches_early(X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       index_t const j = p.first, w = p.count;
@@ -131,7 +132,7 @@ struct adapt_panels {
         using value = typename decltype(y)::value_type;
         adapt_panel(local, layer, matrices, of_v, matrix_view<value const, L>(x), y, W.empty() ? W : W.columns(j, w),
                     q.empty() ? q : q.columns(j, w), scratch(worker).columns(0, w),
-                    {next_panel<value>(X, p), {}, written});
+                    {next_panel<value>(X, p), {}, written, early});
       });
     });
   }
@@ -178,6 +179,7 @@ struct adapt_backward_panels {
            matrix_view<A, LD> dv, adapter_sums<A> const& sums, bool adds) const {
     auto const local = ops<Policy>::serial(policy);
     auto const& a = layer.adapter;
+    bool const early = fetches_early(G, G);
     if (packs_K()) pack_layer(policy, layer, false, packed);
     else ops<Policy>::pack(policy, a.left.vectors, packed.U);
     if (!adds) clear_sums(local, sums);
@@ -194,7 +196,7 @@ struct adapt_backward_panels {
             using value = typename decltype(g)::value_type;
             adapt_backward_panel(local, a, packed, of_v, known.state, known.q, matrix_view<value const, L>(g), dq,
                                  parts(worker), scratch(worker).columns(0, w),
-                                 {next_panel<value>(G, p), next_panel<value>(X, p), 0});
+                                 {next_panel<value>(G, p), next_panel<value>(X, p), 0, early});
           };
           auto const x = X.columns(j, w), g = G.columns(j, w);
           auto const known_q = q_saved.empty() ? q_saved : q_saved.columns(j, w);

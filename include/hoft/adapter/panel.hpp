@@ -52,12 +52,12 @@ void adapt_together(Policy const& policy, bound_layer_view<A const> const& layer
   auto const f = left.at(0);
   auto const minus_Z = scratch.block(0, 0, f.rank, X.cols);
   auto const projections = W.empty() ? scratch.block(left.block, 0, f.rank, X.cols) : W;
-  ops<Policy>::project_packed(ops<Policy>::of_rank(policy), packed.U, X, projections, hint.next);
+  ops<Policy>::project_packed(ops<Policy>::of_rank(policy), packed.U, X, projections, hint.for_projection());
   ops<Policy>::update(policy, A(1), layer.minus_UK, v, projections, projections);
   ops<Policy>::template sum_ranks<A>(policy, projections);
   if (!last_update) return;
   ops<Policy>::multiply(policy, A(-1), f.T, op::plain, projections, minus_Z);
-  ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint.rest());
+  ops<Policy>::update_packed_both(policy, packed.U, minus_Z, packed.minus_K, v, X, Y, hint.for_update());
 }
 
 /// X: base [m, w] = M x. Y := Q_U diag(s) (base − K v), v [rv, w] = Vᴴx; Y may be X.

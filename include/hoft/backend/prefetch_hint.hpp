@@ -11,8 +11,10 @@ template <class T, class Layout>
 struct prefetch_hint {
   matrix_view<T const, Layout> next, also_next;  ///< read after this panel; without data if not known
   index_t written = 0;                           ///< elements of the whole output; 0 if it is also read
-  /// What is left of it when `next` has been fetched.
-  prefetch_hint rest() const { return {also_next, {}, written}; }
+  bool early = false;  ///< `next` is fetched while the panel is projected, not while it is updated
+
+  matrix_view<T const, Layout> for_projection() const { return early ? next : matrix_view<T const, Layout>{}; }
+  prefetch_hint for_update() const { return early ? prefetch_hint{also_next, {}, written} : *this; }
 };
 
 }  // namespace HOFT_TARGET_NAMESPACE

@@ -61,12 +61,13 @@ void apply_panel(Policy const& policy, compact_wy_view<A const> const& Q, Packed
       if (!W.empty()) Wi = W.block(q.first, 0, q.rank, w);
     matrix_view<T const, L> source = Y;
     if (n == 0) source = X;
-    ops<Policy>::project_packed(policy, vectors, source, Wi, n == 0 ? hint.next : matrix_view<T const, L>{});
+    ops<Policy>::project_packed(policy, vectors, source, Wi,
+                                n == 0 ? hint.for_projection() : matrix_view<T const, L>{});
     if (!std::same_as<L, LW> && !W.empty()) ops<Policy>::copy(policy, Wi, W.block(q.first, 0, q.rank, w));
     bool const last = n + 1 == blocks;
     if (last && !last_update) return;
     ops<Policy>::multiply(policy, A(-1), q.T, o, Wi, minus_Z);
-    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint.rest() : prefetch_hint<T, L>{});
+    ops<Policy>::update_packed(policy, vectors, minus_Z, source, Y, last ? hint.for_update() : prefetch_hint<T, L>{});
   }
 }
 
@@ -96,6 +97,13 @@ matrix_view<A const, L> next_panel(matrix_view<T, L> X, Panel const& p,
 template <class TX, class T, class L>
 index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
   return static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) ? 0 : Y.rows * Y.cols;
+}
+/// Whether the next panel is fetched while one is projected, which only reads. Updates write: from memory, both
+/// directions at once are slower. What stays in the caches, and is updated in place, is better fetched then.
+template <class TX, class T, class L>
+bool fetches_early(matrix_view<TX, L> X, matrix_view<T, L> Y) {
+  constexpr index_t bytes = index_t{1} << 23;
+  return written_by(X, Y) > 0 || X.rows * X.cols > bytes / index_t(sizeof(T));
 }
 /// Whether products with this kind of matrix take panels of T without conversion.
 template <class Policy, class Matrix, class T, class L>
@@ -146,13 +154,14 @@ struct apply_panels {
     auto const local = ops<Policy>::serial(policy);
     ops<Policy>::pack(policy, Q.vectors, U);
     index_t const written = written_by(X, Y);
+    bool const early = fetches_early(X, Y) || !after.empty();
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       index_t const j = p.first, w = p.count;
       auto const once = Q.blocks() <= 1;
       on_panel<decltype(U)>(local, once, X.columns(j, w), Y.columns(j, w), buffer(worker), [&](auto x, auto y) {
         using value = typename decltype(y)::value_type;
         apply_panel(local, Q, U, o, x, y, W.columns(j, w), scratch(worker).columns(0, w),
-                    {next_panel<value>(X, p, after), {}, written});
+                    {next_panel<value>(X, p, after), {}, written, early});
       });
     });
   }

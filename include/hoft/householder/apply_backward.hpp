@@ -50,6 +50,7 @@ struct apply_backward_panels {
            gradient_sums<A> const& sums) const {
     auto const local = ops<Policy>::serial(policy);
     index_t const written = written_by(dY, dX);
+    bool const early = fetches_early(dY, dX);
     ops<Policy>::pack(policy, Q.vectors, U);
     clear_sums(local, sums);
     ops<Policy>::for_each_panel_summed(
@@ -63,7 +64,7 @@ struct apply_backward_panels {
                 auto const known = known_state<value>(local, Q, o, from, X.columns(j, w), W.columns(j, w), worker);
                 backward_panel(local, Q, U, o, known, matrix_view<value const, L>(g), dx, parts(worker),
                                scratch(worker).columns(0, w),
-                               {next_panel<value>(dY, p), next_panel<value>(X, p), written});
+                               {next_panel<value>(dY, p), next_panel<value>(X, p), written, early});
               });
         },
         [&](index_t worker) { add_sums(local, parts(worker), sums); });

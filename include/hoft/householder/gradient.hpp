@@ -69,8 +69,8 @@ struct forward_state {
   bool wanted = false;  ///< leave the input of the whole product in `rewind`
 };
 
-/// W := UᴴX, if W has data, and P := UᴴG, while the panel after G is fetched. If rows lie on several ranks, both sums
-/// are one message.
+/// W := UᴴX, if W has data, and P := UᴴG, while `next` is fetched. If rows lie on several ranks, both sums are one
+/// message.
 template <class Policy, class Packed, class T, class A, class L>
 void project_both(Policy const& policy, Packed const& U, matrix_view<T const, L> X, matrix_view<T const, L> G,
                   matrix_view<A, L> W, matrix_view<A, L> P, matrix_view<T const, L> next) {
@@ -99,7 +99,7 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
     bool const knows_W = state.W.data != nullptr;
     if (knows_W) W = state.W.block(q.first, 0, q.rank, w);
     project_both(policy, vectors, state.X, G, knows_W ? matrix_view<A, L>{} : rows(3), P,
-                 n + 1 == blocks ? hint.next : matrix_view<T const, L>{});
+                 n + 1 == blocks ? hint.for_projection() : matrix_view<T const, L>{});
     if (knows_W || state.is_input) {
       ops<Policy>::multiply(policy, A(-1), q.T, o, W, minus_Z);
     } else {  // op(Q)ᴴ is the inverse: X = Y + U Z with Z = −Fᴴ UᴴY, and W = F⁻¹ Z
@@ -111,8 +111,8 @@ void backward_panel(Policy const& policy, compact_wy_view<A const> const& Q, Pac
     ops<Policy>::outer_packed_both(policy, G, minus_Z, state.X, dW, sums.D.columns(q.first, q.rank));
     ops<Policy>::outer(policy, A(-1), P, W, sums.dF.block(0, q.first, q.rank, q.rank));
     if (!state.is_input) ops<Policy>::outer(policy, A(-1), minus_Z, dW, sums.E.block(0, q.first, q.rank, q.rank));
-    // The panel after X comes now, when X is no longer read, and finds room in the cache.
-    ops<Policy>::update_packed(policy, vectors, dW, G, dX, n == 0 ? hint.rest() : prefetch_hint<T, L>{});
+    // The panel after X is fetched now, when X is no longer read and leaves it room in the cache.
+    ops<Policy>::update_packed(policy, vectors, dW, G, dX, n == 0 ? hint.for_update() : prefetch_hint<T, L>{});
     if constexpr (std::same_as<T, A>) {  // otherwise this was the only factor
       G = dX;
       if (state.is_input || (n == 0 && !state.wanted)) continue;
