@@ -18,7 +18,7 @@ namespace HOFT_TARGET_NAMESPACE::cpu_backend::detail {
 template <class T>
 inline constexpr index_t rows_together = (sizeof(kernel::packet<T>) < 64 ? 2048 : 4096) / index_t(sizeof(T));
 
-/// W := UᴴX. The first tiles of each column of tiles fetch what is read next.
+/// W := UᴴX. The tiles of the first run of reflectors fetch `next`, the columns that are read after those of X.
 template <class T, class S, class LW>
 void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W,
                   kernel::prefetched<S> const& next) {
@@ -29,14 +29,9 @@ void project_tall(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_
     index_t const rows = (std::min)(depth, U.rows - i);
     kernel::for_each_tile_col(X.cols, [&](index_t j, auto width) {
       kernel::for_each_group_run<vectors>(U.cols, [&](index_t k, auto size, index_t count) {
-        kernel::dot_term<T, S> const term{U.slab(i / height) + k * height,
-                                          U.stride,
-                                          height,
-                                          X.data + i + j * X.ld,
-                                          X.ld,
-                                          rows,
-                                          true,
-                                          k == 0 ? next.at(i, j) : kernel::prefetched<S>{}};
+        kernel::dot_term<T, S> term{
+            U.slab(i / height) + k * height, U.stride, height, X.data + i + j * X.ld, X.ld, rows, true};
+        if (k == 0) term.next = next.at(i, j);
         kernel::strided<T const> const start{i == 0 ? nullptr : w.at(k, j).data, w.row, w.col};
         kernel::dot_tiles<size, width, vectors, is_complex<T>, false>(count, T(1), 1, &term, start, w.at(k, j));
       });
@@ -82,6 +77,7 @@ void project_short(packed_matrix<T, col_major> U, index_t k, matrix_view<S const
         for (index_t i = 0; i < U.rows; i += lane) {
           S const* const x = X.data + (j + c) * X.ld + i;
           index_t const rows = (std::min)(lane, U.rows - i);
+          if (j + c < next.cols) kernel::prefetch(next.at(i, j + c).data);
           Eigen::internal::pstore(converted + c * most + i,
                                   rows == lane ? kernel::load_as<T>(x) : kernel::load_part_as<T>(x, rows));
         }
@@ -95,7 +91,7 @@ kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
   return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
 }
 
-/// W := UᴴX, while `next` is fetched. Only reading, and so better than the update beside it, which writes back.
+/// W := UᴴX, while the next panel is fetched.
 template <class T, class S, class LW>
 void project_panel(packed_matrix<T, col_major> U, matrix_view<S const> X, matrix_view<T, LW> W,
                    matrix_view<S const> next_panel) {
