@@ -18,7 +18,8 @@ namespace {
 template <class T, class L>
 struct problems {
   using A = hoft::accumulator_t<T>;
-  static constexpr index_t shapes[][3] = {{64, 8, 64}, {7, 3, 5}, {65, 70, 9}, {5, 0, 4}, {33, 4, 0}, {130, 16, 50}};
+  static constexpr index_t shapes[][3] = {{64, 8, 64}, {7, 3, 5},    {65, 70, 9}, {5, 0, 4},    {33, 4, 0},
+                                          {130, 5, 7}, {130, 16, 1}, {7, 2, 9},   {130, 16, 50}};
   static constexpr std::size_t count = std::size(shapes);
 
   std::vector<dense_matrix<T, L>> U, X, Y;
@@ -131,10 +132,10 @@ TEST_CASE("a bad problem stops its batch before anything is written, by name") {
   auto u = p.u;
   u.back().rows += 1, u.back().ld += 1;
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(u), Q, hoft::exact{}, work),
-                       "hoft::accumulate: Q.vectors.rows is 130, must be == 131 (problem 5)", hoft::shape_error);
+                       "hoft::accumulate: Q.vectors.rows is 130, must be == 131 (problem 8)", hoft::shape_error);
   u.pop_back();
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(u), Q, hoft::exact{}, work),
-                       "hoft::accumulate: Q.size() is 6, must be == 5", hoft::shape_error);
+                       "hoft::accumulate: Q.size() is 9, must be == 8", hoft::shape_error);
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(p.u), Q, hoft::neumann{0}, work),
                        "hoft::accumulate: neumann.terms is 0, must be >= 1", hoft::argument_error);
   CHECK_THROWS_WITH_AS(hoft::accumulate(policy, all_of(p.u), Q, hoft::neumann{2}, work),
@@ -160,7 +161,7 @@ TEST_CASE("a bad problem stops its batch before anything is written, by name") {
   auto x = p.x;
   x.pop_back();
   CHECK_THROWS_WITH_AS(hoft::apply(policy, all_of(constant), all_of(x), all_of(p.y), side::left, hoft::op::plain, work),
-                       "hoft::apply: X.size() is 5, must be == 6", hoft::shape_error);
+                       "hoft::apply: X.size() is 8, must be == 9", hoft::shape_error);
   CHECK_THROWS_AS(
       hoft::apply(policy, all_of(constant), all_of(p.x), all_of(p.y), side::left, hoft::op::plain, {memory.data(), 8}),
       hoft::workspace_error);

@@ -122,7 +122,7 @@ struct adapt_panels {
                 V const& projections, matrix_view<T const, L> X, matrix_view<T, L> Y, matrix_view<A, L> W,
                 matrix_view<T, L> q) const {
     index_t const written = written_by(X, Y);
-    bool const early = fetches_early(X, Y);
+    bool const early = fetches_early(policy, X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       auto const local = ops<Policy>::serial(policy);
       index_t const j = p.first, w = p.count;
@@ -179,7 +179,7 @@ struct adapt_backward_panels {
            matrix_view<A, LD> dv, adapter_sums<A> const& sums, bool adds) const {
     auto const local = ops<Policy>::serial(policy);
     auto const& a = layer.adapter;
-    bool const early = fetches_early(G, G);
+    bool const early = fetches_early(policy, G, G);
     if (packs_K()) pack_layer(policy, layer, false, packed);
     else ops<Policy>::pack(policy, a.left.vectors, packed.U);
     if (!adds) clear_sums(local, sums);

@@ -42,6 +42,12 @@ struct defaults {
   static P serial(P const& policy) {
     return policy;
   }
+  /// Whether the panel that is read next is fetched by `project_packed` rather than by `update_packed`, for a matrix of
+  /// that many bytes, updated in place or not.
+  template <class P>
+  static bool fetches_early(P const&, index_t /*bytes*/, bool /*in_place*/) {
+    return false;
+  }
   /// Columns of one panel of a matrix with m rows of elements T. `beside`: each panel passes reflectors or sums of
   /// shape [m, beside] once. 16-bit storage is converted panel by panel: a panel has enough columns to keep a machine
   /// busy, and few enough that the copy is small beside the matrix.

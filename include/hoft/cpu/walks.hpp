@@ -2,6 +2,7 @@
 // hoft/cpu/walks.hpp: how the CPU walks over panels and over the problems of a batch.
 #pragma once
 #include <hoft/backend/defaults.hpp>
+#include <hoft/cpu/kernel/packet.hpp>
 #include <hoft/cpu/policy.hpp>
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend {
@@ -31,6 +32,11 @@ struct walks : backend::defaults {
     for_each_run(policy, count, worker_count(policy), [&](index_t worker, index_t first, index_t end) {
       for (index_t i = first; i < end; ++i) body(serial(policy), worker, i);
     });
+  }
+  /// A projection only reads, an update writes too, and both directions at once are slower; but what stays in the
+  /// caches, and is updated in place, is better fetched by the update.
+  static bool fetches_early(cpu const&, index_t bytes, bool in_place) {
+    return !in_place || bytes > kernel::leaves_caches;
   }
   /// Columns of one panel of a matrix with m rows of elements T. Each panel passes reflectors or sums of shape
   /// [m, beside] once. The width is a function of shapes alone, so that results do not depend on the number of threads.

@@ -98,12 +98,10 @@ template <class TX, class T, class L>
 index_t written_by(matrix_view<TX, L> X, matrix_view<T, L> Y) {
   return static_cast<void const*>(X.data) == static_cast<void const*>(Y.data) ? 0 : Y.rows * Y.cols;
 }
-/// Whether the next panel is fetched while one is projected, which only reads. Updates write: from memory, both
-/// directions at once are slower. What stays in the caches, and is updated in place, is better fetched then.
-template <class TX, class T, class L>
-bool fetches_early(matrix_view<TX, L> X, matrix_view<T, L> Y) {
-  constexpr index_t bytes = index_t{1} << 23;
-  return written_by(X, Y) > 0 || X.rows * X.cols > bytes / index_t(sizeof(T));
+/// Whether the panel of X that is read next is better fetched while one is projected than while one is updated.
+template <class Policy, class TX, class T, class L>
+bool fetches_early(Policy const& policy, matrix_view<TX, L> X, matrix_view<T, L> Y) {
+  return ops<Policy>::fetches_early(policy, X.rows * X.cols * index_t(sizeof(T)), written_by(X, Y) == 0);
 }
 /// Whether products with this kind of matrix take panels of T without conversion.
 template <class Policy, class Matrix, class T, class L>
@@ -154,14 +152,16 @@ struct apply_panels {
     auto const local = ops<Policy>::serial(policy);
     ops<Policy>::pack(policy, Q.vectors, U);
     index_t const written = written_by(X, Y);
-    bool const early = fetches_early(X, Y) || !after.empty();
+    bool const early = fetches_early(policy, X, Y);
     ops<Policy>::for_each_panel(policy, X.cols, width, [&](index_t worker, auto p) {
       index_t const j = p.first, w = p.count;
       auto const once = Q.blocks() <= 1;
       on_panel<decltype(U)>(local, once, X.columns(j, w), Y.columns(j, w), buffer(worker), [&](auto x, auto y) {
         using value = typename decltype(y)::value_type;
+        auto const next = next_panel<value>(X, p, after);
+        bool const of_caller = p.next == 0 && !next.empty();  // what follows on another walk comes early
         apply_panel(local, Q, U, o, x, y, W.columns(j, w), scratch(worker).columns(0, w),
-                    {next_panel<value>(X, p, after), {}, written, early});
+                    {next, {}, written, early || of_caller});
       });
     });
   }
@@ -187,10 +187,6 @@ void require_apply_query(char const* function, compact_wy_view<A> const& Q, matr
 
 template <class A, class TX, class T, class L>
 void require_apply(index_t ranks, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s) {
-  static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
-  static_assert(std::same_as<accumulator_t<T>, std::remove_const_t<A>>,
-                "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
-                "bits, a Q of double takes X of double.");
   constexpr char const* function = "apply";
   index_t const m = Q.rows();
   require_form(function, "Q", ranks, Q, m, Q.rank());
@@ -253,6 +249,10 @@ template <execution_policy Policy, class A, class TX, class T, class L>
 void apply(Policy const& policy, compact_wy_view<A> const& Q, matrix_view<TX, L> X, matrix_view<T, L> Y, side s, op o,
            workspace work, matrix_view<std::remove_const_t<A>> W = {}) {
   using acc = std::remove_const_t<A>;
+  static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
+  static_assert(std::same_as<accumulator_t<T>, acc>,
+                "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
+                "bits, a Q of double takes X of double.");
   detail::require_apply(ops<Policy>::rank_count(policy), Q, X, Y, s);
   if (W.empty()) W = {};  // so that no part of it has columns
   else detail::require_shape("apply", "W", W, Q.rank(), s == side::left ? X.cols : X.rows);

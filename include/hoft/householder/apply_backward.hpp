@@ -50,7 +50,7 @@ struct apply_backward_panels {
            gradient_sums<A> const& sums) const {
     auto const local = ops<Policy>::serial(policy);
     index_t const written = written_by(dY, dX);
-    bool const early = fetches_early(dY, dX);
+    bool const early = fetches_early(policy, dY, dX);
     ops<Policy>::pack(policy, Q.vectors, U);
     clear_sums(local, sums);
     ops<Policy>::for_each_panel_summed(

@@ -110,6 +110,16 @@ template <execution_policy Policy, many_forms Forms, many_matrices Inputs, many_
 void apply(Policy const& policy, Forms const& all_Q, Inputs const& all_X, Outputs const& all_Y, side s, op o,
            workspace work) {
   constexpr char const* function = "apply";
+  using output = detail::item_of<Outputs const>;
+  using T = typename output::value_type;
+  using L = typename output::layout_type;
+  using TX = typename detail::item_of<Inputs const>::value_type;
+  using acc = typename detail::item_of<Forms const>::value_type;
+  // As of the single call, and here for the same reason: behind them g++ goes no deeper.
+  static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
+  static_assert(std::same_as<accumulator_t<T>, acc>,
+                "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
+                "bits, a Q of double takes X of double.");
   auto const Q = detail::items(all_Q);
   auto const X = detail::items(all_X);
   auto const Y = detail::items(all_Y);
@@ -119,14 +129,12 @@ void apply(Policy const& policy, Forms const& all_Q, Inputs const& all_X, Output
       function, count, work,
       [&](std::size_t i) { detail::require_apply(ops<Policy>::rank_count(policy), Q[i], X[i], Y[i], s); },
       [&] { return apply_workspace(policy, Q, X, s); });
-  using output = detail::item_of<Outputs const>;
-  using T = typename output::value_type;
-  using L = typename output::layout_type;
-  using A = accumulator_t<T>;
+  // What is read next is fetched meanwhile, where problems follow one another.
+  bool const in_order = ops<Policy>::problems_at_once(policy, count) == 1;
   detail::run_batch(policy, count, work, bytes, [&](auto const& one, std::size_t i, workspace part) {
-    matrix_view<T const, L> after;  // is fetched while this problem is worked on
-    if (i + 1 < X.size()) after = X[i + 1];
-    detail::apply_checked<A, T, L>(
+    matrix_view<T const, L> after;
+    if (in_order && i + 1 < X.size()) after = X[i + 1];
+    detail::apply_checked<acc, T, L>(
         function, one, Q[i], X[i], Y[i], s, o, part, {}, [] {}, after);
   });
 }

@@ -97,6 +97,10 @@ struct operations : backend::defaults {
     one.local = local_ops<P>::serial(policy.local);
     return one;
   }
+  template <sharded_policy P>
+  static bool fetches_early(P const& policy, index_t bytes, bool in_place) {
+    return local_ops<P>::fetches_early(policy.local, bytes, in_place);
+  }
   /// Ranks with different numbers of rows walk alike. Latency is little beside messages of that many columns, and
   /// workspace for a panel is little beside the weights that have more.
   template <class T, class L, sharded_policy P>

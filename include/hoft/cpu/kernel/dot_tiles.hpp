@@ -19,24 +19,23 @@ struct dot_term {
   index_t b_col;
   index_t length;
   bool padded = false;
-  prefetched<S> next = {};  ///< as many columns as those of B, which are read after them
+  prefetched<S> next = {};  ///< columns that are read after those of B, fetched if there are as many
 };
 
-/// Lines that a tile fetches for those after it: one of each column, every `turns` steps.
+/// Lines of each column that a tile fetches, spread evenly over its steps.
 template <class S>
 struct fetched_lines {
   S const* data = nullptr;
-  index_t step = 0, turns = -1;
+  index_t ld = 0, lines = 0, steps = 1;
 };
 
-/// What tile `i` of `tiles` below one another fetches in its `steps`, where they share the columns out.
+/// What tile `i` of `tiles` below one another fetches, which share the lines of N columns among them.
 template <int N, class S>
-EIGEN_ALWAYS_INLINE fetched_lines<S> share_of(prefetched<S> const& next, index_t ld, index_t length, index_t i,
-                                              index_t tiles, index_t steps) {
-  if (next.cols < N || next.ld != ld || steps == 0) return {};
-  index_t const lines = length / next.line, first = lines * i / tiles, mine = lines * (i + 1) / tiles - first;
-  if (mine == 0) return {};
-  return {next.data + first * next.line, blocks(mine, steps) * next.line, (std::max<index_t>)(steps / mine, 1)};
+EIGEN_ALWAYS_INLINE fetched_lines<S> share_of(prefetched<S> const& next, index_t length, index_t i, index_t tiles,
+                                              index_t steps) {
+  if (next.cols < N || steps == 0) return {};
+  index_t const lines = length / next.line, first = lines * i / tiles;
+  return {next.data + first * next.line, next.ld, lines * (i + 1) / tiles - first, steps};
 }
 
 /// sum[j][k] += op(A[:, k]) op(B[:, j]) lane by lane, over `steps` groups of Vectors vectors.
@@ -46,20 +45,19 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
   using namespace Eigen::internal;
   using P = packet<T>;
   constexpr int lane = lanes<T>;
-  index_t wait = fetches.data == nullptr ? -1 : 1;
+  index_t due = 0;
   constexpr int half = columns_from_one_address;
   S const* b_half = b;
   if constexpr (N > half) advance(b_half, half * b_col);
   for (; steps > 0; --steps) {
-    if (--wait == 0) {
+    for (due += fetches.lines; due >= fetches.steps; due -= fetches.steps) {
       S const* line = fetches.data;
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
         prefetch(line);
-        advance(line, b_col);
+        advance(line, fetches.ld);
       }
-      fetches.data += fetches.step;
-      wait = fetches.turns;
+      fetches.data += prefetched<S>::line;
     }
     HOFT_UNROLL
     for (int v = 0; v < Vectors; ++v) {
@@ -167,10 +165,12 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, 
       T const* a = term[t].a + first * a_col;
       S const* b = term[t].b;
       index_t const steps = length / (Vectors * lane);
-      add_dots<K, N, Vectors, ConjA, ConjB>(steps, a, step, a_col, b, b_col, sum,
-                                            share_of<N>(term[t].next, b_col, length, first / K, count, steps));
+      auto const fetches = [&](index_t in) { return share_of<N>(term[t].next, length, first / K, count, in); };
+      add_dots<K, N, Vectors, ConjA, ConjB>(steps, a, step, a_col, b, b_col, sum, fetches(steps));
       index_t const left = length % (Vectors * lane), rest = left % lane;
-      if constexpr (Vectors > 1) add_dots<K, N, 1, ConjA, ConjB>(left / lane, a, lane, a_col, b, b_col, sum);
+      if constexpr (Vectors > 1)
+        add_dots<K, N, 1, ConjA, ConjB>(left / lane, a, lane, a_col, b, b_col, sum,
+                                        fetches(steps == 0 ? left / lane : 0));
       if (rest == 0) continue;
       packet<T> last[K];
       HOFT_UNROLL

@@ -118,14 +118,17 @@ EIGEN_ALWAYS_INLINE void prefetch([[maybe_unused]] T const* element) {
 #endif
 }
 
+/// Bytes from which a matrix counts as one that does not stay in the caches from one walk to the next.
+inline constexpr index_t leaves_caches = index_t{1} << 23;
+
 /// Columns that will be read soon, beside those that a product reads now.
 template <class T>
 struct prefetched {
   static constexpr index_t line = index_t{64} / index_t(sizeof(T));  ///< elements of a cache line
   T const* data = nullptr;
   index_t ld = 0, cols = 0;
-  prefetched at(index_t i, index_t j) const {
-    return data == nullptr ? *this : prefetched{data + i + j * ld, ld, cols - j};
+  prefetched at(index_t i, index_t j) const {  // the ld of a single column may be any number
+    return j < cols ? prefetched{data + i + j * ld, ld, cols - j} : prefetched{};
   }
 };
 

@@ -37,9 +37,8 @@ struct traffic {
 /// that the caches hold.
 template <class S, class T, class L>
 bool worth_streaming(index_t elements, matrix_view<S const, L> X, matrix_view<T, L> Y) {
-  constexpr index_t bytes = index_t{1} << 23;
   if constexpr (has_stream_as<T>)
-    return elements > bytes / index_t(sizeof(T)) && static_cast<void const*>(X.data) != Y.data &&
+    return elements > leaves_caches / index_t(sizeof(T)) && static_cast<void const*>(X.data) != Y.data &&
            is_vector_aligned(Y.data) && Y.ld % lanes<T> == 0;
   else return false;
 }
