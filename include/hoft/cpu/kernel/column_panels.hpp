@@ -88,7 +88,8 @@ void project_short(packed_matrix<T, col_major> U, index_t k, matrix_view<S const
 
 template <class T, class L>
 kernel::prefetched<T> prefetched_part(matrix_view<T const, L> next) {
-  return {next.data, next.ld, next.data == nullptr ? 0 : next.cols};
+  // The stride of a single column may be any number, and tiles step over it once.
+  return {next.data, next.cols > 1 ? next.ld : 0, next.data == nullptr ? 0 : next.cols};
 }
 
 /// W := UᴴX, while the next panel is fetched.
