@@ -115,7 +115,7 @@ void apply(Policy const& policy, Forms const& all_Q, Inputs const& all_X, Output
   using L = typename output::layout_type;
   using TX = typename detail::item_of<Inputs const>::value_type;
   using acc = typename detail::item_of<Forms const>::value_type;
-  // As of the single call, and here for the same reason: behind them g++ goes no deeper.
+  // Those of the single call again: in a shared helper they would be followed by errors from deeper in the headers.
   static_assert(std::same_as<std::remove_const_t<TX>, T>, "hoft::apply: X and Y must have the same element type.");
   static_assert(std::same_as<accumulator_t<T>, acc>,
                 "hoft::apply: Q must hold the accumulator type of X: a Q of float reflectors takes X of float or of 16 "
