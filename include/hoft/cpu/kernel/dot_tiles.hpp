@@ -63,7 +63,10 @@ EIGEN_ALWAYS_INLINE void add_dots(index_t steps, T const*& a, index_t step, inde
     for (int v = 0; v < Vectors; ++v) {
       P left[K];
       HOFT_UNROLL
-      for (int k = 0; k < K; ++k) left[k] = conj_if<ConjA>(load(a + k * a_col + v * lane));
+      for (int k = 0; k < K; ++k) {
+        left[k] = conj_if<ConjA>(load(a + k * a_col + v * lane));
+        if constexpr (Vectors > 1) keep_in_register<T>(left[k]);
+      }
       HOFT_UNROLL
       for (int j = 0; j < N; ++j) {
         P right = load_as<T>((j < half ? b + j * b_col : b_half + (j - half) * b_col) + v * lane);
@@ -160,7 +163,9 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, 
       for (int k = 0; k < K; ++k) sum[j][k] = zero<T>();
     }
     for (int t = 0; t < terms; ++t) {
-      index_t const step = term[t].step, a_col = term[t].a_col, b_col = term[t].b_col, length = term[t].length;
+      index_t const step = term[t].step, b_col = term[t].b_col, length = term[t].length;
+      // Groups of several vectors are those of a packed matrix: distances that are known take no registers.
+      index_t const a_col = Vectors > 1 ? index_t(Vectors * lane) : term[t].a_col;
       if (length == 0) continue;  // there may be no address either
       T const* a = term[t].a + first * a_col;
       S const* b = term[t].b;

@@ -96,15 +96,16 @@ class quotient {
 };
 
 /// Keeps a loaded vector in its register. Compilers fold a load into every multiply-add that uses it otherwise, and the
-/// load ports become the limit.
+/// load ports become the limit. Vectors are kept in the order of the calls: compilers load many ahead otherwise, and
+/// spill the accumulators.
 template <class T>
 EIGEN_ALWAYS_INLINE void keep_in_register([[maybe_unused]] packet<T>& p) {
 #if defined(__GNUC__)
   if constexpr (std::same_as<T, float> || std::same_as<T, double>) {
 #if EIGEN_ARCH_i386_OR_x86_64
-    __asm__("" : "+v"(p));
+    __asm__ volatile("" : "+v"(p));
 #elif EIGEN_ARCH_ARM64
-    __asm__("" : "+w"(p));
+    __asm__ volatile("" : "+w"(p));
 #endif
   }
 #endif

@@ -102,14 +102,59 @@ struct fetched {
 
 enum class passing { read, fetch, fetch_in_turn, copy_and_fetch_in_turn };
 
+/// sum[j] += a column of A times element j of a row of B. Elements lie `b_col` apart, those of the second half from
+/// `b_half`.
+template <int V, int N, bool ConjB, class A, class T>
+EIGEN_ALWAYS_INLINE void add_column(packet<T> const (&column)[V], T const* b, T const* b_half, index_t b_col,
+                                    packet<T> (&sum)[N][V]) {
+  constexpr int half = columns_from_one_address;
+  HOFT_UNROLL
+  for (int j = 0; j < N; ++j) {
+    packet<T> factor = broadcast(conj_if<ConjB>(j < half ? b[j * b_col] : b_half[(j - half) * b_col]));
+    keep_in_register<T>(factor);
+    HOFT_UNROLL
+    for (int v = 0; v < V; ++v) sum[j][v] = multiply_add<A>(column[v], factor, sum[j][v]);
+  }
+}
+
+/// sum[j] += as many pairs of columns of A as there are, which `term` leaves behind. Both columns of a pair are reached
+/// from one address: steps of addresses wait, on Intel's processors, for the units that multiply. The rows of B are
+/// neighbours in memory, or else their elements are.
+template <int V, int N, bool ConjB, bool NeighbourRows, class T, class A>
+EIGEN_ALWAYS_INLINE void add_pairs(sum_term<T, A>& term, packet<T> (&sum)[N][V]) {
+  constexpr int half = columns_from_one_address;
+  index_t const b_row = NeighbourRows ? 1 : term.b.row, b_col = NeighbourRows ? term.b.col : 1;
+  A const* a = term.a;
+  T const *b = term.b.data, *b_half = b;
+  if constexpr (NeighbourRows) advance(b_half, half * b_col);
+  for (; term.depth >= 2; term.depth -= 2) {
+    HOFT_UNROLL
+    for (int l = 0; l < 2; ++l) {
+      packet<T> column[V];
+      HOFT_UNROLL
+      for (int v = 0; v < V; ++v) column[v] = load_as<T>(a + l * term.lda + v * lanes<T>);
+      T const* const row = b + l * b_row;
+      add_column<V, N, ConjB, A>(column, row, NeighbourRows ? b_half + l * b_row : row + half, b_col, sum);
+    }
+    a += 2 * term.lda;
+    b += 2 * b_row;
+    if constexpr (NeighbourRows) b_half += 2 * b_row;
+  }
+  term.a = a;
+  term.b.data = b;
+}
+
 /// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
 /// vectors each.
 template <int V, int N, bool ConjB, passing Mode = passing::read, class T, class A, class S = T>
-EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&sum)[N][V], fetched<S> fetches = {},
+EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> term, packet<T> (&sum)[N][V], fetched<S> fetches = {},
                                       T* copy = nullptr) {
-  using namespace Eigen::internal;
-  using P = packet<T>;
   constexpr int lane = lanes<T>;
+  if constexpr (Mode == passing::read && N == tile_cols && V == tile_vectors<T>) {
+    constexpr index_t worth = 12;  // fewer terms are added before a second loop pays
+    if (term.depth >= worth && term.b.row == 1) add_pairs<V, N, ConjB, true>(term, sum);
+    else if (term.depth >= worth && term.b.col == 1) add_pairs<V, N, ConjB, false>(term, sum);
+  }
   A const* a = term.a;
   index_t const b_row = term.b.row, b_col = term.b.col, lda = term.lda;
   constexpr int half = columns_from_one_address;
@@ -117,12 +162,12 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
   if constexpr (N > half) advance(b_half, half * b_col);
   [[maybe_unused]] index_t wait = 1;
   for (index_t l = term.depth; l > 0; --l) {
-    P column[V];
+    packet<T> column[V];
     HOFT_UNROLL
     for (int v = 0; v < V; ++v) column[v] = load_as<T>(a + v * lane);
     if constexpr (Mode == passing::copy_and_fetch_in_turn) {
       HOFT_UNROLL
-      for (int v = 0; v < V; ++v) pstore(copy + v * lane, column[v]);
+      for (int v = 0; v < V; ++v) Eigen::internal::pstore(copy + v * lane, column[v]);
       copy += V * lane;
     }
     if constexpr (Mode != passing::read)
@@ -132,13 +177,7 @@ EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> const& term, packet<T> (&su
         fetches.data += fetches.step;
         wait = fetches.turns;
       }
-    HOFT_UNROLL
-    for (int j = 0; j < N; ++j) {
-      P factor = broadcast(conj_if<ConjB>(j < half ? b[j * b_col] : b_half[(j - half) * b_col]));
-      keep_in_register<T>(factor);
-      HOFT_UNROLL
-      for (int v = 0; v < V; ++v) sum[j][v] = multiply_add<A>(column[v], factor, sum[j][v]);
-    }
+    add_column<V, N, ConjB, A>(column, b, b_half, b_col, sum);
     a += lda;
     b += b_row;
     if constexpr (N > half) b_half += b_row;
