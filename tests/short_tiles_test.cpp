@@ -162,10 +162,9 @@ TEST_CASE_TEMPLATE("updates of short columns by few reflectors", T, float, doubl
     }
 }
 
-TEST_CASE_TEMPLATE("products with a triangle that fills whole vectors", T, float, double) {
-  index_t const units = kernel::units<T>;
+TEST_CASE_TEMPLATE("products with a factor whose columns stay in registers, or are too many", T, float, double) {
   for (op o : ops)
-    for (index_t r : {units - 1, units, units + 1, 2 * units, 3 * units})
+    for (index_t r : {1, 3, 4, 5, 7, 8, 9, 12, 16, 20, 24, 28, 32, 36, 40, 48, 60, 64, 65, 72})
       for (index_t n : {1, 2, 19}) check_multiply<T>(r, n, o);
 }
 

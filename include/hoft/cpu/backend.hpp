@@ -6,6 +6,7 @@
 #pragma once
 #include <hoft/backend/concept.hpp>
 #include <hoft/cpu/kernel/product.hpp>
+#include <hoft/cpu/kernel/small_product.hpp>
 #include <hoft/cpu/packing.hpp>
 #include <hoft/view/eigen.hpp>
 
@@ -253,8 +254,8 @@ struct operations : packing {
   static void multiply(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TF> F, op o, matrix_view<TW, LW> W,
                        matrix_view<T, LZ> Z) {
     bool const turned = o == op::adjoint;
-    if constexpr (kernel::has_short_tiles<T> && W.is_col_major && Z.is_col_major)
-      if (takes_short_product<T>(alpha, {F.data, turned ? F.ld : 1, turned ? 1 : F.ld}, F.rows, W, Z)) return;
+    if constexpr (!is_complex<T> && W.is_col_major && Z.is_col_major)
+      if (kernel::takes_small_product<T>(alpha, turned, F, W, Z)) return;
     if (turned) product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
     else product(policy, T(alpha), plain(F), plain(W), {}, Z);
   }

@@ -2,7 +2,7 @@
 // hoft/cpu/kernel/product.hpp: the general product on the CPU.
 #pragma once
 #include <hoft/cpu/kernel/few_columns.hpp>
-#include <hoft/cpu/kernel/short_tiles.hpp>
+#include <hoft/cpu/kernel/sum_tiles.hpp>
 
 namespace HOFT_TARGET_NAMESPACE {
 namespace cpu_backend {
@@ -267,22 +267,6 @@ void small_gram(matrix_view<T const> U, matrix_view<T> A) {
       sums(j, cols, j, cols);
     }
   }
-}
-
-/// C := alpha F B, F [r, r] with rows that fill one or two vectors of units; otherwise false, and nothing happens.
-template <class T>
-bool takes_short_product(T alpha, kernel::strided<T const> const& f, index_t r, matrix_view<T const> B,
-                         matrix_view<T> C) {
-  constexpr index_t units = kernel::units<T>, unit = kernel::unit<T>;
-  if (r != units && r != 2 * units) return false;
-  alignas(64) T turned[4 * units * units];
-  for (index_t l = 0; l < r; l += unit)
-    for (index_t k = 0; k < r; ++k)
-      for (index_t u = 0; u < unit; ++u) turned[l * r + k * unit + u] = alpha * f(k, l + u);
-  auto const c = kernel::as_strided(C);
-  if (r == units) kernel::short_product<1>(B.cols, r, turned, B.data, B.ld, c);
-  else kernel::short_product<2>(B.cols, r, turned, B.data, B.ld, c);
-  return true;
 }
 
 /// xᴴy of contiguous vectors: four sums side by side, since each step of one waits for the step before.
