@@ -130,8 +130,10 @@ void check_multiply(index_t r, index_t n, op o) {
   padded<T> Z(r, n), alone(r, n);
   T const alpha(-0.75);
   O::multiply(hoft::cpu{}, alpha, F.view(), o, W.view(), Z.view());
+  constexpr index_t any = (std::numeric_limits<index_t>::max)();  // the stride of a single column is not looked at
   for (index_t j = 0; j < n; ++j)
-    O::multiply(hoft::cpu{}, alpha, F.view(), o, W.view().columns(j, 1), alone.view().columns(j, 1));
+    O::multiply(hoft::cpu{}, alpha, F.view(), o, hoft::matrix_view<T const>(W.view().columns(j, 1).data, r, 1, any),
+                hoft::matrix_view<T>(alone.view().columns(j, 1).data, r, 1, any));
   wide_matrix<T> f = widen(F.map());
   if (o == op::adjoint) f.transposeInPlace();
   wide_matrix<T> const w = widen(W.map());

@@ -31,15 +31,17 @@ EIGEN_DONT_INLINE void kept_product(index_t n, T alpha, T const* a, index_t lda,
   P column[R];
   HOFT_UNROLL
   for (int l = 0; l < R; ++l) column[l] = pmul(pset1<P>(alpha), ploadu<P>(a + l * lda));
-  for (index_t j = 0; j < n; ++j, b += ldb, c += ldc) {
-    P even = pmul(column[0], pset1<P>(b[0])), odd = pmul(column[1], pset1<P>(b[1]));
+  for (index_t j = 0; j < n; ++j) {  // the stride of a single column may be any number
+    T const* const from = b + j * ldb;
+    T* const to = c + j * ldc;
+    P even = pmul(column[0], pset1<P>(from[0])), odd = pmul(column[1], pset1<P>(from[1]));
     HOFT_UNROLL
     for (int l = 2; l < R; l += 2) {
-      even = pmadd(column[l], pset1<P>(b[l]), even);
-      odd = pmadd(column[l + 1], pset1<P>(b[l + 1]), odd);
+      even = pmadd(column[l], pset1<P>(from[l]), even);
+      odd = pmadd(column[l + 1], pset1<P>(from[l + 1]), odd);
     }
     P const sum = padd(even, odd);
-    pstoreu(c, Adds ? padd(ploadu<P>(c), sum) : sum);
+    pstoreu(to, Adds ? padd(ploadu<P>(to), sum) : sum);
   }
 }
 
