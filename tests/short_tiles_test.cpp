@@ -172,6 +172,16 @@ TEST_CASE_TEMPLATE("products with a factor whose columns stay in registers, or a
       for (index_t n : {1, 2, 19}) check_multiply<T>(r, n, o);
 }
 
+TEST_CASE_TEMPLATE("products with a factor and no columns need no memory for them", T, float, double) {
+  for (op o : ops)
+    for (index_t r : {4, 16, 32}) {
+      padded<T> const F(gaussian<T>(r, r, 6));
+      O::multiply(hoft::cpu{}, T(-1), F.view(), o, hoft::matrix_view<T const>(nullptr, r, 0),
+                  hoft::matrix_view<T>(nullptr, r, 0));
+      CHECK(F.intact());
+    }
+}
+
 TEST_CASE_TEMPLATE("a NaN in a short column stays in it, and what lies behind a column is not read", T, float, double) {
   index_t const m = kernel::lanes<T> + 1, r = 2 * kernel::units<T>, n = 21;
   packed<T> const u(gaussian<T>(m, r, 8));

@@ -249,12 +249,12 @@ struct operations : packing {
     product(policy, T(alpha), plain(X), adjoint(Z), D, D);
   }
 
-  /// Z := alpha op(F) W, F small and square.
+  /// Z := alpha op(F) W, F small and square. Z overlaps neither F nor W.
   template <class TF, class TW, class LW, class T, class LZ>
   static void multiply(cpu const& policy, std::type_identity_t<T> alpha, matrix_view<TF> F, op o, matrix_view<TW, LW> W,
                        matrix_view<T, LZ> Z) {
     bool const turned = o == op::adjoint;
-    if constexpr (!is_complex<T> && W.is_col_major && Z.is_col_major)
+    if constexpr ((std::same_as<T, float> || std::same_as<T, double>)&&W.is_col_major && Z.is_col_major)
       if (kernel::takes_small_product<T>(alpha, turned, F, W, Z)) return;
     if (turned) product(policy, T(alpha), adjoint(F), plain(W), {}, Z);
     else product(policy, T(alpha), plain(F), plain(W), {}, Z);

@@ -8,9 +8,9 @@
 
 namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel {
 
-/// One product of a sum: op(A)ᵀ op(B) over `length` elements. A group of vectors lies together, `step` from the next;
-/// columns of A lie `a_col` apart. Where `padded`, the last vector of A may be read whole and is zero beyond `length`.
-/// B may be stored in another type S.
+/// One product of a sum: op(A)ᵀ op(B) over `length` elements. A group of vectors lies together, `step` from the next.
+/// Columns of A lie `a_col` apart; where a group has several vectors, as in a packed matrix, one group apart. Where
+/// `padded`, the last vector of A may be read whole and is zero beyond `length`. B may be stored in another type S.
 template <class T, class S = T>
 struct dot_term {
   T const* a;
@@ -164,7 +164,7 @@ EIGEN_DONT_INLINE void dot_tiles(index_t count, T alpha, int terms, dot_term<T, 
     }
     for (int t = 0; t < terms; ++t) {
       index_t const step = term[t].step, b_col = term[t].b_col, length = term[t].length;
-      // Groups of several vectors are those of a packed matrix: distances that are known take no registers.
+      // Distances that are known at compile time take no registers.
       index_t const a_col = Vectors > 1 ? index_t(Vectors * lane) : term[t].a_col;
       if (length == 0) continue;  // there may be no address either
       T const* a = term[t].a + first * a_col;

@@ -96,8 +96,8 @@ class quotient {
 };
 
 /// Keeps a loaded vector in its register. Compilers fold a load into every multiply-add that uses it otherwise, and the
-/// load ports become the limit. Vectors are kept in the order of the calls: compilers load many ahead otherwise, and
-/// spill the accumulators.
+/// load ports become the limit. `volatile` keeps loads in the order of the code: otherwise compilers load many vectors
+/// ahead, and spill the accumulators.
 template <class T>
 EIGEN_ALWAYS_INLINE void keep_in_register([[maybe_unused]] packet<T>& p) {
 #if defined(__GNUC__)

@@ -69,22 +69,23 @@ void small_product(T alpha, bool turns, matrix_view<T const> F, matrix_view<T co
     }
 }
 
-/// C := alpha op(F) B, F [r, r], if r is 4 or a small multiple of 8 or 12; otherwise false, and nothing happens.
+/// C := alpha op(F) B, F [r, r], if r is 4, a multiple of 8, or one of 12 where there are 32 registers, and at most
+/// most_kept or most_turned; otherwise false, and nothing happens. C overlaps neither F nor B.
 template <class T, class P = packet<T>>
 bool takes_small_product(T alpha, bool turns, matrix_view<T const> F, matrix_view<T const> B, matrix_view<T> C) {
   using traits = Eigen::internal::unpacket_traits<P>;
   constexpr bool many_registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32;
   index_t const r = F.cols;
   if (r == 0 || r > (turns ? most_turned : most_kept) || r % 4 != 0) return false;
+  if (B.cols == 0) return true;  // there may be no address either
   if constexpr (traits::size > 4)
     if (r % traits::size != 0) return takes_small_product<T, typename traits::half>(alpha, turns, F, B, C);
-  if constexpr (many_registers) {
-    if (r % 16 == 0) return small_product<16, P>(alpha, turns, F, B, C), true;
-    if (r % 12 == 0) return small_product<12, P>(alpha, turns, F, B, C), true;
-  }
-  if (r % 8 == 0) return small_product<8, P>(alpha, turns, F, B, C), true;
-  if (r == 4) return small_product<4, P>(alpha, turns, F, B, C), true;
-  return false;
+  if (many_registers && r % 16 == 0) small_product<many_registers ? 16 : 8, P>(alpha, turns, F, B, C);
+  else if (many_registers && r % 12 == 0) small_product<many_registers ? 12 : 8, P>(alpha, turns, F, B, C);
+  else if (r % 8 == 0) small_product<8, P>(alpha, turns, F, B, C);
+  else if (r == 4) small_product<4, P>(alpha, turns, F, B, C);
+  else return false;
+  return true;
 }
 
 }  // namespace HOFT_TARGET_NAMESPACE::cpu_backend::kernel

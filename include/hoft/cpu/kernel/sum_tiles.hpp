@@ -117,9 +117,9 @@ EIGEN_ALWAYS_INLINE void add_column(packet<T> const (&column)[V], T const* b, T 
   }
 }
 
-/// sum[j] += as many pairs of columns of A as there are, which `term` leaves behind. Both columns of a pair are reached
-/// from one address: steps of addresses wait, on Intel's processors, for the units that multiply. The rows of B are
-/// neighbours in memory, or else their elements are.
+/// sum[j] += one product, two columns of A at a time, which are reached from one address (see columns_from_one_address
+/// for what steps of addresses cost). The rows of B are neighbours in memory, or else the elements of a row are. Leaves
+/// in `term` what is still to be added: a last column, or none.
 template <int V, int N, bool ConjB, bool NeighbourRows, class T, class A>
 EIGEN_ALWAYS_INLINE void add_pairs(sum_term<T, A>& term, packet<T> (&sum)[N][V]) {
   constexpr int half = columns_from_one_address;
@@ -144,14 +144,14 @@ EIGEN_ALWAYS_INLINE void add_pairs(sum_term<T, A>& term, packet<T> (&sum)[N][V])
   term.b.data = b;
 }
 
-/// sum[j] += one product. While the columns of A pass, others can be fetched, and they themselves be left in `copy`, V
-/// vectors each.
+/// sum[j] += one product, in pairs where that pays. While the columns of A pass, others can be fetched, and they
+/// themselves be left in `copy`, V vectors each.
 template <int V, int N, bool ConjB, passing Mode = passing::read, class T, class A, class S = T>
 EIGEN_ALWAYS_INLINE void add_products(sum_term<T, A> term, packet<T> (&sum)[N][V], fetched<S> fetches = {},
                                       T* copy = nullptr) {
   constexpr int lane = lanes<T>;
   if constexpr (Mode == passing::read && N == tile_cols && V == tile_vectors<T>) {
-    constexpr index_t worth = 12;  // fewer terms are added before a second loop pays
+    constexpr index_t worth = 12;  // with fewer terms a second loop costs more than it saves
     if (term.depth >= worth && term.b.row == 1) add_pairs<V, N, ConjB, true>(term, sum);
     else if (term.depth >= worth && term.b.col == 1) add_pairs<V, N, ConjB, false>(term, sum);
   }
