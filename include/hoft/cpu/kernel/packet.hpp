@@ -17,10 +17,13 @@ using packet = typename Eigen::internal::packet_traits<T>::type;
 template <class T>
 inline constexpr int lanes = Eigen::internal::unpacket_traits<packet<T>>::size;
 
+/// Whether there are 32 registers for vectors, not 16.
+inline constexpr bool many_registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32;
+
 /// Vectors of accumulators along one side of a register tile; `tile_cols` along the other. 4 x 6 accumulators, 4
 /// operands and one broadcast fill 32 registers, 2 x 6 fill 16. Complex products need registers of their own.
 template <class T>
-inline constexpr int tile_vectors = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 && !is_complex<T> ? 4 : 2;
+inline constexpr int tile_vectors = many_registers && !is_complex<T> ? 4 : 2;
 inline constexpr int tile_cols = 6;
 
 template <class T>

@@ -38,7 +38,7 @@ inline constexpr index_t short_rows = 8 * lanes<T>;
 
 /// Columns of B that one tile takes beside V vectors of A: 16 accumulators, or 8 where there are 16 registers.
 template <int V>
-inline constexpr int short_tile_cols = (EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 16 : 8) / V;
+inline constexpr int short_tile_cols = (many_registers ? 16 : 8) / V;
 
 /// A unit of `rows` rows in each place of a vector, with zero in the second where there is one alone.
 template <class T>

@@ -74,7 +74,6 @@ void small_product(T alpha, bool turns, matrix_view<T const> F, matrix_view<T co
 template <class T, class P = packet<T>>
 bool takes_small_product(T alpha, bool turns, matrix_view<T const> F, matrix_view<T const> B, matrix_view<T> C) {
   using traits = Eigen::internal::unpacket_traits<P>;
-  constexpr bool many_registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32;
   index_t const r = F.cols;
   if (r == 0 || r > (turns ? most_turned : most_kept) || r % 4 != 0) return false;
   if (B.cols == 0) return true;  // there may be no address either
